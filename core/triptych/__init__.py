@@ -1,0 +1,46 @@
+"""One model base layer for PyTorch, TensorFlow (Keras 3) and Flax.
+
+Importing this package imports no framework; using a name of a backend imports that backend's framework only.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+from triptych.names import defined_in as _defined_in
+
+if TYPE_CHECKING:
+    from triptych_flax import *  # noqa: F403
+    from triptych_pt import *  # noqa: F403
+    from triptych_tf import *  # noqa: F403
+
+    from triptych.auto import AutoConfig as AutoConfig
+    from triptych.checkpoint import Checkpoint as Checkpoint
+    from triptych.checkpoint import open_checkpoint as open_checkpoint
+    from triptych.config import PretrainedConfig as PretrainedConfig
+    from triptych.errors import *  # noqa: F403
+    from triptych.families.bert import BertConfig as BertConfig
+    from triptych.saving import save_checkpoint as save_checkpoint
+    from triptych.schema import Axis as Axis
+    from triptych.schema import Layout as Layout
+    from triptych.schema import Schema as Schema
+    from triptych.schema import SchemaBuilder as SchemaBuilder
+    from triptych.schema import Weight as Weight
+
+__version__ = "0.1.0"
+
+_DEFINED_IN = _defined_in()
+
+__all__ = sorted(_DEFINED_IN)  # noqa: PLE0605 (resolved lazily below)
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name on first use, so that only its framework is loaded."""
+    if name not in _DEFINED_IN:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_DEFINED_IN[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

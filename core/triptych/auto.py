@@ -1,0 +1,156 @@
+"""The auto classes: which class of which backend belongs to a config."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from triptych import families
+from triptych.base import ModelBase
+from triptych.config import PretrainedConfig, config_path
+from triptych.errors import ArgumentError, ConfigError
+
+AUTO_TASKS: Mapping[str, str] = {
+    "AutoModel": "",
+    "AutoModelForMaskedLM": "MaskedLM",
+    "AutoModelForSequenceClassification": "SequenceClassification",
+    "AutoModelForTokenClassification": "TokenClassification",
+    "AutoModelForQuestionAnswering": "QuestionAnswering",
+}
+"""Auto class (without the framework's prefix) -> task, a key of `Family.classes`."""
+
+
+class AutoConfig:
+    """Chooses the config class by the `model_type` of a config.json."""
+
+    def __init__(self) -> None:
+        raise ArgumentError("AutoConfig is not instantiated.", remedy="use AutoConfig.from_pretrained(path)")
+
+    @staticmethod
+    def for_model(model_type: str, **kwargs: Any) -> PretrainedConfig:
+        """Return a config of `model_type` with the given fields."""
+        return families.family(model_type).config_class(**kwargs)
+
+    @staticmethod
+    def from_pretrained(pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
+        """Read a config of any known family; see `PretrainedConfig.from_pretrained`.
+
+        Raises:
+            ConfigError: no `model_type`, or an unknown one. MissingFileError: no config.json.
+        """
+        values, _ = PretrainedConfig.get_config_dict(pretrained_model_name_or_path, **_subfolder(kwargs))
+        model_type = values.get("model_type")
+        if not isinstance(model_type, str):
+            raise ConfigError(
+                f"{config_path(pretrained_model_name_or_path, **_subfolder(kwargs))} names no model_type.",
+                expected=f"one of {families.model_types()}",
+                received=repr(model_type),
+                remedy="load it with the config class of its family",
+            )
+        return families.family(model_type).config_class.from_pretrained(pretrained_model_name_or_path, **kwargs)
+
+    @staticmethod
+    def register(model_type: str, config: type[PretrainedConfig], exist_ok: bool = False) -> None:
+        """Make `config` the class of `model_type`.
+
+        Raises:
+            ArgumentError: the class says another model_type, or the type is taken and not `exist_ok`.
+        """
+        if config.model_type != model_type:
+            raise ArgumentError("The config class is of another type.", expected=model_type, received=config.model_type)
+        if model_type in families.model_types() and not exist_ok:
+            raise ArgumentError(f"model_type {model_type!r} is taken.", remedy="pass exist_ok=True to replace it")
+        families.register(model_type, families.Family(config, "", {}, lambda config, stem: None))  # type: ignore[arg-type,return-value]
+
+
+def _subfolder(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {"subfolder": kwargs["subfolder"]} if "subfolder" in kwargs else {}
+
+
+class AutoBase:
+    """Base of every auto model class; a backend sets `package` and `class_prefix`, each class its `task`."""
+
+    package: ClassVar[str] = ""
+    class_prefix: ClassVar[str] = ""
+    task: ClassVar[str] = ""
+    _registered: ClassVar[dict[tuple[str, type[PretrainedConfig]], type[ModelBase]]] = {}
+
+    def __init__(self) -> None:
+        name = type(self).__name__
+        raise ArgumentError(f"{name} is not instantiated.", remedy=f"use {name}.from_pretrained or {name}.from_config")
+
+    @classmethod
+    def from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Any:
+        """Return a newly initialised model of the class that belongs to `config`."""
+        return cls.class_for(config).from_config(config, **kwargs)
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str], *model_args: Any, **kwargs: Any
+    ) -> Any:
+        """Load the model whose class belongs to the folder's config; arguments as `ModelBase.from_pretrained`."""
+        config = kwargs.get("config")
+        if not isinstance(config, PretrainedConfig):
+            source = pretrained_model_name_or_path if config is None else config
+            config = AutoConfig.from_pretrained(source, **_subfolder(kwargs))
+        return cls.class_for(config).from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+
+    @classmethod
+    def class_for(cls, config: PretrainedConfig) -> type[ModelBase]:
+        """Return the model class for `config`.
+
+        Raises:
+            ConfigError: no class of this task is known for it.
+        """
+        registered = AutoBase._registered.get((cls.__name__, type(config)))
+        if registered is not None:
+            return registered
+        known = families.family(config.model_type).classes if config.model_type in families.model_types() else {}
+        if cls.task not in known:
+            raise ConfigError(
+                f"{cls.__name__} has no class for this config.",
+                expected=f"a config of one of {families.model_types()} that has this head",
+                received=f"{type(config).__name__} of model_type {config.model_type!r}",
+                remedy=f"register one: {cls.__name__}.register(config_class, model_class)",
+            )
+        return getattr(importlib.import_module(cls.package), cls.class_prefix + known[cls.task])
+
+    @classmethod
+    def register(
+        cls, config_class: type[PretrainedConfig], model_class: type[ModelBase], exist_ok: bool = False
+    ) -> None:
+        """Make `model_class` the one for `config_class`.
+
+        Raises:
+            ArgumentError: the model class has another config class, or the pair is taken and not `exist_ok`.
+        """
+        if model_class.config_class is None or model_class.config_class.__name__ != config_class.__name__:
+            raise ArgumentError(
+                "The model class belongs to another config class.",
+                expected=config_class.__name__,
+                received=str(model_class.config_class),
+            )
+        key = (cls.__name__, config_class)
+        if key in AutoBase._registered and not exist_ok:
+            raise ArgumentError(f"{config_class.__name__} is taken.", remedy="pass exist_ok=True to replace it")
+        AutoBase._registered[key] = model_class
+
+
+def make_auto_classes(package: str, class_prefix: str) -> dict[str, type[AutoBase]]:
+    """Return a backend's auto classes by name."""
+    return {
+        class_prefix + name: type(
+            class_prefix + name,
+            (AutoBase,),
+            {
+                "__module__": f"{package}.auto",
+                "__doc__": f"Chooses the {class_prefix}model class for a config" + (f" and {task}." if task else "."),
+                "package": package,
+                "class_prefix": class_prefix,
+                "task": task,
+            },
+        )
+        for name, task in AUTO_TASKS.items()
+    }

@@ -1,0 +1,493 @@
+"""What the three base classes share: every decision of loading, saving, resizing and pruning.
+
+A backend's base class inherits `ModelBase` and supplies the hooks at its end, each a few lines long.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from triptych import functional, surgery
+from triptych.checkpoint import Checkpoint, open_checkpoint
+from triptych.config import PretrainedConfig
+from triptych.dtypes import FLOATING, parse_param_dtype
+from triptych.errors import ArgumentError, CheckpointError, ConfigError
+from triptych.families import declared_schema
+from triptych.plan import Assignment, LoadPlan, LoadReport, Policy, differing_ties, plan_load
+from triptych.resolve import POINTER
+from triptych.safetensors_file import TensorRef
+from triptych.saving import save_checkpoint
+from triptych.schema import Layout, Schema, Weight
+
+logger = logging.getLogger("triptych")
+Self = TypeVar("Self", bound="ModelBase")
+
+
+class ModelBase:
+    """Base of `PreTrainedModel`, `TFPreTrainedModel` and `FlaxPreTrainedModel`.
+
+    Subclasses set `config_class` and `base_model_prefix`. Ties and ignore lists mean what they mean in transformers:
+    `_tied_weights_keys` is a list of names, or a dict from name to the weight it shares; the two
+    `_keys_to_ignore_on_load_*` are lists of regular expressions; `_keys_to_ignore_on_save` is a list of names.
+    """
+
+    config_class: ClassVar[type[PretrainedConfig] | None] = None
+    base_model_prefix: ClassVar[str] = ""
+    main_input_name: ClassVar[str] = "input_ids"
+    model_tags: ClassVar[list[str] | None] = None
+    framework: ClassVar[str] = ""
+    class_prefix: ClassVar[str] = ""
+    _tied_weights_keys: ClassVar[Sequence[str] | Mapping[str, str] | None] = None
+    _keys_to_ignore_on_load_missing: ClassVar[Sequence[str] | None] = None
+    _keys_to_ignore_on_load_unexpected: ClassVar[Sequence[str] | None] = None
+    _keys_to_ignore_on_save: ClassVar[Sequence[str] | None] = None
+    _no_split_modules: ClassVar[Sequence[str] | None] = None
+    _auto_class: ClassVar[str | None] = None
+
+    config: Any
+    load_report: LoadReport | None = None
+
+    # -- schema -------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def stem(cls) -> str:
+        """Return the class's name without the framework's prefix, as `config.architectures` lists it."""
+        return cls.__name__.removeprefix(cls.class_prefix)
+
+    @classmethod
+    def declare_schema(cls, config: PretrainedConfig) -> Schema | None:
+        """Return the weights that a model of `config` has; None to have them derived from the live module.
+
+        Built-in families declare theirs in `triptych.families`. A class of your own may override this; named axes let
+        it be pruned, and loaded and changed as files, without building it.
+        """
+        return next((s for c in cls.__mro__ if (s := _declared(c, config)) is not None), None)
+
+    @property
+    def schema(self) -> Schema:
+        """The weights of this model: declared, or derived from the live module."""
+        declared = type(self).declare_schema(self.config)
+        return self._derive_schema() if declared is None else declared
+
+    def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
+        """Return the number of elements of the parameters; a tied weight counts once.
+
+        Args:
+            only_trainable: leave out frozen parameters.
+            exclude_embeddings: leave out every embedding matrix, that of positions and token types too.
+        """
+        return self.schema.num_parameters(exclude_embeddings, self._is_trainable if only_trainable else None)
+
+    # -- load ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_config(cls: type[Self], config: PretrainedConfig, **kwargs: Any) -> Self:
+        """Return a new model with freshly initialised weights.
+
+        Raises:
+            ArgumentError: `config` is not of `config_class`.
+        """
+        cls._check_config(config)
+        return cls(copy.deepcopy(config), **kwargs)
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Self],
+        pretrained_model_name_or_path: str | os.PathLike[str] | None,
+        *model_args: Any,
+        config: PretrainedConfig | str | os.PathLike[str] | None = None,
+        ignore_mismatched_sizes: bool = False,
+        strict: bool | None = None,
+        output_loading_info: bool = False,
+        dtype: Any = None,
+        param_dtype: Any = None,
+        variant: str | None = None,
+        subfolder: str = "",
+        mmap: bool = True,
+        state_dict: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Load a model from a local folder. Nothing that the checkpoint holds is initialised first.
+
+        Args:
+            pretrained_model_name_or_path: a folder with config.json and safetensors weights; None with `state_dict`.
+            config: used instead of the folder's config.json (it is copied); an object, or a path.
+            ignore_mismatched_sizes: initialise weights whose shape differs instead of refusing.
+            strict: None refuses damage (a missing backbone weight, another shape) and initialises a missing head;
+                True refuses a missing head and unexpected weights too; False refuses nothing.
+            output_loading_info: return `(model, info)`, `info` with the keys missing_keys, unexpected_keys,
+                mismatched_keys (name, shape in the checkpoint, shape in the model) and error_msgs.
+            dtype: what the framework calls dtype: PyTorch, the parameters; Keras, the policy; Flax, the computation.
+            param_dtype: dtype of the parameters: a floating type (None: float32) or "auto" to follow the files.
+            variant: load `model.<variant>.safetensors`.
+            subfolder: folder below the path.
+            mmap: map the files (default); False reads them into owned memory, for network file systems.
+            state_dict: canonical names to arrays, used instead of files; needs `config`.
+            kwargs: fields of the config to override; what is left goes to the constructor.
+
+        Raises:
+            ArgumentError, ConfigError, MissingFileError, CheckpointError and its subclasses,
+            CorruptCheckpointError and its subclasses, UnsafeCheckpointError, UnsupportedFormatError.
+        """
+        torch_dtype = kwargs.pop("torch_dtype", None)
+        dtype = torch_dtype if dtype is None else dtype
+        path, checkpoint = pretrained_model_name_or_path, None
+        if state_dict is not None:
+            if path is not None or config is None:
+                raise ArgumentError("state_dict= stands for the files.", expected="path None, and config=")
+            checkpoint = _in_memory(state_dict)
+        loaded, kwargs = cls._load_config(path, config, subfolder, kwargs)
+        loaded_from = str(path)
+        if checkpoint is None:
+            pointer = getattr(loaded, POINTER, None)
+            checkpoint = open_checkpoint(
+                path or "", variant=variant, subfolder=subfolder, pointer=pointer, mmap=mmap
+            )
+        policy = Policy(
+            strict,
+            ignore_mismatched_sizes,
+            tuple(cls._keys_to_ignore_on_load_missing or ()),
+            tuple(cls._keys_to_ignore_on_load_unexpected or ()),
+        )
+        plan, untied = cls._plan(loaded, checkpoint, cls._param_dtype(dtype, param_dtype), policy, loaded_from)
+        model = cls._carry_out(plan, loaded, model_args, {"dtype": dtype, **kwargs}, checkpoint.source, untied)
+        model.load_report.log(logger, loaded_from, cls.__name__)
+        return model._handed_over(output_loading_info)
+
+    @classmethod
+    def _load_config(
+        cls, path: Any, config: Any, subfolder: str, kwargs: dict[str, Any]
+    ) -> tuple[PretrainedConfig, dict[str, Any]]:
+        if isinstance(config, PretrainedConfig):
+            cls._check_config(config)
+            return copy.deepcopy(config), kwargs
+        source = path if config is None else config
+        if cls.config_class is None:
+            raise ArgumentError(f"{cls.__name__} has no config_class.", remedy="set it, or pass a config object")
+        return cls.config_class.from_pretrained(source, subfolder=subfolder, return_unused_kwargs=True, **kwargs)
+
+    @classmethod
+    def _check_config(cls, config: object) -> None:
+        wanted = cls.config_class or PretrainedConfig
+        if not isinstance(config, wanted):
+            raise ArgumentError(
+                f"{cls.__name__} cannot be made of this config.",
+                expected=f"a {wanted.__name__}",
+                received=type(config).__name__,
+                remedy="load the config with the class's own config class",
+            )
+
+    @classmethod
+    def _plan(
+        cls,
+        config: PretrainedConfig,
+        checkpoint: Checkpoint,
+        param_dtype: np.dtype | None,
+        policy: Policy,
+        source: str,
+    ) -> tuple[LoadPlan, list[str]]:
+        """Plan the load; a tie that the checkpoint contradicts is ended in `config` first."""
+        schema = cls._schema_for(config)
+        untied = [weight for weight in differing_ties(schema, checkpoint) if weight.untie_flag is not None]
+        for weight in untied:
+            setattr(config, weight.untie_flag or "", False)
+        if untied:
+            schema = cls._schema_for(config)
+        return plan_load(schema, checkpoint, param_dtype, policy, source), [weight.name for weight in untied]
+
+    @classmethod
+    def _schema_for(cls, config: PretrainedConfig) -> Schema:
+        declared = cls.declare_schema(config)
+        return cls._derive_schema_for(config) if declared is None else declared
+
+    @classmethod
+    def _carry_out(
+        cls: type[Self],
+        plan: LoadPlan,
+        config: PretrainedConfig,
+        model_args: Sequence[Any],
+        options: Mapping[str, Any],
+        source: str,
+        untied: list[str],
+    ) -> Self:
+        report = LoadReport(source, untied=untied)
+        with cls._empty(config, plan.schema, *model_args, **options) as model:
+            for assignment in plan.assignments:
+                model._assign(assignment, report.record)
+            model._initialise(plan.to_initialise)
+        unfilled = {a.weight.name for a in plan.assignments} - set(report.assigned)
+        if unfilled:
+            raise CheckpointError("Weights were planned but not assigned.", received=", ".join(sorted(unfilled)))
+        report.missing_keys = [weight.name for weight in plan.missing]
+        report.unexpected_keys = list(plan.unexpected)
+        report.mismatched_keys = list(plan.mismatched)
+        model.load_report = report
+        return model
+
+    def _handed_over(self, output_loading_info: bool) -> Any:
+        """Return what `from_pretrained` returns."""
+        return (self, self.load_report.as_loading_info()) if output_loading_info and self.load_report else self
+
+    # -- save ---------------------------------------------------------------------------------------------------
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        is_main_process: bool = True,
+        state_dict: Mapping[str, Any] | None = None,
+        params: Any = None,
+        max_shard_size: int | str = "5GB",
+        variant: str | None = None,
+    ) -> None:
+        """Write config.json and the weights, in the canonical layout, as one step that cannot lose a checkpoint.
+
+        Args:
+            save_directory: made if absent. Weights of the same variant that it holds, in any format, are replaced.
+            is_main_process: False writes nothing, for the other processes of a distributed run.
+            state_dict: canonical names to arrays, saved instead of the model's own values.
+            params: Flax only: a parameter tree, saved instead of `self.params`.
+            max_shard_size: bytes, or text such as "5GB"; larger checkpoints are split.
+            variant: put before the suffix of every weight file.
+
+        Raises:
+            SaveError: the checkpoint that was there before still loads. ArgumentError.
+        """
+        if not is_main_process:
+            return
+        refs = self._tensor_refs(params) if state_dict is None else list(_in_memory(state_dict).values())
+        left_out = set(self._keys_to_ignore_on_save or ())
+        refs = [ref for ref in refs if ref.name not in left_out]
+        config = copy.deepcopy(self.config)
+        config.architectures = [self.stem()]
+        config.dtype = _common_dtype(refs) or config.dtype
+        save_checkpoint(
+            save_directory, refs, config.to_json_string(), max_shard_size=max_shard_size, variant=variant
+        )
+
+    def _tensor_refs(self, params: Any = None) -> list[TensorRef]:
+        """Return the weights under canonical names, in canonical layout, to be read one at a time."""
+        source = self._reader(params)
+        return [
+            TensorRef(w.name, self._dtype_of(w, params), w.shape, lambda w=w: source(w))  # type: ignore[misc]
+            for w in self.schema.stored()
+        ]
+
+    # -- surgery ------------------------------------------------------------------------------------------------
+
+    def resize_token_embeddings(
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+        *,
+        seed: int = 0,
+    ) -> Any:
+        """Change the vocabulary: embeddings, heads, their biases and `config.vocab_size` together.
+
+        Args:
+            new_num_tokens: rows afterwards; None keeps the number.
+            pad_to_multiple_of: round the number up to a multiple.
+            mean_resizing: draw new rows around the mean of the old ones, with 1e-9 times their covariance; otherwise
+                from a normal distribution with `config.initializer_range`.
+            seed: the same seed gives the same rows in all three frameworks.
+
+        Returns:
+            The input embeddings, as `get_input_embeddings` does.
+
+        Raises:
+            ArgumentError: an impossible size, or a model without vocabulary; the model is unchanged.
+        """
+        self._operate(
+            surgery.plan_resize(self.schema, self.config, new_num_tokens, pad_to_multiple_of, mean_resizing, seed)
+        )
+        return self.get_input_embeddings()
+
+    def prune_heads(self, heads_to_prune: Mapping[int, Iterable[int]]) -> None:
+        """Remove attention heads, by layer and original head number; `config.pruned_heads` remembers them.
+
+        Raises:
+            ArgumentError: an unknown layer or head, or all heads of a layer; the model is unchanged.
+        """
+        self._operate(surgery.plan_prune(self.schema, self.config, heads_to_prune))
+
+    def _operate(self, plan: surgery.Surgery) -> None:
+        """Compute every new array before the first is assigned, so that a failure changes nothing."""
+        schema, read = self.schema, self._reader()
+        changed = {edit.weight for edit in plan.edits}
+        arrays = {name: surgery.apply_to(schema[name], read(schema[name]), plan) for name in changed}
+        self.config.update(plan.config_changes)
+        self._replace(arrays)
+
+    def get_head_mask(self, head_mask: Any, num_hidden_layers: int, is_attention_chunked: bool = False) -> list[Any]:
+        """Return one mask per layer, broadcastable to attention probabilities, from [heads] or [layers, heads].
+
+        Raises:
+            ArgumentError: another shape, or another number of layers than the config's.
+        """
+        if num_hidden_layers != self.config.num_hidden_layers:
+            raise ArgumentError(
+                "num_hidden_layers differs from the config.",
+                expected=str(self.config.num_hidden_layers),
+                received=str(num_hidden_layers),
+            )
+        masks = functional.head_masks(self._ops(), head_mask, self.config, "float32")
+        return [mask if mask is None or not is_attention_chunked else mask[..., None] for mask in masks]
+
+    # -- small things that users of transformers call -----------------------------------------------------------
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str | None = None) -> None:
+        """Remember the auto class for which this class's code is meant.
+
+        Raises:
+            ArgumentError: there is no such auto class.
+        """
+        from triptych.auto import AUTO_TASKS
+
+        name = auto_class or f"{cls.class_prefix}AutoModel"
+        if name.removeprefix(cls.class_prefix) not in AUTO_TASKS:
+            raise ArgumentError(f"{name} is no auto class.", expected=", ".join(AUTO_TASKS))
+        cls._auto_class = name
+
+    def add_model_tags(self, tags: str | Iterable[str]) -> None:
+        """Add tags, each once, to this instance's `model_tags`."""
+        new = [tags] if isinstance(tags, str) else list(tags)
+        self.model_tags = list(dict.fromkeys([*(self.model_tags or []), *new]))  # type: ignore[misc]
+
+    @classmethod
+    def can_generate(cls) -> bool:
+        """Return whether the class has `generate`."""
+        return callable(getattr(cls, "generate", None))
+
+    # -- hooks: what a backend supplies -------------------------------------------------------------------------
+
+    @classmethod
+    def _param_dtype(cls, dtype: Any, param_dtype: Any) -> np.dtype | None:
+        """Return the dtype of the parameters (None: as in the files) from the two arguments of `from_pretrained`."""
+        return parse_param_dtype(param_dtype)
+
+    @classmethod
+    def _empty(
+        cls: type[Self], config: PretrainedConfig, schema: Schema, *args: Any, **options: Any
+    ) -> AbstractContextManager[Self]:
+        """Build a model whose parameters have no values; when the context ends they must have."""
+        raise NotImplementedError
+
+    def _assign(self, assignment: Assignment, done: Callable[[Assignment], None]) -> None:
+        """Give one weight its value and then call `done`."""
+        raise NotImplementedError
+
+    def _initialise(self, weights: Sequence[Weight]) -> None:
+        """Initialise these weights as a new model would."""
+        raise NotImplementedError
+
+    def _reader(self, params: Any = None) -> Callable[[Weight], np.ndarray]:
+        """Return a function from weight to its array in canonical layout."""
+        raise NotImplementedError
+
+    def _dtype_of(self, weight: Weight, params: Any = None) -> np.dtype:
+        """Return the numpy dtype in which the model holds `weight`."""
+        raise NotImplementedError
+
+    def _replace(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Give weights new arrays, in canonical layout, of other shapes; `self.config` is already the new one."""
+        raise NotImplementedError
+
+    def _derive_schema(self) -> Schema:
+        """Return the schema that the live module shows."""
+        raise NotImplementedError
+
+    @classmethod
+    def _derive_schema_for(cls, config: PretrainedConfig) -> Schema:
+        """Return the schema that a live module of `config` would show."""
+        raise NotImplementedError
+
+    def _is_trainable(self, name: str) -> bool:
+        """Return whether the weight of canonical `name` is trained."""
+        raise NotImplementedError
+
+    def get_input_embeddings(self) -> Any:
+        """Return the token embeddings: a module, a layer, or in Flax the array."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _ops() -> Any:
+        """Return the backend's `ops` module."""
+        raise NotImplementedError
+
+
+def _declared(cls: type, config: PretrainedConfig) -> Schema | None:
+    """Return the built-in schema of `cls`, by its name; a subclass under another name inherits it by the MRO."""
+    if not issubclass(cls, ModelBase) or not cls.__module__.startswith("triptych_"):
+        return None
+    return declared_schema(config, cls.stem())
+
+
+def _in_memory(state_dict: Mapping[str, Any]) -> Checkpoint:
+    arrays = {name: np.asarray(value) for name, value in state_dict.items()}
+    return Checkpoint({name: TensorRef.of(name, array) for name, array in arrays.items()}, {}, "state_dict")
+
+
+def _common_dtype(refs: Sequence[TensorRef]) -> str | None:
+    """Return the name of the floating dtype with the most bytes, or None."""
+    sizes: dict[str, int] = {}
+    for ref in refs:
+        if ref.dtype in FLOATING:
+            sizes[ref.dtype.name] = sizes.get(ref.dtype.name, 0) + ref.nbytes
+    return max(sizes, key=lambda name: sizes[name]) if sizes else None
+
+
+def derived_schema(
+    entries: Iterable[tuple[str, tuple[int, ...], Layout]],
+    *,
+    cls: type[ModelBase],
+    config: PretrainedConfig,
+    ties: Mapping[str, str],
+    vocab: Iterable[str],
+) -> Schema:
+    """Return the schema of a live module from what its backend saw: (canonical name, shape, layout), in order.
+
+    Args:
+        ties: tied name -> name of the weight that it shares.
+        vocab: names of the weights whose first axis counts tokens.
+    """
+    from triptych.schema import Axis
+
+    vocab_names = set(vocab)
+    flag = "tie_word_embeddings"
+    weights = {}
+    for name, shape, layout in entries:
+        first = surgery.VOCAB if name in vocab_names or ties.get(name) in vocab_names else "axis0"
+        axes = tuple(Axis(first if i == 0 else f"axis{i}", length) for i, length in enumerate(shape))
+        flags = {"tied_to": ties[name], "untie_flag": flag} if name in ties else {}
+        backbone = not cls.base_model_prefix or name.startswith(cls.base_model_prefix + ".")
+        weights[name] = Weight(name, axes, layout, backbone=backbone, **flags)  # type: ignore[arg-type]
+    is_base = not any(name.startswith(f"{cls.base_model_prefix}.") for name in weights)
+    if is_base:
+        weights = {n: Weight(n, w.axes, w.layout, w.tied_to, w.untie_flag) for n, w in weights.items()}
+    return Schema(weights, cls.base_model_prefix, is_base)
+
+
+def declared_ties(cls: type[ModelBase], config: PretrainedConfig) -> dict[str, str]:
+    """Return `_tied_weights_keys` as name -> source, when the config ties; a list names no sources and gives none."""
+    keys = cls._tied_weights_keys
+    return dict(keys) if isinstance(keys, Mapping) and getattr(config, "tie_word_embeddings", True) else {}
+
+
+def refuse_unknown(options: Mapping[str, Any], cls: type[ModelBase]) -> None:
+    """Raise for keyword arguments that neither the config nor the class knows."""
+    if options:
+        raise ConfigError(
+            f"{cls.__name__} does not know these keyword arguments.",
+            expected="arguments of from_pretrained, fields of the config, or arguments of the class",
+            received=", ".join(sorted(options)),
+            remedy="remove them, or check their spelling",
+        )

@@ -1,0 +1,372 @@
+"""The configuration of a model: plain data, read from and written to `config.json`.
+
+Field names and the diff form of the file are those of transformers 4 and 5, so both read what triptych writes. A
+config never imports, downloads or chooses code: unknown keys are kept and written back, nothing more.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+from triptych import strictjson
+from triptych.errors import ArgumentError, ConfigError, MissingFileError
+
+CONFIG_NAME = "config.json"
+Self = TypeVar("Self", bound="PretrainedConfig")
+
+_BASE_DEFAULTS: dict[str, Any] = {
+    "output_hidden_states": False,
+    "output_attentions": False,
+    "return_dict": True,
+    "pruned_heads": {},
+    "tie_word_embeddings": True,
+    "chunk_size_feed_forward": 0,
+    "is_encoder_decoder": False,
+    "is_decoder": False,
+    "add_cross_attention": False,
+    "cross_attention_hidden_size": None,
+    "architectures": None,
+    "finetuning_task": None,
+    "task_specific_params": None,
+    "problem_type": None,
+    "tokenizer_class": None,
+    "prefix": None,
+    "bos_token_id": None,
+    "pad_token_id": None,
+    "eos_token_id": None,
+    "sep_token_id": None,
+    "decoder_start_token_id": None,
+    "dtype": None,
+}
+_PROBLEM_TYPES = (None, "regression", "single_label_classification", "multi_label_classification")
+_NEVER_WRITTEN = ("_name_or_path", "name_or_path", "_commit_hash", "transformers_weights")
+
+
+class PretrainedConfig:
+    """Base class of all configs.
+
+    Subclasses set `model_type`, list their own fields with defaults in `__init__`, pass the rest on as `**kwargs`, and
+    may set `attribute_map` (alias -> real name, used for reading, writing and as keyword) and `checks` (field name ->
+    function that raises ValueError or returns False for an impossible value).
+
+    Keyword arguments that no class declares become attributes when their name is a plain identifier that shadows
+    nothing; the others stay in `extra`. Both are written back to `config.json`.
+
+    Raises:
+        ConfigError: a field has an impossible value; the message names it.
+    """
+
+    model_type: ClassVar[str] = ""
+    attribute_map: ClassVar[Mapping[str, str]] = {}
+    checks: ClassVar[Mapping[str, Callable[[Any], bool]]] = {}
+    keys_to_ignore_at_inference: ClassVar[tuple[str, ...]] = ("past_key_values",)
+    _auto_class: ClassVar[str | None] = None
+
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs = dict(kwargs)
+        self.extra: dict[str, Any] = {}
+        self.name_or_path = str(kwargs.pop("name_or_path", kwargs.pop("_name_or_path", "")))
+        self._dtype_key = "torch_dtype" if "torch_dtype" in kwargs and "dtype" not in kwargs else "dtype"
+        legacy_dtype = kwargs.pop("torch_dtype", None)
+        kwargs["dtype"] = _dtype_name(kwargs.get("dtype") or legacy_dtype)
+        kwargs.pop("model_type", None)
+        labels = {key: kwargs.pop(key, None) for key in ("num_labels", "id2label", "label2id")}
+        for name, default in _BASE_DEFAULTS.items():
+            # A class may declare a base field with its own default: it has already set the attribute then.
+            if name in kwargs or name not in self.__dict__:
+                setattr(self, name, kwargs.pop(name, copy.copy(default)))
+        self._set_labels(**labels)
+        for name, value in kwargs.items():
+            self._set_unknown(name, value)
+        self.validate()
+
+    def _set_unknown(self, name: str, value: Any) -> None:
+        shadows = hasattr(type(self), name) or (name in self.__dict__ and name not in _BASE_DEFAULTS)
+        if shadows and name not in self.attribute_map or not name.isidentifier() or name.startswith("__"):
+            self.extra[name] = value
+        else:
+            setattr(self, name, value)
+
+    def _set_labels(self, num_labels: Any, id2label: Any, label2id: Any) -> None:
+        if id2label is not None and not isinstance(id2label, Mapping):
+            raise ConfigError("`id2label` is no mapping.", received=repr(id2label)[:80])
+        if id2label is None:
+            count = 2 if num_labels is None else num_labels
+            if type(count) is not int or not 0 < count <= 10**7:
+                raise ConfigError("`num_labels` is impossible.", expected="a positive integer", received=repr(count))
+            self.id2label = {i: f"LABEL_{i}" for i in range(count)}
+            self.label2id = {label: i for i, label in self.id2label.items()}
+            return
+        try:
+            self.id2label = {int(key): label for key, label in id2label.items()}
+        except (TypeError, ValueError) as cause:
+            raise ConfigError("`id2label` has a key that is no number.", received=repr(id2label)[:80]) from cause
+        if num_labels is not None and num_labels != len(self.id2label):
+            raise ConfigError(
+                "`num_labels` contradicts `id2label`.",
+                expected=f"{len(self.id2label)}",
+                received=repr(num_labels),
+                remedy="pass only one of them",
+            )
+        self.label2id = dict(label2id) if label2id else {label: i for i, label in self.id2label.items()}
+
+    # -- attributes ---------------------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(type(self).attribute_map.get(name, name), value)
+
+    def __getattr__(self, name: str) -> Any:
+        real = type(self).attribute_map.get(name)
+        if real is not None:
+            return getattr(self, real)
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+
+    @property
+    def num_labels(self) -> int:
+        """Number of labels; setting another number makes new default labels."""
+        return len(self.id2label)
+
+    @num_labels.setter
+    def num_labels(self, value: int) -> None:
+        if value != len(self.id2label):
+            self._set_labels(value, None, None)
+
+    @property
+    def torch_dtype(self) -> str | None:
+        """The older name of `dtype`, as text."""
+        return self.dtype
+
+    @torch_dtype.setter
+    def torch_dtype(self, value: object) -> None:
+        self.dtype = _dtype_name(value)
+
+    @property
+    def use_return_dict(self) -> bool:
+        return bool(self.return_dict)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.to_dict() == other.to_dict()  # type: ignore[attr-defined]
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.to_json_string()}"
+
+    # -- checks -------------------------------------------------------------------------------------------------
+
+    def validate(self) -> None:
+        """Raise `ConfigError` naming the first field with an impossible value."""
+        if self.problem_type not in _PROBLEM_TYPES:
+            raise ConfigError("`problem_type` is unknown.", expected=f"{_PROBLEM_TYPES}", received=self.problem_type)
+        self.pruned_heads = _parse_pruned_heads(self.pruned_heads)
+        for name, check in type(self).checks.items():
+            value = getattr(self, name)
+            try:
+                good = check(value)
+            except (TypeError, ValueError) as cause:
+                raise ConfigError(f"`{name}` is impossible.", received=repr(value)[:80]) from cause
+            if not good:
+                expected = (check.__doc__ or "").strip().rstrip(".")
+                raise ConfigError(f"`{name}` is impossible.", expected=expected, received=repr(value)[:80])
+
+    # -- files --------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def get_config_dict(cls, path: str | os.PathLike[str], **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the contents of `config.json` in folder (or file) `path`, and the keyword arguments not used.
+
+        `subfolder` names a folder below `path`.
+
+        Raises:
+            MissingFileError, ConfigError.
+        """
+        subfolder = kwargs.pop("subfolder", "")
+        return strictjson.read(config_path(path, subfolder), ConfigError), kwargs
+
+    @classmethod
+    def from_pretrained(cls: type[Self], pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
+        """Read a config from a folder or a JSON file; keyword arguments override its fields.
+
+        Returns the config, or `(config, unused)` with `return_unused_kwargs=True`.
+
+        Raises:
+            MissingFileError, ConfigError.
+        """
+        values, kwargs = cls.get_config_dict(pretrained_model_name_or_path, **kwargs)
+        kwargs.setdefault("name_or_path", str(pretrained_model_name_or_path))
+        found = values.get("model_type")
+        if cls.model_type and found and found != cls.model_type:
+            raise ConfigError(
+                f"{pretrained_model_name_or_path} holds another kind of model.",
+                expected=f"model_type {cls.model_type!r}",
+                received=repr(found),
+                remedy="load it with AutoConfig, or with the class of its own family",
+            )
+        return cls.from_dict(values, **kwargs)
+
+    @classmethod
+    def from_dict(cls: type[Self], config_dict: Mapping[str, Any], **kwargs: Any) -> Any:
+        """Return a config made of `config_dict`, overridden by those keyword arguments that name a field of it."""
+        return_unused = kwargs.pop("return_unused_kwargs", False)
+        values = dict(config_dict)
+        for alias, real in cls.attribute_map.items():
+            if alias in values and real not in values:
+                values[real] = values.pop(alias)
+        if "name_or_path" in kwargs:
+            values["name_or_path"] = kwargs.pop("name_or_path")
+        known = set(cls(**values).__dict__) | set(cls.attribute_map) | set(values) | {"num_labels", "torch_dtype"}
+        override = {name: kwargs.pop(name) for name in list(kwargs) if name in known and not name.startswith("_")}
+        if "num_labels" in override and "id2label" not in override:
+            values.pop("id2label", None), values.pop("label2id", None)
+        for name, value in override.items():
+            values[cls.attribute_map.get(name, name)] = value
+        config = cls(**values)
+        return (config, kwargs) if return_unused else config
+
+    @classmethod
+    def from_json_file(cls: type[Self], json_file: str | os.PathLike[str]) -> Self:
+        """Return the config in one JSON file."""
+        return cls(**strictjson.read(Path(json_file), ConfigError))
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
+        """Write `config.json` to `save_directory`, atomically."""
+        from triptych.saving import write_atomically
+
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / CONFIG_NAME, self.to_json_string().encode())
+
+    def to_json_file(self, json_file_path: str | os.PathLike[str], use_diff: bool = True) -> None:
+        """Write the config to `json_file_path`, atomically."""
+        from triptych.saving import write_atomically
+
+        write_atomically(Path(json_file_path), self.to_json_string(use_diff).encode())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field, JSON-ready."""
+        values = {key: copy.deepcopy(value) for key, value in self.__dict__.items() if not key.startswith("_")}
+        values |= values.pop("extra")
+        values.pop("name_or_path", None)
+        values["model_type"] = type(self).model_type or values.get("model_type", "")
+        values["id2label"] = {str(key): label for key, label in self.id2label.items()}
+        values["pruned_heads"] = {str(layer): list(heads) for layer, heads in self.pruned_heads.items()}
+        if self._dtype_key != "dtype":
+            values[self._dtype_key] = values.pop("dtype")
+        return values
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """Return `to_dict()` without the base fields that have their default value."""
+        values = self.to_dict()
+        declared = set(type(self)().__dict__) - set(_BASE_DEFAULTS)
+        own_defaults = type(self)().__dict__
+        for name, default in _BASE_DEFAULTS.items():
+            key = self._dtype_key if name == "dtype" else name
+            same = values.get(key) == default and own_defaults.get(name) == default
+            if same and name not in declared:
+                values.pop(key, None)
+        if self.id2label == {0: "LABEL_0", 1: "LABEL_1"}:
+            values.pop("id2label"), values.pop("label2id")
+        return {key: value for key, value in values.items() if key not in _NEVER_WRITTEN}
+
+    def to_json_string(self, use_diff: bool = True) -> str:
+        """Return the text of `config.json`: sorted keys, indent 2, one newline at the end."""
+        values = self.to_diff_dict() if use_diff else self.to_dict()
+        return json.dumps(values, indent=2, sort_keys=True) + "\n"
+
+    def update(self, config_dict: Mapping[str, Any]) -> None:
+        """Set the fields of `config_dict`; a bad value raises `ConfigError` and changes nothing."""
+        before = dict(self.__dict__)
+        try:
+            for name, value in config_dict.items():
+                setattr(self, name, value)
+            self.validate()
+        except ConfigError:
+            self.__dict__.clear()
+            self.__dict__.update(before)
+            raise
+
+    def update_from_string(self, update_str: str) -> None:
+        """Set fields from text "name=value,name=value"; each value takes the type of the present one."""
+        changes: dict[str, Any] = {}
+        for pair in update_str.split(","):
+            name, _, text = pair.partition("=")
+            if not hasattr(self, name):
+                raise ArgumentError(f"The config has no field {name!r}.", received=update_str)
+            changes[name] = _parse_as(text, getattr(self, name), name)
+        self.update(changes)
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PretrainedConfig:
+        """Return the sub-config of the text part, or the config itself."""
+        names = ("decoder", "generator", "text_config") if encoder is not True else ("text_encoder",)
+        found = [getattr(self, n) for n in names if isinstance(getattr(self, n, None), PretrainedConfig)]
+        if len(found) > 1:
+            raise ArgumentError("The config has several text parts.", expected="one", received=str(len(found)))
+        return found[0] if found else self
+
+
+def config_path(path: str | os.PathLike[str] | None, subfolder: str = "") -> Path:
+    """Return the path of `config.json` in folder `path` (which may also be the file itself).
+
+    Raises:
+        ArgumentError: `path` is no path. MissingFileError: there is no such file.
+    """
+    from triptych.resolve import local_folder
+
+    if path is not None and not isinstance(path, bytes) and Path(path).is_file():
+        return Path(path)
+    file = local_folder(path, subfolder) / CONFIG_NAME
+    if not file.is_file():
+        raise MissingFileError(
+            f"{file.parent} has no {CONFIG_NAME}.",
+            expected=f"a folder with a {CONFIG_NAME}",
+            received=f"a folder with {sorted(p.name for p in file.parent.iterdir())[:8]}",
+            remedy="check the path, or pass config=",
+        )
+    return file
+
+
+def _dtype_name(value: object) -> str | None:
+    if value is None or isinstance(value, str):
+        return value.removeprefix("torch.") if value else None
+    name = getattr(value, "name", None) or getattr(value, "__name__", None) or str(value)
+    return str(name).removeprefix("torch.")
+
+
+def _parse_pruned_heads(value: Any) -> dict[int, list[int]]:
+    try:
+        return {int(layer): sorted({int(head) for head in heads}) for layer, heads in dict(value or {}).items()}
+    except (TypeError, ValueError) as cause:
+        raise ConfigError(
+            "`pruned_heads` is impossible.", expected="layer -> list of heads", received=repr(value)[:80]
+        ) from cause
+
+
+def _parse_as(text: str, old: Any, name: str) -> Any:
+    try:
+        if isinstance(old, bool):
+            return {"true": True, "1": True, "y": True, "yes": True, "false": False, "0": False, "n": False}[
+                text.lower()
+            ]
+        return type(old)(text)
+    except (KeyError, ValueError, TypeError) as cause:
+        raise ConfigError(f"`{name}` cannot be {text!r}.", expected=f"a {type(old).__name__}") from cause
+
+
+def positive_int(value: Any) -> bool:
+    """a positive integer below 2^31"""
+    return type(value) is int and 0 < value < 2**31
+
+
+def probability(value: Any) -> bool:
+    """a number from 0 to 1"""
+    return type(value) in (int, float) and 0 <= value <= 1
+
+
+def positive_number(value: Any) -> bool:
+    """a positive number"""
+    return type(value) in (int, float) and 0 < value < float("inf")

@@ -1,0 +1,74 @@
+"""Every error that triptych raises on purpose, under one root.
+
+Messages have one shape: what was expected, what was received, and the remedy. Where users of transformers catch
+`OSError`, `ValueError` or `ImportError`, the triptych error is one of those too.
+"""
+
+from __future__ import annotations
+
+
+class TriptychError(Exception):
+    """Root of the tree. `str(error)` holds what was expected, what was received and the remedy."""
+
+    def __init__(self, detail: str, *, expected: str = "", received: str = "", remedy: str = "") -> None:
+        self.detail = detail
+        self.expected = expected
+        self.received = received
+        self.remedy = remedy
+        parts = [detail]
+        parts += [f"Expected: {expected}."] if expected else []
+        parts += [f"Received: {received}."] if received else []
+        parts += [f"Remedy: {remedy}."] if remedy else []
+        super().__init__(" ".join(parts))
+
+
+class ArgumentError(TriptychError, ValueError):
+    """An argument of a call has a wrong type or value."""
+
+
+class ConfigError(TriptychError, ValueError):
+    """A configuration is unreadable, or a field of it has an impossible value."""
+
+
+class MissingBackendError(TriptychError, ImportError):
+    """The framework that a class needs is not installed."""
+
+
+class MissingFileError(TriptychError, FileNotFoundError):
+    """A file that the checkpoint needs is not there."""
+
+
+class CheckpointError(TriptychError, ValueError):
+    """The weights of a checkpoint do not fit the model."""
+
+
+class ShapeMismatchError(CheckpointError):
+    """A weight of the checkpoint has another shape than the model."""
+
+
+class CorruptCheckpointError(TriptychError, ValueError):
+    """A file is not what its format prescribes."""
+
+
+class TruncatedCheckpointError(CorruptCheckpointError):
+    """A file ends before its own header says it should."""
+
+
+class InconsistentCheckpointError(CorruptCheckpointError):
+    """The files of one checkpoint contradict each other."""
+
+
+class UnsafeCheckpointError(TriptychError, ValueError):
+    """A file asks for something that reading weights must never do."""
+
+
+class LimitError(TriptychError, ValueError):
+    """A file declares more than the limits allow."""
+
+
+class UnsupportedFormatError(TriptychError, ValueError):
+    """A file, dtype or layout that triptych does not read or write."""
+
+
+class SaveError(TriptychError, OSError):
+    """A save could not be completed; the checkpoint that was there before still is."""

@@ -1,0 +1,66 @@
+"""The built-in model families: each declares its config and its schema once, for all three frameworks."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from triptych.config import PretrainedConfig
+from triptych.errors import ConfigError
+from triptych.schema import Schema
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family.
+
+    `classes` maps a task ("", "MaskedLM", "SequenceClassification", ...) to the stem of the class that does it; the
+    TensorFlow and Flax classes put "TF" and "Flax" before it. `schema(config, stem)` returns the weights of that class.
+    """
+
+    config_class: type[PretrainedConfig]
+    base_prefix: str
+    classes: Mapping[str, str]
+    schema: Callable[[PretrainedConfig, str], Schema]
+
+
+_MODULES = {"bert": "triptych.families.bert"}
+_FAMILIES: dict[str, Family] = {}
+
+
+def family(model_type: str) -> Family:
+    """Return the family of `model_type`.
+
+    Raises:
+        ConfigError: it is not known.
+    """
+    if model_type not in _FAMILIES and model_type in _MODULES:
+        _FAMILIES[model_type] = importlib.import_module(_MODULES[model_type]).FAMILIES[model_type]
+    if model_type not in _FAMILIES:
+        raise ConfigError(
+            "The model_type is unknown.",
+            expected=f"one of {sorted({*_MODULES, *_FAMILIES})}",
+            received=repr(model_type),
+            remedy="register the family: AutoConfig.register(model_type, config_class)",
+        )
+    return _FAMILIES[model_type]
+
+
+def register(model_type: str, new: Family) -> None:
+    """Make `new` the family of `model_type`, so that the auto classes and the tools on files know it."""
+    _FAMILIES[model_type] = new
+
+
+def model_types() -> list[str]:
+    """Return every known model_type, sorted."""
+    return sorted({*_MODULES, *_FAMILIES})
+
+
+def declared_schema(config: PretrainedConfig, stem: str) -> Schema | None:
+    """Return the schema of the built-in class `stem` for `config`; None if no family declares it."""
+    known = config.model_type in _MODULES or config.model_type in _FAMILIES
+    if not known or not isinstance(config, family(config.model_type).config_class):
+        return None
+    found = family(config.model_type)
+    return found.schema(config, stem) if stem in found.classes.values() else None

@@ -1,0 +1,82 @@
+"""Where a canonical weight lives inside a live Keras or Flax model, and which axes change place.
+
+One table per framework. The canonical layout is PyTorch's, so its table is the identity. Every permutation here is its
+own inverse, which `tests/test_layouts.py` checks together with the round trip of every name.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from triptych.schema import Layout, Weight
+
+_LEAVES: dict[str, dict[Layout, str]] = {
+    "pt": {},
+    "tf": {
+        Layout.LINEAR: "kernel",
+        Layout.EMBEDDING: "embeddings",
+        Layout.NORM: "gamma",
+        Layout.NORM_BIAS: "beta",
+    },
+    "flax": {
+        Layout.LINEAR: "kernel",
+        Layout.EMBEDDING: "embedding",
+        Layout.NORM: "scale",
+    },
+}
+_PERMUTATIONS: dict[str, dict[Layout, tuple[int, ...]]] = {
+    "pt": {},
+    "tf": {Layout.LINEAR: (1, 0)},
+    "flax": {Layout.LINEAR: (1, 0)},
+}
+
+
+def native_path(weight: Weight, framework: str) -> tuple[str, ...]:
+    """Return the path of `weight` in a live model of `framework` ("pt", "tf" or "flax")."""
+    *scopes, leaf = weight.name.split(".")
+    return (*scopes, _LEAVES[framework].get(weight.layout, leaf))
+
+
+def permutation(layout: Layout, framework: str) -> tuple[int, ...] | None:
+    """Return the axes order between canonical and native, or None where both are the same."""
+    return _PERMUTATIONS[framework].get(layout)
+
+
+def canonical_leaf(path: tuple[str, ...], siblings: frozenset[str], rank: int, framework: str) -> tuple[str, Layout]:
+    """Return canonical name and layout of a native path whose layer's other leaves are `siblings`.
+
+    Used to derive a schema from a live Keras or Flax model, whose leaf names tell the layer type.
+    """
+    *scopes, leaf = path
+    layout = _derived_layout(leaf, siblings, rank, framework)
+    names = {Layout.LINEAR: "weight", Layout.EMBEDDING: "weight", Layout.NORM: "weight"}
+    names |= {Layout.NORM_BIAS: "bias", Layout.BIAS: "bias"}
+    return ".".join((*scopes, names.get(layout, leaf))), layout
+
+
+def _derived_layout(leaf: str, siblings: frozenset[str], rank: int, framework: str) -> Layout:
+    for layout, name in _LEAVES[framework].items():
+        if name == leaf and not (layout is Layout.LINEAR and rank != 2):
+            return layout
+    if leaf == "bias":
+        return Layout.NORM_BIAS if "scale" in siblings else Layout.BIAS
+    return Layout.PARAMETER
+
+
+def transposed(array: np.ndarray, block: int = 64) -> np.ndarray:
+    """Return a C-contiguous transpose of a matrix, written in blocks that stay in the cache.
+
+    Numpy's own copy of a transposed view is about three times slower (`benchmarks/load.py` depends on it).
+    """
+    rows, columns = array.shape
+    result = np.empty((columns, rows), array.dtype)
+    for start in range(0, rows, block):
+        result[:, start : start + block] = array[start : start + block].T
+    return result
+
+
+def permuted(array: np.ndarray, order: tuple[int, ...] | None) -> np.ndarray:
+    """Return `array` with its axes in `order`, C-contiguous; `array` itself if `order` is None."""
+    if order is None:
+        return array
+    return transposed(array) if order == (1, 0) else np.ascontiguousarray(array.transpose(order))

@@ -1,0 +1,102 @@
+"""What a model returns: ordered, by attribute, by name or by position; absent values are left out."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+
+class ModelOutput(OrderedDict[str, Any]):
+    """A result whose fields are the class's annotations. A declared field without value reads as None.
+
+    `output[0]`, `output[:2]` and `output.to_tuple()` see only the fields that have a value.
+    """
+
+    def __init__(self, *args: Any, **fields: Any) -> None:
+        items = OrderedDict(*args, **fields)
+        super().__init__((name, value) for name, value in items.items() if value is not None)
+
+    @classmethod
+    def fields(cls) -> list[str]:
+        """Return the declared field names, in order."""
+        return [name for base in reversed(cls.__mro__) for name in base.__dict__.get("__annotations__", {})]
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name in self:
+            return super().__getitem__(name)
+        if name in type(self).fields():
+            return None
+        raise AttributeError(f"{type(self).__name__} has no field {name!r}")
+
+    def __getitem__(self, key: Any) -> Any:
+        return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """Return the values that are there, in order."""
+        return tuple(super(ModelOutput, self).__getitem__(name) for name in self)
+
+
+class BaseModelOutput(ModelOutput):
+    """`last_hidden_state` [B, Q, H]; `hidden_states` and `attentions` are tuples, one entry per layer."""
+
+    last_hidden_state: Any
+    hidden_states: Any
+    attentions: Any
+
+
+class BaseModelOutputWithPooling(ModelOutput):
+    """As `BaseModelOutput`, with `pooler_output` [B, H]."""
+
+    last_hidden_state: Any
+    pooler_output: Any
+    hidden_states: Any
+    attentions: Any
+
+
+class MaskedLMOutput(ModelOutput):
+    """`loss` (scalar, with labels), `logits` [B, Q, vocab]."""
+
+    loss: Any
+    logits: Any
+    hidden_states: Any
+    attentions: Any
+
+
+class SequenceClassifierOutput(ModelOutput):
+    """`loss` (scalar, with labels), `logits` [B, labels]."""
+
+    loss: Any
+    logits: Any
+    hidden_states: Any
+    attentions: Any
+
+
+class TokenClassifierOutput(ModelOutput):
+    """`loss` (scalar, with labels), `logits` [B, Q, labels]."""
+
+    loss: Any
+    logits: Any
+    hidden_states: Any
+    attentions: Any
+
+
+class QuestionAnsweringModelOutput(ModelOutput):
+    """`loss` (scalar, with both positions), `start_logits` and `end_logits` [B, Q]."""
+
+    loss: Any
+    start_logits: Any
+    end_logits: Any
+    hidden_states: Any
+    attentions: Any
+
+
+OUTPUTS = (
+    BaseModelOutput,
+    BaseModelOutputWithPooling,
+    MaskedLMOutput,
+    SequenceClassifierOutput,
+    TokenClassifierOutput,
+    QuestionAnsweringModelOutput,
+)

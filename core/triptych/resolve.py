@@ -1,0 +1,194 @@
+"""Which files of a folder are the weights. Nothing here opens a weight file or the network."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+from triptych import strictjson
+from triptych.errors import (
+    ArgumentError,
+    CorruptCheckpointError,
+    MissingFileError,
+    UnsafeCheckpointError,
+    UnsupportedFormatError,
+)
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+POINTER = "transformers_weights"
+"""The config key by which transformers 4.57 and 5, and triptych, find weights under another name."""
+
+_LEGACY = ("pytorch_model.bin", "tf_model.h5", "flax_model.msgpack")
+_VARIANT = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """The files to read: `index` is None for a single file; `weight_map` is then empty."""
+
+    folder: Path
+    files: tuple[Path, ...]
+    index: Path | None = None
+    weight_map: Mapping[str, str] | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
+def local_folder(path: object, subfolder: str = "") -> Path:
+    """Return `path`/`subfolder` as an existing folder.
+
+    Raises:
+        ArgumentError: not a path, or a subfolder that leads out. MissingFileError: no such folder.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise ArgumentError(
+            "pretrained_model_name_or_path is no path.",
+            expected="the path of a folder",
+            received=repr(path),
+            remedy="pass a folder that holds config.json and model.safetensors",
+        )
+    if subfolder and not all(_is_plain(part) for part in subfolder.split("/")):
+        raise ArgumentError("subfolder leads out of its folder.", expected="a relative path", received=repr(subfolder))
+    folder = Path(path) / subfolder
+    if not folder.is_dir():
+        raise MissingFileError(
+            f"{folder} is no folder.",
+            expected="a local folder with a checkpoint",
+            received=repr(str(path)),
+            remedy="download the repository first, with huggingface_hub.snapshot_download, and pass its path",
+        )
+    return folder
+
+
+def with_variant(name: str, variant: str | None) -> str:
+    """Return `name` with `variant` before its last dot: model.fp16.safetensors, model.safetensors.index.fp16.json."""
+    if variant is None:
+        return name
+    if not isinstance(variant, str) or not _VARIANT.fullmatch(variant):
+        raise ArgumentError("variant is no name.", expected="letters, digits, - and _", received=repr(variant))
+    stem, _, suffix = name.rpartition(".")
+    return f"{stem}.{variant}.{suffix}"
+
+
+def find_weights(folder: Path, variant: str | None = None, pointer: object = None) -> WeightFiles:
+    """Return the weight files of `folder`, as transformers finds them: `pointer` (from the config), then the single
+    file, then the index.
+
+    Raises:
+        MissingFileError: none there, or shards named by the index missing (all are listed).
+        UnsafeCheckpointError: a name leads outside the folder. CorruptCheckpointError: a bad index.
+        UnsupportedFormatError: only files of another format are there.
+    """
+    if pointer is not None and variant is None:
+        return _named(folder, pointer)
+    single, index = folder / with_variant(SINGLE, variant), folder / with_variant(INDEX, variant)
+    if single.is_file():
+        return WeightFiles(folder, (single,))
+    if index.is_file():
+        return _from_index(folder, index)
+    raise _nothing_found(folder, single.name, variant)
+
+
+def _named(folder: Path, name: object) -> WeightFiles:
+    file = folder / safe_name(name, folder / "config.json", (".safetensors", ".safetensors.index.json"))
+    if not file.is_file():
+        raise MissingFileError(f"{folder} has no {file.name}, which its config.json names as {POINTER}.")
+    return _from_index(folder, file) if file.suffix == ".json" else WeightFiles(folder, (file,))
+
+
+def _nothing_found(folder: Path, wanted: str, variant: str | None) -> Exception:
+    present = sorted(p.name for p in folder.iterdir())
+    legacy = [name for name in present if name.startswith(tuple(n.rpartition(".")[0] for n in _LEGACY))]
+    if legacy:
+        return UnsupportedFormatError(
+            f"{folder} holds weights in a format that is not read yet.",
+            expected=f"{wanted} or its index",
+            received=", ".join(legacy[:4]),
+            remedy="convert them to safetensors with the framework that wrote them",
+        )
+    others = [name for name in present if name.startswith("model.") and name.endswith((".safetensors", ".json"))]
+    return MissingFileError(
+        f"{folder} holds no weights" + (f" of variant {variant!r}." if variant else "."),
+        expected=f"{wanted} or its index",
+        received=", ".join(others or present[:8]) or "an empty folder",
+        remedy="check the path and the variant",
+    )
+
+
+def read_index(index: Path) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return weight_map and metadata of an index file, with every shard name checked.
+
+    Raises:
+        CorruptCheckpointError, UnsafeCheckpointError.
+    """
+    content = strictjson.read(index, CorruptCheckpointError)
+    weight_map, metadata = content.get("weight_map"), content.get("metadata", {})
+    if not isinstance(weight_map, dict) or not weight_map or not isinstance(metadata, dict):
+        raise CorruptCheckpointError(
+            f"{index} is no index.", expected="a weight_map with at least one tensor", received=repr(content)[:80]
+        )
+    suffix = "." + index.name.partition(".index.")[0].rpartition(".")[2]
+    for name in set(map(str, weight_map.values())) if all(map(_is_text, weight_map.values())) else {None}:
+        safe_name(name, index, (suffix,))
+    return weight_map, metadata
+
+
+def _from_index(folder: Path, index: Path) -> WeightFiles:
+    weight_map, metadata = read_index(index)
+    names = sorted(set(weight_map.values()))
+    if len({name.lower() for name in names}) != len(names):
+        raise CorruptCheckpointError(f"{index} names shards that differ only in case.", received=f"{names[:4]}")
+    missing = [name for name in names if not (folder / name).exists()]
+    if missing:
+        raise MissingFileError(
+            f"{index} names shards that are not there.",
+            expected=f"{len(names)} shards",
+            received=f"without {', '.join(missing)}",
+            remedy="get the missing shards, or save the checkpoint again",
+        )
+    for name in names:
+        _check_inside(folder, folder / name)
+    return WeightFiles(folder, tuple(folder / name for name in names), index, weight_map, metadata)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_plain(name: str) -> bool:
+    """Return whether `name` is one component under POSIX and Windows rules alike, on every system."""
+    windows = PureWindowsPath(name)
+    plain = bool(name) and "/" not in name and "\\" not in name and "\0" not in name and name not in (".", "..")
+    return plain and not windows.drive and not windows.root and ":" not in name and len(name) < 256
+
+
+def safe_name(name: object, named_by: Path, suffixes: tuple[str, ...]) -> str:
+    """Return `name` if it is a plain file name with one of `suffixes`; raise `UnsafeCheckpointError` otherwise."""
+    if not isinstance(name, str) or not _is_plain(name) or not name.endswith(suffixes):
+        raise UnsafeCheckpointError(
+            f"{named_by} names a file that must not be opened.",
+            expected=f"a plain file name ending in {' or '.join(suffixes)}",
+            received=repr(name)[:120],
+            remedy="do not use this checkpoint, unless you can mend its index",
+        )
+    return name
+
+
+def _check_inside(folder: Path, file: Path) -> None:
+    """Refuse a shard that is a link out of the folder; the blobs of a hub cache snapshot are inside."""
+    real, home = Path(os.path.realpath(file)), Path(os.path.realpath(folder))
+    allowed = [home]
+    if "snapshots" in home.parts:
+        cut = len(home.parts) - 1 - home.parts[::-1].index("snapshots")
+        allowed.append(Path(*home.parts[:cut], "blobs"))
+    if not any(parent in real.parents for parent in allowed):
+        raise UnsafeCheckpointError(
+            f"{file} is a link that leaves its folder.",
+            expected=f"a file inside {home}",
+            received=str(real),
+            remedy="copy the shard into the folder",
+        )

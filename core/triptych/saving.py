@@ -1,0 +1,267 @@
+"""Saving a checkpoint as one step that cannot lose or mix what was there before.
+
+New files are written in a staging folder, flushed and read back by header. They are then linked under names that are
+not in use, and exactly one atomic rename or unlink makes them the checkpoint that readers find:
+
+| before -> after                | the committing operation                          |
+|--------------------------------|---------------------------------------------------|
+| anything -> single             | rename onto `model.safetensors`                   |
+| shards or nothing -> shards    | rename onto `model.safetensors.index.json`        |
+| single -> shards               | unlink of `model.safetensors`, which outranks it  |
+| any of them, with a new config | rename onto `config.json`, which for that moment names its weights; see `roll_forward` |
+
+Only then the files that the old checkpoint named are deleted (`staging.settle`). A crash leaves the staging folder with
+a list of what the save made and replaced; the next save removes those of them that no checkpoint names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from triptych import staging
+from triptych.checkpoint import SAVE_ID
+from triptych.errors import SaveError, TriptychError
+from triptych.resolve import INDEX, POINTER, SINGLE, with_variant
+from triptych.safetensors_file import TensorRef, open_safetensors, parse_size, write_safetensors
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The tensors of one file."""
+
+    tensors: tuple[TensorRef, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(ref.nbytes for ref in self.tensors)
+
+
+def plan_shards(tensors: Iterable[TensorRef], max_shard_size: int | str) -> tuple[Shard, ...]:
+    """Split `tensors`, in order, into shards of at most `max_shard_size` bytes.
+
+    A tensor that is larger than the limit gets a shard of its own. Without tensors there is one empty shard.
+    """
+    limit = parse_size(max_shard_size)
+    shards: list[list[TensorRef]] = [[]]
+    used = 0
+    for ref in tensors:
+        if shards[-1] and used + ref.nbytes > limit:
+            shards.append([])
+            used = 0
+        shards[-1].append(ref)
+        used += ref.nbytes
+    return tuple(Shard(tuple(shard)) for shard in shards)
+
+
+def save_checkpoint(
+    folder: str | os.PathLike[str],
+    tensors: Iterable[TensorRef],
+    config: str | None = None,
+    *,
+    max_shard_size: int | str = "5GB",
+    variant: str | None = None,
+) -> list[Path]:
+    """Make `tensors` (canonical names and layouts) and `config` (text of config.json) the checkpoint in `folder`.
+
+    Returns the weight files written, the index last if there is one. Tensors are read one at a time; memory beyond them
+    does not grow with the checkpoint.
+
+    Raises:
+        SaveError: the folder is a file, is not writable, the disk is full, ...: what was there before still loads.
+        ArgumentError, UnsupportedFormatError: before anything is written.
+    """
+    target = Path(folder)
+    shards = plan_shards(tensors, max_shard_size)
+    with_variant(SINGLE, variant)  # refuse a bad variant before anything is written
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        save = _Save(target, secrets.token_hex(4), variant)
+        with staging.area(target, save.id) as area:
+            save.write(area, shards)
+            with staging.locked(target):
+                staging.collect(target)
+                roll_forward(target)
+                try:
+                    return save.publish(area, config)
+                finally:
+                    staging.settle(target, area.path)
+    except TriptychError:
+        raise
+    except OSError as cause:
+        error = SaveError(
+            f"{target} could not be saved.",
+            received=str(cause),
+            remedy="see the cause; the checkpoint that was there before is unchanged",
+        )
+        error.errno = cause.errno
+        raise error from cause
+
+
+class _Save:
+    def __init__(self, folder: Path, save_id: str, variant: str | None) -> None:
+        self.folder, self.id, self.variant = folder, save_id, variant
+        self.single = with_variant(SINGLE, variant)
+        self.index = with_variant(INDEX, variant)
+        self.stem = self.single.removesuffix(".safetensors")
+        self.shards: Sequence[Shard] = ()
+
+    def write(self, area: staging.Area, shards: Sequence[Shard]) -> None:
+        """Write every shard into the staging folder, flush it, and read it back by header."""
+        self.shards = shards
+        for number, shard in enumerate(shards):
+            file = area.path / f"{number}.safetensors"
+            with file.open("xb") as stream:
+                write_safetensors(stream, shard.tensors, {"format": "pt", SAVE_ID: self.id})
+                flush(stream.fileno())
+            _verify(file, shard)
+
+    def publish(self, area: staging.Area, config: str | None) -> list[Path]:
+        old = staging.named_files(self.folder, self.variant)
+        new_config = config is not None and _differs(self.folder / "config.json", config)
+        by_pointer = new_config and self.variant is None and bool(old)
+        names = self._free_names(by_pointer)
+        area.record(creates=[*names, self.generation_index, self.index, self.single], supersedes=old)
+        staged = [area.path / f"{number}.safetensors" for number in range(len(names))]
+        if len(self.shards) == 1 and not by_pointer:
+            if new_config and not old:
+                write_atomically(self.folder / "config.json", config.encode())  # type: ignore[union-attr]
+            flush_folder(area.path)
+            os.replace(staged[0], self.folder / self.single)  # the commit
+        else:
+            for file, name in zip(staged, names, strict=True):
+                staging.link(file, self.folder / name)
+            self._commit_named(names, config, new_config, by_pointer, bool(old))
+        flush_folder(self.folder)
+        if new_config and not by_pointer and old:
+            write_atomically(self.folder / "config.json", config.encode())  # type: ignore[union-attr]
+        return [self.folder / name for name in ([*names, self.index] if len(names) > 1 else [self.single])]
+
+    @property
+    def generation_index(self) -> str:
+        return f"{self.stem}.g{self.id}.safetensors.index.json"
+
+    def _free_names(self, by_pointer: bool) -> list[str]:
+        count = len(self.shards)
+        if count == 1:
+            return [f"{self.stem}.g{self.id}.safetensors" if by_pointer else self.single]
+        plain = [f"{self.stem}-{k:05d}-of-{count:05d}.safetensors" for k in range(1, count + 1)]
+        if not any(os.path.lexists(self.folder / name) for name in plain):
+            return plain
+        return [name.replace(self.stem, f"{self.stem}.g{self.id}", 1) for name in plain]
+
+    def _commit_named(
+        self, names: list[str], config: str | None, new_config: bool, by_pointer: bool, had_weights: bool
+    ) -> None:
+        flush_folder(self.folder)
+        index = self._index_text(names).encode()
+        if by_pointer:
+            target = names[0] if len(names) == 1 else self.generation_index
+            if len(names) > 1:
+                write_atomically(self.folder / target, index)
+            pointed = {**json.loads(config or "{}"), POINTER: target}
+            write_atomically(self.folder / "config.json", config_text(pointed).encode())  # the commit
+            roll_forward(self.folder)
+            return
+        if new_config and not had_weights:
+            write_atomically(self.folder / "config.json", (config or "").encode())
+        write_atomically(self.folder / self.index, index)  # the commit, unless a single file outranks it
+        (self.folder / self.single).unlink(missing_ok=True)  # then this is
+
+    def _index_text(self, names: list[str]) -> str:
+        weight_map = {ref.name: n for n, shard in zip(names, self.shards, strict=True) for ref in shard.tensors}
+        metadata = {"total_size": sum(shard.nbytes for shard in self.shards), SAVE_ID: self.id}
+        metadata["total_parameters"] = sum(r.nbytes // r.dtype.itemsize for s in self.shards for r in s.tensors)
+        return json.dumps({"metadata": metadata, "weight_map": weight_map}, indent=2, sort_keys=True) + "\n"
+
+
+def roll_forward(folder: Path) -> None:
+    """Finish a save that was committed by the config's pointer: move the weights to their usual names.
+
+    Every state on the way loads the same weights; killed anywhere, it can be run again. Does nothing when the config
+    points nowhere, or at a file that triptych did not make.
+    """
+    file = folder / "config.json"
+    target = staging.own_pointer(folder)
+    if target is None:
+        return
+    if target.endswith(".json"):
+        write_atomically(folder / INDEX, (folder / target).read_bytes())
+        (folder / SINGLE).unlink(missing_ok=True)
+    else:
+        with _twin(folder / target) as twin:
+            os.replace(twin, folder / SINGLE)
+    flush_folder(folder)
+    config = json.loads(file.read_bytes())
+    del config[POINTER]
+    write_atomically(file, config_text(config).encode())
+    (folder / target).unlink()
+
+
+@contextmanager
+def _twin(file: Path) -> Iterator[Path]:
+    """Yield a second name of `file`: a hard link, or a copy where the file system has none."""
+    twin = file.with_name(f"{file.name}{staging.TEMPORARY}")
+    twin.unlink(missing_ok=True)
+    try:
+        os.link(file, twin)
+    except OSError:
+        shutil.copyfile(file, twin)
+        with twin.open("rb") as stream:
+            flush(stream.fileno())
+    try:
+        yield twin
+    finally:
+        twin.unlink(missing_ok=True)
+
+
+def config_text(values: dict[str, object]) -> str:
+    """Return the text of a config.json: sorted keys, indent 2, one newline at the end."""
+    return json.dumps(values, indent=2, sort_keys=True) + "\n"
+
+
+def write_atomically(file: Path, data: bytes) -> None:
+    """Replace `file` by `data` in one rename; a reader sees the old or the new contents, never a part."""
+    temporary = file.with_name(f"{file.name}.{secrets.token_hex(4)}{staging.TEMPORARY}")
+    try:
+        with temporary.open("xb") as stream:
+            stream.write(data)
+            flush(stream.fileno())
+        os.replace(temporary, file)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    flush_folder(file.parent)
+
+
+def flush(descriptor: int) -> None:
+    """Write an open file through to the disk."""
+    os.fsync(descriptor)
+
+
+def flush_folder(folder: Path) -> None:
+    """Write the names in `folder` through to the disk, where the system can (Windows cannot)."""
+    if os.name == "nt":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _verify(file: Path, shard: Shard) -> None:
+    read = {ref.name: (ref.dtype, ref.shape) for ref in open_safetensors(file).tensors.values()}
+    meant = {ref.name: (ref.dtype, ref.shape) for ref in shard.tensors}
+    if read != meant:
+        raise SaveError(f"{file} does not read back as it was written.", remedy="check the disk and save again")
+
+
+def _differs(file: Path, text: str) -> bool:
+    return not file.is_file() or file.read_bytes() != text.encode()

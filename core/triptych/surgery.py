@@ -1,0 +1,216 @@
+"""Resizing the vocabulary and pruning heads, as plans over a schema and as array operations.
+
+The plan says which axes of which weights change; `Edit.apply` computes the new array in numpy. A live model and a file
+are changed by the same edits, so the numbers are the same everywhere.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from triptych.config import PretrainedConfig
+from triptych.errors import ArgumentError
+from triptych.schema import Axis, Layout, Schema, Weight
+
+VOCAB = "vocab"
+HEADS = "heads"
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Keep these positions of one axis, in this order."""
+
+    weight: str
+    axis: int
+    positions: tuple[int, ...]
+
+    def apply(self, array: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(np.take(array, self.positions, axis=self.axis))
+
+
+@dataclass(frozen=True)
+class Grow:
+    """Append `count` rows along `axis`.
+
+    `fill` is "mean" (rows from a normal distribution around the mean of the old rows, with 1e-9 times their
+    covariance), "normal" (zero mean, standard deviation `std`) or "zeros". `seed` and the weight's name decide the
+    numbers.
+    """
+
+    weight: str
+    axis: int
+    count: int
+    fill: str
+    std: float
+    seed: int
+
+    def apply(self, array: np.ndarray) -> np.ndarray:
+        rows = np.moveaxis(array, self.axis, 0)
+        new = _new_rows(rows, self).astype(array.dtype)
+        return np.ascontiguousarray(np.moveaxis(np.concatenate([rows, new]), 0, self.axis))
+
+
+Edit = Keep | Grow
+
+
+@dataclass(frozen=True)
+class Surgery:
+    """Edits by weight, and the config fields that change with them."""
+
+    edits: tuple[Edit, ...]
+    config_changes: Mapping[str, object]
+
+
+def _new_rows(old: np.ndarray, grow: Grow) -> np.ndarray:
+    """Return float32 rows of the shape of `old`'s rows."""
+    shape = (grow.count, *old.shape[1:])
+    rng = np.random.default_rng([grow.seed, zlib.crc32(grow.weight.encode())])
+    if grow.fill == "zeros":
+        return np.zeros(shape, np.float32)
+    if grow.fill == "normal":
+        return (rng.standard_normal(shape) * grow.std).astype(np.float32)
+    rows = old.astype(np.float32).reshape(len(old), -1)
+    mean = rows.mean(axis=0, dtype=np.float64)
+    # z @ (rows - mean) / sqrt(n) has exactly the covariance of the rows: no factorisation that could fail is needed.
+    z = rng.standard_normal((grow.count, len(rows)))
+    noise = (z @ rows - z.sum(axis=1, keepdims=True) * mean) / np.sqrt(len(rows))
+    return (mean + np.sqrt(1e-9) * noise).astype(np.float32).reshape(shape)
+
+
+def target_vocab_size(current: int, new_num_tokens: int | None, pad_to_multiple_of: int | None) -> int:
+    """Return the number of rows after a resize: `new_num_tokens` (or `current`), rounded up.
+
+    Raises:
+        ArgumentError: no positive integer, or beyond 2^31.
+    """
+    for name, value in (("new_num_tokens", new_num_tokens), ("pad_to_multiple_of", pad_to_multiple_of)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1):
+            raise ArgumentError(f"{name} is impossible.", expected="a positive integer", received=repr(value))
+    size = int(new_num_tokens or current)
+    if pad_to_multiple_of:
+        size = -(-size // int(pad_to_multiple_of)) * int(pad_to_multiple_of)
+    if size >= 2**31:
+        raise ArgumentError("The vocabulary would be too large.", expected="below 2^31", received=str(size))
+    return size
+
+
+def vocab_size(schema: Schema) -> int:
+    """Return the length of the `vocab` axes, which must agree.
+
+    Raises:
+        ArgumentError: no weight has one, or they differ.
+    """
+    sizes = {axis.length for w in schema.values() for axis in w.axes if axis.name == VOCAB}
+    if len(sizes) != 1:
+        raise ArgumentError(
+            "The model has no one vocabulary to resize.", expected="`vocab` axes of one length", received=f"{sizes}"
+        )
+    return sizes.pop()
+
+
+def plan_resize(
+    schema: Schema,
+    config: PretrainedConfig,
+    new_num_tokens: int | None,
+    pad_to_multiple_of: int | None = None,
+    mean_resizing: bool = True,
+    seed: int = 0,
+) -> Surgery:
+    """Plan a new vocabulary size: every weight with a `vocab` axis changes, and `config.vocab_size` with it.
+
+    New embedding rows, and rows of an untied head and its bias, follow `mean_resizing`; the bias of a tied head gets
+    zeros.
+
+    Raises:
+        ArgumentError: see `target_vocab_size` and `vocab_size`.
+    """
+    old = vocab_size(schema)
+    new = target_vocab_size(old, new_num_tokens, pad_to_multiple_of)
+    std = float(getattr(config, "initializer_range", None) or 0.02)
+    head_is_tied = any(w.tied_to and w.axis_index(VOCAB) is not None for w in schema.values())
+    edits: list[Edit] = []
+    for weight in schema.stored():
+        axis = weight.axis_index(VOCAB)
+        if axis is None or new == old:
+            continue
+        if new < old:
+            edits.append(Keep(weight.name, axis, tuple(range(new))))
+            continue
+        zeros = weight.layout is Layout.BIAS and (head_is_tied or not mean_resizing)
+        fill = "zeros" if zeros else "mean" if mean_resizing else "normal"
+        edits.append(Grow(weight.name, axis, new - old, fill, std, seed))
+    return Surgery(tuple(edits), {"vocab_size": new})
+
+
+def plan_prune(schema: Schema, config: PretrainedConfig, heads_to_prune: Mapping[int, Iterable[int]]) -> Surgery:
+    """Plan the removal of heads, by layer and original head number; heads already gone are no matter.
+
+    Raises:
+        ArgumentError: an unknown layer or head, or every head of a layer.
+    """
+    axes = _head_axes(schema)
+    wanted = _parse_heads(heads_to_prune)
+    for layer, heads in wanted.items():
+        if layer not in axes:
+            raise ArgumentError(
+                f"Layer {layer} has no heads to prune.", expected=f"one of {sorted(axes)}", received=str(layer)
+            )
+        removed = set(config.pruned_heads.get(layer, ()))
+        known = set(axes[layer].unit_ids) | removed
+        unknown = heads - known
+        if unknown or not known - removed - heads:
+            raise ArgumentError(
+                f"These heads of layer {layer} cannot be pruned.",
+                expected=f"some of {sorted(known)}, leaving at least one",
+                received=f"{sorted(heads)}",
+            )
+    edits = [
+        Keep(weight.name, index, _kept_positions(axis, wanted[axis.layer]))
+        for weight in schema.stored()
+        for index, axis in enumerate(weight.axes)
+        if axis.name == HEADS and axis.layer in wanted and set(axis.unit_ids) & wanted[axis.layer]
+    ]
+    pruned = {layer: set(heads) for layer, heads in config.pruned_heads.items()}
+    for layer, heads in wanted.items():
+        pruned[layer] = pruned.get(layer, set()) | heads
+    return Surgery(tuple(edits), {"pruned_heads": {layer: sorted(h) for layer, h in sorted(pruned.items()) if h}})
+
+
+def _head_axes(schema: Schema) -> dict[int, Axis]:
+    return {a.layer: a for w in schema.values() for a in w.axes if a.name == HEADS and a.layer is not None}
+
+
+def _parse_heads(heads_to_prune: Mapping[int, Iterable[int]]) -> dict[int, set[int]]:
+    try:
+        wanted = {layer: set(heads) for layer, heads in heads_to_prune.items()}
+        numbers = [n for layer, heads in wanted.items() for n in (layer, *heads)]
+        if all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in numbers):
+            return {int(layer): {int(head) for head in heads} for layer, heads in wanted.items()}
+    except (AttributeError, TypeError):
+        pass
+    raise ArgumentError(
+        "heads_to_prune is impossible.", expected="{layer: [head, ...]}", received=repr(heads_to_prune)[:80]
+    )
+
+
+def _kept_positions(axis: Axis, removed: set[int]) -> tuple[int, ...]:
+    """Return the elements of the axis that stay: all `block` elements of each kept unit, in each repetition."""
+    kept = [position for position, number in enumerate(axis.unit_ids) if number not in removed]
+    return tuple(
+        (r * axis.units + unit) * axis.block + element
+        for r in range(axis.repeat)
+        for unit in kept
+        for element in range(axis.block)
+    )
+
+
+def apply_to(weight: Weight, array: np.ndarray, surgery: Surgery) -> np.ndarray:
+    """Return `array`, in canonical layout, after all edits of `weight`."""
+    for edit in surgery.edits:
+        if edit.weight == weight.name:
+            array = edit.apply(array)
+    return array

@@ -1,0 +1,298 @@
+"""BERT in PyTorch. Names of modules are the canonical names of `triptych.families.bert`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from triptych import functional as fn
+from triptych import outputs
+from triptych.families.bert import BertConfig, heads_axis
+from triptych.heads import task_output
+from triptych_pt import ops
+from triptych_pt.modeling import PreTrainedModel
+
+__all__ = [
+    "BertPreTrainedModel",
+    "BertModel",
+    "BertForMaskedLM",
+    "BertForSequenceClassification",
+    "BertForTokenClassification",
+    "BertForQuestionAnswering",
+]
+
+
+class BertEmbeddings(nn.Module):
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.word_embeddings = nn.Embedding(config.vocab_size, config.hidden_size, padding_idx=config.pad_token_id)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, input_ids: Any, token_type_ids: Any, position_ids: Any, inputs_embeds: Any) -> Any:
+        words = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+        positions = fn.positions(ops, words) if position_ids is None else position_ids
+        types = ops.zeros_like(positions) if token_type_ids is None else token_type_ids
+        total = words + self.token_type_embeddings(types) + self.position_embeddings(positions)
+        return self.dropout(self.LayerNorm(total))
+
+
+class BertSelfAttention(nn.Module):
+    def __init__(self, config: BertConfig, layer: int) -> None:
+        super().__init__()
+        self.head_dim = config.head_dim
+        width = heads_axis(config, layer).length
+        self.query = nn.Linear(config.hidden_size, width)
+        self.key = nn.Linear(config.hidden_size, width)
+        self.value = nn.Linear(config.hidden_size, width)
+        self.dropout = nn.Dropout(config.attention_probs_dropout_prob)
+
+    def forward(self, hidden: Any, bias: Any, head_mask: Any) -> tuple[Any, Any]:
+        query, key, value = (fn.split_heads(ops, f(hidden), self.head_dim) for f in (self.query, self.key, self.value))
+        scale = self.head_dim**-0.5
+        context, probabilities = fn.attend(ops, query, key, value, bias, scale, self.dropout, head_mask)
+        return fn.merge_heads(ops, context, self.query.out_features), probabilities
+
+
+class BertResidual(nn.Module):
+    """Projection, dropout, and the norm of the sum with the residual."""
+
+    def __init__(self, config: BertConfig, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, hidden: Any, residual: Any) -> Any:
+        return self.LayerNorm(self.dropout(self.dense(hidden)) + residual)
+
+
+class BertAttention(nn.Module):
+    def __init__(self, config: BertConfig, layer: int) -> None:
+        super().__init__()
+        self.self = BertSelfAttention(config, layer)
+        self.output = BertResidual(config, heads_axis(config, layer).length)
+
+    def forward(self, hidden: Any, bias: Any, head_mask: Any) -> tuple[Any, Any]:
+        context, probabilities = self.self(hidden, bias, head_mask)
+        return self.output(context, hidden), probabilities
+
+
+class BertActivated(nn.Module):
+    """Projection and activation."""
+
+    def __init__(self, config: BertConfig, width: int, activation: str) -> None:
+        super().__init__()
+        self.activation = activation
+        self.dense = nn.Linear(config.hidden_size, width)
+
+    def forward(self, hidden: Any) -> Any:
+        return fn.activation(ops, self.activation, self.dense(hidden))
+
+
+class BertLayer(nn.Module):
+    def __init__(self, config: BertConfig, layer: int) -> None:
+        super().__init__()
+        self.attention = BertAttention(config, layer)
+        self.intermediate = BertActivated(config, config.intermediate_size, config.hidden_act)
+        self.output = BertResidual(config, config.intermediate_size)
+
+    def forward(self, hidden: Any, bias: Any, head_mask: Any) -> tuple[Any, Any]:
+        attended, probabilities = self.attention(hidden, bias, head_mask)
+        return self.output(self.intermediate(attended), attended), probabilities
+
+
+class BertEncoder(nn.Module):
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.layer = nn.ModuleList(BertLayer(config, layer) for layer in range(config.num_hidden_layers))
+
+    def forward(self, hidden: Any, bias: Any, head_masks: list[Any]) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        states, attentions = [hidden], []
+        for layer, head_mask in zip(self.layer, head_masks, strict=True):
+            hidden, probabilities = layer(hidden, bias, head_mask)
+            states.append(hidden)
+            attentions.append(probabilities)
+        return tuple(states), tuple(attentions)
+
+
+class BertPreTrainedModel(PreTrainedModel):
+    """Base of the BERT classes."""
+
+    config_class = BertConfig
+    base_model_prefix = "bert"
+
+
+class BertModel(BertPreTrainedModel):
+    """The encoder, with a pooler unless `add_pooling_layer=False`."""
+
+    def __init__(self, config: BertConfig, add_pooling_layer: bool = True) -> None:
+        super().__init__(config)
+        self.embeddings = BertEmbeddings(config)
+        self.encoder = BertEncoder(config)
+        self.pooler = BertActivated(config, config.hidden_size, "tanh") if add_pooling_layer else None
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.embeddings.word_embeddings = value
+
+    def forward(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        position_ids: Any = None,
+        head_mask: Any = None,
+        inputs_embeds: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Return `BaseModelOutputWithPooling`. Ids are integers [B, Q], `inputs_embeds` [B, Q, H]."""
+        fn.one_input(input_ids, inputs_embeds)
+        flags = fn.output_flags(self.config, output_attentions, output_hidden_states, return_dict)
+        hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
+        bias = fn.padding_bias(ops, attention_mask, hidden.dtype)
+        masks = fn.head_masks(ops, head_mask, self.config, hidden.dtype)
+        states, attentions = self.encoder(hidden, bias, masks)
+        result = outputs.BaseModelOutputWithPooling(
+            last_hidden_state=states[-1],
+            pooler_output=None if self.pooler is None else self.pooler(states[-1][:, 0]),
+            hidden_states=states if flags[1] else None,
+            attentions=attentions if flags[0] else None,
+        )
+        return result if flags[2] else result.to_tuple()
+
+
+class BertWithHead(BertPreTrainedModel):
+    """A backbone and a head: `task` names the head, `score` turns the backbone's output into logits."""
+
+    task = ""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__(config)
+        self.bert = BertModel(config, add_pooling_layer=self.task == "SequenceClassification")
+        self.dropout = nn.Dropout(config.head_dropout)
+        self.build_head(config)
+        self.post_init()
+
+    def build_head(self, config: BertConfig) -> None:
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+
+    def score(self, backbone: Any) -> Any:
+        return self.classifier(self.dropout(backbone.last_hidden_state))
+
+    def forward(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        position_ids: Any = None,
+        head_mask: Any = None,
+        inputs_embeds: Any = None,
+        labels: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Return logits, and with `labels` the loss; see `triptych.heads.task_output`."""
+        backbone = self.bert(
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
+            output_attentions, output_hidden_states, return_dict=True,
+        )  # fmt: skip
+        return task_output(ops, self.config, self.task, self.score(backbone), labels, backbone, return_dict)
+
+
+class BertPredictionTransform(nn.Module):
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.activation = config.hidden_act
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+    def forward(self, hidden: Any) -> Any:
+        return self.LayerNorm(fn.activation(ops, self.activation, self.dense(hidden)))
+
+
+class BertPredictions(nn.Module):
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(config.vocab_size))
+        self.transform = BertPredictionTransform(config)
+        self.decoder = nn.Linear(config.hidden_size, config.vocab_size)
+
+    def forward(self, hidden: Any) -> Any:
+        return self.decoder(self.transform(hidden))
+
+
+class BertForMaskedLM(BertWithHead):
+    """BERT that predicts masked tokens; the decoder is tied to the word embeddings unless the config says not."""
+
+    task = "MaskedLM"
+
+    def build_head(self, config: BertConfig) -> None:
+        self.cls = nn.Module()
+        self.cls.predictions = BertPredictions(config)
+
+    def score(self, backbone: Any) -> Any:
+        return self.cls.predictions(backbone.last_hidden_state)
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.cls.predictions.decoder
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        self.cls.predictions.decoder = new_embeddings
+
+
+class BertForSequenceClassification(BertWithHead):
+    """BERT that classifies or scores a text, from the pooled first token."""
+
+    task = "SequenceClassification"
+
+    def score(self, backbone: Any) -> Any:
+        return self.classifier(self.dropout(backbone.pooler_output))
+
+
+class BertForTokenClassification(BertWithHead):
+    """BERT that classifies every token."""
+
+    task = "TokenClassification"
+
+
+class BertForQuestionAnswering(BertWithHead):
+    """BERT that finds a span."""
+
+    task = "QuestionAnswering"
+
+    def build_head(self, config: BertConfig) -> None:
+        self.qa_outputs = nn.Linear(config.hidden_size, config.num_labels)
+
+    def score(self, backbone: Any) -> Any:
+        return self.qa_outputs(backbone.last_hidden_state)
+
+    def forward(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        position_ids: Any = None,
+        head_mask: Any = None,
+        inputs_embeds: Any = None,
+        start_positions: Any = None,
+        end_positions: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Return start and end logits, and with both positions the loss."""
+        return super().forward(
+            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
+            (start_positions, end_positions), output_attentions, output_hidden_states, return_dict,
+        )  # fmt: skip

@@ -1,0 +1,241 @@
+"""`PreTrainedModel`: the plans of core, carried out on a `torch.nn.Module`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from triptych.base import ModelBase, declared_ties, derived_schema, refuse_unknown
+from triptych.config import PretrainedConfig
+from triptych.dtypes import parse_param_dtype
+from triptych.errors import ArgumentError
+from triptych.plan import Assignment
+from triptych.schema import Layout, Schema, Weight
+from triptych_pt import arrays, ops
+
+__all__ = ["PreTrainedModel"]
+
+_LAYOUTS: dict[type, dict[str, Layout]] = {
+    nn.Linear: {"weight": Layout.LINEAR, "bias": Layout.BIAS},
+    nn.Embedding: {"weight": Layout.EMBEDDING},
+    nn.LayerNorm: {"weight": Layout.NORM, "bias": Layout.NORM_BIAS},
+}
+_building_empty = False
+
+
+class PreTrainedModel(nn.Module, ModelBase):
+    """Base class of PyTorch models. Subclasses build their modules in `__init__` and end it with `self.post_init()`.
+
+    Raises:
+        ArgumentError: the config is not of `config_class`.
+    """
+
+    framework = "pt"
+    class_prefix = ""
+
+    def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
+        self._check_config(config)
+        super().__init__()
+        self.config = config
+
+    def post_init(self) -> None:
+        """Initialise and tie the weights; a load calls it too, while no weight has a value yet."""
+        if not _building_empty:
+            for module in self.modules():
+                self._init_weights(module)
+        self.tie_weights()
+
+    def _init_weights(self, module: nn.Module) -> None:
+        """Initialise one module: normal with `config.initializer_range`, zero biases, unit norms."""
+        std = getattr(self.config, "initializer_range", 0.02)
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(module.weight, std=std)
+            if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+                with torch.no_grad():
+                    module.weight[module.padding_idx].zero_()
+        if isinstance(module, nn.LayerNorm) and module.weight is not None:
+            nn.init.ones_(module.weight)
+        if isinstance(module, (nn.Linear, nn.LayerNorm)) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+    # -- embeddings and ties ------------------------------------------------------------------------------------
+
+    @property
+    def base_model(self) -> nn.Module:
+        """The backbone: the attribute named `base_model_prefix`, or the model itself."""
+        return getattr(self, self.base_model_prefix, self) if self.base_model_prefix else self
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Return the token embedding module ([vocab, hidden])."""
+        if self.base_model is not self and isinstance(self.base_model, PreTrainedModel):
+            return self.base_model.get_input_embeddings()
+        raise NotImplementedError(f"{type(self).__name__} does not define get_input_embeddings")
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        """Replace the token embedding module."""
+        if self.base_model is self or not isinstance(self.base_model, PreTrainedModel):
+            raise NotImplementedError(f"{type(self).__name__} does not define set_input_embeddings")
+        self.base_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        """Return the module that maps to the vocabulary, or None."""
+        return None
+
+    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
+        """Replace the module that maps to the vocabulary."""
+        raise NotImplementedError(f"{type(self).__name__} does not define set_output_embeddings")
+
+    def tie_weights(self) -> None:
+        """Make tied weights one parameter, as the schema or `_tied_weights_keys` declares."""
+        declared = type(self).declare_schema(self.config)
+        ties = declared_ties(type(self), self.config)
+        if declared is not None:
+            ties = {weight.name: weight.tied_to for weight in declared.values() if weight.tied_to}
+        for name, source in ties.items():
+            module, leaf = self._owner(name)
+            module.register_parameter(leaf, self.get_parameter(source))
+
+    # -- hooks of ModelBase -------------------------------------------------------------------------------------
+
+    @classmethod
+    def _param_dtype(cls, dtype: Any, param_dtype: Any) -> np.dtype | None:
+        return parse_param_dtype(dtype if param_dtype is None else param_dtype)
+
+    @classmethod
+    @contextmanager
+    def _empty(cls, config: PretrainedConfig, schema: Schema, *args: Any, **options: Any) -> Iterator[Any]:
+        options.pop("dtype", None)
+        refuse_unknown(options, cls)
+        with _parameters_on_meta():
+            model = cls(config, *args)
+        yield model
+        model.tie_weights()
+        left = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+        if left:
+            raise ArgumentError(
+                f"{cls.__name__} has parameters that its schema does not declare.", received=", ".join(left)
+            )
+        model.eval()
+
+    def _assign(self, assignment: Assignment, done: Callable[[Assignment], None]) -> None:
+        self._set(assignment.weight.name, arrays.to_native(assignment.read("pt")))
+        done(assignment)
+
+    def _initialise(self, weights: Sequence[Weight]) -> None:
+        dtypes = {p.dtype for p in self.parameters() if not p.is_meta and p.is_floating_point()}
+        dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
+        owners = {}
+        for weight in weights:
+            owner, _ = self._owner(weight.name)
+            self._set(weight.name, torch.zeros(weight.shape, dtype=dtype))
+            owners.setdefault(owner, set()).add(weight.name.rpartition(".")[2])
+        for owner, leaves in owners.items():
+            loaded = {n: p.detach().clone() for n, p in owner.named_parameters(recurse=False) if n not in leaves}
+            self._init_weights(owner)
+            with torch.no_grad():
+                for name, value in loaded.items():
+                    owner.get_parameter(name).copy_(value)
+
+    def _reader(self, params: Any = None) -> Callable[[Weight], np.ndarray]:
+        return lambda weight: arrays.to_numpy(self.get_parameter(weight.name))
+
+    def _dtype_of(self, weight: Weight, params: Any = None) -> np.dtype:
+        return arrays.numpy_dtype(self.get_parameter(weight.name).dtype)
+
+    def _replace(self, new: Mapping[str, np.ndarray]) -> None:
+        for name, array in new.items():
+            old = self.get_parameter(name)
+            self._set(name, arrays.to_native(array).to(old.device), old.requires_grad)
+        self.tie_weights()
+        for module in self.modules():
+            _describe(module)
+
+    def _derive_schema(self) -> Schema:
+        names: dict[int, str] = {}
+        entries, ties = [], {}
+        for name, parameter in self.named_parameters(remove_duplicate=False):
+            module, leaf = self._owner(name)
+            entries.append((name, tuple(parameter.shape), _layout(module, leaf)))
+            source = names.setdefault(id(parameter), name)
+            if source != name:
+                ties[name] = source
+        vocab = {id(p) for m in self._vocab_modules() for p in m.parameters(recurse=False)}
+        vocab_names = [n for n, p in self.named_parameters(remove_duplicate=False) if id(p) in vocab]
+        return derived_schema(entries, cls=type(self), config=self.config, ties=ties, vocab=vocab_names)
+
+    @classmethod
+    def _derive_schema_for(cls, config: PretrainedConfig) -> Schema:
+        with _parameters_on_meta():
+            return cls(config)._derive_schema()
+
+    def _vocab_modules(self) -> list[nn.Module]:
+        try:
+            return [m for m in (self.get_input_embeddings(), self.get_output_embeddings()) if m is not None]
+        except NotImplementedError:
+            return []
+
+    def _is_trainable(self, name: str) -> bool:
+        return self.get_parameter(name).requires_grad
+
+    @staticmethod
+    def _ops() -> Any:
+        return ops
+
+    def _owner(self, name: str) -> tuple[nn.Module, str]:
+        scope, _, leaf = name.rpartition(".")
+        return self.get_submodule(scope), leaf
+
+    def _set(self, name: str, tensor: torch.Tensor, requires_grad: bool = True) -> None:
+        module, leaf = self._owner(name)
+        trainable = requires_grad and (tensor.is_floating_point() or tensor.is_complex())
+        module.register_parameter(leaf, nn.Parameter(tensor, requires_grad=trainable))
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the first parameter."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the first floating parameter."""
+        return next(p.dtype for p in self.parameters() if p.is_floating_point())
+
+
+@contextmanager
+def _parameters_on_meta() -> Iterator[None]:
+    """Build modules whose parameters take no memory and no time; buffers are made as usual."""
+    global _building_empty
+
+    def to_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+        if parameter is None or parameter.is_meta:
+            return parameter
+        return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+
+    handle = register_module_parameter_registration_hook(to_meta)
+    before, _building_empty = _building_empty, True
+    try:
+        yield
+    finally:
+        _building_empty = before
+        handle.remove()
+
+
+def _layout(module: nn.Module, leaf: str) -> Layout:
+    return next((names[leaf] for kind, names in _LAYOUTS.items() if isinstance(module, kind) and leaf in names),
+                Layout.BIAS if leaf == "bias" else Layout.PARAMETER)  # fmt: skip
+
+
+def _describe(module: nn.Module) -> None:
+    """Make a layer's own account of its sizes true again after its weight changed."""
+    if isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    if isinstance(module, nn.Embedding):
+        module.num_embeddings = module.weight.shape[0]
+        if module.padding_idx is not None and module.padding_idx >= module.num_embeddings:
+            module.padding_idx = None

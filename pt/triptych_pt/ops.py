@@ -1,0 +1,93 @@
+"""The functions that `triptych.functional` needs, in PyTorch. Dtypes may be given by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+
+def _dtype(dtype: Any) -> torch.dtype:
+    return getattr(torch, dtype) if isinstance(dtype, str) else dtype
+
+
+def shape(x: Any) -> Any:
+    return x.shape
+
+
+def reshape(x: Any, shape: Sequence[Any]) -> Any:
+    return x.reshape(tuple(shape))
+
+
+def transpose(x: Any, axes: Sequence[int]) -> Any:
+    return x.permute(*axes)
+
+
+def matmul(x: Any, y: Any) -> Any:
+    return torch.matmul(x, y)
+
+
+def softmax(x: Any) -> Any:
+    return torch.softmax(x, dim=-1)
+
+
+def cast(x: Any, dtype: Any) -> Any:
+    return x.to(_dtype(dtype))
+
+
+def lowest(dtype: Any) -> float:
+    return torch.finfo(_dtype(dtype)).min
+
+
+def is_integer(x: Any) -> bool:
+    return not x.is_floating_point()
+
+
+def take(x: Any, indices: Sequence[int], axis: int) -> Any:
+    return torch.index_select(x, axis, torch.tensor(indices, device=x.device))
+
+
+def arange(length: Any, like: Any) -> Any:
+    return torch.arange(length, device=like.device)
+
+
+def where(condition: Any, x: Any, y: Any) -> Any:
+    return torch.where(condition, x, y)
+
+
+def zeros_like(x: Any) -> Any:
+    return torch.zeros_like(x)
+
+
+def sum(x: Any) -> Any:
+    return torch.sum(x)
+
+
+def mean(x: Any) -> Any:
+    return torch.mean(x)
+
+
+def gelu(x: Any, approximate: bool) -> Any:
+    return F.gelu(x, approximate="tanh" if approximate else "none")
+
+
+def relu(x: Any) -> Any:
+    return torch.relu(x)
+
+
+def sigmoid(x: Any) -> Any:
+    return torch.sigmoid(x)
+
+
+def tanh(x: Any) -> Any:
+    return torch.tanh(x)
+
+
+def softplus(x: Any) -> Any:
+    return F.softplus(x)
+
+
+def cross_entropy(logits: Any, labels: Any) -> Any:
+    return F.cross_entropy(logits, labels.long(), reduction="none")
