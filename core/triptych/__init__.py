@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from triptych.config import PretrainedConfig as PretrainedConfig
     from triptych.errors import *  # noqa: F403
     from triptych.families.bert import BertConfig as BertConfig
+    from triptych.safetensors_file import TensorRef as TensorRef
     from triptych.saving import save_checkpoint as save_checkpoint
     from triptych.schema import Axis as Axis
     from triptych.schema import Layout as Layout

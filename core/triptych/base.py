@@ -6,10 +6,11 @@ A backend's base class inherits `ModelBase` and supplies the hooks at its end, e
 from __future__ import annotations
 
 import copy
+import gc
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -156,8 +157,9 @@ class ModelBase:
             tuple(cls._keys_to_ignore_on_load_missing or ()),
             tuple(cls._keys_to_ignore_on_load_unexpected or ()),
         )
-        plan, untied = cls._plan(loaded, checkpoint, cls._param_dtype(dtype, param_dtype), policy, loaded_from)
-        model = cls._carry_out(plan, loaded, model_args, {"dtype": dtype, **kwargs}, checkpoint.source, untied)
+        with _collector_paused():
+            plan, untied = cls._plan(loaded, checkpoint, cls._param_dtype(dtype, param_dtype), policy, loaded_from)
+            model = cls._carry_out(plan, loaded, model_args, {"dtype": dtype, **kwargs}, checkpoint.source, untied)
         model.load_report.log(logger, loaded_from, cls.__name__)
         return model._handed_over(output_loading_info)
 
@@ -422,6 +424,18 @@ class ModelBase:
     def _ops() -> Any:
         """Return the backend's `ops` module."""
         raise NotImplementedError
+
+
+@contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Pause the cyclic garbage collector: a pass over a framework's objects takes as long as a load of BERT."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _declared(cls: type, config: PretrainedConfig) -> Schema | None:

@@ -12,6 +12,7 @@ CORE_MODULES: dict[str, tuple[str, ...]] = {
         "TruncatedCheckpointError", "UnsafeCheckpointError", "UnsupportedFormatError",
     ),
     "triptych.families.bert": ("BertConfig",),
+    "triptych.safetensors_file": ("TensorRef",),
     "triptych.saving": ("save_checkpoint",),
     "triptych.schema": ("Axis", "Layout", "Schema", "SchemaBuilder", "Weight"),
 }  # fmt: skip

@@ -163,12 +163,13 @@ def plan_load(
         ShapeMismatchError: a weight has another shape. InconsistentCheckpointError: copies of one weight differ.
     """
     found = sources(schema, checkpoint)
-    names = {
-        w.name: found[w.name] + [n for t in schema.values() if t.tied_to == w.name for n in found[t.name]]
-        for w in schema.stored()
-    }
-    missing = [w for w in schema.stored() if not names[w.name]]
-    present = {w.name: checkpoint[names[w.name][0]] for w in schema.stored() if names[w.name]}
+    stored = schema.stored()
+    names = {weight.name: list(found[weight.name]) for weight in stored}
+    for weight in schema.values():
+        if weight.tied_to is not None:
+            names[weight.tied_to] += found[weight.name]
+    missing = [w for w in stored if not names[w.name]]
+    present = {w.name: checkpoint[names[w.name][0]] for w in stored if names[w.name]}
     mismatched = [(n, ref.shape, schema[n].shape) for n, ref in present.items() if ref.shape != schema[n].shape]
     taken = {name for group in found.values() for name in group} | schema.ignorable
     unexpected = [n for n in checkpoint if n not in taken and not _matches(n, policy.ignore_unexpected)]

@@ -86,8 +86,8 @@ def save_checkpoint(
         with staging.area(target, save.id) as area:
             save.write(area, shards)
             with staging.locked(target):
+                roll_forward(target)  # before collecting: what a pointer outranks is garbage only afterwards
                 staging.collect(target)
-                roll_forward(target)
                 try:
                     return save.publish(area, config)
                 finally:

@@ -167,7 +167,7 @@ def _variants(folder: Path) -> set[str | None]:
     index = re.compile(r"(?:model\.safetensors|pytorch_model\.bin)\.index\.([A-Za-z0-9_-]+)\.json")
     names = [path.name for path in folder.iterdir()]
     found = {match[1] for name in names if (match := single.fullmatch(name) or index.fullmatch(name))}
-    return {None} | {variant for variant in found if not re.fullmatch(r"g[0-9a-f]{8}", variant)}
+    return {None} | {variant for variant in found if not re.fullmatch(r"g[0-9a-f]{8}|.*-\d{5}-of-\d{5}", variant)}
 
 
 def _layouts(variant: str | None) -> list[tuple[str, str]]:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.overrides import TorchFunctionMode
 
 from triptych.base import ModelBase, declared_ties, derived_schema, refuse_unknown
 from triptych.config import PretrainedConfig
@@ -207,6 +208,20 @@ class PreTrainedModel(nn.Module, ModelBase):
         return next(p.dtype for p in self.parameters() if p.is_floating_point())
 
 
+class _NoFills(TorchFunctionMode):
+    """Skips filling meta tensors: it has no effect, and torch would import its compiler (2 s) to trace it."""
+
+    fills = frozenset(("normal_", "uniform_", "fill_", "zero_", "erfinv_", "mul_", "add_", "clamp_", "copy_"))
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        target = args[0] if args else kwargs.get("tensor")  # torch.nn.init passes it by name
+        fills = getattr(func, "__name__", "") in self.fills or getattr(func, "__module__", "") == "torch.nn.init"
+        if fills and isinstance(target, torch.Tensor) and target.is_meta:
+            return target
+        return func(*args, **kwargs)
+
+
 @contextmanager
 def _parameters_on_meta() -> Iterator[None]:
     """Build modules whose parameters take no memory and no time; buffers are made as usual."""
@@ -220,7 +235,8 @@ def _parameters_on_meta() -> Iterator[None]:
     handle = register_module_parameter_registration_hook(to_meta)
     before, _building_empty = _building_empty, True
     try:
-        yield
+        with _NoFills():
+            yield
     finally:
         _building_empty = before
         handle.remove()

@@ -1,0 +1,58 @@
+"""Between numpy arrays and JAX arrays, bit-exact for every dtype of safetensors, without copies where JAX allows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from triptych.dtypes import NAMES
+from triptych.errors import UnsupportedFormatError
+
+
+def native_dtype(dtype: np.dtype) -> np.dtype:
+    """Return the dtype that JAX gives an array of a numpy dtype, which is the same one.
+
+    Raises:
+        UnsupportedFormatError: it has 64 bits and JAX is set to 32.
+    """
+    if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+        raise UnsupportedFormatError(
+            "JAX would cut this dtype to 32 bits.",
+            expected="a dtype of at most 32 bits",
+            received=str(dtype),
+            remedy='call jax.config.update("jax_enable_x64", True) first, or pass param_dtype="float32"',
+        )
+    return np.dtype(dtype)
+
+
+def numpy_dtype(dtype: Any) -> np.dtype:
+    """Return the numpy (or ml_dtypes) dtype of a JAX dtype.
+
+    Raises:
+        UnsupportedFormatError: a checkpoint cannot hold it (random keys, 4-bit integers).
+    """
+    if jax.dtypes.issubdtype(dtype, jax.dtypes.extended) or np.dtype(dtype) not in NAMES:
+        raise UnsupportedFormatError(
+            "This dtype has no counterpart in a checkpoint.", expected=", ".join(map(str, NAMES)), received=str(dtype)
+        )
+    return np.dtype(dtype)
+
+
+def to_native(array: np.ndarray) -> jax.Array:
+    """Return a JAX array, over the array's own memory if that is on the CPU and starts at a multiple of 64 bytes."""
+    native_dtype(array.dtype)
+    return jax.device_put(array)
+
+
+def to_numpy(tensor: Any) -> np.ndarray:
+    """Return an array with the tensor's values, over its own memory where that is on the CPU.
+
+    Raises:
+        UnsupportedFormatError: it has no values (a shape), or of a dtype that no checkpoint holds.
+    """
+    if isinstance(tensor, jax.ShapeDtypeStruct):
+        raise UnsupportedFormatError("The tensor has no values to read.", expected="an array", received=str(tensor))
+    numpy_dtype(tensor.dtype)
+    return np.asarray(tensor)

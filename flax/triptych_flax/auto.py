@@ -1,0 +1,7 @@
+"""The auto classes of the Flax backend."""
+
+from triptych.auto import make_auto_classes
+
+_CLASSES = make_auto_classes("triptych_flax", "Flax")
+globals().update(_CLASSES)
+__all__ = list(_CLASSES)  # noqa: PLE0605

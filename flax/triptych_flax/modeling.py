@@ -1,0 +1,284 @@
+"""`FlaxPreTrainedModel`: the plans of core, carried out on a tree of parameters and a linen module."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.core import FrozenDict, unfreeze
+from flax.traverse_util import unflatten_dict
+
+from triptych import layouts
+from triptych.base import ModelBase, refuse_unknown
+from triptych.config import PretrainedConfig
+from triptych.dtypes import parse_param_dtype
+from triptych.errors import ArgumentError
+from triptych.plan import Assignment
+from triptych.schema import Layout, Schema, Weight
+from triptych.surgery import VOCAB
+from triptych_flax import arrays, ops, trees
+
+__all__ = ["FlaxPreTrainedModel"]
+
+
+class FlaxPreTrainedModel(ModelBase):
+    """Base class of Flax models: a config, a linen module and, unless `_do_init=False`, its parameters.
+
+    Subclasses set `module_class`, a linen module with the fields `config` and `dtype`.
+
+    Args:
+        input_shape: shape of the ids with which the module is traced.
+        seed: seed of new weights.
+        dtype: dtype of the computation, by name or as a type; the parameters stay float32.
+        _do_init: False makes no parameters and keeps none: they are yours, and every call takes `params`.
+        kwargs: further fields of the module.
+
+    Raises:
+        ArgumentError: the config is not of `config_class`. ConfigError: the module has no such field.
+    """
+
+    framework = "flax"
+    class_prefix = "Flax"
+    module_class: ClassVar[Any] = None
+
+    def __init__(
+        self,
+        config: PretrainedConfig,
+        *,
+        input_shape: tuple[int, ...] = (1, 1),
+        seed: int = 0,
+        dtype: Any = jnp.float32,
+        _do_init: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        self._check_config(config)
+        fields = self.module_class.__dataclass_fields__
+        refuse_unknown({name: value for name, value in kwargs.items() if name not in fields}, type(self))
+        self.config, self.seed, self.input_shape = config, seed, input_shape
+        self.dtype = np.dtype(parse_param_dtype(dtype) or np.float32)
+        self.key = jax.random.PRNGKey(seed)
+        self.module = self.module_class(config=config, dtype=self.dtype, **kwargs)
+        self._do_init = _do_init
+        self._shapes: Any = None
+        self._params: Any = self.init_weights(self.key, input_shape) if _do_init else None
+
+    def __call__(
+        self, *inputs: Any, params: Any = None, dropout_rng: Any = None, train: bool = False, **options: Any
+    ) -> Any:
+        """Run the module on arrays of JAX or numpy.
+
+        Args:
+            params: used instead of `self.params`.
+            dropout_rng: a random key, needed for `train=True`, which turns dropout on.
+
+        Raises:
+            ArgumentError: there are no parameters, or `train=True` without `dropout_rng`.
+        """
+        if train and dropout_rng is None:
+            raise ArgumentError("train=True needs random numbers.", expected="dropout_rng, a key of jax.random")
+        if "deterministic" in inspect.signature(self.module_class.__call__).parameters:
+            options["deterministic"] = not train
+        inputs, options = jax.tree.map(trees.on_device, (inputs, options), is_leaf=lambda x: isinstance(x, list))
+        variables = {"params": self.params if params is None else params}
+        rngs = {} if dropout_rng is None else {"dropout": dropout_rng}
+        return self.module.apply(variables, *inputs, **options, rngs=rngs)
+
+    # -- parameters ---------------------------------------------------------------------------------------------
+
+    def init_weights(self, rng: Any, input_shape: tuple[int, ...], params: Any = None) -> dict[str, Any]:
+        """Return a tree of parameters: those of `params`, and new ones for what it lacks."""
+        held = {} if params is None else trees.flat(params)
+
+        def lacking(rng: Any) -> dict[trees.Path, Any]:
+            rngs = dict(zip(("params", "dropout"), jax.random.split(rng), strict=True))
+            made = self.module.init(rngs, jnp.zeros(input_shape, jnp.int32))["params"]
+            return {path: leaf for path, leaf in trees.flat(made).items() if path not in held}
+
+        # Under jit whatever is not returned is not computed: neither the forward pass nor what is held already.
+        return unflatten_dict({**jax.jit(lacking)(rng), **held})
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters, as nested dicts; setting them checks that none is missing.
+
+        Raises:
+            ArgumentError: a parameter is missing, or the model was made with `_do_init=False`.
+        """
+        self._refuse_without_params()
+        return self._params
+
+    @params.setter
+    def params(self, params: Mapping[str, Any]) -> None:
+        self._refuse_without_params()
+        params = unfreeze(params) if isinstance(params, FrozenDict) else params
+        missing = self.required_params - set(trees.flat(params))
+        if missing:
+            names = ", ".join(sorted("/".join(path) for path in missing))
+            raise ArgumentError("The parameters are not complete.", received=f"no {names}")
+        self._params = params
+
+    def _refuse_without_params(self) -> None:
+        if not self._do_init:
+            raise ArgumentError(
+                "A model made with _do_init=False keeps no parameters.",
+                remedy="hold them yourself and pass params=, or make the model without _do_init=False",
+            )
+
+    @property
+    def params_shape_tree(self) -> Any:
+        """The tree of parameters with a `jax.ShapeDtypeStruct` at each leaf."""
+        declared = type(self).declare_schema(self.config)
+        if declared is None:
+            return self._traced_shapes()
+        return trees.declared_shapes(declared)
+
+    @property
+    def required_params(self) -> set[trees.Path]:
+        """The path of every parameter."""
+        return set(trees.flat(self.params_shape_tree))
+
+    def to_bf16(self, params: Any, mask: Any = None) -> Any:
+        """Return `params` with floating leaves as bfloat16: all, or those where `mask`, a tree alike, is True."""
+        return trees.cast(params, jnp.bfloat16, mask)
+
+    def to_fp16(self, params: Any, mask: Any = None) -> Any:
+        """As `to_bf16`, to float16."""
+        return trees.cast(params, jnp.float16, mask)
+
+    def to_fp32(self, params: Any, mask: Any = None) -> Any:
+        """As `to_bf16`, to float32."""
+        return trees.cast(params, jnp.float32, mask)
+
+    # -- embeddings and ties ------------------------------------------------------------------------------------
+
+    @property
+    def base_model(self) -> FlaxPreTrainedModel:
+        """The model itself: the backbone is a part of one tree, not a model of its own."""
+        return self
+
+    def get_input_embeddings(self) -> Any:
+        """Return the token embeddings [vocab, hidden]."""
+        return self._get(self._vocab_weight(Layout.EMBEDDING))
+
+    def set_input_embeddings(self, value: Any) -> None:
+        """Replace the token embeddings."""
+        self._set(self._vocab_weight(Layout.EMBEDDING), value)
+
+    def get_output_embeddings(self) -> Any:
+        """Return the matrix that maps to the vocabulary, as [vocab, hidden], or None."""
+        try:
+            return self._get(self._vocab_weight(Layout.LINEAR))
+        except NotImplementedError:
+            return None
+
+    def set_output_embeddings(self, new_embeddings: Any) -> None:
+        """Replace the matrix that maps to the vocabulary, given as [vocab, hidden]."""
+        self._set(self._vocab_weight(Layout.LINEAR), new_embeddings)
+
+    def tie_weights(self) -> None:
+        """Do nothing: a tied weight has no leaf of its own, the module reads the other one."""
+
+    def _vocab_weight(self, layout: Layout) -> Weight:
+        schema = type(self).declare_schema(self.config) or {}
+        weight = next((w for w in schema.values() if w.layout is layout and w.axis_index(VOCAB) == 0), None)
+        if weight is None:
+            raise NotImplementedError(f"{type(self).__name__} does not define its {layout.value} of the vocabulary")
+        return schema[weight.tied_to] if weight.tied_to else weight
+
+    def _get(self, weight: Weight) -> Any:
+        leaf = trees.flat(self.params)[layouts.native_path(weight, "flax")]
+        return leaf.T if layouts.permutation(weight.layout, "flax") else leaf
+
+    def _set(self, weight: Weight, value: Any) -> None:
+        value = jnp.asarray(value)
+        value = value.T if layouts.permutation(weight.layout, "flax") else value
+        self._params = unflatten_dict({**trees.flat(self.params), layouts.native_path(weight, "flax"): value})
+
+    # -- hooks of ModelBase -------------------------------------------------------------------------------------
+
+    @classmethod
+    @contextmanager
+    def _empty(cls, config: PretrainedConfig, schema: Schema, *args: Any, **options: Any) -> Iterator[Any]:
+        do_init = options.pop("_do_init", True)
+        model = cls(config, *args, _do_init=False, **options)
+        model._params = {}
+        yield model
+        model._params = unflatten_dict(model._params)
+        model._do_init = do_init
+
+    def _assign(self, assignment: Assignment, done: Callable[[Assignment], None]) -> None:
+        path = layouts.native_path(assignment.weight, "flax")
+        self._params[path] = arrays.to_native(assignment.read("flax"))
+        done(assignment)
+
+    def _initialise(self, weights: Sequence[Weight]) -> None:
+        if weights:
+            dtypes = {leaf.dtype for leaf in self._params.values() if jnp.issubdtype(leaf.dtype, jnp.floating)}
+            dtype = dtypes.pop() if len(dtypes) == 1 else jnp.float32
+            made = trees.flat(self.init_weights(self.key, self.input_shape, unflatten_dict(self._params)))
+            for weight in weights:
+                path = layouts.native_path(weight, "flax")
+                self._params[path] = made[path].astype(dtype)
+
+    def _handed_over(self, output_loading_info: bool) -> Any:
+        result = super()._handed_over(output_loading_info)
+        if self._do_init:
+            return result
+        params, self._params = self._params, None
+        return (self, params, result[1]) if output_loading_info else (self, params)
+
+    def _reader(self, params: Any = None) -> Callable[[Weight], np.ndarray]:
+        find = self._finder(params)
+
+        def read(weight: Weight) -> np.ndarray:
+            return layouts.permuted(arrays.to_numpy(find(weight)), layouts.permutation(weight.layout, "flax"))
+
+        return read
+
+    def _dtype_of(self, weight: Weight, params: Any = None) -> np.dtype:
+        return arrays.numpy_dtype(self._finder(params)(weight).dtype)
+
+    def _finder(self, params: Any) -> Callable[[Weight], Any]:
+        tree = self.params if params is None else params
+
+        def find(weight: Weight) -> Any:
+            leaf = tree
+            for key in layouts.native_path(weight, "flax"):
+                if not isinstance(leaf, Mapping) or key not in leaf:
+                    raise ArgumentError("The parameters lack a weight of the model.", received=f"no {weight.name}")
+                leaf = leaf[key]
+            return leaf
+
+        return find
+
+    def _replace(self, new: Mapping[str, np.ndarray]) -> None:
+        schema, flat = self.schema, trees.flat(self.params)
+        for name, array in new.items():
+            order = layouts.permutation(schema[name].layout, "flax")
+            flat[layouts.native_path(schema[name], "flax")] = arrays.to_native(layouts.permuted(array, order))
+        self._params, self._shapes = unflatten_dict(flat), None
+        self.module = self.module.clone(config=self.config)
+
+    def _traced_shapes(self) -> Any:
+        if self._shapes is None:
+            self._shapes = jax.eval_shape(lambda key: self.init_weights(key, self.input_shape), self.key)
+        return self._shapes
+
+    def _derive_schema(self) -> Schema:
+        return trees.derive_schema(self, trees.flat(self._traced_shapes()))
+
+    @classmethod
+    def _derive_schema_for(cls, config: PretrainedConfig) -> Schema:
+        return cls(config, _do_init=False)._derive_schema()
+
+    def _is_trainable(self, name: str) -> bool:
+        return True
+
+    @staticmethod
+    def _ops() -> Any:
+        return ops

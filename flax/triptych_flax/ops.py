@@ -1,0 +1,90 @@
+"""The functions that `triptych.functional` needs, in JAX. Dtypes may be given by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def shape(x: Any) -> Any:
+    return x.shape
+
+
+def reshape(x: Any, shape: Sequence[Any]) -> Any:
+    return jnp.reshape(x, tuple(shape))
+
+
+def transpose(x: Any, axes: Sequence[int]) -> Any:
+    return jnp.transpose(x, tuple(axes))
+
+
+def matmul(x: Any, y: Any) -> Any:
+    return jnp.matmul(x, y)
+
+
+def softmax(x: Any) -> Any:
+    return jax.nn.softmax(x, axis=-1)
+
+
+def cast(x: Any, dtype: Any) -> Any:
+    return jnp.asarray(x).astype(dtype)
+
+
+def lowest(dtype: Any) -> float:
+    return float(jnp.finfo(dtype).min)
+
+
+def is_integer(x: Any) -> bool:
+    return not jnp.issubdtype(x.dtype, jnp.inexact)
+
+
+def take(x: Any, indices: Sequence[int], axis: int) -> Any:
+    return jnp.take(x, jnp.asarray(indices, jnp.int32), axis=axis)
+
+
+def arange(length: Any, like: Any) -> Any:
+    return jnp.arange(length)
+
+
+def where(condition: Any, x: Any, y: Any) -> Any:
+    return jnp.where(condition, x, y)
+
+
+def zeros_like(x: Any) -> Any:
+    return jnp.zeros_like(x)
+
+
+def sum(x: Any) -> Any:
+    return jnp.sum(x)
+
+
+def mean(x: Any) -> Any:
+    return jnp.mean(x)
+
+
+def gelu(x: Any, approximate: bool) -> Any:
+    return jax.nn.gelu(x, approximate=approximate)
+
+
+def relu(x: Any) -> Any:
+    return jax.nn.relu(x)
+
+
+def sigmoid(x: Any) -> Any:
+    return jax.nn.sigmoid(x)
+
+
+def tanh(x: Any) -> Any:
+    return jnp.tanh(x)
+
+
+def softplus(x: Any) -> Any:
+    return jax.nn.softplus(x)
+
+
+def cross_entropy(logits: Any, labels: Any) -> Any:
+    scores = jax.nn.log_softmax(logits, axis=-1)
+    return -jnp.take_along_axis(scores, labels.astype(jnp.int32)[:, None], axis=-1)[:, 0]

@@ -1,0 +1,114 @@
+"""Trees: of parameters, of their shapes, and the model outputs, which JAX learns to see as trees here."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.core import FrozenDict, unfreeze
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from triptych import layouts
+from triptych.base import declared_ties, derived_schema
+from triptych.errors import ArgumentError
+from triptych.outputs import OUTPUTS, ModelOutput
+from triptych.schema import Layout, Schema
+
+Path = tuple[str, ...]
+
+
+def flat(tree: Any) -> dict[Path, Any]:
+    """Return path -> leaf."""
+    return flatten_dict(unfreeze(tree) if isinstance(tree, FrozenDict) else tree)
+
+
+def on_device(value: Any) -> Any:
+    """Return arrays of numpy, and lists, as JAX arrays, and anything else as it is."""
+    return jnp.asarray(value) if isinstance(value, (np.ndarray, list)) else value
+
+
+def cast(params: Any, dtype: Any, mask: Any) -> dict[str, Any]:
+    """Return `params` with the floating leaves that `mask` chooses (None: all) as `dtype`.
+
+    Raises:
+        ArgumentError: the mask has other paths.
+    """
+    leaves = flat(params)
+    chosen = dict.fromkeys(leaves, True) if mask is None else flat(mask)
+    if set(chosen) != set(leaves):
+        names = ", ".join(sorted("/".join(path) for path in set(chosen) ^ set(leaves)))
+        raise ArgumentError("The mask is not of the tree's structure.", expected="the same keys", received=names)
+    wanted = {path for path, leaf in leaves.items() if chosen[path] and jnp.issubdtype(leaf.dtype, jnp.floating)}
+    return unflatten_dict({path: leaf.astype(dtype) if path in wanted else leaf for path, leaf in leaves.items()})
+
+
+def declared_shapes(schema: Schema) -> dict[str, Any]:
+    """Return the tree of float32 shapes that a model of `schema` has."""
+    shapes = {}
+    for weight in schema.stored():
+        order = layouts.permutation(weight.layout, "flax") or range(len(weight.shape))
+        shape = tuple(weight.shape[axis] for axis in order)
+        shapes[layouts.native_path(weight, "flax")] = jax.ShapeDtypeStruct(shape, jnp.float32)
+    return unflatten_dict(shapes)
+
+
+def derive_schema(model: Any, shapes: Mapping[Path, Any]) -> Schema:
+    """Return the schema of `model`, whose traced parameters have these `shapes`; a tied weight is not among them."""
+    vocab_paths = _vocab_paths(model, shapes)
+    entries, vocab = {}, []
+    for path, leaf in shapes.items():
+        siblings = frozenset(p[-1] for p in shapes if p[:-1] == path[:-1])
+        name, layout = layouts.canonical_leaf(path, siblings, len(leaf.shape), "flax")
+        order = layouts.permutation(layout, "flax") or range(len(leaf.shape))
+        entries[name] = (tuple(leaf.shape[axis] for axis in order), layout)
+        if path in vocab_paths:
+            vocab.append(name)
+    declared = type(model).declare_schema(model.config)
+    tied = {} if declared is None else {w.name: w for w in declared.values() if w.tied_to}
+    ties = {name: w.tied_to for name, w in tied.items()} or declared_ties(type(model), model.config)
+    for name, source in ties.items():
+        shape, layout = entries[source]
+        head = tied[name].layout if name in tied else Layout.LINEAR if layout is Layout.EMBEDDING else layout
+        entries[name] = (shape, head)
+    listed = [(name, shape, layout) for name, (shape, layout) in entries.items()]
+    return derived_schema(listed, cls=type(model), config=model.config, ties=ties, vocab=vocab)
+
+
+def _vocab_paths(model: Any, shapes: Mapping[Path, Any]) -> set[Path]:
+    """Return the paths of what `get_input_embeddings` and `get_output_embeddings` give, and of the latter's bias.
+
+    They are asked on a tree of arrays without memory of their own, recognised by their address even when transposed.
+    """
+    points = {path: np.zeros((), np.float32) for path in shapes}
+    stand_in = copy.copy(model)
+    stand_in._do_init = True
+    stand_in._params = unflatten_dict({p: np.broadcast_to(points[p], leaf.shape) for p, leaf in shapes.items()})
+    paths = {points[path].ctypes.data: path for path in shapes}
+    found = set()
+    for ask in (stand_in.get_input_embeddings, stand_in.get_output_embeddings):
+        try:
+            path = paths.get(getattr(getattr(ask(), "ctypes", None), "data", None))
+        except NotImplementedError:
+            continue
+        if path is not None:
+            found |= {path, (*path[:-1], "bias")}
+    return found & set(shapes)
+
+
+def _unflatten_output(kind: type[ModelOutput], keys: tuple[str, ...], values: Any) -> ModelOutput:
+    output = kind()
+    for key, value in zip(keys, values, strict=True):
+        output[key] = value  # not by the constructor, which leaves out None: JAX puts placeholders into trees
+    return output
+
+
+for _kind in (ModelOutput, *OUTPUTS):
+    jax.tree_util.register_pytree_with_keys(
+        _kind,
+        lambda output: ([(jax.tree_util.DictKey(k), output[k]) for k in output], tuple(output)),
+        lambda keys, values, kind=_kind: _unflatten_output(kind, keys, values),
+    )

@@ -1,0 +1,206 @@
+"""Kill a save with SIGKILL, at random moments and before every file operation, and check what is left.
+
+    python tests/kill_saves.py --kills 200
+
+Each trial prepares a folder that holds an old checkpoint and foreign files, forks a child that saves a new one over it,
+kills the child, and checks that the folder loads wholly old or wholly new, by triptych and by following the config's
+pointer, the single file or the index as transformers does; that nothing else changed; and that the next save leaves
+exactly its own files. Exits with status 1 if a check fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from triptych.checkpoint import config_pointer, open_checkpoint
+from triptych.safetensors_file import TensorRef
+from triptych.saving import save_checkpoint
+
+TENSORS = 12
+WIDTH = 64
+SHARD = 4 * WIDTH * WIDTH  # bytes of one tensor
+LAYOUTS = {"shards": SHARD, "fewer": 3 * SHARD, "single": 10**9}
+TRANSITIONS = [("shards", "shards"), ("shards", "single"), ("single", "shards"), ("shards", "fewer"), ("single", "single")]
+FOREIGN = {
+    "README.md": b"# mine",
+    "tokenizer.json": b"{}",
+    "modeling_mine.py": b"x = 1",
+    "model.safetensors.bak": b"backup",
+    "model.fp16.safetensors": b"another variant",
+    "generation_config.json": b"{}",
+}
+
+
+def config_text(generation: int) -> str:
+    return json.dumps({"generation": generation, "model_type": "none"}, indent=2, sort_keys=True) + "\n"
+
+
+def save(folder: Path, generation: int, layout: str, new_config: bool) -> None:
+    text = config_text(generation if new_config else 0)
+    refs = [TensorRef.of(name, array) for name, array in expected(generation).items()]
+    save_checkpoint(folder, refs, text, max_shard_size=LAYOUTS[layout])
+
+
+def expected(generation: int) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(generation)
+    return {f"t{i}": rng.standard_normal((WIDTH, WIDTH), dtype=np.float32) for i in range(TENSORS)}
+
+
+def generation_of(arrays: dict[str, np.ndarray]) -> int:
+    """Return 1 (old) or 2 (new); raise for anything else."""
+    for generation in (1, 2):
+        want = expected(generation)
+        if set(want) == set(arrays) and all(np.array_equal(want[n], arrays[n]) for n in want):
+            return generation
+    raise AssertionError("the folder holds neither the old nor the new weights")
+
+
+def read_as_triptych(folder: Path) -> dict[str, np.ndarray]:
+    checkpoint = open_checkpoint(folder, pointer=config_pointer(folder))
+    return {name: np.array(checkpoint[name].read()) for name in checkpoint}
+
+
+def read_as_transformers(folder: Path) -> dict[str, np.ndarray]:
+    pointer = json.loads((folder / "config.json").read_text()).get("transformers_weights")
+    if pointer is None:
+        pointer = "model.safetensors" if (folder / "model.safetensors").is_file() else "model.safetensors.index.json"
+    if pointer.endswith(".safetensors"):
+        return load_file(folder / pointer)
+    weight_map = json.loads((folder / pointer).read_text())["weight_map"]
+    arrays: dict[str, np.ndarray] = {}
+    for shard in sorted(set(weight_map.values())):
+        arrays |= load_file(folder / shard)
+    return arrays
+
+
+def check(folder: Path, new_config: bool) -> int:
+    """Return which generation the folder holds, after every check."""
+    found = {generation_of(read_as_triptych(folder)), generation_of(read_as_transformers(folder))}
+    assert len(found) == 1, "triptych and transformers would read different weights"
+    generation = found.pop()
+    if new_config:
+        config = json.loads((folder / "config.json").read_text())
+        assert config["generation"] == generation, "config.json belongs to the other checkpoint"
+    for name, content in FOREIGN.items():
+        assert (folder / name).read_bytes() == content, f"{name} changed"
+    return generation
+
+
+def check_next_save(folder: Path) -> None:
+    """Save a single file: it and the foreign files must then be all there is."""
+    save(folder, 2, "single", True)
+    assert check(folder, True) == 2
+    left = {path.name for path in folder.iterdir()} - set(FOREIGN) - {"config.json", "model.safetensors"}
+    assert not left, f"left behind: {sorted(left)}"
+
+
+def count_operations(folder: Path, limit: int | None) -> list[int]:
+    """Count file operations below `folder` from now on; before number `limit`, kill this process."""
+    seen = [0]
+
+    def hook(event: str, arguments: tuple[object, ...]) -> None:
+        if event in ("os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "open", "os.truncate") and str(
+            folder
+        ) in str(arguments[0]):
+            seen[0] += 1
+            if seen[0] == limit:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    return seen
+
+
+def prepare(before: str, root: Path) -> Path:
+    folder = Path(tempfile.mkdtemp(dir=root))
+    save(folder, 1, before, True)
+    if before == "shards":
+        save(folder, 1, before, True)  # its shards then have generation names, and the usual ones are free
+    for name, content in FOREIGN.items():
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def trial(before: str, after: str, new_config: bool, root: Path, at: float | None, operation: int | None) -> int | None:
+    """Run one trial; return the generation found, or None if the child ended before it was killed."""
+    folder = prepare(before, root)
+    if not new_config:
+        (folder / "config.json").write_text(config_text(0))
+    child = os.fork()
+    if child == 0:
+        if operation is not None:
+            count_operations(folder, operation)
+        save(folder, 2, after, new_config)
+        os._exit(0)
+    if at is not None:
+        time.sleep(at)
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    generation = check(folder, new_config)
+    check_next_save(folder)
+    shutil.rmtree(folder)
+    return generation if os.WIFSIGNALED(status) else None
+
+
+def operations_of(before: str, after: str, new_config: bool, root: Path) -> int:
+    """Return how many file operations the save makes."""
+    folder = prepare(before, root)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        seen = count_operations(folder, None)
+        save(folder, 2, after, new_config)
+        os.write(writer, str(seen[0]).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writer)
+    return int(os.read(reader, 32))
+
+
+def duration_of(before: str, after: str, root: Path) -> float:
+    folder = prepare(before, root)
+    start = time.monotonic()
+    save(folder, 2, after, True)
+    return time.monotonic() - start
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=200, help="number of random kills")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--every-operation", action="store_true", help="also kill before each file operation")
+    arguments = parser.parse_args()
+    chance = random.Random(arguments.seed)
+    found: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        for number in range(arguments.kills):
+            before, after = TRANSITIONS[number % len(TRANSITIONS)]
+            longest = 1.3 * duration_of(before, after, root)
+            new_config = number % 2 == 0
+            result = trial(before, after, new_config, root, chance.uniform(0, longest), None)
+            found[{None: "finished", 1: "old", 2: "new"}[result]] += 1
+        if arguments.every_operation:
+            for before, after in TRANSITIONS:
+                for new_config in (False, True):
+                    for operation in range(1, operations_of(before, after, new_config, root) + 1):
+                        result = trial(before, after, new_config, root, None, operation)
+                        found[{None: "finished", 1: "old", 2: "new"}[result]] += 1
+    print(f"{sum(found.values())} saves killed or finished, every folder whole: {dict(found)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

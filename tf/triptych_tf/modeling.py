@@ -1,0 +1,317 @@
+"""`TFPreTrainedModel`: the plans of core, carried out on a `keras.Model`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from triptych import layouts
+from triptych.base import ModelBase, declared_ties, derived_schema, refuse_unknown
+from triptych.config import PretrainedConfig
+from triptych.errors import ArgumentError
+from triptych.outputs import ModelOutput
+from triptych.plan import Assignment
+from triptych.schema import Layout, Schema, Weight
+from triptych_tf import arrays, layers, ops
+
+__all__ = ["TFPreTrainedModel"]
+
+_MIXED = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+class TFPreTrainedModel(keras.Model, ModelBase):
+    """Base class of Keras models. Layers have the names of the canonical weights; `layer_._0` stands for `layer.0`.
+
+    A class without `build` is built by a symbolic call on `dummy_inputs` when its weights are first asked for.
+
+    Args:
+        kwargs: `dtype` (a dtype policy; "bfloat16" and "float16" compute in that and keep parameters in float32),
+            `name`, `trainable`.
+
+    Raises:
+        ArgumentError: the config is not of `config_class`.
+    """
+
+    framework = "tf"
+    class_prefix = "TF"
+
+    def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
+        self._check_config(config)
+        options = {name: kwargs.pop(name) for name in ("name", "trainable") if name in kwargs}
+        policy = _policy(kwargs.pop("dtype", None))
+        refuse_unknown(kwargs, type(self))
+        super().__init__(dtype=policy, **options)
+        self.config = config
+
+    def post_init(self) -> None:
+        """Build the variables, if the class says how; a load calls it too, while no weight has a value yet."""
+        if type(self).build is not keras.Model.build and not self.built:
+            self.build()
+
+    # -- what Keras asks for ------------------------------------------------------------------------------------
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the fields of `config`, for Keras's own serialisation."""
+        return self.config.to_dict()
+
+    @classmethod
+    def from_config(cls, config: PretrainedConfig | Mapping[str, Any], custom_objects: Any = None, **kwargs: Any) -> Any:
+        """Return a new model with freshly initialised weights, of a config or of what `get_config` returned."""
+        if isinstance(config, Mapping) and cls.config_class is not None:
+            config = cls.config_class.from_dict(config)
+        return ModelBase.from_config.__func__(cls, config, **kwargs)  # type: ignore[attr-defined]
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the model. The first argument may be a dict of inputs; others may be given by position or name."""
+        names = self.call_signature_parameters
+        if args and isinstance(args[0], Mapping) and set(args[0]) <= set(names):
+            kwargs, args = {**args[0], **kwargs}, (None, *args[1:])
+        given = {name: value for name, value in zip(names, args, strict=False) if value is not None}
+        return super().__call__(*args[len(names) :], **given, **kwargs)
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """Return the loss of `fit`: the model's own where the labels are among its inputs, else the compiled one."""
+        if y is None and isinstance(y_pred, ModelOutput) and y_pred.loss is not None:
+            return y_pred.loss + sum(self.losses)
+        return super().compute_loss(x, y, _prediction(y, y_pred), sample_weight, training)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        return super().compute_metrics(x, y, _prediction(y, y_pred), sample_weight)
+
+    @property
+    def dummy_inputs(self) -> dict[str, Any]:
+        """Inputs on which a class without `build` is built."""
+        return {self.main_input_name: np.zeros((2, 3), np.int32)}
+
+    # -- embeddings and ties ------------------------------------------------------------------------------------
+
+    @property
+    def base_model(self) -> keras.Model:
+        """The backbone: the attribute named `base_model_prefix`, or the model itself."""
+        return getattr(self, self.base_model_prefix, self) if self.base_model_prefix else self
+
+    def get_input_embeddings(self) -> keras.layers.Layer:
+        """Return the token embedding layer ([vocab, hidden])."""
+        if self.base_model is not self and isinstance(self.base_model, TFPreTrainedModel):
+            return self.base_model.get_input_embeddings()
+        raise NotImplementedError(f"{type(self).__name__} does not define get_input_embeddings")
+
+    def set_input_embeddings(self, value: keras.layers.Layer) -> None:
+        """Replace the token embedding layer."""
+        if self.base_model is self or not isinstance(self.base_model, TFPreTrainedModel):
+            raise NotImplementedError(f"{type(self).__name__} does not define set_input_embeddings")
+        self.base_model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> keras.layers.Layer | None:
+        """Return the layer that maps to the vocabulary, or None."""
+        return None
+
+    def set_output_embeddings(self, new_embeddings: keras.layers.Layer) -> None:
+        """Replace the layer that maps to the vocabulary."""
+        raise NotImplementedError(f"{type(self).__name__} does not define set_output_embeddings")
+
+    def tie_weights(self) -> None:
+        """Do nothing: a tied Keras head has no variable of its own, it computes with its source's in `call`."""
+
+    # -- hooks of ModelBase -------------------------------------------------------------------------------------
+
+    @classmethod
+    @contextmanager
+    def _empty(cls, config: PretrainedConfig, schema: Schema, *args: Any, **options: Any) -> Iterator[Any]:
+        with keras.StatelessScope():  # variables get their values when it ends
+            with _default_policy(options.pop("dtype", None)):
+                model = cls(config, *args, **options)
+            loading = _Loading(model)
+            model.__dict__["_loading"] = loading  # not by setattr: Keras would track what is in it
+            try:
+                yield model
+                loading.refuse_unassigned()
+            except BaseException:
+                loading.discard()
+                raise
+        del model.__dict__["_loading"]
+        if loading.error is not None:
+            raise loading.error
+        layers.follow_variables(model)
+
+    def _assign(self, assignment: Assignment, done: Callable[[Assignment], None]) -> None:
+        self._loading.assign(assignment, done)
+
+    def _initialise(self, weights: Sequence[Weight]) -> None:
+        self._loading.initialise(weights)
+
+    def _reader(self, params: Any = None) -> Callable[[Weight], np.ndarray]:
+        found = self._weights()
+
+        def read(weight: Weight) -> np.ndarray:
+            variable, _ = found[layouts.native_path(weight, "tf")]
+            array = arrays.to_numpy(tf.convert_to_tensor(variable.value))
+            return layouts.permuted(array, layouts.permutation(weight.layout, "tf"))
+
+        return read
+
+    def _dtype_of(self, weight: Weight, params: Any = None) -> np.dtype:
+        variable, _ = self._weights()[layouts.native_path(weight, "tf")]
+        return arrays.numpy_dtype(tf.as_dtype(variable.dtype))
+
+    def _replace(self, new: Mapping[str, np.ndarray]) -> None:
+        found, schema = self._weights(), self.schema
+        for name, array in new.items():
+            variable, owner = found[layouts.native_path(schema[name], "tf")]
+            order = layouts.permutation(schema[name].layout, "tf")
+            layers.replace_value(variable, owner, layouts.permuted(array, order))
+        self.train_function = self.test_function = self.predict_function = None  # compiled for the old shapes
+
+    def _derive_schema(self) -> Schema:
+        entries, names, siblings = [], {}, {}
+        found = self._weights()
+        for path in found:
+            siblings.setdefault(path[:-1], set()).add(path[-1])
+        for path, (variable, _) in found.items():
+            shape = tuple(variable.shape)
+            name, layout = layouts.canonical_leaf(path, frozenset(siblings[path[:-1]]), len(shape), "tf")
+            order = layouts.permutation(layout, "tf")
+            entries.append((name, shape if order is None else tuple(shape[axis] for axis in order), layout))
+            names[id(variable)] = name
+        ties = self._ties(set(names.values()))
+        by_name = {name: (shape, layout) for name, shape, layout in entries}
+        for name, (source, layout) in ties.items():
+            shape, stored = by_name[source]
+            entries.append((name, shape, layout or (Layout.LINEAR if stored is Layout.EMBEDDING else stored)))
+        vocab = [names[id(v)] for layer in self._vocab_layers() for _, v, _ in layers.walk(layer) if id(v) in names]
+        sources = {name: source for name, (source, _) in ties.items()}
+        return derived_schema(entries, cls=type(self), config=self.config, ties=sources, vocab=vocab)
+
+    @classmethod
+    def _derive_schema_for(cls, config: PretrainedConfig) -> Schema:
+        with keras.StatelessScope():
+            model = cls(config)
+            schema = model._derive_schema()
+            _Loading(model).discard()
+        return schema
+
+    def _ties(self, held: set[str]) -> dict[str, tuple[str, Layout | None]]:
+        """Return tied name -> (source, layout if declared) of the names for which the model has no variable."""
+        declared = type(self).declare_schema(self.config)
+        ties: dict[str, tuple[str, Layout | None]]
+        ties = {name: (source, None) for name, source in declared_ties(type(self), self.config).items()}
+        if declared is not None:
+            ties = {w.name: (w.tied_to, w.layout) for w in declared.values() if w.tied_to}
+        return {name: tie for name, tie in ties.items() if name not in held and tie[0] in held}
+
+    def _vocab_layers(self) -> list[keras.layers.Layer]:
+        try:
+            return [m for m in (self.get_input_embeddings(), self.get_output_embeddings()) if m is not None]
+        except NotImplementedError:
+            return []
+
+    def _is_trainable(self, name: str) -> bool:
+        return self._weights()[layouts.native_path(self.schema[name], "tf")][0].trainable
+
+    @staticmethod
+    def _ops() -> Any:
+        return ops
+
+    def _weights(self) -> dict[tuple[str, ...], tuple[Any, keras.layers.Layer]]:
+        """Return path -> (variable, layer), building the model first if need be."""
+        if not self.built:
+            inputs = {n: keras.KerasTensor(v.shape, str(v.dtype)) for n, v in self.dummy_inputs.items()}
+            # By position: a class of the user's may call its first argument as it likes.
+            first = inputs.pop(self.main_input_name, None)
+            self(*(() if first is None else (first,)), **inputs)
+        return {path: (variable, owner) for path, variable, owner in layers.walk(self)}
+
+
+class _Loading:
+    """A load in progress: which variable gets its value from where, once Keras lets them have values."""
+
+    def __init__(self, model: TFPreTrainedModel) -> None:
+        self.weights = {path: variable for path, (variable, _) in model._weights().items()}
+        self.class_name = type(model).__name__
+        self.planned: set[tuple[str, ...]] = set()
+        self.dtypes: set[str] = set()
+        self.error: BaseException | None = None
+
+    def assign(self, assignment: Assignment, done: Callable[[Assignment], None]) -> None:
+        def fill(shape: Any, dtype: Any) -> Any:
+            # An error must not reach Keras: it would leave its list of waiting variables half done.
+            try:
+                if self.error is None:
+                    tensor = arrays.to_native(assignment.read("tf"))
+                    done(assignment)
+                    return tensor
+            except BaseException as error:
+                self.error = error
+            return tf.zeros((), dtype)
+
+        variable = self._take(assignment.weight)
+        variable._dtype = arrays.native_dtype(assignment.dtype).name
+        variable._initializer = fill
+        if tf.as_dtype(variable._dtype).is_floating:
+            self.dtypes.add(variable._dtype)
+
+    def initialise(self, weights: Sequence[Weight]) -> None:
+        dtype = next(iter(self.dtypes)) if len(self.dtypes) == 1 else "float32"
+        for weight in weights:
+            self._take(weight)._dtype = dtype
+
+    def refuse_unassigned(self) -> None:
+        left = [".".join(path) for path in self.weights if path not in self.planned]
+        if left:
+            raise ArgumentError(
+                f"{self.class_name} has variables that its schema does not declare.", received=", ".join(left)
+            )
+
+    def discard(self) -> None:
+        """Let Keras give the variables, which nobody will use, values of no size."""
+        for variable in self.weights.values():
+            variable._initializer = lambda shape, dtype: tf.zeros((), dtype)
+
+    def _take(self, weight: Weight) -> Any:
+        path = layouts.native_path(weight, "tf")
+        self.planned.add(path)
+        return self.weights[path]
+
+
+def _policy(dtype: Any) -> Any:
+    """Return a dtype policy; None for Keras's default.
+
+    Raises:
+        ArgumentError: Keras knows no such policy.
+    """
+    if dtype is None or isinstance(dtype, keras.dtype_policies.DTypePolicy):
+        return dtype
+    try:
+        name = keras.backend.standardize_dtype(dtype) if not isinstance(dtype, str) else dtype
+        return keras.dtype_policies.get(_MIXED.get(name, name))
+    except (TypeError, ValueError) as cause:
+        expected = "a dtype policy, such as 'float32' or 'mixed_bfloat16'"
+        raise ArgumentError("dtype is no policy of Keras.", expected=expected, received=repr(dtype)) from cause
+
+
+@contextmanager
+def _default_policy(dtype: Any) -> Iterator[None]:
+    """Make `dtype` the policy of layers that name none."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(_policy(dtype) or before)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _prediction(y: Any, y_pred: Any) -> Any:
+    """Return what of an output is compared with the targets: the parts that they name, or all but the by-products."""
+    if not isinstance(y_pred, ModelOutput):
+        return y_pred
+    if isinstance(y, Mapping):
+        return {name: y_pred[name] for name in y}
+    parts = [value for name, value in y_pred.items() if name not in ("loss", "hidden_states", "attentions")]
+    return parts[0] if len(parts) == 1 else parts
