@@ -33,7 +33,13 @@ TENSORS = 12
 WIDTH = 64
 SHARD = 4 * WIDTH * WIDTH  # bytes of one tensor
 LAYOUTS = {"shards": SHARD, "fewer": 3 * SHARD, "single": 10**9}
-TRANSITIONS = [("shards", "shards"), ("shards", "single"), ("single", "shards"), ("shards", "fewer"), ("single", "single")]
+TRANSITIONS = [
+    ("shards", "shards"),
+    ("shards", "single"),
+    ("single", "shards"),
+    ("shards", "fewer"),
+    ("single", "single"),
+]
 FOREIGN = {
     "README.md": b"# mine",
     "tokenizer.json": b"{}",
@@ -181,6 +187,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200, help="number of random kills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every-operation", action="store_true", help="also kill before each file operation")
+    parser.add_argument("--step", type=int, default=1, help="of those, only every STEP-th")
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
     found: Counter[str] = Counter()
@@ -195,7 +202,7 @@ def main() -> int:
         if arguments.every_operation:
             for before, after in TRANSITIONS:
                 for new_config in (False, True):
-                    for operation in range(1, operations_of(before, after, new_config, root) + 1):
+                    for operation in range(1, operations_of(before, after, new_config, root) + 1, arguments.step):
                         result = trial(before, after, new_config, root, None, operation)
                         found[{None: "finished", 1: "old", 2: "new"}[result]] += 1
     print(f"{sum(found.values())} saves killed or finished, every folder whole: {dict(found)}")

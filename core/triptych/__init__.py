@@ -9,10 +9,6 @@ from typing import TYPE_CHECKING
 from triptych.names import defined_in as _defined_in
 
 if TYPE_CHECKING:
-    from triptych_flax import *  # noqa: F403
-    from triptych_pt import *  # noqa: F403
-    from triptych_tf import *  # noqa: F403
-
     from triptych.auto import AutoConfig as AutoConfig
     from triptych.checkpoint import Checkpoint as Checkpoint
     from triptych.checkpoint import open_checkpoint as open_checkpoint
@@ -26,6 +22,9 @@ if TYPE_CHECKING:
     from triptych.schema import Schema as Schema
     from triptych.schema import SchemaBuilder as SchemaBuilder
     from triptych.schema import Weight as Weight
+    from triptych_flax import *  # noqa: F403
+    from triptych_pt import *  # noqa: F403
+    from triptych_tf import *  # noqa: F403
 
 __version__ = "0.1.0"
 

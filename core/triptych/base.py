@@ -96,7 +96,7 @@ class ModelBase:
             ArgumentError: `config` is not of `config_class`.
         """
         cls._check_config(config)
-        return cls(copy.deepcopy(config), **kwargs)
+        return cls(copy.deepcopy(config), **kwargs)  # type: ignore[call-arg]
 
     @classmethod
     def from_pretrained(
@@ -148,9 +148,7 @@ class ModelBase:
         loaded_from = str(path)
         if checkpoint is None:
             pointer = getattr(loaded, POINTER, None)
-            checkpoint = open_checkpoint(
-                path or "", variant=variant, subfolder=subfolder, pointer=pointer, mmap=mmap
-            )
+            checkpoint = open_checkpoint(path or "", variant=variant, subfolder=subfolder, pointer=pointer, mmap=mmap)
         policy = Policy(
             strict,
             ignore_mismatched_sizes,
@@ -160,7 +158,8 @@ class ModelBase:
         with _collector_paused():
             plan, untied = cls._plan(loaded, checkpoint, cls._param_dtype(dtype, param_dtype), policy, loaded_from)
             model = cls._carry_out(plan, loaded, model_args, {"dtype": dtype, **kwargs}, checkpoint.source, untied)
-        model.load_report.log(logger, loaded_from, cls.__name__)
+        if model.load_report is not None:
+            model.load_report.log(logger, loaded_from, cls.__name__)
         return model._handed_over(output_loading_info)
 
     @classmethod
@@ -270,9 +269,7 @@ class ModelBase:
         config = copy.deepcopy(self.config)
         config.architectures = [self.stem()]
         config.dtype = _common_dtype(refs) or config.dtype
-        save_checkpoint(
-            save_directory, refs, config.to_json_string(), max_shard_size=max_shard_size, variant=variant
-        )
+        save_checkpoint(save_directory, refs, config.to_json_string(), max_shard_size=max_shard_size, variant=variant)
 
     def _tensor_refs(self, params: Any = None) -> list[TensorRef]:
         """Return the weights under canonical names, in canonical layout, to be read one at a time."""

@@ -66,6 +66,7 @@ class PretrainedConfig:
     checks: ClassVar[Mapping[str, Callable[[Any], bool]]] = {}
     keys_to_ignore_at_inference: ClassVar[tuple[str, ...]] = ("past_key_values",)
     _auto_class: ClassVar[str | None] = None
+    pruned_heads: dict[int, list[int]]
 
     def __init__(self, **kwargs: Any) -> None:
         kwargs = dict(kwargs)
@@ -317,7 +318,7 @@ def config_path(path: str | os.PathLike[str] | None, subfolder: str = "") -> Pat
     """
     from triptych.resolve import local_folder
 
-    if path is not None and not isinstance(path, bytes) and Path(path).is_file():
+    if isinstance(path, (str, os.PathLike)) and Path(path).is_file():
         return Path(path)
     file = local_folder(path, subfolder) / CONFIG_NAME
     if not file.is_file():

@@ -138,7 +138,7 @@ def classification_loss(ops: Any, config: PretrainedConfig, logits: Any, labels:
 
 def token_loss(ops: Any, logits: Any, labels: Any, ignore_index: int = -100) -> Any:
     """Return the mean cross-entropy of `logits` [..., C] against integer `labels` [...], without `ignore_index`."""
-    classes = logits.shape[-1]
+    classes = ops.shape(logits)[-1]
     logits, labels = ops.reshape(logits, (-1, classes)), ops.reshape(labels, (-1,))
     counted = labels != ignore_index
     losses = ops.cross_entropy(logits, ops.where(counted, labels, ops.zeros_like(labels)))

@@ -60,8 +60,8 @@ class LoadPlan:
 class Policy:
     """What a load tolerates.
 
-    `strict`: None refuses damage (a missing backbone weight, a wrong shape, copies that differ), True refuses a new head
-    and unexpected names too, False refuses nothing. `ignore_mismatched_sizes` initialises weights of another shape.
+    `strict`: None refuses damage (a missing backbone weight, a wrong shape, copies that differ), True refuses
+    a new head and unexpected names too, False refuses nothing. `ignore_mismatched_sizes` initialises weights of another shape.
     The two pattern lists are the class attributes `_keys_to_ignore_on_load_missing` and `..._unexpected`.
     """
 
@@ -186,7 +186,9 @@ def plan_load(
         )
     wrong = {name for name, _, _ in mismatched}
     assignments = tuple(
-        Assignment(schema[n], ref, _target_dtype(ref.dtype, param_dtype)) for n, ref in present.items() if n not in wrong
+        Assignment(schema[n], ref, _target_dtype(ref.dtype, param_dtype))
+        for n, ref in present.items()
+        if n not in wrong
     )
     return LoadPlan(schema, assignments, tuple(missing), tuple(unexpected), tuple(mismatched))
 
@@ -211,9 +213,7 @@ def _refuse_copies(schema: Schema, checkpoint: Mapping[str, TensorRef], source: 
 
 
 def _refuse_missing(missing: list[Weight], policy: Policy, source: str) -> None:
-    refused = [
-        w.name for w in missing if (w.backbone or policy.strict) and not _matches(w.name, policy.ignore_missing)
-    ]
+    refused = [w.name for w in missing if (w.backbone or policy.strict) and not _matches(w.name, policy.ignore_missing)]
     if refused:
         raise CheckpointError(
             f"{source} lacks weights of the model.",

@@ -8,7 +8,7 @@ not in use, and exactly one atomic rename or unlink makes them the checkpoint th
 | anything -> single             | rename onto `model.safetensors`                   |
 | shards or nothing -> shards    | rename onto `model.safetensors.index.json`        |
 | single -> shards               | unlink of `model.safetensors`, which outranks it  |
-| any of them, with a new config | rename onto `config.json`, which for that moment names its weights; see `roll_forward` |
+| any of these with a new config | rename onto `config.json`, which then names its weights: `roll_forward`  |
 
 Only then the files that the old checkpoint named are deleted (`staging.settle`). A crash leaves the staging folder with
 a list of what the save made and replaced; the next save removes those of them that no checkpoint names.
@@ -258,7 +258,7 @@ def flush_folder(folder: Path) -> None:
 
 def _verify(file: Path, shard: Shard) -> None:
     read = {ref.name: (ref.dtype, ref.shape) for ref in open_safetensors(file).tensors.values()}
-    meant = {ref.name: (ref.dtype, ref.shape) for ref in shard.tensors}
+    meant = {ref.name: (ref.dtype.newbyteorder("="), ref.shape) for ref in shard.tensors}
     if read != meant:
         raise SaveError(f"{file} does not read back as it was written.", remedy="check the disk and save again")
 

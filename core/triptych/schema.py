@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from triptych.errors import ArgumentError
 
 
-class Layout(str, Enum):
+class Layout(StrEnum):
     """How an array is stored, which decides its leaf name and axis order in each framework."""
 
     LINEAR = "linear"  # [out, in]
@@ -163,5 +163,3 @@ class SchemaBuilder:
 
     def _full(self, name: str) -> str:
         return f"{self._prefix}.{name}" if self._prefix else name
-
-

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from triptych.errors import ConfigError, TriptychError
-from triptych.resolve import INDEX, POINTER, SINGLE, read_index, with_variant
+from triptych.resolve import POINTER, SINGLE, read_index, with_variant
 from triptych.strictjson import read as read_json
 
 try:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.core import FrozenDict, unfreeze
+from flax.jax_utils import partial_eval_by_shape
 from flax.traverse_util import unflatten_dict
 
 from triptych import layouts
@@ -93,14 +94,17 @@ class FlaxPreTrainedModel(ModelBase):
     def init_weights(self, rng: Any, input_shape: tuple[int, ...], params: Any = None) -> dict[str, Any]:
         """Return a tree of parameters: those of `params`, and new ones for what it lacks."""
         held = {} if params is None else trees.flat(params)
+        rngs = dict(zip(("params", "dropout"), jax.random.split(rng), strict=True))
 
-        def lacking(rng: Any) -> dict[trees.Path, Any]:
-            rngs = dict(zip(("params", "dropout"), jax.random.split(rng), strict=True))
-            made = self.module.init(rngs, jnp.zeros(input_shape, jnp.int32))["params"]
-            return {path: leaf for path, leaf in trees.flat(made).items() if path not in held}
+        def lacking(ids: Any) -> dict[trees.Path, Any]:
+            _, made = self.module.apply({"params": unflatten_dict(held)}, ids, rngs=rngs, mutable=True)
+            return {path: leaf for path, leaf in trees.flat(made["params"]).items() if path not in held}
 
-        # Under jit whatever is not returned is not computed: neither the forward pass nor what is held already.
-        return unflatten_dict({**jax.jit(lacking)(rng), **held})
+        # Unlike module.init this runs no forward pass, unless initial values depend on one.
+        new = partial_eval_by_shape(lacking, [(input_shape, jnp.int32)])
+        if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in new.values()):
+            new = lacking(jnp.zeros(input_shape, jnp.int32))
+        return unflatten_dict({**new, **held})
 
     @property
     def params(self) -> dict[str, Any]:

@@ -140,7 +140,7 @@ class BertModel(BertPreTrainedModel):
     def get_input_embeddings(self) -> nn.Module:
         return self.embeddings.word_embeddings
 
-    def set_input_embeddings(self, value: nn.Module) -> None:
+    def set_input_embeddings(self, value: Any) -> None:
         self.embeddings.word_embeddings = value
 
     def forward(
@@ -238,7 +238,7 @@ class BertForMaskedLM(BertWithHead):
     task = "MaskedLM"
 
     def build_head(self, config: BertConfig) -> None:
-        self.cls = nn.Module()
+        self.cls: Any = nn.Module()
         self.cls.predictions = BertPredictions(config)
 
     def score(self, backbone: Any) -> Any:
@@ -277,7 +277,7 @@ class BertForQuestionAnswering(BertWithHead):
     def score(self, backbone: Any) -> Any:
         return self.qa_outputs(backbone.last_hidden_state)
 
-    def forward(
+    def forward(  # type: ignore[override]
         self,
         input_ids: Any = None,
         attention_mask: Any = None,

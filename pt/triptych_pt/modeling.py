@@ -9,25 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.modules.module import register_module_parameter_registration_hook
-from torch.overrides import TorchFunctionMode
 
 from triptych.base import ModelBase, declared_ties, derived_schema, refuse_unknown
 from triptych.config import PretrainedConfig
 from triptych.dtypes import parse_param_dtype
 from triptych.errors import ArgumentError
 from triptych.plan import Assignment
-from triptych.schema import Layout, Schema, Weight
+from triptych.schema import Schema, Weight
 from triptych_pt import arrays, ops
+from triptych_pt.layers import building_empty, describe, layout_of, parameters_on_meta
 
 __all__ = ["PreTrainedModel"]
-
-_LAYOUTS: dict[type, dict[str, Layout]] = {
-    nn.Linear: {"weight": Layout.LINEAR, "bias": Layout.BIAS},
-    nn.Embedding: {"weight": Layout.EMBEDDING},
-    nn.LayerNorm: {"weight": Layout.NORM, "bias": Layout.NORM_BIAS},
-}
-_building_empty = False
 
 
 class PreTrainedModel(nn.Module, ModelBase):
@@ -47,7 +39,7 @@ class PreTrainedModel(nn.Module, ModelBase):
 
     def post_init(self) -> None:
         """Initialise and tie the weights; a load calls it too, while no weight has a value yet."""
-        if not _building_empty:
+        if not building_empty():
             for module in self.modules():
                 self._init_weights(module)
         self.tie_weights()
@@ -113,7 +105,7 @@ class PreTrainedModel(nn.Module, ModelBase):
     def _empty(cls, config: PretrainedConfig, schema: Schema, *args: Any, **options: Any) -> Iterator[Any]:
         options.pop("dtype", None)
         refuse_unknown(options, cls)
-        with _parameters_on_meta():
+        with parameters_on_meta():
             model = cls(config, *args)
         yield model
         model.tie_weights()
@@ -131,7 +123,7 @@ class PreTrainedModel(nn.Module, ModelBase):
     def _initialise(self, weights: Sequence[Weight]) -> None:
         dtypes = {p.dtype for p in self.parameters() if not p.is_meta and p.is_floating_point()}
         dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
-        owners = {}
+        owners: dict[nn.Module, set[str]] = {}
         for weight in weights:
             owner, _ = self._owner(weight.name)
             self._set(weight.name, torch.zeros(weight.shape, dtype=dtype))
@@ -155,14 +147,14 @@ class PreTrainedModel(nn.Module, ModelBase):
             self._set(name, arrays.to_native(array).to(old.device), old.requires_grad)
         self.tie_weights()
         for module in self.modules():
-            _describe(module)
+            describe(module)
 
     def _derive_schema(self) -> Schema:
         names: dict[int, str] = {}
         entries, ties = [], {}
         for name, parameter in self.named_parameters(remove_duplicate=False):
             module, leaf = self._owner(name)
-            entries.append((name, tuple(parameter.shape), _layout(module, leaf)))
+            entries.append((name, tuple(parameter.shape), layout_of(module, leaf)))
             source = names.setdefault(id(parameter), name)
             if source != name:
                 ties[name] = source
@@ -172,7 +164,7 @@ class PreTrainedModel(nn.Module, ModelBase):
 
     @classmethod
     def _derive_schema_for(cls, config: PretrainedConfig) -> Schema:
-        with _parameters_on_meta():
+        with parameters_on_meta():
             return cls(config)._derive_schema()
 
     def _vocab_modules(self) -> list[nn.Module]:
@@ -206,52 +198,3 @@ class PreTrainedModel(nn.Module, ModelBase):
     def dtype(self) -> torch.dtype:
         """Dtype of the first floating parameter."""
         return next(p.dtype for p in self.parameters() if p.is_floating_point())
-
-
-class _NoFills(TorchFunctionMode):
-    """Skips filling meta tensors: it has no effect, and torch would import its compiler (2 s) to trace it."""
-
-    fills = frozenset(("normal_", "uniform_", "fill_", "zero_", "erfinv_", "mul_", "add_", "clamp_", "copy_"))
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        target = args[0] if args else kwargs.get("tensor")  # torch.nn.init passes it by name
-        fills = getattr(func, "__name__", "") in self.fills or getattr(func, "__module__", "") == "torch.nn.init"
-        if fills and isinstance(target, torch.Tensor) and target.is_meta:
-            return target
-        return func(*args, **kwargs)
-
-
-@contextmanager
-def _parameters_on_meta() -> Iterator[None]:
-    """Build modules whose parameters take no memory and no time; buffers are made as usual."""
-    global _building_empty
-
-    def to_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
-        if parameter is None or parameter.is_meta:
-            return parameter
-        return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
-
-    handle = register_module_parameter_registration_hook(to_meta)
-    before, _building_empty = _building_empty, True
-    try:
-        with _NoFills():
-            yield
-    finally:
-        _building_empty = before
-        handle.remove()
-
-
-def _layout(module: nn.Module, leaf: str) -> Layout:
-    return next((names[leaf] for kind, names in _LAYOUTS.items() if isinstance(module, kind) and leaf in names),
-                Layout.BIAS if leaf == "bias" else Layout.PARAMETER)  # fmt: skip
-
-
-def _describe(module: nn.Module) -> None:
-    """Make a layer's own account of its sizes true again after its weight changed."""
-    if isinstance(module, nn.Linear):
-        module.out_features, module.in_features = module.weight.shape
-    if isinstance(module, nn.Embedding):
-        module.num_embeddings = module.weight.shape[0]
-        if module.padding_idx is not None and module.padding_idx >= module.num_embeddings:
-            module.padding_idx = None

@@ -42,7 +42,7 @@ def to_native(array: np.ndarray) -> tf.Tensor:
     TensorFlow never writes into memory that it does not own: the first update of a variable copies it.
     """
     native_dtype(array.dtype)
-    return tf.convert_to_tensor(array)
+    return tf.raw_ops.Identity(input=array)  # convert_to_tensor copies numpy arrays
 
 
 def to_numpy(tensor: tf.Tensor) -> np.ndarray:

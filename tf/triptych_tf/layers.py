@@ -120,7 +120,7 @@ def follow_variables(model: keras.Model) -> None:
 for _output in outputs.OUTPUTS:  # else Keras takes an output for one opaque object
     optree.register_pytree_node(
         _output,
-        lambda output: (tuple(output.values()), tuple(output), tuple(output)),
+        lambda output: (output.to_tuple(), tuple(output), tuple(output)),  # type: ignore[attr-defined]
         lambda names, values, cls=_output: cls(zip(names, values, strict=True)),  # type: ignore[misc]
         namespace="keras",
     )

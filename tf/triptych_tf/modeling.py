@@ -13,15 +13,13 @@ import tensorflow as tf
 from triptych import layouts
 from triptych.base import ModelBase, declared_ties, derived_schema, refuse_unknown
 from triptych.config import PretrainedConfig
-from triptych.errors import ArgumentError
 from triptych.outputs import ModelOutput
 from triptych.plan import Assignment
 from triptych.schema import Layout, Schema, Weight
 from triptych_tf import arrays, layers, ops
+from triptych_tf.loading import Loading, default_policy, parse_policy
 
 __all__ = ["TFPreTrainedModel"]
-
-_MIXED = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 
 
 class TFPreTrainedModel(keras.Model, ModelBase):
@@ -43,7 +41,7 @@ class TFPreTrainedModel(keras.Model, ModelBase):
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         self._check_config(config)
         options = {name: kwargs.pop(name) for name in ("name", "trainable") if name in kwargs}
-        policy = _policy(kwargs.pop("dtype", None))
+        policy = parse_policy(kwargs.pop("dtype", None))
         refuse_unknown(kwargs, type(self))
         super().__init__(dtype=policy, **options)
         self.config = config
@@ -60,7 +58,9 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         return self.config.to_dict()
 
     @classmethod
-    def from_config(cls, config: PretrainedConfig | Mapping[str, Any], custom_objects: Any = None, **kwargs: Any) -> Any:
+    def from_config(
+        cls, config: PretrainedConfig | Mapping[str, Any], custom_objects: Any = None, **kwargs: Any
+    ) -> Any:
         """Return a new model with freshly initialised weights, of a config or of what `get_config` returned."""
         if isinstance(config, Mapping) and cls.config_class is not None:
             config = cls.config_class.from_dict(config)
@@ -84,6 +84,10 @@ class TFPreTrainedModel(keras.Model, ModelBase):
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         return super().compute_metrics(x, y, _prediction(y, y_pred), sample_weight)
+
+    def __dir__(self) -> list[str]:
+        # Keras saves whatever is listed here, and would never come back from a base_model that is the model itself.
+        return [name for name in super().__dir__() if name != "base_model"]
 
     @property
     def dummy_inputs(self) -> dict[str, Any]:
@@ -126,9 +130,9 @@ class TFPreTrainedModel(keras.Model, ModelBase):
     @contextmanager
     def _empty(cls, config: PretrainedConfig, schema: Schema, *args: Any, **options: Any) -> Iterator[Any]:
         with keras.StatelessScope():  # variables get their values when it ends
-            with _default_policy(options.pop("dtype", None)):
+            with default_policy(options.pop("dtype", None)):
                 model = cls(config, *args, **options)
-            loading = _Loading(model)
+            loading = Loading(model._variables(), cls.__name__)
             model.__dict__["_loading"] = loading  # not by setattr: Keras would track what is in it
             try:
                 yield model
@@ -170,7 +174,9 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         self.train_function = self.test_function = self.predict_function = None  # compiled for the old shapes
 
     def _derive_schema(self) -> Schema:
-        entries, names, siblings = [], {}, {}
+        entries: list[tuple[str, tuple[int, ...], Layout]] = []
+        names: dict[int, str] = {}
+        siblings: dict[tuple[str, ...], set[str]] = {}
         found = self._weights()
         for path in found:
             siblings.setdefault(path[:-1], set()).add(path[-1])
@@ -182,9 +188,9 @@ class TFPreTrainedModel(keras.Model, ModelBase):
             names[id(variable)] = name
         ties = self._ties(set(names.values()))
         by_name = {name: (shape, layout) for name, shape, layout in entries}
-        for name, (source, layout) in ties.items():
+        for name, (source, declared) in ties.items():
             shape, stored = by_name[source]
-            entries.append((name, shape, layout or (Layout.LINEAR if stored is Layout.EMBEDDING else stored)))
+            entries.append((name, shape, declared or (Layout.LINEAR if stored is Layout.EMBEDDING else stored)))
         vocab = [names[id(v)] for layer in self._vocab_layers() for _, v, _ in layers.walk(layer) if id(v) in names]
         sources = {name: source for name, (source, _) in ties.items()}
         return derived_schema(entries, cls=type(self), config=self.config, ties=sources, vocab=vocab)
@@ -194,7 +200,7 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         with keras.StatelessScope():
             model = cls(config)
             schema = model._derive_schema()
-            _Loading(model).discard()
+            Loading(model._variables(), cls.__name__).discard()
         return schema
 
     def _ties(self, held: set[str]) -> dict[str, tuple[str, Layout | None]]:
@@ -219,6 +225,9 @@ class TFPreTrainedModel(keras.Model, ModelBase):
     def _ops() -> Any:
         return ops
 
+    def _variables(self) -> dict[tuple[str, ...], Any]:
+        return {path: variable for path, (variable, _) in self._weights().items()}
+
     def _weights(self) -> dict[tuple[str, ...], tuple[Any, keras.layers.Layer]]:
         """Return path -> (variable, layer), building the model first if need be."""
         if not self.built:
@@ -227,84 +236,6 @@ class TFPreTrainedModel(keras.Model, ModelBase):
             first = inputs.pop(self.main_input_name, None)
             self(*(() if first is None else (first,)), **inputs)
         return {path: (variable, owner) for path, variable, owner in layers.walk(self)}
-
-
-class _Loading:
-    """A load in progress: which variable gets its value from where, once Keras lets them have values."""
-
-    def __init__(self, model: TFPreTrainedModel) -> None:
-        self.weights = {path: variable for path, (variable, _) in model._weights().items()}
-        self.class_name = type(model).__name__
-        self.planned: set[tuple[str, ...]] = set()
-        self.dtypes: set[str] = set()
-        self.error: BaseException | None = None
-
-    def assign(self, assignment: Assignment, done: Callable[[Assignment], None]) -> None:
-        def fill(shape: Any, dtype: Any) -> Any:
-            # An error must not reach Keras: it would leave its list of waiting variables half done.
-            try:
-                if self.error is None:
-                    tensor = arrays.to_native(assignment.read("tf"))
-                    done(assignment)
-                    return tensor
-            except BaseException as error:
-                self.error = error
-            return tf.zeros((), dtype)
-
-        variable = self._take(assignment.weight)
-        variable._dtype = arrays.native_dtype(assignment.dtype).name
-        variable._initializer = fill
-        if tf.as_dtype(variable._dtype).is_floating:
-            self.dtypes.add(variable._dtype)
-
-    def initialise(self, weights: Sequence[Weight]) -> None:
-        dtype = next(iter(self.dtypes)) if len(self.dtypes) == 1 else "float32"
-        for weight in weights:
-            self._take(weight)._dtype = dtype
-
-    def refuse_unassigned(self) -> None:
-        left = [".".join(path) for path in self.weights if path not in self.planned]
-        if left:
-            raise ArgumentError(
-                f"{self.class_name} has variables that its schema does not declare.", received=", ".join(left)
-            )
-
-    def discard(self) -> None:
-        """Let Keras give the variables, which nobody will use, values of no size."""
-        for variable in self.weights.values():
-            variable._initializer = lambda shape, dtype: tf.zeros((), dtype)
-
-    def _take(self, weight: Weight) -> Any:
-        path = layouts.native_path(weight, "tf")
-        self.planned.add(path)
-        return self.weights[path]
-
-
-def _policy(dtype: Any) -> Any:
-    """Return a dtype policy; None for Keras's default.
-
-    Raises:
-        ArgumentError: Keras knows no such policy.
-    """
-    if dtype is None or isinstance(dtype, keras.dtype_policies.DTypePolicy):
-        return dtype
-    try:
-        name = keras.backend.standardize_dtype(dtype) if not isinstance(dtype, str) else dtype
-        return keras.dtype_policies.get(_MIXED.get(name, name))
-    except (TypeError, ValueError) as cause:
-        expected = "a dtype policy, such as 'float32' or 'mixed_bfloat16'"
-        raise ArgumentError("dtype is no policy of Keras.", expected=expected, received=repr(dtype)) from cause
-
-
-@contextmanager
-def _default_policy(dtype: Any) -> Iterator[None]:
-    """Make `dtype` the policy of layers that name none."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(_policy(dtype) or before)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _prediction(y: Any, y_pred: Any) -> Any:

@@ -1,0 +1,130 @@
+"""Every layer and output is the same in all frameworks, and as transformers 4.48.3 recorded it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from golden_models import Golden
+from triptych import ArgumentError, BertConfig
+from triptych_conformance import BACKENDS, Backend, compare_folder, largest_difference
+
+TOLERANCE = 1e-5
+FOLDERS = ["pt-safetensors", "pt-safetensors-sharded"]
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_outputs_are_as_recorded(backend: Backend, golden: Golden, folder: str) -> None:
+    model = backend.load(golden.stem, golden.path / folder, strict=True)
+    outputs = backend.run(model, golden.inputs, output_hidden_states=True)
+    recorded = {name.removeprefix("out."): value for name, value in golden.expected.items() if name.startswith("out.")}
+    assert set(outputs) == set(recorded)
+    for name, value in recorded.items():
+        assert largest_difference(outputs[name], value, golden.mask) <= TOLERANCE, name
+
+
+def test_masked_heads_are_as_recorded(backend: Backend, golden: Golden) -> None:
+    model = backend.load(golden.stem, golden.folder)
+    outputs = backend.run(model, {**golden.inputs, "head_mask": golden.expected["head_mask"]})
+    assert largest_difference(outputs["logits"], golden.expected["head_mask.logits"], golden.mask) <= TOLERANCE
+
+
+def test_counts_are_as_recorded(backend: Backend, golden: Golden) -> None:
+    model = backend.load(golden.stem, golden.folder)
+    assert model.num_parameters() == golden.expected["num_parameters"]
+    assert model.num_parameters(only_trainable=True) == golden.expected["num_parameters"]
+    assert model.num_parameters(exclude_embeddings=True) == golden.expected["num_parameters.no_embeddings"]
+
+
+def test_frameworks_agree_on_every_output(golden: Golden) -> None:
+    parity = compare_folder(golden.folder, golden.stem, golden.inputs, output_attentions=True)
+    assert {name for name, _ in parity.differences} >= {"attentions.0", "hidden_states.0", "logits"}
+    parity.assert_within(TOLERANCE)
+
+
+def test_bfloat16_is_about_as_close_as_torch_is(backend: Backend, golden: Golden) -> None:
+    """The yardstick is torch's own bfloat16 run, measured against the float32 result of the same file."""
+    folder = golden.path / "pt-safetensors-bf16"
+    reference = BACKENDS[0]
+    exact = reference.run(reference.load(golden.stem, folder), golden.inputs)["logits"]
+    theirs = reference.run(reference.load(golden.stem, folder, param_dtype="auto"), golden.inputs)["logits"]
+    ours = backend.run(backend.load(golden.stem, folder, param_dtype="auto", dtype="bfloat16"), golden.inputs)["logits"]
+    allowed = 2 * largest_difference(theirs, exact, golden.mask)
+    assert 0 < largest_difference(ours, exact, golden.mask) <= allowed
+
+
+def test_auto_dtype_follows_the_file_bit_for_bit(backend: Backend, golden: Golden, tmp_path: Path) -> None:
+    folder = golden.path / "pt-safetensors-bf16"
+    model = backend.load(golden.stem, folder, param_dtype="auto")
+    weights = backend.weights(model)
+    assert {array.dtype.name for array in weights.values()} == {"bfloat16"}
+    model.save_pretrained(tmp_path)
+    again = backend.weights(backend.load(golden.stem, tmp_path, param_dtype="auto"))
+    assert all(weights[name].tobytes() == again[name].tobytes() for name in weights)
+
+
+SMALL = dict(vocab_size=31, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=10,
+             max_position_embeddings=9)  # fmt: skip
+LOSSES = {
+    "BertForMaskedLM": ({}, {"labels": np.array([[3, -100, 5, 7], [1, 2, -100, 4]])}),
+    "BertForTokenClassification": ({"num_labels": 3}, {"labels": np.array([[0, 1, 2, -100], [1, 1, 0, 2]])}),
+    "BertForQuestionAnswering": ({}, {"start_positions": np.array([1, 9]), "end_positions": np.array([2, 3])}),
+    "BertForSequenceClassification": ({"num_labels": 3}, {"labels": np.array([2, 0])}),
+    "regression": ({"num_labels": 1}, {"labels": np.array([0.5, -1.0], np.float32)}),
+    "multi label": ({"num_labels": 3}, {"labels": np.array([[0, 1, 1], [1, 0, 0]], np.float32)}),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_agree_with_transformers_5(name: str, tmp_path: Path) -> None:
+    import transformers
+
+    options, labels = LOSSES[name]
+    stem = name if name.startswith("Bert") else "BertForSequenceClassification"
+    model = BACKENDS[0].cls(stem)(BertConfig(**SMALL, **options, initializer_range=0.5))
+    model.save_pretrained(tmp_path)
+    inputs = {"input_ids": np.array([[1, 2, 3, 4], [5, 6, 7, 8]]), **labels}
+    theirs = BACKENDS[0].run(getattr(transformers, stem).from_pretrained(tmp_path).eval(), inputs)
+    for backend in BACKENDS:
+        ours = backend.run(backend.load(stem, tmp_path), inputs)
+        assert set(ours) == set(theirs)
+        for output, value in theirs.items():
+            assert largest_difference(ours[output], value) <= TOLERANCE, (backend.name, output)
+
+
+def test_tuples_and_flags(backend: Backend, golden: Golden) -> None:
+    model = backend.load(golden.stem, golden.folder)
+    call = {"tf": {"training": False}}.get(backend.name, {})
+    inputs = golden.inputs
+    if backend.name == "pt":
+        import torch
+
+        inputs = {name: torch.tensor(value) for name, value in inputs.items()}
+    result = model(**inputs, return_dict=False, output_attentions=True, **call)
+    assert isinstance(result, tuple)
+    assert len(result) == 2
+    assert len(result[1]) == model.config.num_hidden_layers
+    with pytest.raises(ArgumentError, match="either input_ids or inputs_embeds"):
+        model(**call)
+    with pytest.raises(ArgumentError, match="head_mask"):
+        backend.run(model, {**golden.inputs, "head_mask": np.ones((7, 7), np.float32)})
+
+
+def test_positions_and_embeddings_can_be_given(golden: Golden) -> None:
+    results = []
+    for backend in BACKENDS:
+        model = backend.load("BertModel", golden.folder, strict=False, output_hidden_states=True)
+        table = backend.weights(model)["embeddings.word_embeddings.weight"]
+        ids = golden.inputs["input_ids"]
+        inputs = {
+            **golden.inputs,
+            "inputs_embeds": table[ids],
+            "position_ids": np.arange(ids.shape[1])[None, ::-1].copy(),
+        }
+        del inputs["input_ids"]
+        results.append(backend.run(model, inputs)["last_hidden_state"])
+    assert largest_difference(results[0], results[1], golden.mask) <= TOLERANCE
+    assert largest_difference(results[0], results[-1], golden.mask) <= TOLERANCE
+    assert results[0].std() > 0.1

@@ -1,0 +1,202 @@
+"""Resizing and pruning give the same numbers in every framework, and those that transformers 4.48.3 recorded."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from golden_models import Golden
+from triptych import ArgumentError, open_checkpoint
+from triptych_conformance import BACKENDS, Backend, largest_difference
+
+TOLERANCE = 1e-5
+
+
+def resized(backend: Backend, golden: Golden, **options: object) -> tuple[object, dict[str, np.ndarray]]:
+    model = backend.load(golden.stem, golden.folder)
+    model.resize_token_embeddings(**options)
+    return model, backend.weights(model)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"new_num_tokens": 105},
+        {"new_num_tokens": 105, "mean_resizing": False},
+        {"new_num_tokens": 105, "seed": 7},
+        {"new_num_tokens": 100, "pad_to_multiple_of": 64},
+        {"pad_to_multiple_of": 8},
+        {"new_num_tokens": 90},
+        {"new_num_tokens": 99},
+        {},
+    ],
+    ids=str,
+)
+def test_resize_is_the_same_everywhere(golden: Golden, options: dict[str, object], tmp_path: Path) -> None:
+    results = [resized(backend, golden, **options) for backend in BACKENDS]
+    old = {name: ref.read() for name, ref in open_checkpoint(golden.folder).items()}
+    rows = int(options.get("new_num_tokens", 99))
+    multiple = int(options.get("pad_to_multiple_of", 1))
+    rows = -(-rows // multiple) * multiple
+    first = results[0][1]
+    for backend, (model, weights) in zip(BACKENDS, results, strict=True):
+        assert model.config.vocab_size == rows
+        assert weights.keys() == first.keys() == old.keys()
+        assert all(weights[name].tobytes() == first[name].tobytes() for name in first), backend.name
+        for name, array in weights.items():
+            if array.shape == old[name].shape:
+                assert np.array_equal(array, old[name])
+            else:
+                kept = min(rows, 99)
+                assert array.shape == (rows, *old[name].shape[1:])
+                assert np.array_equal(array[:kept], old[name][:kept])
+        inputs = {**golden.inputs, "input_ids": golden.inputs["input_ids"] % rows}
+        outputs = backend.run(model, inputs)
+        model.save_pretrained(tmp_path / backend.name)
+        again = backend.run(backend.load(golden.stem, tmp_path / backend.name, strict=True), inputs)
+        assert all(np.array_equal(outputs[name], again[name]) for name in outputs)
+    reference = results[0][0]
+    expected = BACKENDS[0].run(reference, inputs)["logits"]
+    for backend, (model, _) in zip(BACKENDS, results, strict=True):
+        assert largest_difference(backend.run(model, inputs)["logits"], expected, golden.mask) <= TOLERANCE
+
+
+def test_resize_as_recorded(backend: Backend, golden: Golden) -> None:
+    shrunk, _ = resized(backend, golden, new_num_tokens=int(golden.expected["shrunk.vocab_size"]))
+    outputs = backend.run(shrunk, golden.inputs)["logits"]
+    assert largest_difference(outputs, golden.expected["shrunk.logits"], golden.mask) <= TOLERANCE
+    grown, _ = resized(backend, golden, new_num_tokens=105)
+    assert grown.num_parameters() == golden.expected["resized.num_parameters"]
+
+
+def test_new_rows_lie_around_the_mean(backend: Backend, golden: Golden) -> None:
+    name = "bert.embeddings.word_embeddings.weight"
+    _, weights = resized(backend, golden, new_num_tokens=5000)
+    old, new = weights[name][:99].astype(np.float64), weights[name][99:].astype(np.float64)
+    assert np.abs(new - old.mean(0)).max() < 6 * np.sqrt(1e-9) * old.std(0).max()
+    scale = np.sqrt(1e-9)
+    assert np.allclose(np.cov((new - new.mean(0)).T / scale), np.cov(old.T, bias=True), atol=0.12 * old.var(0).max())
+    _, plain = resized(backend, golden, new_num_tokens=5000, mean_resizing=False)
+    assert abs(plain[name][99:].std() - 0.02) < 0.001
+    assert "cls.predictions.bias" not in plain or not plain["cls.predictions.bias"][99:].any()
+
+
+def test_an_untied_head_resizes_with_its_bias(tmp_path: Path) -> None:
+    golden = Golden("bert-mlm")
+    results = []
+    for backend in BACKENDS:
+        config = type(backend.load(golden.stem, golden.folder).config).from_pretrained(golden.folder)
+        config.tie_word_embeddings = False
+        model = backend.load(golden.stem, golden.folder, config=config)
+        rng = np.random.default_rng(0)
+        weights = {n: rng.standard_normal(a.shape).astype(np.float32) for n, a in backend.weights(model).items()}
+        model = backend.load(golden.stem, None, config=config, state_dict=weights)
+        model.resize_token_embeddings(120)
+        results.append(backend.weights(model))
+        assert results[-1]["cls.predictions.decoder.weight"].shape == (120, 32)
+        assert results[-1]["cls.predictions.decoder.bias"][99:].any()
+        outputs = backend.run(model, golden.inputs)["logits"]
+        assert outputs.shape[-1] == 120
+    for weights in results[1:]:
+        assert all(weights[n].tobytes() == a.tobytes() for n, a in results[0].items())
+
+
+@pytest.mark.parametrize("size", [0, -1, 2**40, 1.5, True, "9"])
+def test_impossible_sizes_change_nothing(backend: Backend, size: object) -> None:
+    golden = Golden("bert-mlm")
+    model = backend.load(golden.stem, golden.folder)
+    before = backend.run(model, golden.inputs)["logits"]
+    for options in ({"new_num_tokens": size}, {"pad_to_multiple_of": size}):
+        with pytest.raises(ArgumentError):
+            model.resize_token_embeddings(**options)
+    assert model.config.vocab_size == 99
+    assert np.array_equal(backend.run(model, golden.inputs)["logits"], before)
+
+
+def heads_of(golden: Golden) -> dict[int, list[int]]:
+    config = json.loads((golden.path / "pruned/config.json").read_text())
+    return {int(layer): heads for layer, heads in config["pruned_heads"].items()}
+
+
+def test_prune_as_recorded(backend: Backend, golden: Golden, tmp_path: Path) -> None:
+    model = backend.load(golden.stem, golden.folder)
+    masked = backend.run(model, {**golden.inputs, "head_mask": golden.expected["head_mask"]})["logits"]
+    model.prune_heads(heads_of(golden))
+    pruned = backend.run(model, golden.inputs)["logits"]
+    assert largest_difference(pruned, golden.expected["pruned.logits"], golden.mask) <= TOLERANCE
+    assert largest_difference(pruned, masked, golden.mask) <= TOLERANCE
+    model.save_pretrained(tmp_path)
+    for loader in BACKENDS:
+        again = loader.run(loader.load(golden.stem, tmp_path, strict=True), golden.inputs)["logits"]
+        assert largest_difference(again, golden.expected["pruned.logits"], golden.mask) <= TOLERANCE
+
+
+def test_a_pruned_file_follows_the_rules_of_transformers_4(backend: Backend, golden: Golden, tmp_path: Path) -> None:
+    """Same config.pruned_heads, names, shapes and values as the folder that transformers 4.48.3 wrote."""
+    model = backend.load(golden.stem, golden.folder)
+    model.prune_heads(heads_of(golden))
+    model.save_pretrained(tmp_path)
+    theirs, ours = open_checkpoint(golden.path / "pruned"), open_checkpoint(tmp_path)
+    assert set(theirs) == set(ours)
+    assert all(theirs[name].read().tobytes() == ours[name].read().tobytes() for name in theirs)
+    configs = [json.loads((folder / "config.json").read_text()) for folder in (golden.path / "pruned", tmp_path)]
+    assert configs[0]["pruned_heads"] == configs[1]["pruned_heads"]
+
+
+def test_the_recorded_pruned_folder_loads(backend: Backend, golden: Golden) -> None:
+    outputs = backend.run(backend.load(golden.stem, golden.path / "pruned", strict=True), golden.inputs)["logits"]
+    assert largest_difference(outputs, golden.expected["pruned.logits"], golden.mask) <= TOLERANCE
+
+
+def test_pruning_in_steps_is_pruning_at_once(backend: Backend, golden: Golden) -> None:
+    once, steps = (backend.load(golden.stem, golden.folder) for _ in range(2))
+    once.prune_heads({0: [0, 1, 3], 1: [2]})
+    steps.prune_heads({0: [1]})
+    steps.prune_heads({0: [0, 1], 1: [2]})
+    steps.prune_heads({0: [3]})
+    assert once.config.pruned_heads == steps.config.pruned_heads == {0: [0, 1, 3], 1: [2]}
+    weights = backend.weights(once)
+    assert all(np.array_equal(array, weights[name]) for name, array in backend.weights(steps).items())
+    outputs = [backend.run(model, golden.inputs)["logits"] for model in (once, steps)]
+    assert np.array_equal(*outputs)
+    mask = np.ones((once.config.num_hidden_layers, 4), np.float32)
+    mask[0, [0, 1, 3]] = mask[1, 2] = 0
+    whole = backend.load(golden.stem, golden.folder)
+    masked = backend.run(whole, {**golden.inputs, "head_mask": mask})["logits"]
+    assert largest_difference(outputs[0], masked, golden.mask) <= TOLERANCE
+    assert (
+        largest_difference(backend.run(once, {**golden.inputs, "head_mask": mask})["logits"], masked, golden.mask)
+        <= TOLERANCE
+    )
+
+
+@pytest.mark.parametrize(
+    "heads", [{9: [0]}, {0: [4]}, {0: [-1]}, {0: [0, 1, 2, 3]}, {0: 1}, [0], {"a": [0]}, {0: ["x"]}, None]
+)
+def test_impossible_heads_change_nothing(backend: Backend, heads: object) -> None:
+    golden = Golden("bert-mlm")
+    model = backend.load(golden.stem, golden.folder)
+    with pytest.raises(ArgumentError, match="(?s)Expected.*Received"):
+        model.prune_heads(heads)
+    assert model.config.pruned_heads == {}
+    assert model.num_parameters() == golden.expected["num_parameters"]
+
+
+def test_head_masks_by_layer(backend: Backend, golden: Golden) -> None:
+    model = backend.load(golden.stem, golden.folder)
+    layers = model.config.num_hidden_layers
+    assert model.get_head_mask(None, layers) == [None] * layers
+    mask = np.array([1, 0, 1, 1], np.float32)
+    if backend.name == "pt":
+        import torch
+
+        mask = torch.tensor(mask)
+    found = model.get_head_mask(mask, layers)
+    assert len(found) == layers
+    assert [tuple(m.shape) for m in found] == [(1, 4, 1, 1)] * layers
+    assert tuple(model.get_head_mask(mask, layers, is_attention_chunked=True)[0].shape) == (1, 4, 1, 1, 1)
+    with pytest.raises(ArgumentError, match="num_hidden_layers"):
+        model.get_head_mask(mask, layers + 1)

@@ -1,0 +1,200 @@
+"""A checkpoint saved in one framework loads in every other, bit for bit; transformers 5 loads all of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from golden_models import Golden
+from triptych import (
+    CheckpointError,
+    MissingFileError,
+    ShapeMismatchError,
+    TensorRef,
+    TriptychError,
+    open_checkpoint,
+    save_checkpoint,
+)
+from triptych_conformance import BACKENDS, Backend, largest_difference
+
+
+def rewritten(source: Path, target: Path, change: dict[str, np.ndarray | None]) -> Path:
+    """Copy a checkpoint, with some tensors replaced, added or (None) dropped."""
+    tensors = {name: ref.read() for name, ref in open_checkpoint(source).items()} | change
+    refs = [TensorRef.of(name, array) for name, array in tensors.items() if array is not None]
+    save_checkpoint(target, refs, (source / "config.json").read_text())
+    return target
+
+
+@pytest.mark.parametrize("size", ["5GB", "30KB"])
+@pytest.mark.parametrize("loader", BACKENDS, ids=lambda b: b.name)
+def test_all_nine_pairs_bit_for_bit(
+    backend: Backend, loader: Backend, golden: Golden, size: str, tmp_path: Path
+) -> None:
+    saved = backend.load(golden.stem, golden.folder)
+    saved.save_pretrained(tmp_path, max_shard_size=size)
+    assert (tmp_path / "model.safetensors").exists() == (size == "5GB")
+    loaded = loader.load(golden.stem, tmp_path, strict=True)
+    original = {name: ref.read() for name, ref in open_checkpoint(golden.folder).items()}
+    weights = loader.weights(loaded)
+    assert set(weights) == set(original)
+    assert all(weights[name].tobytes() == original[name].tobytes() for name in original)
+
+
+def test_transformers_5_loads_what_each_saved(backend: Backend, golden: Golden, tmp_path: Path) -> None:
+    import transformers
+
+    backend.load(golden.stem, golden.folder).save_pretrained(tmp_path, max_shard_size="30KB")
+    theirs, info = getattr(transformers, golden.stem).from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values())
+    outputs = BACKENDS[0].run(theirs.eval(), golden.inputs, output_hidden_states=True)
+    for name, value in outputs.items():
+        assert largest_difference(value, golden.expected[f"out.{name}"], golden.mask) <= 1e-5, name
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["architectures"] == [golden.stem]
+
+
+@pytest.mark.parametrize("untied_by", ["file", "config"])
+def test_an_untied_head_keeps_its_values(backend: Backend, untied_by: str, tmp_path: Path) -> None:
+    import transformers
+
+    golden = Golden("bert-mlm")
+    rng = np.random.default_rng(0)
+    decoder = rng.standard_normal((99, 32)).astype(np.float32)
+    bias = rng.standard_normal(99).astype(np.float32)
+    change = {"cls.predictions.decoder.weight": decoder, "cls.predictions.decoder.bias": bias}
+    folder = rewritten(golden.folder, tmp_path / "untied", {**change, "cls.predictions.bias": bias})
+    if untied_by == "config":
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    model = backend.load(golden.stem, folder, strict=True)
+    assert model.config.tie_word_embeddings is False
+    assert model.load_report.untied == ([] if untied_by == "config" else ["cls.predictions.decoder.weight"])
+    outputs = backend.run(model, golden.inputs)["logits"]
+    reference = transformers.BertForMaskedLM.from_pretrained(folder, tie_word_embeddings=False).eval()
+    assert largest_difference(outputs, BACKENDS[0].run(reference, golden.inputs)["logits"], golden.mask) <= 1e-5
+    model.save_pretrained(tmp_path / "again")
+    for loader in BACKENDS:
+        weights = loader.weights(loader.load(golden.stem, tmp_path / "again", strict=True))
+        assert np.array_equal(weights["cls.predictions.decoder.weight"], decoder)
+        assert np.array_equal(weights["cls.predictions.decoder.bias"], bias)
+        assert not np.array_equal(weights["bert.embeddings.word_embeddings.weight"], decoder)
+
+
+def test_a_stored_copy_that_is_equal_stays_tied(backend: Backend, tmp_path: Path) -> None:
+    golden = Golden("bert-mlm")
+    table = open_checkpoint(golden.folder)["bert.embeddings.word_embeddings.weight"].read()
+    folder = rewritten(golden.folder, tmp_path, {"cls.predictions.decoder.weight": table})
+    model = backend.load(golden.stem, folder, strict=True)
+    assert model.config.tie_word_embeddings is True
+    assert model.num_parameters() == golden.expected["num_parameters"]
+
+
+def test_the_report_is_of_what_was_assigned(backend: Backend, golden: Golden) -> None:
+    model, info = backend.load(golden.stem, golden.folder, output_loading_info=True)
+    assert info == {"missing_keys": [], "unexpected_keys": [], "mismatched_keys": [], "error_msgs": []}
+    assert set(model.load_report.assigned) == set(open_checkpoint(golden.folder))
+
+
+def test_base_from_head_and_head_from_base(backend: Backend, tmp_path: Path) -> None:
+    golden = Golden("bert-cls")
+    base, info = backend.load("BertModel", golden.folder, output_loading_info=True)
+    assert info["missing_keys"] == []
+    assert sorted(info["unexpected_keys"]) == ["classifier.bias", "classifier.weight"]
+    base.save_pretrained(tmp_path)
+    assert "embeddings.word_embeddings.weight" in open_checkpoint(tmp_path)
+    head, info = backend.load("BertForTokenClassification", tmp_path, output_loading_info=True)
+    assert sorted(info["missing_keys"]) == ["classifier.bias", "classifier.weight"]
+    weights = backend.weights(head)
+    assert weights["classifier.weight"].std() > 0
+    assert not weights["classifier.bias"].any()
+    backbone = backend.weights(base)
+    assert all(np.array_equal(weights[f"bert.{n}"], a) for n, a in backbone.items() if not n.startswith("pooler"))
+
+
+def test_damage_is_refused_and_names_everything(backend: Backend, golden: Golden, tmp_path: Path) -> None:
+    gone = "bert.encoder.layer.1.output.dense.bias"
+    missing = rewritten(golden.folder, tmp_path / "missing", {gone: None})
+    with pytest.raises(CheckpointError, match=f"(?s){gone}.*Remedy"):
+        backend.load(golden.stem, missing)
+    model, info = backend.load(golden.stem, missing, strict=False, output_loading_info=True)
+    assert info["missing_keys"] == [gone]
+    name = "bert.encoder.layer.0.output.dense.weight"
+    array = open_checkpoint(golden.folder)[name].read()
+    transposed = rewritten(golden.folder, tmp_path / "shape", {name: np.ascontiguousarray(array.T)})
+    with pytest.raises(ShapeMismatchError, match=r"\(32, 37\).*\(37, 32\)"):
+        backend.load(golden.stem, transposed)
+    model, info = backend.load(golden.stem, transposed, ignore_mismatched_sizes=True, output_loading_info=True)
+    assert info["mismatched_keys"] == [(name, (37, 32), (32, 37))]
+    assert backend.weights(model)[name].shape == (32, 37)
+    extra = rewritten(golden.folder, tmp_path / "extra", {"stranger": np.zeros(1, np.float32)})
+    assert backend.load(golden.stem, extra).load_report.unexpected_keys == ["stranger"]
+    with pytest.raises(CheckpointError, match="stranger"):
+        backend.load(golden.stem, extra, strict=True)
+
+
+@pytest.mark.parametrize("stem", ["BertModel", "AutoModel"])
+def test_bad_paths(backend: Backend, stem: str, tmp_path: Path) -> None:
+    for path in (None, "", tmp_path / "nothing", 7):
+        with pytest.raises(TriptychError, match="(?s)Expected.*Received.*Remedy"):
+            backend.load(stem, path)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(MissingFileError, match="no weights"):
+        backend.load(stem, tmp_path)
+    with pytest.raises(OSError, match="no weights"):
+        backend.load(stem, tmp_path)
+
+
+def test_unknown_arguments_are_refused(backend: Backend, golden: Golden) -> None:
+    with pytest.raises(TriptychError, match="nonsense"):
+        backend.load(golden.stem, golden.folder, nonsense=1)
+    with pytest.raises(TriptychError, match="dtype"):
+        backend.load(golden.stem, golden.folder, param_dtype="int8")
+    with pytest.raises(TriptychError, match="GPT2Config|config"):
+        backend.load(golden.stem, golden.folder, config=object.__new__(type("GPT2Config", (), {})))
+
+
+def test_auto_classes_choose_by_config(backend: Backend, golden: Golden) -> None:
+    task = golden.stem.removeprefix("Bert")
+    model = backend.load(f"AutoModel{task}", golden.folder)
+    assert type(model) is backend.cls(golden.stem)
+    made = backend.cls("AutoModel").from_config(model.config)
+    assert type(made) is backend.cls("BertModel")
+    assert made.config is not model.config
+
+
+def test_a_given_config_is_copied_and_overridden(backend: Backend, golden: Golden) -> None:
+    config = type(backend.load(golden.stem, golden.folder).config).from_pretrained(golden.folder)
+    before = config.to_dict()
+    model = backend.load(golden.stem, golden.folder, config=config)
+    model.config.hidden_dropout_prob = 0.9
+    assert config.to_dict() == before
+    assert backend.load(golden.stem, golden.folder, hidden_dropout_prob=0.3).config.hidden_dropout_prob == 0.3
+
+
+def test_state_dict_stands_for_files(backend: Backend, golden: Golden, tmp_path: Path) -> None:
+    model = backend.load(golden.stem, golden.folder)
+    weights = backend.weights(model)
+    again = backend.load(golden.stem, None, config=model.config, state_dict=weights)
+    assert all(np.array_equal(a, weights[n]) for n, a in backend.weights(again).items())
+    model.save_pretrained(tmp_path, state_dict={n: a + 1 for n, a in weights.items()})
+    saved = open_checkpoint(tmp_path)
+    assert all(np.array_equal(saved[n].read(), a + 1) for n, a in weights.items())
+
+
+def test_loading_without_mmap(backend: Backend, golden: Golden) -> None:
+    mapped, owned = (backend.weights(backend.load(golden.stem, golden.folder, mmap=m)) for m in (True, False))
+    assert all(np.array_equal(mapped[name], owned[name]) for name in mapped)
+
+
+def test_saving_over_the_loaded_folder(backend: Backend, golden: Golden, tmp_path: Path) -> None:
+    folder = rewritten(golden.folder, tmp_path, {})
+    model = backend.load(golden.stem, folder)
+    before = backend.weights(model)
+    model.save_pretrained(folder, max_shard_size="30KB")
+    model.save_pretrained(folder)
+    assert all(np.array_equal(a, before[n]) for n, a in backend.weights(backend.load(golden.stem, folder)).items())
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}

@@ -1,0 +1,141 @@
+"""The folder layout keeps the real frameworks importable, and imports load only what was asked for."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import triptych
+from triptych import names
+from triptych.backends import is_installed
+
+ROOT = Path(__file__).parents[1]
+FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax"}
+
+
+def run(code: str, cwd: Path = ROOT) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def loaded_after(statement: str) -> set[str]:
+    return set(json.loads(run(f"import sys, json\n{statement}\nprint(json.dumps(list(sys.modules)))"))) & FRAMEWORKS
+
+
+def test_source_roots_are_not_packages() -> None:
+    for root in ("core", "pt", "tf", "flax", "conformance"):
+        assert not (ROOT / root / "__init__.py").exists(), f"{root}/__init__.py hides an import"
+
+
+def test_real_flax_from_the_repository_root() -> None:
+    origin = run("import importlib.util as u; print(u.find_spec('flax').origin)")
+    assert ROOT not in Path(origin).parents
+
+
+def test_a_folder_is_no_installed_framework(tmp_path: Path) -> None:
+    (tmp_path / "notthere").mkdir()
+    code = (
+        "import sys; sys.path.insert(0, '.')\n"
+        "from triptych.backends import is_installed; print(is_installed('notthere'))"
+    )
+    assert run(code, tmp_path) == "False"
+    assert is_installed("json")
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("import triptych", set()),
+        ("from triptych import PreTrainedModel", {"torch"}),
+        ("from triptych import TFPreTrainedModel", {"tensorflow", "keras"}),
+        ("from triptych import FlaxPreTrainedModel", {"jax", "flax"}),
+        ("import triptych.pt", {"torch"}),
+    ],
+)
+def test_only_the_framework_asked_for_is_imported(statement: str, expected: set[str]) -> None:
+    assert loaded_after(statement) == expected
+
+
+def test_no_module_of_core_imports_a_framework() -> None:
+    backends = {"pt", "tf", "flax"}
+    modules = [
+        ".".join(path.relative_to(ROOT / "core").with_suffix("").parts)
+        for path in (ROOT / "core/triptych").rglob("*.py")
+        if path.stem not in backends
+    ]
+    imports = "\n".join(f"import {module.removesuffix('.__init__')}" for module in modules)
+    assert loaded_after(imports) == set()
+
+
+def test_import_adds_little_to_numpy() -> None:
+    # Counted in modules, which do not depend on the machine; `docs/architecture.md` has the measured time.
+    code = "import sys, numpy; before = set(sys.modules); import triptych; print(len(set(sys.modules) - before))"
+    assert int(run(code)) < 40
+
+
+def test_a_missing_framework_is_named_with_its_remedy() -> None:
+    code = (
+        "import sys, importlib.util as u\n"
+        "real = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'torch' else real(name, *a)\n"
+        "import triptych\n"
+        "try:\n    triptych.PreTrainedModel\nexcept ImportError as error:\n    print(type(error).__name__, error)"
+    )
+    message = run(code)
+    assert message.startswith("MissingBackendError")
+    assert "triptych[pt]" in message
+
+
+def test_lazy_names_match_what_type_checkers_see() -> None:
+    tree = ast.parse(Path(triptych.__file__).read_text())
+    block = next(n for n in tree.body if isinstance(n, ast.If))
+    imports = [n for n in block.body if isinstance(n, ast.ImportFrom)]
+    stars = {n.module for n in imports if n.names[0].name == "*"}
+    assert stars == {"triptych_pt", "triptych_tf", "triptych_flax", "triptych.errors"}
+    static = {a.name: n.module for n in imports for a in n.names if a.name != "*"}
+    lazy = {name: m for m, ns in names.CORE_MODULES.items() if m != "triptych.errors" for name in ns}
+    assert static == lazy
+
+
+def test_every_public_name_resolves() -> None:
+    for name in triptych.__all__:
+        assert getattr(triptych, name).__name__ == name
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="NoSuchThing"):
+        triptych.NoSuchThing  # noqa: B018
+
+
+def test_errors_module_is_exported_whole() -> None:
+    from triptych import errors
+
+    defined = {
+        name for name, value in vars(errors).items() if isinstance(value, type) and value.__module__ == errors.__name__
+    }
+    assert defined == set(names.CORE_MODULES["triptych.errors"])
+
+
+def test_lock_covers_every_requirement() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    locked = {
+        line.partition("==")[0].lower().replace("_", "-") for line in (ROOT / "requirements.lock").read_text().split()
+    }
+    extras = project["optional-dependencies"]
+    asked = [
+        *project["dependencies"],
+        *extras["pt"],
+        *extras["tf-cpu"],
+        *extras["flax"],
+        *extras["report"],
+        *extras["dev"],
+    ]
+    wanted = {spec.split(">")[0].split("=")[0].split("[")[0].lower().replace("_", "-") for spec in asked} - {"triptych"}
+    assert wanted <= locked, wanted - locked
