@@ -61,7 +61,7 @@ class Policy:
     """What a load tolerates.
 
     `strict`: None refuses damage (a missing backbone weight, a wrong shape, copies that differ), True refuses a new
-    head and unexpected names too, False refuses nothing. `ignore_mismatched_sizes` initialises weights of another shape.
+    head and unexpected names too, False refuses nothing. `ignore_mismatched_sizes` initialises other shapes.
     The two pattern lists are the class attributes `_keys_to_ignore_on_load_missing` and `..._unexpected`.
     """
 

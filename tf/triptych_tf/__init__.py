@@ -1,6 +1,7 @@
 """The TensorFlow backend of triptych: Keras 3 on TensorFlow."""
 
 import os as _os
+import sys as _sys
 
 from triptych.backends import require as _require
 from triptych.errors import MissingBackendError as _MissingBackendError
@@ -9,7 +10,13 @@ from triptych.names import backend_names as _backend_names
 _require("tf")
 _os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
-import keras as _keras  # noqa: E402
+# TensorFlow Lite imports jax if it finds it (1 s), for a converter of JAX functions; hidden, it does without.
+_sys.modules.setdefault("jax", None)  # type: ignore[arg-type]
+try:
+    import keras as _keras
+finally:
+    if _sys.modules.get("jax", "absent") is None:
+        del _sys.modules["jax"]
 
 if _keras.backend.backend() != "tensorflow":
     raise _MissingBackendError(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from triptych import layouts
@@ -26,6 +28,7 @@ class Loading:
         self.planned: set[tuple[str, ...]] = set()
         self.dtypes: set[str] = set()
         self.error: BaseException | None = None
+        self._ahead = _ReadAhead()
 
     def assign(self, assignment: Assignment, done: Callable[[Assignment], None]) -> None:
         """Let a variable take its dtype and value from the checkpoint, and call `done` when it does."""
@@ -34,7 +37,7 @@ class Loading:
             # An error must not reach Keras: it would leave its list of waiting variables half done.
             try:
                 if self.error is None:
-                    tensor = arrays.to_native(assignment.read("tf"))
+                    tensor = arrays.to_native(self._ahead.take(assignment.weight.name))
                     done(assignment)
                     return tensor
             except BaseException as error:
@@ -44,6 +47,7 @@ class Loading:
         variable = self._take(assignment.weight)
         variable._dtype = arrays.native_dtype(assignment.dtype).name
         variable._initializer = fill
+        self._ahead.add(assignment.weight.name, assignment)
         if tf.as_dtype(variable._dtype).is_floating:
             self.dtypes.add(variable._dtype)
 
@@ -61,10 +65,9 @@ class Loading:
                 f"{self.class_name} has variables that its schema does not declare.", received=", ".join(left)
             )
 
-    def discard(self) -> None:
-        """Let Keras give the variables, which nobody will use, values of no size."""
-        for variable in self.weights.values():
-            variable._initializer = lambda shape, dtype: tf.zeros((), dtype)
+    def close(self) -> None:
+        """End the threads."""
+        self._ahead.close()
 
     def _take(self, weight: Weight) -> Any:
         path = layouts.native_path(weight, "tf")
@@ -72,6 +75,43 @@ class Loading:
             raise ArgumentError(f"{self.class_name} has no variable for a weight of its schema.", received=weight.name)
         self.planned.add(path)
         return self.weights[path]
+
+
+def discard(weights: Mapping[tuple[str, ...], Any]) -> None:
+    """Let Keras give the variables, which nobody will use, values of no size."""
+    for variable in weights.values():
+        variable._initializer = lambda shape, dtype: tf.zeros((), dtype)
+
+
+class _ReadAhead:
+    """Reads tensors on two threads, a few before they are asked for: transposing is half the work of a load."""
+
+    depth = 4
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(2)
+        self._waiting: dict[str, Assignment] = {}
+        self._running: dict[str, Future[np.ndarray]] = {}
+
+    def add(self, name: str, assignment: Assignment) -> None:
+        """Note what will be asked for, in that order."""
+        self._waiting[name] = assignment
+
+    def take(self, name: str) -> np.ndarray:
+        """Return the array of `name` in Keras order, once."""
+        if name in self._waiting:
+            self._start(name)
+        found = self._running.pop(name)
+        while self._waiting and len(self._running) < self.depth:
+            self._start(next(iter(self._waiting)))
+        return found.result()
+
+    def close(self) -> None:
+        self._waiting.clear()
+        self._pool.shutdown(cancel_futures=True)
+
+    def _start(self, name: str) -> None:
+        self._running[name] = self._pool.submit(self._waiting.pop(name).read, "tf")
 
 
 def parse_policy(dtype: Any) -> Any:

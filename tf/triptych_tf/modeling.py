@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import keras
@@ -17,7 +17,7 @@ from triptych.outputs import ModelOutput
 from triptych.plan import Assignment
 from triptych.schema import Layout, Schema, Weight
 from triptych_tf import arrays, layers, ops
-from triptych_tf.loading import Loading, default_policy, parse_policy
+from triptych_tf.loading import Loading, default_policy, discard, parse_policy
 
 __all__ = ["TFPreTrainedModel"]
 
@@ -129,17 +129,19 @@ class TFPreTrainedModel(keras.Model, ModelBase):
     @classmethod
     @contextmanager
     def _empty(cls, config: PretrainedConfig, schema: Schema, *args: Any, **options: Any) -> Iterator[Any]:
-        with keras.StatelessScope():  # variables get their values when it ends
-            with default_policy(options.pop("dtype", None)):
-                model = cls(config, *args, **options)
-            loading = Loading(model._variables(), cls.__name__)
-            model.__dict__["_loading"] = loading  # not by setattr: Keras would track what is in it
-            try:
-                yield model
-                loading.refuse_unassigned()
-            except BaseException:
-                loading.discard()
-                raise
+        with ExitStack() as after:
+            with keras.StatelessScope():  # variables get their values when it ends
+                with default_policy(options.pop("dtype", None)):
+                    model = cls(config, *args, **options)
+                loading = Loading(model._variables(), cls.__name__)
+                after.callback(loading.close)
+                model.__dict__["_loading"] = loading  # not by setattr: Keras would track what is in it
+                try:
+                    yield model
+                    loading.refuse_unassigned()
+                except BaseException:
+                    discard(loading.weights)
+                    raise
         del model.__dict__["_loading"]
         if loading.error is not None:
             raise loading.error
@@ -200,7 +202,7 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         with keras.StatelessScope():
             model = cls(config)
             schema = model._derive_schema()
-            Loading(model._variables(), cls.__name__).discard()
+            discard(model._variables())
         return schema
 
     def _ties(self, held: set[str]) -> dict[str, tuple[str, Layout | None]]:
