@@ -23,7 +23,7 @@ CLASSES = [stem for kind in model_types() for stem in family(kind).classes.value
 @pytest.mark.parametrize("stem", CLASSES)
 def test_derived_equals_declared(backend: Backend, stem: str, kind: str) -> None:
     model = backend.cls(stem)(BertConfig(**SMALL, **CONFIGS[kind]))
-    declared = type(model).declare_schema(model.config)
+    declared = model.declared_schema
     assert isinstance(declared, Schema)
     assert model._derive_schema().summary() == declared.summary()
 

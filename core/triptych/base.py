@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import copy
 import gc
+import inspect
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -22,6 +24,7 @@ from triptych.dtypes import FLOATING, parse_param_dtype
 from triptych.errors import ArgumentError, CheckpointError, ConfigError
 from triptych.families import declared_schema
 from triptych.plan import Assignment, LoadPlan, LoadReport, Policy, differing_ties, plan_load
+from triptych.reading import ReadAhead
 from triptych.resolve import POINTER
 from triptych.safetensors_file import TensorRef
 from triptych.saving import save_checkpoint
@@ -45,6 +48,8 @@ class ModelBase:
     model_tags: ClassVar[list[str] | None] = None
     framework: ClassVar[str] = ""
     class_prefix: ClassVar[str] = ""
+    schema_options: ClassVar[Sequence[str]] = ()
+    """Arguments of the constructor, kept as attributes, on which the weights depend."""
     _tied_weights_keys: ClassVar[Sequence[str] | Mapping[str, str] | None] = None
     _keys_to_ignore_on_load_missing: ClassVar[Sequence[str] | None] = None
     _keys_to_ignore_on_load_unexpected: ClassVar[Sequence[str] | None] = None
@@ -63,19 +68,27 @@ class ModelBase:
         return cls.__name__.removeprefix(cls.class_prefix)
 
     @classmethod
-    def declare_schema(cls, config: PretrainedConfig) -> Schema | None:
+    def declare_schema(cls, config: PretrainedConfig, **options: Any) -> Schema | None:
         """Return the weights that a model of `config` has; None to have them derived from the live module.
+
+        `options` are those arguments of the constructor that `schema_options` names.
 
         Built-in families declare theirs in `triptych.families`. A class of your own may override this; named axes let
         it be pruned, and loaded and changed as files, without building it.
         """
-        return next((s for c in cls.__mro__ if (s := _declared(c, config)) is not None), None)
+        return next((s for c in cls.__mro__ if (s := _declared(c, config, options)) is not None), None)
 
     @property
     def schema(self) -> Schema:
         """The weights of this model: declared, or derived from the live module."""
-        declared = type(self).declare_schema(self.config)
+        declared = self.declared_schema
         return self._derive_schema() if declared is None else declared
+
+    @property
+    def declared_schema(self) -> Schema | None:
+        """The declared weights of this model, or None."""
+        options = {name: getattr(self, name) for name in self.schema_options}
+        return type(self).declare_schema(self.config, **options)
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """Return the number of elements of the parameters; a tied weight counts once.
@@ -137,13 +150,14 @@ class ModelBase:
             ArgumentError, ConfigError, MissingFileError, CheckpointError and its subclasses,
             CorruptCheckpointError and its subclasses, UnsafeCheckpointError, UnsupportedFormatError.
         """
+        kwargs |= cls._by_name(model_args)
         torch_dtype = kwargs.pop("torch_dtype", None)
         dtype = torch_dtype if dtype is None else dtype
         path, checkpoint = pretrained_model_name_or_path, None
         if state_dict is not None:
             if path is not None or config is None:
                 raise ArgumentError("state_dict= stands for the files.", expected="path None, and config=")
-            checkpoint = _in_memory(state_dict)
+            checkpoint = cls._in_memory(state_dict, copied=True)
         loaded, kwargs = cls._load_config(path, config, subfolder, kwargs)
         loaded_from = str(path)
         if checkpoint is None:
@@ -156,11 +170,23 @@ class ModelBase:
             tuple(cls._keys_to_ignore_on_load_unexpected or ()),
         )
         with _collector_paused():
-            plan, untied = cls._plan(loaded, checkpoint, cls._param_dtype(dtype, param_dtype), policy, loaded_from)
-            model = cls._carry_out(plan, loaded, model_args, {"dtype": dtype, **kwargs}, checkpoint.source, untied)
+            options = {name: kwargs[name] for name in cls.schema_options if name in kwargs}
+            schema = partial(cls._schema_for, loaded, **options)
+            wanted = cls._param_dtype(dtype, param_dtype)
+            plan, untied = cls._plan(loaded, schema, checkpoint, wanted, policy, loaded_from)
+            model = cls._carry_out(plan, loaded, {"dtype": dtype, **kwargs}, checkpoint.source, untied)
         if model.load_report is not None:
             model.load_report.log(logger, loaded_from, cls.__name__)
         return model._handed_over(output_loading_info)
+
+    @classmethod
+    def _by_name(cls, model_args: Sequence[Any]) -> dict[str, Any]:
+        """Return positional arguments of the constructor, those after the config, by name."""
+        names = list(inspect.signature(cls.__init__).parameters)[2:]
+        if len(model_args) > len(names):
+            raise ArgumentError(f"{cls.__name__} takes fewer arguments.", expected=", ".join(names) or "none",
+                                received=f"{len(model_args)} after the path")  # fmt: skip
+        return dict(zip(names, model_args, strict=False))
 
     @classmethod
     def _load_config(
@@ -189,23 +215,24 @@ class ModelBase:
     def _plan(
         cls,
         config: PretrainedConfig,
+        schema_of: Callable[[], Schema],
         checkpoint: Checkpoint,
         param_dtype: np.dtype | None,
         policy: Policy,
         source: str,
     ) -> tuple[LoadPlan, list[str]]:
         """Plan the load; a tie that the checkpoint contradicts is ended in `config` first."""
-        schema = cls._schema_for(config)
+        schema = schema_of()
         untied = [weight for weight in differing_ties(schema, checkpoint) if weight.untie_flag is not None]
         for weight in untied:
             setattr(config, weight.untie_flag or "", False)
         if untied:
-            schema = cls._schema_for(config)
+            schema = schema_of()
         return plan_load(schema, checkpoint, param_dtype, policy, source), [weight.name for weight in untied]
 
     @classmethod
-    def _schema_for(cls, config: PretrainedConfig) -> Schema:
-        declared = cls.declare_schema(config)
+    def _schema_for(cls, config: PretrainedConfig, **options: Any) -> Schema:
+        declared = cls.declare_schema(config, **options)
         return cls._derive_schema_for(config) if declared is None else declared
 
     @classmethod
@@ -213,15 +240,17 @@ class ModelBase:
         cls: type[Self],
         plan: LoadPlan,
         config: PretrainedConfig,
-        model_args: Sequence[Any],
         options: Mapping[str, Any],
         source: str,
         untied: list[str],
     ) -> Self:
         report = LoadReport(source, untied=untied)
-        with cls._empty(config, plan.schema, *model_args, **options) as model:
+        with (
+            ReadAhead(plan.assignments, cls.framework) as ahead,
+            cls._empty(config, plan.schema, **options) as model,
+        ):
             for assignment in plan.assignments:
-                model._assign(assignment, report.record)
+                model._assign(assignment, ahead.read, report.record)
             model._initialise(plan.to_initialise)
         unfilled = {a.weight.name for a in plan.assignments} - set(report.assigned)
         if unfilled:
@@ -231,6 +260,13 @@ class ModelBase:
         report.mismatched_keys = list(plan.mismatched)
         model.load_report = report
         return model
+
+    @classmethod
+    def _in_memory(cls, state_dict: Mapping[str, Any], copied: bool = False) -> Checkpoint:
+        """Return arrays, of numpy or of the framework, as a checkpoint; `copied` where a model will adopt them."""
+        arrays = {n: v if isinstance(v, np.ndarray) else cls._to_numpy(v) for n, v in state_dict.items()}
+        refs = {n: TensorRef.of(n, np.array(a) if copied else a) for n, a in arrays.items()}
+        return Checkpoint(refs, {}, "state_dict")
 
     def _handed_over(self, output_loading_info: bool) -> Any:
         """Return what `from_pretrained` returns."""
@@ -263,7 +299,7 @@ class ModelBase:
         """
         if not is_main_process:
             return
-        refs = self._tensor_refs(params) if state_dict is None else list(_in_memory(state_dict).values())
+        refs = self._tensor_refs(params) if state_dict is None else list(self._in_memory(state_dict).values())
         left_out = set(self._keys_to_ignore_on_save or ())
         refs = [ref for ref in refs if ref.name not in left_out]
         config = copy.deepcopy(self.config)
@@ -375,13 +411,18 @@ class ModelBase:
 
     @classmethod
     def _empty(
-        cls: type[Self], config: PretrainedConfig, schema: Schema, *args: Any, **options: Any
+        cls: type[Self], config: PretrainedConfig, schema: Schema, **options: Any
     ) -> AbstractContextManager[Self]:
         """Build a model whose parameters have no values; when the context ends they must have."""
         raise NotImplementedError
 
-    def _assign(self, assignment: Assignment, done: Callable[[Assignment], None]) -> None:
-        """Give one weight its value and then call `done`."""
+    def _assign(
+        self,
+        assignment: Assignment,
+        read: Callable[[Assignment], np.ndarray],
+        done: Callable[[Assignment], None],
+    ) -> None:
+        """Give one weight the value that `read` returns, and then call `done`."""
         raise NotImplementedError
 
     def _initialise(self, weights: Sequence[Weight]) -> None:
@@ -418,6 +459,11 @@ class ModelBase:
         raise NotImplementedError
 
     @staticmethod
+    def _to_numpy(tensor: Any) -> np.ndarray:
+        """Return a tensor of the framework as an array."""
+        raise NotImplementedError
+
+    @staticmethod
     def _ops() -> Any:
         """Return the backend's `ops` module."""
         raise NotImplementedError
@@ -435,16 +481,11 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _declared(cls: type, config: PretrainedConfig) -> Schema | None:
+def _declared(cls: type, config: PretrainedConfig, options: Mapping[str, Any]) -> Schema | None:
     """Return the built-in schema of `cls`, by its name; a subclass under another name inherits it by the MRO."""
     if not issubclass(cls, ModelBase) or not cls.__module__.startswith("triptych_"):
         return None
-    return declared_schema(config, cls.stem())
-
-
-def _in_memory(state_dict: Mapping[str, Any]) -> Checkpoint:
-    arrays = {name: np.asarray(value) for name, value in state_dict.items()}
-    return Checkpoint({name: TensorRef.of(name, array) for name, array in arrays.items()}, {}, "state_dict")
+    return declared_schema(config, cls.stem(), **options)
 
 
 def _common_dtype(refs: Sequence[TensorRef]) -> str | None:

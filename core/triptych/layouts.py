@@ -6,6 +6,8 @@ own inverse, which `tests/test_layouts.py` checks together with the round trip o
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from triptych.schema import Layout, Weight
@@ -63,18 +65,33 @@ def _derived_layout(leaf: str, siblings: frozenset[str], rank: int, framework: s
     return Layout.PARAMETER
 
 
+def _aligned(shape: tuple[int, ...], dtype: np.dtype, boundary: int = 64) -> np.ndarray:
+    """Return an array without values that starts at a multiple of `boundary` bytes.
+
+    TensorFlow and JAX take an array as it is if it starts at a multiple of 64, and copy any other.
+    """
+    count = math.prod(shape) * dtype.itemsize
+    memory = np.empty(count + boundary, np.uint8)
+    start = -memory.ctypes.data % boundary
+    return memory[start : start + count].view(dtype).reshape(shape)
+
+
 def transposed(array: np.ndarray, block: int = 64) -> np.ndarray:
     """Return a C-contiguous transpose of a matrix, written in blocks that stay in the cache.
 
     Numpy's own copy of a transposed view is about three times slower (`benchmarks/load.py` depends on it).
-    The memory is aligned to 64 bytes: TensorFlow and JAX take such an array as it is and copy any other.
     """
     rows, columns = array.shape
-    memory = np.empty(array.nbytes + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    result = memory[start : start + array.nbytes].view(array.dtype).reshape(columns, rows)
+    result = _aligned((columns, rows), array.dtype)
     for start in range(0, rows, block):
         result[:, start : start + block] = array[start : start + block].T
+    return result
+
+
+def converted(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Return a C-contiguous copy of `array` as `dtype`."""
+    result = _aligned(array.shape, dtype)
+    result[...] = array
     return result
 
 

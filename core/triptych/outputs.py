@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
+
+_CLASSES: list[type[ModelOutput]] = []
+_LISTENERS: list[Callable[[type[ModelOutput]], None]] = []
 
 
 class ModelOutput(OrderedDict[str, Any]):
@@ -11,6 +15,12 @@ class ModelOutput(OrderedDict[str, Any]):
 
     `output[0]`, `output[:2]` and `output.to_tuple()` see only the fields that have a value.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        _CLASSES.append(cls)
+        for listener in _LISTENERS:
+            listener(cls)
 
     def __init__(self, *args: Any, **fields: Any) -> None:
         items = OrderedDict(*args, **fields)
@@ -36,6 +46,17 @@ class ModelOutput(OrderedDict[str, Any]):
     def to_tuple(self) -> tuple[Any, ...]:
         """Return the values that are there, in order."""
         return tuple(super(ModelOutput, self).__getitem__(name) for name in self)
+
+
+def on_each_class(listener: Callable[[type[ModelOutput]], None]) -> None:
+    """Call `listener` with every output class: those there are, and those yet to be made.
+
+    A framework that looks into results learns of each class so.
+    """
+    _LISTENERS.append(listener)
+    listener(ModelOutput)
+    for cls in _CLASSES:
+        listener(cls)
 
 
 class BaseModelOutput(ModelOutput):
@@ -90,13 +111,3 @@ class QuestionAnsweringModelOutput(ModelOutput):
     end_logits: Any
     hidden_states: Any
     attentions: Any
-
-
-OUTPUTS = (
-    BaseModelOutput,
-    BaseModelOutputWithPooling,
-    MaskedLMOutput,
-    SequenceClassifierOutput,
-    TokenClassifierOutput,
-    QuestionAnsweringModelOutput,
-)

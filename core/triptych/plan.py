@@ -24,11 +24,15 @@ class Assignment:
     ref: TensorRef
     dtype: np.dtype
 
+    def needs_work(self, framework: str) -> bool:
+        """Return whether reading casts or permutes, and is not just a view of the file."""
+        return self.ref.dtype != self.dtype or layouts.permutation(self.weight.layout, framework) is not None
+
     def read(self, framework: str) -> np.ndarray:
         """Return the array in the layout that `framework` keeps it in."""
         array = self.ref.read()
         if array.dtype != self.dtype:
-            array = array.astype(self.dtype)
+            array = layouts.converted(array, self.dtype)
         return layouts.permuted(array, layouts.permutation(self.weight.layout, framework))
 
 

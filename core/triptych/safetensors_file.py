@@ -32,6 +32,8 @@ MAX_HEADER_BYTES = 100_000_000
 MAX_TENSORS = 1_000_000
 MAX_RANK = 32
 MAX_NAME = 4096
+ALIGNMENT = 64
+"""Tensors start at a multiple of this where their sizes allow: TensorFlow and JAX then use a mapped file as it is."""
 
 
 @dataclass(frozen=True)
@@ -272,7 +274,7 @@ def write_safetensors(file: BinaryIO, tensors: Iterable[TensorRef], metadata: Ma
         header[ref.name] = {"dtype": name, "shape": list(ref.shape), "data_offsets": [position, end]}
         position = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(8 + len(text)) % ALIGNMENT)
     file.write(len(text).to_bytes(8, "little") + text)
     for ref in ordered:
         file.write(_raw_bytes(ref))

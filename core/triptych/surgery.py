@@ -157,7 +157,10 @@ def plan_prune(schema: Schema, config: PretrainedConfig, heads_to_prune: Mapping
     for layer, heads in wanted.items():
         if layer not in axes:
             raise ArgumentError(
-                f"Layer {layer} has no heads to prune.", expected=f"one of {sorted(axes)}", received=str(layer)
+                f"Layer {layer} has no heads to prune.",
+                expected=f"one of {sorted(axes)}",
+                received=str(layer),
+                remedy="" if axes else "declare the heads of your class: override declare_schema, with `heads` axes",
             )
         removed = set(config.pruned_heads.get(layer, ()))
         known = set(axes[layer].unit_ids) | removed

@@ -1,11 +1,11 @@
-"""BERT in Flax: the public classes; `triptych_flax.bert_modules` has what they run."""
+"""BERT in Flax: the public classes; `triptych_flax.encoder` has what they run."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from triptych.families.bert import BertConfig
-from triptych_flax import bert_modules
+from triptych_flax import encoder
 from triptych_flax.modeling import FlaxPreTrainedModel
 
 __all__ = [
@@ -28,7 +28,8 @@ class FlaxBertPreTrainedModel(FlaxPreTrainedModel):
 class FlaxBertModel(FlaxBertPreTrainedModel):
     """The encoder, with a pooler unless `add_pooling_layer=False`."""
 
-    module_class = bert_modules.FlaxBertModule
+    schema_options = ("add_pooling_layer",)
+    module_class = encoder.FlaxBertModule
 
     def __call__(
         self,
@@ -85,25 +86,25 @@ class FlaxBertWithHead(FlaxBertPreTrainedModel):
 class FlaxBertForMaskedLM(FlaxBertWithHead):
     """BERT that predicts masked tokens; the decoder is tied to the word embeddings unless the config says not."""
 
-    module_class = bert_modules.FlaxBertForMaskedLMModule
+    module_class = encoder.FlaxBertForMaskedLMModule
 
 
 class FlaxBertForSequenceClassification(FlaxBertWithHead):
     """BERT that classifies or scores a text, from the pooled first token."""
 
-    module_class = bert_modules.FlaxBertForSequenceClassificationModule
+    module_class = encoder.FlaxBertForSequenceClassificationModule
 
 
 class FlaxBertForTokenClassification(FlaxBertWithHead):
     """BERT that classifies every token."""
 
-    module_class = bert_modules.FlaxBertForTokenClassificationModule
+    module_class = encoder.FlaxBertForTokenClassificationModule
 
 
 class FlaxBertForQuestionAnswering(FlaxBertWithHead):
     """BERT that finds a span."""
 
-    module_class = bert_modules.FlaxBertForQuestionAnsweringModule
+    module_class = encoder.FlaxBertForQuestionAnsweringModule
 
     def __call__(
         self,

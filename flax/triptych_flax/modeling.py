@@ -22,7 +22,7 @@ from triptych.errors import ArgumentError
 from triptych.plan import Assignment
 from triptych.schema import Layout, Schema, Weight
 from triptych.surgery import VOCAB
-from triptych_flax import arrays, ops, trees
+from triptych_flax import arrays, layers, ops
 
 __all__ = ["FlaxPreTrainedModel"]
 
@@ -62,8 +62,9 @@ class FlaxPreTrainedModel(ModelBase):
         refuse_unknown({name: value for name, value in kwargs.items() if name not in fields}, type(self))
         self.config, self.seed, self.input_shape = config, seed, input_shape
         self.dtype = np.dtype(parse_param_dtype(dtype) or np.float32)
-        self.key = jax.random.PRNGKey(seed)
         self.module = self.module_class(config=config, dtype=self.dtype, **kwargs)
+        for name in self.schema_options:
+            setattr(self, name, getattr(self.module, name))
         self._do_init = _do_init
         self._shapes: Any = None
         self._params: Any = self.init_weights(self.key, input_shape) if _do_init else None
@@ -84,21 +85,26 @@ class FlaxPreTrainedModel(ModelBase):
             raise ArgumentError("train=True needs random numbers.", expected="dropout_rng, a key of jax.random")
         if "deterministic" in inspect.signature(self.module_class.__call__).parameters:
             options["deterministic"] = not train
-        inputs, options = jax.tree.map(trees.on_device, (inputs, options), is_leaf=lambda x: isinstance(x, list))
+        inputs, options = jax.tree.map(layers.on_device, (inputs, options), is_leaf=lambda x: isinstance(x, list))
         variables = {"params": self.params if params is None else params}
         rngs = {} if dropout_rng is None else {"dropout": dropout_rng}
         return self.module.apply(variables, *inputs, **options, rngs=rngs)
 
     # -- parameters ---------------------------------------------------------------------------------------------
 
+    @property
+    def key(self) -> Any:
+        """The random key of `seed`; made when asked for, since making one compiles a program."""
+        return jax.random.PRNGKey(self.seed)
+
     def init_weights(self, rng: Any, input_shape: tuple[int, ...], params: Any = None) -> dict[str, Any]:
         """Return a tree of parameters: those of `params`, and new ones for what it lacks."""
-        held = {} if params is None else trees.flat(params)
+        held = {} if params is None else layers.flat(params)
         rngs = dict(zip(("params", "dropout"), jax.random.split(rng), strict=True))
 
-        def lacking(ids: Any) -> dict[trees.Path, Any]:
+        def lacking(ids: Any) -> dict[layers.Path, Any]:
             _, made = self.module.apply({"params": unflatten_dict(held)}, ids, rngs=rngs, mutable=True)
-            return {path: leaf for path, leaf in trees.flat(made["params"]).items() if path not in held}
+            return {path: leaf for path, leaf in layers.flat(made["params"]).items() if path not in held}
 
         # Unlike module.init this runs no forward pass, unless initial values depend on one.
         new = partial_eval_by_shape(lacking, [(input_shape, jnp.int32)])
@@ -120,7 +126,7 @@ class FlaxPreTrainedModel(ModelBase):
     def params(self, params: Mapping[str, Any]) -> None:
         self._refuse_without_params()
         params = unfreeze(params) if isinstance(params, FrozenDict) else params
-        missing = self.required_params - set(trees.flat(params))
+        missing = self.required_params - set(layers.flat(params))
         if missing:
             names = ", ".join(sorted("/".join(path) for path in missing))
             raise ArgumentError("The parameters are not complete.", received=f"no {names}")
@@ -136,27 +142,27 @@ class FlaxPreTrainedModel(ModelBase):
     @property
     def params_shape_tree(self) -> Any:
         """The tree of parameters with a `jax.ShapeDtypeStruct` at each leaf."""
-        declared = type(self).declare_schema(self.config)
+        declared = self.declared_schema
         if declared is None:
             return self._traced_shapes()
-        return trees.declared_shapes(declared)
+        return layers.declared_shapes(declared)
 
     @property
-    def required_params(self) -> set[trees.Path]:
+    def required_params(self) -> set[layers.Path]:
         """The path of every parameter."""
-        return set(trees.flat(self.params_shape_tree))
+        return set(layers.flat(self.params_shape_tree))
 
     def to_bf16(self, params: Any, mask: Any = None) -> Any:
         """Return `params` with floating leaves as bfloat16: all, or those where `mask`, a tree alike, is True."""
-        return trees.cast(params, jnp.bfloat16, mask)
+        return layers.cast(params, jnp.bfloat16, mask)
 
     def to_fp16(self, params: Any, mask: Any = None) -> Any:
         """As `to_bf16`, to float16."""
-        return trees.cast(params, jnp.float16, mask)
+        return layers.cast(params, jnp.float16, mask)
 
     def to_fp32(self, params: Any, mask: Any = None) -> Any:
         """As `to_bf16`, to float32."""
-        return trees.cast(params, jnp.float32, mask)
+        return layers.cast(params, jnp.float32, mask)
 
     # -- embeddings and ties ------------------------------------------------------------------------------------
 
@@ -188,43 +194,48 @@ class FlaxPreTrainedModel(ModelBase):
         """Do nothing: a tied weight has no leaf of its own, the module reads the other one."""
 
     def _vocab_weight(self, layout: Layout) -> Weight:
-        schema = type(self).declare_schema(self.config) or {}
+        schema: Mapping[str, Weight] = self.declared_schema or {}
         weight = next((w for w in schema.values() if w.layout is layout and w.axis_index(VOCAB) == 0), None)
         if weight is None:
             raise NotImplementedError(f"{type(self).__name__} does not define its {layout.value} of the vocabulary")
         return schema[weight.tied_to] if weight.tied_to else weight
 
     def _get(self, weight: Weight) -> Any:
-        leaf = trees.flat(self.params)[layouts.native_path(weight, "flax")]
+        leaf = layers.flat(self.params)[layouts.native_path(weight, "flax")]
         return leaf.T if layouts.permutation(weight.layout, "flax") else leaf
 
     def _set(self, weight: Weight, value: Any) -> None:
         value = jnp.asarray(value)
         value = value.T if layouts.permutation(weight.layout, "flax") else value
-        self._params = unflatten_dict({**trees.flat(self.params), layouts.native_path(weight, "flax"): value})
+        self._params = unflatten_dict({**layers.flat(self.params), layouts.native_path(weight, "flax"): value})
 
     # -- hooks of ModelBase -------------------------------------------------------------------------------------
 
     @classmethod
     @contextmanager
-    def _empty(cls, config: PretrainedConfig, schema: Schema, *args: Any, **options: Any) -> Iterator[Any]:
+    def _empty(cls, config: PretrainedConfig, schema: Schema, **options: Any) -> Iterator[Any]:
         do_init = options.pop("_do_init", True)
-        model = cls(config, *args, _do_init=False, **options)
+        model = cls(config, _do_init=False, **options)
         model._params = {}
         yield model
         model._params = unflatten_dict(model._params)
         model._do_init = do_init
 
-    def _assign(self, assignment: Assignment, done: Callable[[Assignment], None]) -> None:
+    def _assign(
+        self,
+        assignment: Assignment,
+        read: Callable[[Assignment], np.ndarray],
+        done: Callable[[Assignment], None],
+    ) -> None:
         path = layouts.native_path(assignment.weight, "flax")
-        self._params[path] = arrays.to_native(assignment.read("flax"))
+        self._params[path] = arrays.to_native(read(assignment))
         done(assignment)
 
     def _initialise(self, weights: Sequence[Weight]) -> None:
         if weights:
             dtypes = {leaf.dtype for leaf in self._params.values() if jnp.issubdtype(leaf.dtype, jnp.floating)}
             dtype = dtypes.pop() if len(dtypes) == 1 else jnp.float32
-            made = trees.flat(self.init_weights(self.key, self.input_shape, unflatten_dict(self._params)))
+            made = layers.flat(self.init_weights(self.key, self.input_shape, unflatten_dict(self._params)))
             for weight in weights:
                 path = layouts.native_path(weight, "flax")
                 self._params[path] = made[path].astype(dtype)
@@ -261,7 +272,7 @@ class FlaxPreTrainedModel(ModelBase):
         return find
 
     def _replace(self, new: Mapping[str, np.ndarray]) -> None:
-        schema, flat = self.schema, trees.flat(self.params)
+        schema, flat = self.schema, layers.flat(self.params)
         for name, array in new.items():
             order = layouts.permutation(schema[name].layout, "flax")
             flat[layouts.native_path(schema[name], "flax")] = arrays.to_native(layouts.permuted(array, order))
@@ -274,7 +285,7 @@ class FlaxPreTrainedModel(ModelBase):
         return self._shapes
 
     def _derive_schema(self) -> Schema:
-        return trees.derive_schema(self, trees.flat(self._traced_shapes()))
+        return layers.derive_schema(self, layers.flat(self._traced_shapes()))
 
     @classmethod
     def _derive_schema_for(cls, config: PretrainedConfig) -> Schema:
@@ -282,6 +293,10 @@ class FlaxPreTrainedModel(ModelBase):
 
     def _is_trainable(self, name: str) -> bool:
         return True
+
+    @staticmethod
+    def _to_numpy(tensor: Any) -> np.ndarray:
+        return arrays.to_numpy(tensor)
 
     @staticmethod
     def _ops() -> Any:

@@ -34,8 +34,11 @@ class BertPreTrainedModel(PreTrainedModel):
 class BertModel(BertPreTrainedModel):
     """The encoder, with a pooler unless `add_pooling_layer=False`."""
 
+    schema_options = ("add_pooling_layer",)
+
     def __init__(self, config: BertConfig, add_pooling_layer: bool = True) -> None:
         super().__init__(config)
+        self.add_pooling_layer = add_pooling_layer
         self.embeddings = BertEmbeddings(config)
         self.encoder = BertEncoder(config)
         self.pooler = BertActivated(config, config.hidden_size, "tanh") if add_pooling_layer else None
@@ -159,7 +162,7 @@ class BertForQuestionAnswering(BertWithHead):
     def score(self, backbone: Any) -> Any:
         return self.qa_outputs(backbone.last_hidden_state)
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         input_ids: Any = None,
         attention_mask: Any = None,

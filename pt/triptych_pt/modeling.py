@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -86,7 +87,7 @@ class PreTrainedModel(nn.Module, ModelBase):
 
     def tie_weights(self) -> None:
         """Make tied weights one parameter, as the schema or `_tied_weights_keys` declares."""
-        declared = type(self).declare_schema(self.config)
+        declared = self.declared_schema
         ties = declared_ties(type(self), self.config)
         if declared is not None:
             ties = {weight.name: weight.tied_to for weight in declared.values() if weight.tied_to}
@@ -102,11 +103,12 @@ class PreTrainedModel(nn.Module, ModelBase):
 
     @classmethod
     @contextmanager
-    def _empty(cls, config: PretrainedConfig, schema: Schema, *args: Any, **options: Any) -> Iterator[Any]:
-        options.pop("dtype", None)
-        refuse_unknown(options, cls)
+    def _empty(cls, config: PretrainedConfig, schema: Schema, **options: Any) -> Iterator[Any]:
+        del options["dtype"]  # of the parameters: the plan has it
+        known = inspect.signature(cls.__init__).parameters
+        refuse_unknown({name: value for name, value in options.items() if name not in known}, cls)
         with parameters_on_meta():
-            model = cls(config, *args)
+            model = cls(config, **options)
         yield model
         model.tie_weights()
         left = [name for name, parameter in model.named_parameters() if parameter.is_meta]
@@ -116,8 +118,13 @@ class PreTrainedModel(nn.Module, ModelBase):
             )
         model.eval()
 
-    def _assign(self, assignment: Assignment, done: Callable[[Assignment], None]) -> None:
-        self._set(assignment.weight.name, arrays.to_native(assignment.read("pt")))
+    def _assign(
+        self,
+        assignment: Assignment,
+        read: Callable[[Assignment], np.ndarray],
+        done: Callable[[Assignment], None],
+    ) -> None:
+        self._set(assignment.weight.name, arrays.to_native(read(assignment)))
         done(assignment)
 
     def _initialise(self, weights: Sequence[Weight]) -> None:
@@ -175,6 +182,10 @@ class PreTrainedModel(nn.Module, ModelBase):
 
     def _is_trainable(self, name: str) -> bool:
         return self.get_parameter(name).requires_grad
+
+    @staticmethod
+    def _to_numpy(tensor: Any) -> np.ndarray:
+        return arrays.to_numpy(tensor)
 
     @staticmethod
     def _ops() -> Any:

@@ -1,4 +1,4 @@
-"""BERT in Keras."""
+"""BERT in Keras: the public classes; `triptych_tf.encoder` has the blocks."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from triptych import outputs
 from triptych.families.bert import BertConfig
 from triptych.heads import task_output
 from triptych_tf import ops
-from triptych_tf.bert_layers import TFBertActivated, TFBertEmbeddings, TFBertEncoder, TFBertOnlyMLMHead
+from triptych_tf.encoder import TFBertActivated, TFBertEmbeddings, TFBertEncoder, TFBertOnlyMLMHead
 from triptych_tf.layers import build_parts, dense, replace_layer
 from triptych_tf.modeling import TFPreTrainedModel
 
@@ -38,8 +38,11 @@ class TFBertPreTrainedModel(TFPreTrainedModel):
 class TFBertModel(TFBertPreTrainedModel):
     """The encoder, with a pooler unless `add_pooling_layer=False`."""
 
+    schema_options = ("add_pooling_layer",)
+
     def __init__(self, config: BertConfig, add_pooling_layer: bool = True, **kwargs: Any) -> None:
         super().__init__(config, **kwargs)
+        self.add_pooling_layer = add_pooling_layer
         self.embeddings = TFBertEmbeddings(config, "embeddings")
         self.encoder = TFBertEncoder(config, "encoder")
         self.pooler = TFBertActivated(config, config.hidden_size, "tanh", "pooler") if add_pooling_layer else None
@@ -169,7 +172,7 @@ class TFBertForQuestionAnswering(TFBertWithHead):
     def score(self, backbone: Any) -> Any:
         return self.qa_outputs(backbone.last_hidden_state)
 
-    def call(  # type: ignore[override]
+    def call(
         self,
         input_ids: Any = None,
         attention_mask: Any = None,

@@ -1,8 +1,9 @@
-"""What Keras layers lack for triptych: building without a call, canonical names, other shapes and dtypes in place."""
+"""What Keras lacks for triptych: building without a call, values at load, other shapes in place, canonical names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -10,7 +11,10 @@ import numpy as np
 import optree
 import tensorflow as tf
 
-from triptych import outputs
+from triptych import layouts, outputs
+from triptych.errors import ArgumentError
+from triptych.plan import Assignment
+from triptych.schema import Weight
 from triptych_tf import arrays
 
 LEVEL = "_._"
@@ -117,10 +121,106 @@ def follow_variables(model: keras.Model) -> None:
         layer.dtype_policy = ParameterPolicy(layer.compute_dtype, other[0])
 
 
-for _output in outputs.OUTPUTS:  # else Keras takes an output for one opaque object
-    optree.register_pytree_node(
-        _output,
-        lambda output: (output.to_tuple(), tuple(output), tuple(output)),  # type: ignore[attr-defined]
-        lambda names, values, cls=_output: cls(zip(names, values, strict=True)),  # type: ignore[misc]
-        namespace="keras",
-    )
+def _make_known(kind: Any) -> None:
+    """Let Keras look into an output, which it would else take for one opaque object."""
+
+    def parts(output: Any) -> tuple[Any, ...]:
+        return output.to_tuple(), tuple(output), tuple(output)
+
+    def rebuild(names: Any, values: Any) -> Any:
+        return kind(zip(names, values, strict=True))
+
+    optree.register_pytree_node(kind, parts, rebuild, namespace="keras")
+
+
+outputs.on_each_class(_make_known)
+_MIXED = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+
+
+class Loading:
+    """A load in progress: which variable gets its value from where, once Keras lets them have values."""
+
+    def __init__(self, weights: Mapping[tuple[str, ...], Any], class_name: str) -> None:
+        self.weights, self.class_name = weights, class_name
+        self.planned: set[tuple[str, ...]] = set()
+        self.dtypes: set[str] = set()
+        self.error: BaseException | None = None
+
+    def assign(
+        self,
+        assignment: Assignment,
+        read: Callable[[Assignment], np.ndarray],
+        done: Callable[[Assignment], None],
+    ) -> None:
+        """Let a variable take its dtype and value from the checkpoint, and call `done` when it does."""
+
+        def fill(shape: Any, dtype: Any) -> Any:
+            # An error must not reach Keras: it would leave its list of waiting variables half done.
+            try:
+                if self.error is None:
+                    tensor = arrays.to_native(read(assignment))
+                    done(assignment)
+                    return tensor
+            except BaseException as error:
+                self.error = error
+            return tf.zeros((), dtype)
+
+        variable = self._take(assignment.weight)
+        variable._dtype = arrays.native_dtype(assignment.dtype).name
+        variable._initializer = fill
+        if tf.as_dtype(variable._dtype).is_floating:
+            self.dtypes.add(variable._dtype)
+
+    def initialise(self, weights: Sequence[Weight]) -> None:
+        """Leave these variables to their own initializers, in the dtype that all others have."""
+        dtype = next(iter(self.dtypes)) if len(self.dtypes) == 1 else "float32"
+        for weight in weights:
+            self._take(weight)._dtype = dtype
+
+    def refuse_unassigned(self) -> None:
+        """Raise unless the plan named every variable."""
+        left = [".".join(path) for path in self.weights if path not in self.planned]
+        if left:
+            raise ArgumentError(
+                f"{self.class_name} has variables that its schema does not declare.", received=", ".join(left)
+            )
+
+    def _take(self, weight: Weight) -> Any:
+        path = layouts.native_path(weight, "tf")
+        if path not in self.weights:
+            raise ArgumentError(f"{self.class_name} has no variable for a weight of its schema.", received=weight.name)
+        self.planned.add(path)
+        return self.weights[path]
+
+
+def discard(weights: Mapping[tuple[str, ...], Any]) -> None:
+    """Let Keras give the variables, which nobody will use, values of no size."""
+    for variable in weights.values():
+        variable._initializer = lambda shape, dtype: tf.zeros((), dtype)
+
+
+def parse_policy(dtype: Any) -> Any:
+    """Return a dtype policy; None for Keras's default.
+
+    Raises:
+        ArgumentError: Keras knows no such policy.
+    """
+    if dtype is None or isinstance(dtype, keras.dtype_policies.DTypePolicy):
+        return dtype
+    try:
+        name = keras.backend.standardize_dtype(dtype) if not isinstance(dtype, str) else dtype
+        return keras.dtype_policies.get(_MIXED.get(name, name))
+    except (TypeError, ValueError) as cause:
+        expected = "a dtype policy, such as 'float32' or 'mixed_bfloat16'"
+        raise ArgumentError("dtype is no policy of Keras.", expected=expected, received=repr(dtype)) from cause
+
+
+@contextmanager
+def default_policy(dtype: Any) -> Iterator[None]:
+    """Make `dtype` the policy of layers that name none."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(parse_policy(dtype) or before)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -17,7 +17,6 @@ from triptych.outputs import ModelOutput
 from triptych.plan import Assignment
 from triptych.schema import Layout, Schema, Weight
 from triptych_tf import arrays, layers, ops
-from triptych_tf.loading import Loading, default_policy, discard, parse_policy
 
 __all__ = ["TFPreTrainedModel"]
 
@@ -41,7 +40,7 @@ class TFPreTrainedModel(keras.Model, ModelBase):
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         self._check_config(config)
         options = {name: kwargs.pop(name) for name in ("name", "trainable") if name in kwargs}
-        policy = parse_policy(kwargs.pop("dtype", None))
+        policy = layers.parse_policy(kwargs.pop("dtype", None))
         refuse_unknown(kwargs, type(self))
         super().__init__(dtype=policy, **options)
         self.config = config
@@ -58,10 +57,9 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         return self.config.to_dict()
 
     @classmethod
-    def from_config(
-        cls, config: PretrainedConfig | Mapping[str, Any], custom_objects: Any = None, **kwargs: Any
-    ) -> Any:
+    def from_config(cls, config: PretrainedConfig | Mapping[str, Any], **kwargs: Any) -> Any:
         """Return a new model with freshly initialised weights, of a config or of what `get_config` returned."""
+        kwargs.pop("custom_objects", None)  # Keras passes it; a config names no objects
         if isinstance(config, Mapping) and cls.config_class is not None:
             config = cls.config_class.from_dict(config)
         return ModelBase.from_config.__func__(cls, config, **kwargs)  # type: ignore[attr-defined]
@@ -128,27 +126,30 @@ class TFPreTrainedModel(keras.Model, ModelBase):
 
     @classmethod
     @contextmanager
-    def _empty(cls, config: PretrainedConfig, schema: Schema, *args: Any, **options: Any) -> Iterator[Any]:
-        with ExitStack() as after:
-            with keras.StatelessScope():  # variables get their values when it ends
-                with default_policy(options.pop("dtype", None)):
-                    model = cls(config, *args, **options)
-                loading = Loading(model._variables(), cls.__name__)
-                after.callback(loading.close)
-                model.__dict__["_loading"] = loading  # not by setattr: Keras would track what is in it
-                try:
-                    yield model
-                    loading.refuse_unassigned()
-                except BaseException:
-                    discard(loading.weights)
-                    raise
+    def _empty(cls, config: PretrainedConfig, schema: Schema, **options: Any) -> Iterator[Any]:
+        with keras.StatelessScope():  # variables get their values when it ends
+            with layers.default_policy(options.pop("dtype", None)):
+                model = cls(config, **options)
+            loading = layers.Loading(model._variables(), cls.__name__)
+            model.__dict__["_loading"] = loading  # not by setattr: Keras would track what is in it
+            try:
+                yield model
+                loading.refuse_unassigned()
+            except BaseException:
+                layers.discard(loading.weights)
+                raise
         del model.__dict__["_loading"]
         if loading.error is not None:
             raise loading.error
         layers.follow_variables(model)
 
-    def _assign(self, assignment: Assignment, done: Callable[[Assignment], None]) -> None:
-        self._loading.assign(assignment, done)
+    def _assign(
+        self,
+        assignment: Assignment,
+        read: Callable[[Assignment], np.ndarray],
+        done: Callable[[Assignment], None],
+    ) -> None:
+        self._loading.assign(assignment, read, done)
 
     def _initialise(self, weights: Sequence[Weight]) -> None:
         self._loading.initialise(weights)
@@ -202,12 +203,12 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         with keras.StatelessScope():
             model = cls(config)
             schema = model._derive_schema()
-            discard(model._variables())
+            layers.discard(model._variables())
         return schema
 
     def _ties(self, held: set[str]) -> dict[str, tuple[str, Layout | None]]:
         """Return tied name -> (source, layout if declared) of the names for which the model has no variable."""
-        declared = type(self).declare_schema(self.config)
+        declared = self.declared_schema
         ties: dict[str, tuple[str, Layout | None]]
         ties = {name: (source, None) for name, source in declared_ties(type(self), self.config).items()}
         if declared is not None:
@@ -222,6 +223,10 @@ class TFPreTrainedModel(keras.Model, ModelBase):
 
     def _is_trainable(self, name: str) -> bool:
         return self._weights()[layouts.native_path(self.schema[name], "tf")][0].trainable
+
+    @staticmethod
+    def _to_numpy(tensor: Any) -> np.ndarray:
+        return arrays.to_numpy(tensor)
 
     @staticmethod
     def _ops() -> Any:

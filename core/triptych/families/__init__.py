@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from triptych.config import PretrainedConfig
 from triptych.errors import ConfigError
@@ -16,13 +17,14 @@ class Family:
     """One family.
 
     `classes` maps a task ("", "MaskedLM", "SequenceClassification", ...) to the stem of the class that does it; the
-    TensorFlow and Flax classes put "TF" and "Flax" before it. `schema(config, stem)` returns the weights of that class.
+    TensorFlow and Flax classes put "TF" and "Flax" before it. `schema(config, stem, **options)` returns the weights of
+    that class; its options are arguments of the class's constructor.
     """
 
     config_class: type[PretrainedConfig]
     base_prefix: str
     classes: Mapping[str, str]
-    schema: Callable[[PretrainedConfig, str], Schema]
+    schema: Callable[..., Schema]
 
 
 _MODULES = {"bert": "triptych.families.bert"}
@@ -57,10 +59,13 @@ def model_types() -> list[str]:
     return sorted({*_MODULES, *_FAMILIES})
 
 
-def declared_schema(config: PretrainedConfig, stem: str) -> Schema | None:
-    """Return the schema of the built-in class `stem` for `config`; None if no family declares it."""
+def declared_schema(config: PretrainedConfig, stem: str, **options: Any) -> Schema | None:
+    """Return the schema of the built-in class `stem` for `config`; None if no family declares it.
+
+    `options` are the arguments of the class that decide about weights, such as `add_pooling_layer`.
+    """
     known = config.model_type in _MODULES or config.model_type in _FAMILIES
     if not known or not isinstance(config, family(config.model_type).config_class):
         return None
     found = family(config.model_type)
-    return found.schema(config, stem) if stem in found.classes.values() else None
+    return found.schema(config, stem, **options) if stem in found.classes.values() else None

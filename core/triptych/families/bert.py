@@ -104,7 +104,7 @@ class BertConfig(PretrainedConfig):
 _WITH_POOLER = ("BertModel", "BertForSequenceClassification")
 
 
-def _schema(config: PretrainedConfig, stem: str) -> Schema:
+def _schema(config: PretrainedConfig, stem: str, add_pooling_layer: bool = True) -> Schema:
     is_base = stem == "BertModel"
     hidden = Axis("hidden", config.hidden_size)
     root = SchemaBuilder()
@@ -112,7 +112,7 @@ def _schema(config: PretrainedConfig, stem: str) -> Schema:
     _embeddings(base.under("embeddings"), config, hidden)
     for layer in range(config.num_hidden_layers):
         _layer(base.under(f"encoder.layer.{layer}"), config, layer, hidden)
-    if stem in _WITH_POOLER:
+    if stem in _WITH_POOLER and add_pooling_layer:
         base.under("pooler", backbone=False).linear("dense", hidden, hidden)
     head = root.under("", backbone=False)
     if stem == "BertForMaskedLM":

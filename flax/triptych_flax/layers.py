@@ -15,7 +15,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from triptych import layouts
 from triptych.base import declared_ties, derived_schema
 from triptych.errors import ArgumentError
-from triptych.outputs import OUTPUTS, ModelOutput
+from triptych.outputs import on_each_class
 from triptych.schema import Layout, Schema
 
 Path = tuple[str, ...]
@@ -67,7 +67,7 @@ def derive_schema(model: Any, shapes: Mapping[Path, Any]) -> Schema:
         entries[name] = (tuple(leaf.shape[axis] for axis in order), layout)
         if path in vocab_paths:
             vocab.append(name)
-    declared = type(model).declare_schema(model.config)
+    declared = model.declared_schema
     tied = {} if declared is None else {w.name: w for w in declared.values() if w.tied_to}
     ties = {name: w.tied_to for name, w in tied.items()} or declared_ties(type(model), model.config)
     for name, source in ties.items():
@@ -91,7 +91,7 @@ def _vocab_paths(model: Any, shapes: Mapping[Path, Any]) -> set[Path]:
     found = set()
     for ask in (stand_in.get_input_embeddings, stand_in.get_output_embeddings):
         try:
-            path = paths.get(getattr(getattr(ask(), "ctypes", None), "data", None))
+            path = paths.get(getattr(getattr(ask(), "ctypes", None), "data", -1))
         except NotImplementedError:
             continue
         if path is not None:
@@ -99,16 +99,19 @@ def _vocab_paths(model: Any, shapes: Mapping[Path, Any]) -> set[Path]:
     return found & set(shapes)
 
 
-def _unflatten_output(kind: type[ModelOutput], keys: tuple[str, ...], values: Any) -> ModelOutput:
-    output = kind()
-    for key, value in zip(keys, values, strict=True):
-        output[key] = value  # not by the constructor, which leaves out None: JAX puts placeholders into trees
-    return output
+def _make_known(kind: Any) -> None:
+    """Let JAX look into an output, for jit and grad."""
+
+    def parts(output: Any) -> Any:
+        return [(jax.tree_util.DictKey(key), output[key]) for key in output], tuple(output)
+
+    def rebuild(keys: Any, values: Any) -> Any:
+        output = kind()
+        for key, value in zip(keys, values, strict=True):
+            output[key] = value  # not by the constructor, which leaves out None: JAX puts placeholders into trees
+        return output
+
+    jax.tree_util.register_pytree_with_keys(kind, parts, rebuild)
 
 
-for _kind in (ModelOutput, *OUTPUTS):
-    jax.tree_util.register_pytree_with_keys(
-        _kind,
-        lambda output: ([(jax.tree_util.DictKey(k), output[k]) for k in output], tuple(output)),
-        lambda keys, values, kind=_kind: _unflatten_output(kind, keys, values),
-    )
+on_each_class(_make_known)

@@ -1,4 +1,4 @@
-"""The layers of BERT in Keras. Their names are the canonical names of `triptych.families.bert`."""
+"""The blocks of BERT in Keras. Names of layers are the canonical names of `triptych.families.bert`."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ class FlaxBertWithHeadModule(FlaxBertPart):
         **options: Any,
     ) -> Any:
         bert = FlaxBertModule(self.config, self.dtype, self.task == "SequenceClassification", name="bert")
-        backbone = bert(*inputs, return_dict=True, deterministic=deterministic, **options)
+        backbone = bert(*inputs, **options, return_dict=True, deterministic=deterministic)  # type: ignore[misc]
         logits = self.score(backbone, deterministic)
         return task_output(ops, self.config, self.task, logits, labels, backbone, return_dict)
 

@@ -1,0 +1,38 @@
+"""Reading the tensors of a plan a little ahead of their use, on threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from triptych.plan import Assignment
+
+
+class ReadAhead:
+    """Hands out the arrays of assignments, in the layout of `framework`; use it as a context.
+
+    Transposing and casting are half the work of a load, so they start at once, while the framework builds its layers.
+    What is ready early takes no more memory than it will in the model, which adopts these arrays. A tensor that needs
+    neither is a view of its file and read when asked for.
+    """
+
+    def __init__(self, assignments: Iterable[Assignment], framework: str) -> None:
+        self._framework = framework
+        self._pool = ThreadPoolExecutor(2)
+        self._started: dict[str, Future[np.ndarray]] = {
+            a.weight.name: self._pool.submit(a.read, framework) for a in assignments if a.needs_work(framework)
+        }
+
+    def __enter__(self) -> ReadAhead:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._started.clear()
+        self._pool.shutdown(cancel_futures=True)
+
+    def read(self, assignment: Assignment) -> np.ndarray:
+        """Return the array of `assignment`; each can be had once."""
+        started = self._started.pop(assignment.weight.name, None)
+        return assignment.read(self._framework) if started is None else started.result()
