@@ -79,11 +79,13 @@ LOSSES = {
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_losses_agree_with_transformers_5(name: str, tmp_path: Path) -> None:
+    import torch
     import transformers
 
+    torch.manual_seed(0)
     options, labels = LOSSES[name]
     stem = name if name.startswith("Bert") else "BertForSequenceClassification"
-    model = BACKENDS[0].cls(stem)(BertConfig(**SMALL, **options, initializer_range=0.5))
+    model = BACKENDS[0].cls(stem)(BertConfig(**SMALL, **options, initializer_range=0.3))
     model.save_pretrained(tmp_path)
     inputs = {"input_ids": np.array([[1, 2, 3, 4], [5, 6, 7, 8]]), **labels}
     theirs = BACKENDS[0].run(getattr(transformers, stem).from_pretrained(tmp_path).eval(), inputs)

@@ -1,0 +1,38 @@
+"""What README and the map of the code say is there is there."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_class_of_the_readme_works(tmp_path: Path) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    code = next(block for block in blocks if "class MyModel" in block)
+    use = """
+import sys, torch
+model = MyModel(MyConfig())
+model.resize_token_embeddings(120)
+model.save_pretrained(sys.argv[1])
+ids = torch.tensor([[1, 119]])
+assert torch.equal(model(ids), MyModel.from_pretrained(sys.argv[1])(ids))
+"""
+    done = subprocess.run([sys.executable, "-c", code + use, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_named_files_exist() -> None:
+    text = (ROOT / "docs/architecture.md").read_text()
+    core = set(re.findall(r"\b([a-z_]+\.py)\b", text.split("pt/triptych_pt/")[0]))
+    assert core == {path.name for path in (ROOT / "core/triptych").glob("*.py")} - {
+        "__init__.py", "pt.py", "tf.py", "flax.py",
+    }  # fmt: skip
+    for backend in ("pt", "tf", "flax"):
+        files = {path.name for path in (ROOT / backend / f"triptych_{backend}").glob("*.py")} - {"__init__.py"}
+        assert all(name in text for name in files)
+    for link in re.findall(r"\]\(([a-zA-Z_/]+\.md)\)", (ROOT / "README.md").read_text()):
+        assert (ROOT / link).is_file()
