@@ -478,6 +478,10 @@ def _collector_paused() -> Iterator[None]:
         yield
     finally:
         if enabled:
+            if not gc.get_freeze_count():
+                # Counts the new objects as old ones; the pass would else come at once, over all of the framework's.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 
