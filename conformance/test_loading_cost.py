@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import pytest
 import torch
-from golden_models import Golden
 
+from golden_models import Golden
 from triptych import FlaxPreTrainedModel, open_checkpoint
 from triptych_conformance import Backend
 

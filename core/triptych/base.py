@@ -1,6 +1,6 @@
 """What the three base classes share: every decision of loading, saving, resizing and pruning.
 
-A backend's base class inherits `ModelBase` and supplies the hooks at its end, each a few lines long.
+A backend's base class inherits `ModelBase` and supplies the hooks of `triptych.hooks`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import inspect
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
@@ -20,21 +20,22 @@ import numpy as np
 from triptych import functional, surgery
 from triptych.checkpoint import Checkpoint, open_checkpoint
 from triptych.config import PretrainedConfig
-from triptych.dtypes import FLOATING, parse_param_dtype
+from triptych.dtypes import FLOATING
 from triptych.errors import ArgumentError, CheckpointError, ConfigError
 from triptych.families import declared_schema
-from triptych.plan import Assignment, LoadPlan, LoadReport, Policy, differing_ties, plan_load
+from triptych.hooks import Hooks
+from triptych.plan import LoadPlan, LoadReport, Policy, differing_ties, plan_load
 from triptych.reading import ReadAhead
 from triptych.resolve import POINTER
 from triptych.safetensors_file import TensorRef
 from triptych.saving import save_checkpoint
-from triptych.schema import Layout, Schema, Weight
+from triptych.schema import Schema
 
 logger = logging.getLogger("triptych")
 Self = TypeVar("Self", bound="ModelBase")
 
 
-class ModelBase:
+class ModelBase(Hooks):
     """Base of `PreTrainedModel`, `TFPreTrainedModel` and `FlaxPreTrainedModel`.
 
     Subclasses set `config_class` and `base_model_prefix`. Ties and ignore lists mean what they mean in transformers:
@@ -402,72 +403,6 @@ class ModelBase:
         """Return whether the class has `generate`."""
         return callable(getattr(cls, "generate", None))
 
-    # -- hooks: what a backend supplies -------------------------------------------------------------------------
-
-    @classmethod
-    def _param_dtype(cls, dtype: Any, param_dtype: Any) -> np.dtype | None:
-        """Return the dtype of the parameters (None: as in the files) from the two arguments of `from_pretrained`."""
-        return parse_param_dtype(param_dtype)
-
-    @classmethod
-    def _empty(
-        cls: type[Self], config: PretrainedConfig, schema: Schema, **options: Any
-    ) -> AbstractContextManager[Self]:
-        """Build a model whose parameters have no values; when the context ends they must have."""
-        raise NotImplementedError
-
-    def _assign(
-        self,
-        assignment: Assignment,
-        read: Callable[[Assignment], np.ndarray],
-        done: Callable[[Assignment], None],
-    ) -> None:
-        """Give one weight the value that `read` returns, and then call `done`."""
-        raise NotImplementedError
-
-    def _initialise(self, weights: Sequence[Weight]) -> None:
-        """Initialise these weights as a new model would."""
-        raise NotImplementedError
-
-    def _reader(self, params: Any = None) -> Callable[[Weight], np.ndarray]:
-        """Return a function from weight to its array in canonical layout."""
-        raise NotImplementedError
-
-    def _dtype_of(self, weight: Weight, params: Any = None) -> np.dtype:
-        """Return the numpy dtype in which the model holds `weight`."""
-        raise NotImplementedError
-
-    def _replace(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Give weights new arrays, in canonical layout, of other shapes; `self.config` is already the new one."""
-        raise NotImplementedError
-
-    def _derive_schema(self) -> Schema:
-        """Return the schema that the live module shows."""
-        raise NotImplementedError
-
-    @classmethod
-    def _derive_schema_for(cls, config: PretrainedConfig) -> Schema:
-        """Return the schema that a live module of `config` would show."""
-        raise NotImplementedError
-
-    def _is_trainable(self, name: str) -> bool:
-        """Return whether the weight of canonical `name` is trained."""
-        raise NotImplementedError
-
-    def get_input_embeddings(self) -> Any:
-        """Return the token embeddings: a module, a layer, or in Flax the array."""
-        raise NotImplementedError
-
-    @staticmethod
-    def _to_numpy(tensor: Any) -> np.ndarray:
-        """Return a tensor of the framework as an array."""
-        raise NotImplementedError
-
-    @staticmethod
-    def _ops() -> Any:
-        """Return the backend's `ops` module."""
-        raise NotImplementedError
-
 
 @contextmanager
 def _collector_paused() -> Iterator[None]:
@@ -499,43 +434,6 @@ def _common_dtype(refs: Sequence[TensorRef]) -> str | None:
         if ref.dtype in FLOATING:
             sizes[ref.dtype.name] = sizes.get(ref.dtype.name, 0) + ref.nbytes
     return max(sizes, key=lambda name: sizes[name]) if sizes else None
-
-
-def derived_schema(
-    entries: Iterable[tuple[str, tuple[int, ...], Layout]],
-    *,
-    cls: type[ModelBase],
-    config: PretrainedConfig,
-    ties: Mapping[str, str],
-    vocab: Iterable[str],
-) -> Schema:
-    """Return the schema of a live module from what its backend saw: (canonical name, shape, layout), in order.
-
-    Args:
-        ties: tied name -> name of the weight that it shares.
-        vocab: names of the weights whose first axis counts tokens.
-    """
-    from triptych.schema import Axis
-
-    vocab_names = set(vocab)
-    flag = "tie_word_embeddings"
-    weights = {}
-    for name, shape, layout in entries:
-        first = surgery.VOCAB if name in vocab_names or ties.get(name) in vocab_names else "axis0"
-        axes = tuple(Axis(first if i == 0 else f"axis{i}", length) for i, length in enumerate(shape))
-        flags = {"tied_to": ties[name], "untie_flag": flag} if name in ties else {}
-        backbone = not cls.base_model_prefix or name.startswith(cls.base_model_prefix + ".")
-        weights[name] = Weight(name, axes, layout, backbone=backbone, **flags)  # type: ignore[arg-type]
-    is_base = not any(name.startswith(f"{cls.base_model_prefix}.") for name in weights)
-    if is_base:
-        weights = {n: Weight(n, w.axes, w.layout, w.tied_to, w.untie_flag) for n, w in weights.items()}
-    return Schema(weights, cls.base_model_prefix, is_base)
-
-
-def declared_ties(cls: type[ModelBase], config: PretrainedConfig) -> dict[str, str]:
-    """Return `_tied_weights_keys` as name -> source, when the config ties; a list names no sources and gives none."""
-    keys = cls._tied_weights_keys
-    return dict(keys) if isinstance(keys, Mapping) and getattr(config, "tie_word_embeddings", True) else {}
 
 
 def refuse_unknown(options: Mapping[str, Any], cls: type[ModelBase]) -> None:

@@ -13,7 +13,7 @@ from flax.core import FrozenDict, unfreeze
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from triptych import layouts
-from triptych.base import declared_ties, derived_schema
+from triptych.derived import declared_ties, derived_schema
 from triptych.errors import ArgumentError
 from triptych.outputs import on_each_class
 from triptych.schema import Layout, Schema

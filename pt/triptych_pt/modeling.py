@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from triptych.base import ModelBase, declared_ties, derived_schema, refuse_unknown
+from triptych.base import ModelBase, refuse_unknown
 from triptych.config import PretrainedConfig
+from triptych.derived import declared_ties, derived_schema
 from triptych.dtypes import parse_param_dtype
 from triptych.errors import ArgumentError
 from triptych.plan import Assignment

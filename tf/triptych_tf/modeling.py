@@ -11,8 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from triptych import layouts
-from triptych.base import ModelBase, declared_ties, derived_schema, refuse_unknown
+from triptych.base import ModelBase, refuse_unknown
 from triptych.config import PretrainedConfig
+from triptych.derived import declared_ties, derived_schema
 from triptych.outputs import ModelOutput
 from triptych.plan import Assignment
 from triptych.schema import Layout, Schema, Weight
