@@ -137,3 +137,30 @@ def test_register(tmp_path: Path) -> None:
         AutoConfig.register("mapped", Mapped)
     with pytest.raises(ArgumentError, match="another type"):
         AutoConfig.register("other", Mapped)
+
+
+class Opinionated(PretrainedConfig):
+    model_type = "opinionated"
+
+    def __init__(self, width: int, tie_word_embeddings: bool = False, **kwargs: object) -> None:
+        self.width = width
+        super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_class_without_defaults_writes_every_base_field(tied: bool, tmp_path: Path) -> None:
+    Opinionated(3, tie_word_embeddings=tied).save_pretrained(tmp_path)
+    again = Opinionated.from_pretrained(tmp_path)
+    assert (again.width, again.tie_word_embeddings) == (3, tied)
+
+
+def test_a_class_may_turn_a_default_around(tmp_path: Path) -> None:
+    class Turned(Opinionated):
+        model_type = "turned"
+
+        def __init__(self, width: int = 1, **kwargs: object) -> None:
+            super().__init__(width, **kwargs)  # type: ignore[arg-type]
+
+    for tied in (True, False):
+        Turned(tie_word_embeddings=tied).save_pretrained(tmp_path)
+        assert Turned.from_pretrained(tmp_path).tie_word_embeddings is tied

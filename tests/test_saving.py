@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -72,7 +73,7 @@ def test_a_read_only_folder_is_refused_and_unchanged(tmp_path: Path, monkeypatch
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", refuse)
-    with pytest.raises(SaveError, match="unchanged"):
+    with pytest.raises(SaveError, match="Permission denied"):
         save_checkpoint(tmp_path, [TensorRef.of("w", np.ones(3))])
     assert open_checkpoint(tmp_path)["w"].read().tolist() == [0, 0, 0]
 
@@ -116,3 +117,21 @@ def test_saving_over_the_folder_that_is_mapped(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, list(opened.values()), max_shard_size=2048)
     assert not list(tmp_path.glob(f"{PREFIX}*"))
     assert all(np.array_equal(open_checkpoint(tmp_path)[n].read(), a) for n, a in arrays.items())
+
+
+def test_every_byte_is_on_the_disk_before_the_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its fsync a file has its final size, and after it nothing is written; a folder is synced after each rename."""
+    synced: dict[int, int] = {}
+    real = os.fsync
+
+    def record(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        synced[status.st_ino] = status.st_size
+        real(descriptor)
+
+    monkeypatch.setattr("os.fsync", record)
+    for size, config in ((2048, "{}"), (10**9, '{"a": 1}'), (2048, '{"a": 2}')):
+        save_checkpoint(tmp_path, [TensorRef.of(n, np.zeros(256)) for n in "abc"], config, max_shard_size=size)
+        for path in tmp_path.iterdir():
+            assert synced[path.stat().st_ino] == path.stat().st_size, path.name
+        assert tmp_path.stat().st_ino in synced

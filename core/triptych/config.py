@@ -261,14 +261,15 @@ class PretrainedConfig:
         return values
 
     def to_diff_dict(self) -> dict[str, Any]:
-        """Return `to_dict()` without the base fields that have their default value."""
+        """Return `to_dict()` without the base fields whose value is the default of the base and of the class."""
         values = self.to_dict()
-        declared = set(type(self)().__dict__) - set(_BASE_DEFAULTS)
-        own_defaults = type(self)().__dict__
+        try:
+            own_defaults: dict[str, Any] | None = type(self)().__dict__
+        except TypeError:  # a class whose fields have no defaults: every base field is written
+            own_defaults = None
         for name, default in _BASE_DEFAULTS.items():
             key = self._dtype_key if name == "dtype" else name
-            same = values.get(key) == default and own_defaults.get(name) == default
-            if same and name not in declared:
+            if own_defaults is not None and values.get(key) == default == own_defaults.get(name):
                 values.pop(key, None)
         if self.id2label == {0: "LABEL_0", 1: "LABEL_1"}:
             values.pop("id2label"), values.pop("label2id")

@@ -24,6 +24,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from triptych import staging
 from triptych.checkpoint import SAVE_ID
@@ -98,7 +99,8 @@ def save_checkpoint(
         error = SaveError(
             f"{target} could not be saved.",
             received=str(cause),
-            remedy="see the cause; the checkpoint that was there before is unchanged",
+            remedy="see the cause; the folder is whole: it holds the old checkpoint, or the new one if all but its "
+            "tidying was done",
         )
         error.errno = cause.errno
         raise error from cause
@@ -119,7 +121,7 @@ class _Save:
             file = area.path / f"{number}.safetensors"
             with file.open("xb") as stream:
                 write_safetensors(stream, shard.tensors, {"format": "pt", SAVE_ID: self.id})
-                flush(stream.fileno())
+                flush(stream)
             _verify(file, shard)
 
     def publish(self, area: staging.Area, config: str | None) -> list[Path]:
@@ -214,7 +216,7 @@ def _twin(file: Path) -> Iterator[Path]:
     except OSError:
         shutil.copyfile(file, twin)
         with twin.open("rb") as stream:
-            flush(stream.fileno())
+            flush(stream)
     try:
         yield twin
     finally:
@@ -232,7 +234,7 @@ def write_atomically(file: Path, data: bytes) -> None:
     try:
         with temporary.open("xb") as stream:
             stream.write(data)
-            flush(stream.fileno())
+            flush(stream)
         os.replace(temporary, file)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -240,9 +242,10 @@ def write_atomically(file: Path, data: bytes) -> None:
     flush_folder(file.parent)
 
 
-def flush(descriptor: int) -> None:
-    """Write an open file through to the disk."""
-    os.fsync(descriptor)
+def flush(stream: BinaryIO) -> None:
+    """Write an open file through to the disk: Python's own buffer first."""
+    stream.flush()
+    os.fsync(stream.fileno())
 
 
 def flush_folder(folder: Path) -> None:
