@@ -198,3 +198,23 @@ def test_saving_over_the_loaded_folder(backend: Backend, golden: Golden, tmp_pat
     model.save_pretrained(folder)
     assert all(np.array_equal(a, before[n]) for n, a in backend.weights(backend.load(golden.stem, folder)).items())
     assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_the_pointer_of_an_unfinished_save_is_followed(backend: Backend, given: bool, tmp_path: Path) -> None:
+    """The state between the commit of a save with a new config and its last step: see `saving.roll_forward`."""
+    golden = Golden("bert-mlm")
+    new = rewritten(golden.folder, tmp_path / "new", {})
+    model = backend.load(golden.stem, new)
+    bias = "cls.predictions.bias"
+    folder = rewritten(golden.folder, tmp_path / "folder", {bias: np.zeros(99, np.float32)})
+    pointed = json.loads((new / "config.json").read_text()) | {"transformers_weights": "model.g00000000.safetensors"}
+    (new / "model.safetensors").rename(folder / "model.g00000000.safetensors")
+    (folder / "config.json").write_text(json.dumps(pointed))
+    options = {"config": model.config} if given else {}
+    weights = backend.weights(backend.load(golden.stem, folder, **options))
+    assert np.array_equal(weights[bias], backend.weights(model)[bias])
+    assert weights[bias].any()
+    model.save_pretrained(folder)
+    assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors"}
+    assert "transformers_weights" not in (folder / "config.json").read_text()

@@ -203,6 +203,13 @@ def test_an_index_cannot_lead_elsewhere(shard: object, tmp_path: Path) -> None:
         open_checkpoint(tmp_path)
 
 
+@pytest.mark.parametrize("name", [n for n in OUTSIDE if n is not None])
+def test_a_config_cannot_point_elsewhere(name: object, tmp_path: Path) -> None:
+    save_file({"w": np.zeros(1)}, tmp_path.parent / "x.safetensors")
+    with pytest.raises(UnsafeCheckpointError):
+        open_checkpoint(tmp_path, pointer=name)
+
+
 def test_a_shard_that_is_a_link_out_is_refused(tmp_path: Path, sharded: Path) -> None:
     shard = sharded / "model-00001-of-00003.safetensors"
     shutil.move(shard, tmp_path / "elsewhere.safetensors")

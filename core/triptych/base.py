@@ -18,7 +18,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from triptych import functional, surgery
-from triptych.checkpoint import Checkpoint, open_checkpoint
+from triptych.checkpoint import Checkpoint, config_pointer, open_checkpoint
 from triptych.config import PretrainedConfig
 from triptych.dtypes import FLOATING
 from triptych.errors import ArgumentError, CheckpointError, ConfigError
@@ -26,7 +26,7 @@ from triptych.families import declared_schema
 from triptych.hooks import Hooks
 from triptych.plan import LoadPlan, LoadReport, Policy, differing_ties, plan_load
 from triptych.reading import ReadAhead
-from triptych.resolve import POINTER
+from triptych.resolve import local_folder
 from triptych.safetensors_file import TensorRef
 from triptych.saving import save_checkpoint
 from triptych.schema import Schema
@@ -162,7 +162,7 @@ class ModelBase(Hooks):
         loaded, kwargs = cls._load_config(path, config, subfolder, kwargs)
         loaded_from = str(path)
         if checkpoint is None:
-            pointer = getattr(loaded, POINTER, None)
+            pointer = config_pointer(local_folder(path, subfolder))
             checkpoint = open_checkpoint(path or "", variant=variant, subfolder=subfolder, pointer=pointer, mmap=mmap)
         policy = Policy(
             strict,

@@ -6,8 +6,9 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from triptych.errors import InconsistentCheckpointError
-from triptych.resolve import WeightFiles, find_weights, local_folder
+from triptych import strictjson
+from triptych.errors import ConfigError, InconsistentCheckpointError
+from triptych.resolve import POINTER, WeightFiles, find_weights, local_folder
 from triptych.safetensors_file import SafetensorsFile, TensorRef, open_safetensors
 
 SAVE_ID = "triptych_save_id"
@@ -95,9 +96,5 @@ def _check_save_ids(found: WeightFiles, files: Mapping[str, SafetensorsFile]) ->
 
 def config_pointer(folder: Path) -> object:
     """Return what `config.json` in `folder` says about where the weights are, or None."""
-    from triptych import strictjson
-    from triptych.errors import ConfigError
-    from triptych.resolve import POINTER
-
     file = folder / "config.json"
     return strictjson.read(file, ConfigError).get(POINTER) if file.is_file() else None
