@@ -200,3 +200,34 @@ def test_head_masks_by_layer(backend: Backend, golden: Golden) -> None:
     assert tuple(model.get_head_mask(mask, layers, is_attention_chunked=True)[0].shape) == (1, 4, 1, 1, 1)
     with pytest.raises(ArgumentError, match="num_hidden_layers"):
         model.get_head_mask(mask, layers + 1)
+
+
+def new_embeddings(backend: Backend, table: np.ndarray) -> object:
+    if backend.name == "pt":
+        import torch
+
+        return torch.nn.Embedding.from_pretrained(torch.tensor(table), freeze=False)
+    if backend.name == "tf":
+        import keras
+
+        layer = keras.layers.Embedding(*table.shape, name="word_embeddings")
+        layer.build()
+        layer.set_weights([table])
+        return layer
+    return table
+
+
+def test_embeddings_can_be_replaced(backend: Backend) -> None:
+    golden = Golden("bert-mlm")
+    model = backend.load(golden.stem, golden.folder)
+    name = "bert.embeddings.word_embeddings.weight"
+    table = backend.weights(model)[name] * 2
+    model.set_input_embeddings(new_embeddings(backend, table))
+    model.tie_weights()
+    assert np.array_equal(backend.weights(model)[name], table)
+    assert model.get_output_embeddings() is not None
+    logits = backend.run(model, golden.inputs)["logits"]
+    expected = BACKENDS[0].load(golden.stem, None, config=model.config, state_dict=backend.weights(model))
+    assert largest_difference(logits, BACKENDS[0].run(expected, golden.inputs)["logits"], golden.mask) <= TOLERANCE
+    model.resize_token_embeddings(64)
+    assert np.array_equal(backend.weights(model)[name], table[:64])

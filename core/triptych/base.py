@@ -377,6 +377,41 @@ class ModelBase(Hooks):
         masks = functional.head_masks(self._ops(), head_mask, self.config, "float32")
         return [mask if mask is None or not is_attention_chunked else mask[..., None] for mask in masks]
 
+    # -- embeddings ---------------------------------------------------------------------------------------------
+
+    @property
+    def base_model(self) -> Any:
+        """The backbone: the attribute named `base_model_prefix`, or the model itself."""
+        return getattr(self, self.base_model_prefix, self) if self.base_model_prefix else self
+
+    def get_input_embeddings(self) -> Any:
+        """Return the token embeddings [vocab, hidden]: the module, the layer, or in Flax the array."""
+        return self._backbone("get_input_embeddings").get_input_embeddings()
+
+    def set_input_embeddings(self, value: Any) -> None:
+        """Replace the token embeddings."""
+        self._backbone("set_input_embeddings").set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> Any:
+        """Return what maps to the vocabulary, or None."""
+        return None
+
+    def set_output_embeddings(self, new_embeddings: Any) -> None:
+        """Replace what maps to the vocabulary."""
+        raise NotImplementedError(f"{type(self).__name__} does not define set_output_embeddings")
+
+    def _backbone(self, method: str) -> ModelBase:
+        if self.base_model is self or not isinstance(self.base_model, ModelBase):
+            raise NotImplementedError(f"{type(self).__name__} does not define {method}")
+        return self.base_model
+
+    def _vocab_parts(self) -> list[Any]:
+        """Return those of the input and output embeddings that the class has."""
+        try:
+            return [part for part in (self.get_input_embeddings(), self.get_output_embeddings()) if part is not None]
+        except NotImplementedError:
+            return []
+
     # -- small things that users of transformers call -----------------------------------------------------------
 
     @classmethod

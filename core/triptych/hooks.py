@@ -69,10 +69,6 @@ class Hooks:
         """Return whether the weight of canonical `name` is trained."""
         raise NotImplementedError
 
-    def get_input_embeddings(self) -> Any:
-        """Return the token embeddings: a module, a layer, or in Flax the array."""
-        raise NotImplementedError
-
     @staticmethod
     def _to_numpy(tensor: Any) -> np.ndarray:
         """Return a tensor of the framework as an array."""

@@ -61,31 +61,6 @@ class PreTrainedModel(nn.Module, ModelBase):
 
     # -- embeddings and ties ------------------------------------------------------------------------------------
 
-    @property
-    def base_model(self) -> nn.Module:
-        """The backbone: the attribute named `base_model_prefix`, or the model itself."""
-        return getattr(self, self.base_model_prefix, self) if self.base_model_prefix else self
-
-    def get_input_embeddings(self) -> nn.Module:
-        """Return the token embedding module ([vocab, hidden])."""
-        if self.base_model is not self and isinstance(self.base_model, PreTrainedModel):
-            return self.base_model.get_input_embeddings()
-        raise NotImplementedError(f"{type(self).__name__} does not define get_input_embeddings")
-
-    def set_input_embeddings(self, value: nn.Module) -> None:
-        """Replace the token embedding module."""
-        if self.base_model is self or not isinstance(self.base_model, PreTrainedModel):
-            raise NotImplementedError(f"{type(self).__name__} does not define set_input_embeddings")
-        self.base_model.set_input_embeddings(value)
-
-    def get_output_embeddings(self) -> nn.Module | None:
-        """Return the module that maps to the vocabulary, or None."""
-        return None
-
-    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
-        """Replace the module that maps to the vocabulary."""
-        raise NotImplementedError(f"{type(self).__name__} does not define set_output_embeddings")
-
     def tie_weights(self) -> None:
         """Make tied weights one parameter, as the schema or `_tied_weights_keys` declares."""
         declared = self.declared_schema
@@ -166,7 +141,7 @@ class PreTrainedModel(nn.Module, ModelBase):
             source = names.setdefault(id(parameter), name)
             if source != name:
                 ties[name] = source
-        vocab = {id(p) for m in self._vocab_modules() for p in m.parameters(recurse=False)}
+        vocab = {id(p) for m in self._vocab_parts() for p in m.parameters(recurse=False)}
         vocab_names = [n for n, p in self.named_parameters(remove_duplicate=False) if id(p) in vocab]
         return derived_schema(entries, cls=type(self), config=self.config, ties=ties, vocab=vocab_names)
 
@@ -174,12 +149,6 @@ class PreTrainedModel(nn.Module, ModelBase):
     def _derive_schema_for(cls, config: PretrainedConfig) -> Schema:
         with parameters_on_meta():
             return cls(config)._derive_schema()
-
-    def _vocab_modules(self) -> list[nn.Module]:
-        try:
-            return [m for m in (self.get_input_embeddings(), self.get_output_embeddings()) if m is not None]
-        except NotImplementedError:
-            return []
 
     def _is_trainable(self, name: str) -> bool:
         return self.get_parameter(name).requires_grad

@@ -95,31 +95,6 @@ class TFPreTrainedModel(keras.Model, ModelBase):
 
     # -- embeddings and ties ------------------------------------------------------------------------------------
 
-    @property
-    def base_model(self) -> keras.Model:
-        """The backbone: the attribute named `base_model_prefix`, or the model itself."""
-        return getattr(self, self.base_model_prefix, self) if self.base_model_prefix else self
-
-    def get_input_embeddings(self) -> keras.layers.Layer:
-        """Return the token embedding layer ([vocab, hidden])."""
-        if self.base_model is not self and isinstance(self.base_model, TFPreTrainedModel):
-            return self.base_model.get_input_embeddings()
-        raise NotImplementedError(f"{type(self).__name__} does not define get_input_embeddings")
-
-    def set_input_embeddings(self, value: keras.layers.Layer) -> None:
-        """Replace the token embedding layer."""
-        if self.base_model is self or not isinstance(self.base_model, TFPreTrainedModel):
-            raise NotImplementedError(f"{type(self).__name__} does not define set_input_embeddings")
-        self.base_model.set_input_embeddings(value)
-
-    def get_output_embeddings(self) -> keras.layers.Layer | None:
-        """Return the layer that maps to the vocabulary, or None."""
-        return None
-
-    def set_output_embeddings(self, new_embeddings: keras.layers.Layer) -> None:
-        """Replace the layer that maps to the vocabulary."""
-        raise NotImplementedError(f"{type(self).__name__} does not define set_output_embeddings")
-
     def tie_weights(self) -> None:
         """Do nothing: a tied Keras head has no variable of its own, it computes with its source's in `call`."""
 
@@ -195,7 +170,7 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         for name, (source, declared) in ties.items():
             shape, stored = by_name[source]
             entries.append((name, shape, declared or (Layout.LINEAR if stored is Layout.EMBEDDING else stored)))
-        vocab = [names[id(v)] for layer in self._vocab_layers() for _, v, _ in layers.walk(layer) if id(v) in names]
+        vocab = [names[id(v)] for layer in self._vocab_parts() for _, v, _ in layers.walk(layer) if id(v) in names]
         sources = {name: source for name, (source, _) in ties.items()}
         return derived_schema(entries, cls=type(self), config=self.config, ties=sources, vocab=vocab)
 
@@ -215,12 +190,6 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         if declared is not None:
             ties = {w.name: (w.tied_to, w.layout) for w in declared.values() if w.tied_to}
         return {name: tie for name, tie in ties.items() if name not in held and tie[0] in held}
-
-    def _vocab_layers(self) -> list[keras.layers.Layer]:
-        try:
-            return [m for m in (self.get_input_embeddings(), self.get_output_embeddings()) if m is not None]
-        except NotImplementedError:
-            return []
 
     def _is_trainable(self, name: str) -> bool:
         return self._weights()[layouts.native_path(self.schema[name], "tf")][0].trainable
