@@ -157,6 +157,18 @@ def test_unknown_arguments_are_refused(backend: Backend, golden: Golden) -> None
         backend.load(golden.stem, golden.folder, config=object.__new__(type("GPT2Config", (), {})))
 
 
+def test_wrong_kinds_of_arguments_are_refused(backend: Backend, golden: Golden) -> None:
+    config = backend.load(golden.stem, golden.folder).config
+    for state_dict in ([1], {"a": None}):
+        with pytest.raises(TriptychError):
+            backend.load(golden.stem, None, config=config, state_dict=state_dict)
+    for subfolder in (3, "..", "a/../.."):
+        with pytest.raises(TriptychError, match="subfolder"):
+            backend.load(golden.stem, golden.folder, subfolder=subfolder)
+    with pytest.raises(TriptychError, match="PretrainedConfig"):
+        backend.cls("AutoModel").from_config(3)
+
+
 def test_auto_classes_choose_by_config(backend: Backend, golden: Golden) -> None:
     task = golden.stem.removeprefix("Bert")
     model = backend.load(f"AutoModel{task}", golden.folder)

@@ -314,6 +314,19 @@ def test_a_failing_tensor_leaves_the_old_checkpoint(sharded: Path) -> None:
     assert files(sharded) == before
 
 
+@pytest.mark.parametrize("folder", [None, "", 7])
+def test_saving_to_no_path_is_refused(folder: object) -> None:
+    with pytest.raises(ArgumentError, match="save_directory"):
+        save_checkpoint(folder, [TensorRef.of("w", np.zeros(1))])  # type: ignore[arg-type]
+
+
+def test_a_config_that_is_no_json_is_refused_before_anything_is_written(sharded: Path) -> None:
+    before = files(sharded)
+    with pytest.raises(ConfigError):
+        save_checkpoint(sharded, [TensorRef.of("w", np.zeros(1))], "not json")
+    assert files(sharded) == before
+
+
 def test_the_reserved_name_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SaveError, match="reserved"):
         save_checkpoint(tmp_path, [TensorRef.of("__metadata__", np.zeros(1))])

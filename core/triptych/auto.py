@@ -104,6 +104,10 @@ class AutoBase:
         Raises:
             ConfigError: no class of this task is known for it.
         """
+        if not isinstance(config, PretrainedConfig):
+            raise ArgumentError(
+                f"{cls.__name__} needs a config.", expected="a PretrainedConfig", received=type(config).__name__
+            )
         registered = AutoBase._registered.get((cls.__name__, type(config)))
         if registered is not None:
             return registered

@@ -265,7 +265,12 @@ class ModelBase(Hooks):
     @classmethod
     def _in_memory(cls, state_dict: Mapping[str, Any], copied: bool = False) -> Checkpoint:
         """Return arrays, of numpy or of the framework, as a checkpoint; `copied` where a model will adopt them."""
-        arrays = {n: v if isinstance(v, np.ndarray) else cls._to_numpy(v) for n, v in state_dict.items()}
+        try:
+            arrays = {n: v if isinstance(v, np.ndarray) else cls._to_numpy(v) for n, v in state_dict.items()}
+        except (AttributeError, TypeError) as cause:
+            raise ArgumentError(
+                "state_dict holds something else.", expected="canonical names to arrays", received=str(cause)
+            ) from cause
         refs = {n: TensorRef.of(n, np.array(a) if copied else a) for n, a in arrays.items()}
         return Checkpoint(refs, {}, "state_dict")
 

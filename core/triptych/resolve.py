@@ -51,7 +51,8 @@ def local_folder(path: object, subfolder: str = "") -> Path:
             received=repr(path),
             remedy="pass a folder that holds config.json and model.safetensors",
         )
-    if subfolder and not all(_is_plain(part) for part in subfolder.split("/")):
+    inside = isinstance(subfolder, str) and all(_is_plain(part) for part in subfolder.split("/"))
+    if subfolder and not inside:
         raise ArgumentError("subfolder leads out of its folder.", expected="a relative path", received=repr(subfolder))
     folder = Path(path) / subfolder
     if not folder.is_dir():

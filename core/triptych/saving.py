@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from triptych import staging
+from triptych import staging, strictjson
 from triptych.checkpoint import SAVE_ID
-from triptych.errors import SaveError, TriptychError
+from triptych.errors import ArgumentError, ConfigError, SaveError, TriptychError
 from triptych.resolve import INDEX, POINTER, SINGLE, with_variant
 from triptych.safetensors_file import TensorRef, open_safetensors, parse_size, write_safetensors
 
@@ -76,10 +76,16 @@ def save_checkpoint(
 
     Raises:
         SaveError: the folder is a file, is not writable, the disk is full, ...: what was there before still loads.
-        ArgumentError, UnsupportedFormatError: before anything is written.
+        ArgumentError, ConfigError, UnsupportedFormatError: before anything is written.
     """
+    if not isinstance(folder, (str, os.PathLike)) or not os.fspath(folder):
+        raise ArgumentError(
+            "save_directory is no path.", expected="the path of a folder", received=repr(folder), remedy="pass a folder"
+        )
     target = Path(folder)
     shards = plan_shards(tensors, max_shard_size)
+    if config is not None:
+        strictjson.parse(config.encode(), "The config to save", ConfigError)
     with_variant(SINGLE, variant)  # refuse a bad variant before anything is written
     try:
         target.mkdir(parents=True, exist_ok=True)
