@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from triptych.checkpoint import open_checkpoint as open_checkpoint
     from triptych.config import PretrainedConfig as PretrainedConfig
     from triptych.errors import *  # noqa: F403
+    from triptych.families import Family as Family
     from triptych.families.bert import BertConfig as BertConfig
+    from triptych.families.distilbert import DistilBertConfig as DistilBertConfig
+    from triptych.families.electra import ElectraConfig as ElectraConfig
+    from triptych.families.gpt2 import GPT2Config as GPT2Config
+    from triptych.families.llama import LlamaConfig as LlamaConfig
+    from triptych.families.mistral import MistralConfig as MistralConfig
+    from triptych.families.qwen2 import Qwen2Config as Qwen2Config
+    from triptych.families.qwen3 import Qwen3Config as Qwen3Config
+    from triptych.families.roberta import RobertaConfig as RobertaConfig
+    from triptych.families.t5 import T5Config as T5Config
     from triptych.safetensors_file import TensorRef as TensorRef
     from triptych.saving import save_checkpoint as save_checkpoint
     from triptych.schema import Axis as Axis

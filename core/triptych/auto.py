@@ -14,10 +14,14 @@ from triptych.errors import ArgumentError, ConfigError
 
 AUTO_TASKS: Mapping[str, str] = {
     "AutoModel": "",
+    "AutoModelForPreTraining": "PreTraining",
+    "AutoModelForCausalLM": "CausalLM",
     "AutoModelForMaskedLM": "MaskedLM",
+    "AutoModelForSeq2SeqLM": "Seq2SeqLM",
     "AutoModelForSequenceClassification": "SequenceClassification",
     "AutoModelForTokenClassification": "TokenClassification",
     "AutoModelForQuestionAnswering": "QuestionAnswering",
+    "AutoModelForTextEncoding": "TextEncoding",
 }
 """Auto class (without the framework's prefix) -> task, a key of `Family.classes`."""
 

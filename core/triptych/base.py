@@ -13,11 +13,12 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from operator import attrgetter
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from triptych import functional, surgery
+from triptych import attention, cache, surgery
 from triptych.checkpoint import Checkpoint, config_pointer, open_checkpoint
 from triptych.config import PretrainedConfig
 from triptych.dtypes import FLOATING
@@ -51,6 +52,9 @@ class ModelBase(Hooks):
     class_prefix: ClassVar[str] = ""
     schema_options: ClassVar[Sequence[str]] = ()
     """Arguments of the constructor, kept as attributes, on which the weights depend."""
+    _input_embeddings: ClassVar[str] = ""
+    _output_embeddings: ClassVar[str] = ""
+    """Where the two are: dotted attributes. A class of your own may override the methods that use them instead."""
     _tied_weights_keys: ClassVar[Sequence[str] | Mapping[str, str] | None] = None
     _keys_to_ignore_on_load_missing: ClassVar[Sequence[str] | None] = None
     _keys_to_ignore_on_load_unexpected: ClassVar[Sequence[str] | None] = None
@@ -379,7 +383,7 @@ class ModelBase(Hooks):
                 expected=str(self.config.num_hidden_layers),
                 received=str(num_hidden_layers),
             )
-        masks = functional.head_masks(self._ops(), head_mask, self.config, "float32")
+        masks = attention.head_masks(self.ops, head_mask, self.config, "float32")
         return [mask if mask is None or not is_attention_chunked else mask[..., None] for mask in masks]
 
     # -- embeddings ---------------------------------------------------------------------------------------------
@@ -391,19 +395,48 @@ class ModelBase(Hooks):
 
     def get_input_embeddings(self) -> Any:
         """Return the token embeddings [vocab, hidden]: the module, the layer, or in Flax the array."""
+        if self._input_embeddings:
+            return attrgetter(self._input_embeddings)(self)
         return self._backbone("get_input_embeddings").get_input_embeddings()
 
     def set_input_embeddings(self, value: Any) -> None:
         """Replace the token embeddings."""
-        self._backbone("set_input_embeddings").set_input_embeddings(value)
+        if self._input_embeddings:
+            self._replace_part(self._input_embeddings, value)
+        else:
+            self._backbone("set_input_embeddings").set_input_embeddings(value)
 
     def get_output_embeddings(self) -> Any:
-        """Return what maps to the vocabulary, or None."""
-        return None
+        """Return what maps to the vocabulary, or None; the input embeddings, where it is tied and has no layer."""
+        if not self._output_embeddings:
+            return None
+        found = attrgetter(self._output_embeddings)(self)
+        return self.get_input_embeddings() if found is None else found
 
     def set_output_embeddings(self, new_embeddings: Any) -> None:
         """Replace what maps to the vocabulary."""
-        raise NotImplementedError(f"{type(self).__name__} does not define set_output_embeddings")
+        if not self._output_embeddings:
+            raise NotImplementedError(f"{type(self).__name__} does not define set_output_embeddings")
+        if attrgetter(self._output_embeddings)(self) is None:
+            self.set_input_embeddings(new_embeddings)
+        else:
+            self._replace_part(self._output_embeddings, new_embeddings)
+
+    def init_cache(self, batch_size: int, max_length: int) -> Any:
+        """Return an empty cache for decoding, to be passed as `past_key_values`; each call returns the next.
+
+        In PyTorch it grows; in TensorFlow and Flax it has a fixed size, so that a compiled call is compiled once.
+
+        Args:
+            max_length: tokens of prompt and answer together.
+
+        Raises:
+            ArgumentError: the model does not decode, or a size is impossible.
+        """
+        heads = getattr(self.config, "cached_heads", None)
+        if heads is None:
+            raise ArgumentError(f"{type(self).__name__} does not decode, so it has no cache.")
+        return cache.new_cache(self.ops, heads, self.config.head_dim, batch_size, max_length, self._cache_dtype())
 
     def _backbone(self, method: str) -> ModelBase:
         if self.base_model is self or not isinstance(self.base_model, ModelBase):

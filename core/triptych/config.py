@@ -86,6 +86,12 @@ class PretrainedConfig:
             self._set_unknown(name, value)
         self.validate()
 
+    def _set_fields(self, arguments: Mapping[str, Any]) -> None:
+        """Set the fields that a subclass's `__init__` names in its signature, from its `locals()`."""
+        for name, value in arguments.items():
+            if name not in ("self", "kwargs", "__class__"):
+                setattr(self, name, value)
+
     def _set_unknown(self, name: str, value: Any) -> None:
         shadows = hasattr(type(self), name) or (name in self.__dict__ and name not in _BASE_DEFAULTS)
         if shadows and name not in self.attribute_map or not name.isidentifier() or name.startswith("__"):
@@ -362,6 +368,11 @@ def _parse_as(text: str, old: Any, name: str) -> Any:
 def positive_int(value: Any) -> bool:
     """a positive integer below 2^31"""
     return type(value) is int and 0 < value < 2**31
+
+
+def optional_positive_int(value: Any) -> bool:
+    """a positive integer below 2^31, or None"""
+    return value is None or positive_int(value)
 
 
 def probability(value: Any) -> bool:

@@ -1,9 +1,9 @@
-"""The arithmetic on shapes, positions and masks that all three frameworks share.
+"""The arithmetic of activations, norms and losses that all three frameworks share.
 
 Every function takes `ops`, a backend's `ops` module: the same few functions under the same names in torch, TensorFlow
 and JAX. So what could differ between frameworks is written once, and the backends keep the layer calls.
 
-Shapes: B batch, Q query length, K key length, N heads, D head_dim, H hidden.
+Shapes: B batch, Q query length, K key length, N heads, D head_dim, H hidden, C classes.
 """
 
 from __future__ import annotations
@@ -31,72 +31,19 @@ def activation(ops: Any, name: str, x: Any) -> Any:
     return ops.tanh(x) if name == "tanh" else ops.relu(x)
 
 
-def split_heads(ops: Any, x: Any, head_dim: int) -> Any:
-    """[B, Q, N * D] -> [B, N, Q, D]."""
-    batch, length, _ = ops.shape(x)
-    return ops.transpose(ops.reshape(x, (batch, length, -1, head_dim)), (0, 2, 1, 3))
+def rms_norm(ops: Any, x: Any, scale: Any, epsilon: float) -> Any:
+    """Divide by the root of the mean square over the last axis, in float32, and multiply by `scale` [H]
+    (Zhang and Sennrich, 2019, https://arxiv.org/abs/1910.07467)."""
+    wide = ops.cast(x, "float32")
+    normed = wide * ops.rsqrt(ops.mean_last(wide * wide) + epsilon)
+    return ops.cast(scale, x.dtype) * ops.cast(normed, x.dtype)
 
 
-def merge_heads(ops: Any, x: Any, width: int) -> Any:
-    """[B, N, Q, D] -> [B, Q, N * D], of which `width` is the length."""
-    batch, _, length, _ = ops.shape(x)
-    return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, width))
-
-
-def attend(
-    ops: Any, query: Any, key: Any, value: Any, bias: Any, scale: float, dropout: Any, head_mask: Any = None
-) -> tuple[Any, Any]:
-    """Return context [B, N, Q, D] and probabilities [B, N, Q, K] of scaled dot-product attention.
-
-    `bias` is added to the scores (0 where attended, the dtype's lowest value where not), or None. `dropout` is applied
-    to the probabilities, which `head_mask` then multiplies (Vaswani et al., 2017; Michel et al., 2019).
-    """
-    scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) * scale
-    if bias is not None:
-        scores = scores + bias
-    probabilities = dropout(ops.softmax(scores))
-    if head_mask is not None:
-        probabilities = probabilities * head_mask
-    return ops.matmul(probabilities, value), probabilities
-
-
-def padding_bias(ops: Any, attention_mask: Any, dtype: Any) -> Any:
-    """Turn a mask of 1 and 0, [B, K] or [B, Q, K], into what is added to scores, broadcastable to [B, N, Q, K]."""
-    if attention_mask is None:
-        return None
-    rank = len(attention_mask.shape)
-    if rank not in (2, 3):
-        raise ArgumentError("attention_mask has a wrong rank.", expected="2 or 3", received=str(rank))
-    mask = attention_mask[:, None, None, :] if rank == 2 else attention_mask[:, None, :, :]
-    return (1 - ops.cast(mask, dtype)) * ops.lowest(dtype)
-
-
-def head_masks(ops: Any, head_mask: Any, config: PretrainedConfig, dtype: Any) -> list[Any]:
-    """Return one mask per layer, broadcastable to [B, N, Q, K], from [N] or [layers, N]; None where all heads count.
-
-    Heads are numbered as they were before pruning: a pruned layer takes those of its heads that it still has.
-    """
-    layers, heads = config.num_hidden_layers, config.num_attention_heads
-    if head_mask is None:
-        return [None] * layers
-    shape = tuple(head_mask.shape)
-    if shape not in ((heads,), (layers, heads)):
-        raise ArgumentError(
-            "head_mask has a wrong shape.", expected=f"({heads},) or ({layers}, {heads})", received=str(shape)
-        )
-    masks = []
-    for layer in range(layers):
-        row = ops.cast(head_mask if len(shape) == 1 else head_mask[layer], dtype)
-        gone = config.pruned_heads.get(layer, ())
-        if gone:
-            row = ops.take(row, [head for head in range(heads) if head not in gone], 0)
-        masks.append(row[None, :, None, None])
-    return masks
-
-
-def positions(ops: Any, reference: Any, start: Any = 0) -> Any:
-    """Return position ids [1, Q], from `start`, for ids or embeddings `reference` of [B, Q, ...]."""
-    return (ops.arange(ops.shape(reference)[1], reference) + start)[None, :]
+def scores_of_vocabulary(ops: Any, head: Any, embedding: Any, hidden: Any) -> Any:
+    """Return [B, Q, vocab] by the layer `head`, or where that is None, since it is tied, by the embeddings' matrix."""
+    if head is not None:
+        return head(hidden)
+    return ops.matmul(hidden, ops.transpose(ops.cast(ops.table(embedding), hidden.dtype), (1, 0)))
 
 
 def one_input(input_ids: Any, inputs_embeds: Any) -> None:
@@ -144,6 +91,57 @@ def token_loss(ops: Any, logits: Any, labels: Any, ignore_index: int = -100) -> 
     losses = ops.cross_entropy(logits, ops.where(counted, labels, ops.zeros_like(labels)))
     weights = ops.cast(counted, losses.dtype)
     return ops.sum(losses * weights) / ops.sum(weights)
+
+
+def replaced_token_loss(ops: Any, logits: Any, labels: Any, attention_mask: Any) -> Any:
+    """Return the mean binary cross-entropy of `logits` [B, Q] against `labels` of 0 and 1, over the masked-in tokens
+    (Clark et al., 2020)."""
+    losses = ops.softplus(logits) - logits * ops.cast(labels, logits.dtype)
+    if attention_mask is None:
+        return ops.mean(losses)
+    weights = ops.cast(attention_mask, losses.dtype)
+    return ops.sum(losses * weights) / ops.sum(weights)
+
+
+def next_token_loss(ops: Any, logits: Any, labels: Any) -> Any:
+    """Return the mean cross-entropy of each position's logits [B, Q, C] against the following label of [B, Q]."""
+    return token_loss(ops, logits[:, :-1], labels[:, 1:])
+
+
+def last_token(ops: Any, config: PretrainedConfig, logits: Any, input_ids: Any) -> Any:
+    """Return the logits [B, C] of the last token of each text that is not padding, from [B, Q, C].
+
+    Raises:
+        ArgumentError: several texts, and the config has no `pad_token_id`.
+    """
+    batch, length, _ = ops.shape(logits)
+    if config.pad_token_id is None and isinstance(batch, int) and batch > 1:
+        raise ArgumentError(
+            "Where do the texts of this batch end?", expected="config.pad_token_id", received="None",
+            remedy="set config.pad_token_id, or classify one text at a time",
+        )  # fmt: skip
+    if config.pad_token_id is None or input_ids is None:
+        return logits[:, -1]
+    places = ops.arange(length, logits)[None, :]
+    real = ops.cast(input_ids != config.pad_token_id, "int32")
+    return ops.pick(logits, ops.argmax(ops.cast(places, "int32") * real))
+
+
+def shifted_right(ops: Any, config: PretrainedConfig, labels: Any) -> Any:
+    """Return the decoder's input ids [B, Q] for `labels`: a start token, and all labels but the last.
+
+    Raises:
+        ArgumentError: the config has no `decoder_start_token_id` or `pad_token_id`.
+    """
+    if config.decoder_start_token_id is None or config.pad_token_id is None:
+        raise ArgumentError(
+            "The decoder's input cannot be made of the labels.",
+            expected="config.decoder_start_token_id and config.pad_token_id",
+            received=f"{config.decoder_start_token_id} and {config.pad_token_id}",
+        )
+    start = ops.zeros_like(labels[:, :1]) + config.decoder_start_token_id
+    shifted = ops.concat([start, labels[:, :-1]], 1)
+    return ops.where(shifted == -100, ops.zeros_like(shifted) + config.pad_token_id, shifted)
 
 
 def span_loss(ops: Any, start_logits: Any, end_logits: Any, start: Any, end: Any) -> Any:

@@ -27,7 +27,7 @@ def task_output(
         backbone: output of the backbone, whose hidden states and attentions are handed on.
         return_dict: None follows the config; False gives a tuple.
     """
-    extras = {"hidden_states": backbone.hidden_states, "attentions": backbone.attentions}
+    extras = {name: value for name, value in backbone.items() if name not in ("last_hidden_state", "pooler_output")}
     result = _OUTPUTS[task](ops, config, logits, labels, extras)
     return result if fn.output_flags(config, None, None, return_dict)[2] else result.to_tuple()
 
@@ -39,12 +39,30 @@ def _masked_lm(ops: Any, config: PretrainedConfig, logits: Any, labels: Any, ext
 
 def _sequence(ops: Any, config: PretrainedConfig, logits: Any, labels: Any, extras: dict[str, Any]) -> Any:
     loss = None if labels is None else fn.classification_loss(ops, config, logits, labels)
-    return outputs.SequenceClassifierOutput(loss=loss, logits=logits, **extras)
+    kind = outputs.SequenceClassifierOutputWithPast if "past_key_values" in extras else outputs.SequenceClassifierOutput
+    return kind(loss=loss, logits=logits, **extras)
 
 
 def _token(ops: Any, config: PretrainedConfig, logits: Any, labels: Any, extras: dict[str, Any]) -> Any:
     loss = None if labels is None else fn.token_loss(ops, logits, labels)
     return outputs.TokenClassifierOutput(loss=loss, logits=logits, **extras)
+
+
+def _causal_lm(ops: Any, config: PretrainedConfig, logits: Any, labels: Any, extras: dict[str, Any]) -> Any:
+    loss = None if labels is None else fn.next_token_loss(ops, logits, labels)
+    return outputs.CausalLMOutputWithPast(loss=loss, logits=logits, **extras)
+
+
+def _seq2seq_lm(ops: Any, config: PretrainedConfig, logits: Any, labels: Any, extras: dict[str, Any]) -> Any:
+    loss = None if labels is None else fn.token_loss(ops, logits, labels)
+    return outputs.Seq2SeqLMOutput(loss=loss, logits=logits, **extras)
+
+
+def _discriminator(ops: Any, config: PretrainedConfig, logits: Any, labels: Any, extras: dict[str, Any]) -> Any:
+    """Labels are a pair: 1 where a token was replaced, [B, Q], and the attention mask or None."""
+    replaced, mask = (None, None) if labels is None else labels
+    loss = None if replaced is None else fn.replaced_token_loss(ops, logits, replaced, mask)
+    return outputs.ElectraForPreTrainingOutput(loss=loss, logits=logits, **extras)
 
 
 def _span(ops: Any, config: PretrainedConfig, logits: Any, labels: Any, extras: dict[str, Any]) -> Any:
@@ -55,6 +73,9 @@ def _span(ops: Any, config: PretrainedConfig, logits: Any, labels: Any, extras: 
 
 
 _OUTPUTS = {
+    "CausalLM": _causal_lm,
+    "Seq2SeqLM": _seq2seq_lm,
+    "PreTraining": _discriminator,
     "MaskedLM": _masked_lm,
     "SequenceClassification": _sequence,
     "TokenClassification": _token,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -17,7 +17,9 @@ Self = TypeVar("Self", bound="Hooks")
 
 
 class Hooks:
-    """What the plans of core ask a framework to do."""
+    """What the plans of core ask a framework to do; `ops` is the backend's module of that name."""
+
+    ops: ClassVar[Any]
 
     @classmethod
     def _param_dtype(cls, dtype: Any, param_dtype: Any) -> np.dtype | None:
@@ -74,7 +76,10 @@ class Hooks:
         """Return a tensor of the framework as an array."""
         raise NotImplementedError
 
-    @staticmethod
-    def _ops() -> Any:
-        """Return the backend's `ops` module."""
+    def _replace_part(self, path: str, value: Any) -> None:
+        """Put a layer in the place of the one at the dotted attribute `path`."""
+        raise NotImplementedError
+
+    def _cache_dtype(self) -> Any:
+        """Return the dtype in which keys and values are kept."""
         raise NotImplementedError

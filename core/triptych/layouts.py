@@ -16,12 +16,14 @@ _LEAVES: dict[str, dict[Layout, str]] = {
     "pt": {},
     "tf": {
         Layout.LINEAR: "kernel",
+        Layout.CONV1D: "weight",
         Layout.EMBEDDING: "embeddings",
         Layout.NORM: "gamma",
         Layout.NORM_BIAS: "beta",
     },
     "flax": {
         Layout.LINEAR: "kernel",
+        Layout.CONV1D: "weight",
         Layout.EMBEDDING: "embedding",
         Layout.NORM: "scale",
     },
@@ -51,14 +53,14 @@ def canonical_leaf(path: tuple[str, ...], siblings: frozenset[str], rank: int, f
     """
     *scopes, leaf = path
     layout = _derived_layout(leaf, siblings, rank, framework)
-    names = {Layout.LINEAR: "weight", Layout.EMBEDDING: "weight", Layout.NORM: "weight"}
+    names = dict.fromkeys((Layout.LINEAR, Layout.CONV1D, Layout.EMBEDDING, Layout.NORM), "weight")
     names |= {Layout.NORM_BIAS: "bias", Layout.BIAS: "bias"}
     return ".".join((*scopes, names.get(layout, leaf))), layout
 
 
 def _derived_layout(leaf: str, siblings: frozenset[str], rank: int, framework: str) -> Layout:
     for layout, name in _LEAVES[framework].items():
-        if name == leaf and not (layout is Layout.LINEAR and rank != 2):
+        if name == leaf and (rank == 2 or layout not in (Layout.LINEAR, Layout.CONV1D)):
             return layout
     if leaf == "bias":
         return Layout.NORM_BIAS if "scale" in siblings else Layout.BIAS

@@ -11,23 +11,50 @@ CORE_MODULES: dict[str, tuple[str, ...]] = {
         "LimitError", "MissingBackendError", "MissingFileError", "SaveError", "ShapeMismatchError", "TriptychError",
         "TruncatedCheckpointError", "UnsafeCheckpointError", "UnsupportedFormatError",
     ),
+    "triptych.families": ("Family",),
     "triptych.families.bert": ("BertConfig",),
+    "triptych.families.distilbert": ("DistilBertConfig",),
+    "triptych.families.electra": ("ElectraConfig",),
+    "triptych.families.gpt2": ("GPT2Config",),
+    "triptych.families.llama": ("LlamaConfig",),
+    "triptych.families.mistral": ("MistralConfig",),
+    "triptych.families.qwen2": ("Qwen2Config",),
+    "triptych.families.qwen3": ("Qwen3Config",),
+    "triptych.families.roberta": ("RobertaConfig",),
+    "triptych.families.t5": ("T5Config",),
     "triptych.safetensors_file": ("TensorRef",),
     "triptych.saving": ("save_checkpoint",),
     "triptych.schema": ("Axis", "Layout", "Schema", "SchemaBuilder", "Weight"),
 }  # fmt: skip
 
+_AUTO = (
+    "AutoModel", "AutoModelForPreTraining", "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM",
+    "AutoModelForSequenceClassification", "AutoModelForTokenClassification", "AutoModelForQuestionAnswering",
+    "AutoModelForTextEncoding",
+)  # fmt: skip
+
+
+def _classes(stem: str, *heads: str) -> tuple[str, ...]:
+    return tuple(stem + name for name in ("PreTrainedModel", "Model", *heads))
+
+
+_SEQUENCE, _TOKEN, _SPAN = "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"
+_OF_LLAMA = ("ForCausalLM", _SEQUENCE)
+
 BACKEND_MODULES: dict[str, tuple[str, ...]] = {
     "modeling": ("PreTrainedModel",),
-    "auto": (
-        "AutoModel", "AutoModelForMaskedLM", "AutoModelForSequenceClassification", "AutoModelForTokenClassification",
-        "AutoModelForQuestionAnswering",
-    ),
-    "bert": (
-        "BertPreTrainedModel", "BertModel", "BertForMaskedLM", "BertForSequenceClassification",
-        "BertForTokenClassification", "BertForQuestionAnswering",
-    ),
-}  # fmt: skip
+    "auto": _AUTO,
+    "bert": _classes("Bert", "ForMaskedLM", _SEQUENCE, _TOKEN, _SPAN),
+    "distilbert": _classes("DistilBert", "ForMaskedLM", _SEQUENCE, _TOKEN, _SPAN),
+    "electra": _classes("Electra", "ForPreTraining", "ForMaskedLM", _SEQUENCE, _TOKEN, _SPAN),
+    "gpt2": _classes("GPT2", "LMHeadModel", _SEQUENCE, _TOKEN),
+    "llama": _classes("Llama", *_OF_LLAMA),
+    "mistral": _classes("Mistral", *_OF_LLAMA),
+    "qwen2": _classes("Qwen2", *_OF_LLAMA),
+    "qwen3": _classes("Qwen3", *_OF_LLAMA),
+    "roberta": _classes("Roberta", "ForMaskedLM", _SEQUENCE, _TOKEN, _SPAN),
+    "t5": _classes("T5", "ForConditionalGeneration", "EncoderModel"),
+}
 
 BACKENDS: dict[str, tuple[str, str]] = {
     "pt": ("triptych_pt", ""),

@@ -111,3 +111,68 @@ class QuestionAnsweringModelOutput(ModelOutput):
     end_logits: Any
     hidden_states: Any
     attentions: Any
+
+
+class BaseModelOutputWithPast(ModelOutput):
+    """As `BaseModelOutput`, with `past_key_values`, a cache: see `triptych.cache`."""
+
+    last_hidden_state: Any
+    past_key_values: Any
+    hidden_states: Any
+    attentions: Any
+
+
+class CausalLMOutputWithPast(ModelOutput):
+    """`loss` (scalar, with labels), `logits` [B, Q, vocab], `past_key_values`."""
+
+    loss: Any
+    logits: Any
+    past_key_values: Any
+    hidden_states: Any
+    attentions: Any
+
+
+class SequenceClassifierOutputWithPast(ModelOutput):
+    """As `SequenceClassifierOutput`, with `past_key_values`."""
+
+    loss: Any
+    logits: Any
+    past_key_values: Any
+    hidden_states: Any
+    attentions: Any
+
+
+class ElectraForPreTrainingOutput(ModelOutput):
+    """`loss` (scalar, with labels), `logits` [B, Q]: positive where a token seems replaced."""
+
+    loss: Any
+    logits: Any
+    hidden_states: Any
+    attentions: Any
+
+
+class Seq2SeqModelOutput(ModelOutput):
+    """`last_hidden_state` of the decoder [B, T, H], `past_key_values`, and the states of both stacks."""
+
+    last_hidden_state: Any
+    past_key_values: Any
+    decoder_hidden_states: Any
+    decoder_attentions: Any
+    cross_attentions: Any
+    encoder_last_hidden_state: Any
+    encoder_hidden_states: Any
+    encoder_attentions: Any
+
+
+class Seq2SeqLMOutput(ModelOutput):
+    """`loss` (scalar, with labels), `logits` [B, T, vocab], and the rest of `Seq2SeqModelOutput`."""
+
+    loss: Any
+    logits: Any
+    past_key_values: Any
+    decoder_hidden_states: Any
+    decoder_attentions: Any
+    cross_attentions: Any
+    encoder_last_hidden_state: Any
+    encoder_hidden_states: Any
+    encoder_attentions: Any

@@ -206,12 +206,20 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
 
 
 def _refuse_copies(schema: Schema, checkpoint: Mapping[str, TensorRef], source: str) -> None:
-    differing = [w for w in differing_ties(schema, checkpoint) if w.untie_flag is None]
+    differing = [(w.name, w.tied_to) for w in differing_ties(schema, checkpoint) if w.untie_flag is None]
+    found = [names for names in sources(schema, checkpoint).values() if names]
+    own = {names[0] for names in found}
+    differing += [
+        (other, names[0])
+        for names in found
+        for other in names[1:]
+        if other not in own and not _same(checkpoint[other], checkpoint[names[0]])
+    ]
     if differing:
         raise InconsistentCheckpointError(
             f"{source} stores copies of one weight that differ.",
             expected="the same values under both names",
-            received=", ".join(f"{w.name} unlike {w.tied_to}" for w in differing),
+            received=", ".join(f"{one} unlike {other}" for one, other in differing),
             remedy="find out which is right and remove the other; strict=False takes the second",
         )
 

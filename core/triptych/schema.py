@@ -30,7 +30,8 @@ class Axis:
     `repeat` projections stand one after the other (3 in GPT-2's fused query-key-value).
 
     `ids` are the original numbers of the units still there, when some were pruned; `layer` says which layer's heads
-    the axis counts.
+    the axis counts. `group` is the number of query heads that shared one unit before pruning, on the axis of key and
+    value heads (Ainslie et al., 2023, https://arxiv.org/abs/2305.13245).
     """
 
     name: str
@@ -39,6 +40,7 @@ class Axis:
     repeat: int = 1
     ids: tuple[int, ...] | None = None
     layer: int | None = None
+    group: int = 1
 
     @property
     def length(self) -> int:
@@ -151,6 +153,15 @@ class SchemaBuilder:
     def embedding(self, name: str, rows: Axis, width: Axis, **options: Any) -> None:
         self.add(f"{name}.weight", (rows, width), Layout.EMBEDDING, **options)
 
+    def conv1d(self, name: str, inp: Axis, out: Axis) -> None:
+        """GPT-2's projection: stored as [in, out], unlike every other."""
+        self.add(f"{name}.weight", (inp, out), Layout.CONV1D)
+        self.add(f"{name}.bias", (out,), Layout.BIAS)
+
+    def rms_norm(self, name: str, width: Axis) -> None:
+        """Scale without shift."""
+        self.add(f"{name}.weight", (width,), Layout.NORM)
+
     def layer_norm(self, name: str, width: Axis) -> None:
         """Scale and shift; files converted from TensorFlow 1 call them gamma and beta."""
         full = self._full(name)
@@ -158,7 +169,8 @@ class SchemaBuilder:
         self.add(f"{name}.bias", (width,), Layout.NORM_BIAS, aliases=(f"{full}.beta",))
 
     def build(self, base_prefix: str, is_base: bool, ignorable: Iterable[str] = ()) -> Schema:
-        both = {name for name in ignorable} | {f"{base_prefix}.{name}" for name in ignorable}
+        names = set(ignorable)
+        both = names | {f"{base_prefix}.{name}" for name in names if base_prefix}
         return Schema(dict(self.weights), base_prefix, is_base, frozenset(both))
 
     def _full(self, name: str) -> str:

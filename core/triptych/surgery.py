@@ -18,6 +18,7 @@ from triptych.schema import Axis, Layout, Schema, Weight
 
 VOCAB = "vocab"
 HEADS = "heads"
+KV_HEADS = "kv_heads"
 
 
 @dataclass(frozen=True)
@@ -171,16 +172,40 @@ def plan_prune(schema: Schema, config: PretrainedConfig, heads_to_prune: Mapping
                 expected=f"some of {sorted(known)}, leaving at least one",
                 received=f"{sorted(heads)}",
             )
+    gone = {(HEADS, layer): heads for layer, heads in wanted.items()}
+    gone |= {(KV_HEADS, layer): _unused_groups(schema, axes[layer], heads) for layer, heads in wanted.items()}
     edits = [
-        Keep(weight.name, index, _kept_positions(axis, wanted[axis.layer]))
+        Keep(weight.name, index, _kept_positions(axis, gone[axis.name, axis.layer]))
         for weight in schema.stored()
         for index, axis in enumerate(weight.axes)
-        if axis.name == HEADS and axis.layer in wanted and set(axis.unit_ids) & wanted[axis.layer]
+        if axis.layer is not None and set(axis.unit_ids) & gone.get((axis.name, axis.layer), set())
     ]
     pruned = {layer: set(heads) for layer, heads in config.pruned_heads.items()}
     for layer, heads in wanted.items():
         pruned[layer] = pruned.get(layer, set()) | heads
     return Surgery(tuple(edits), {"pruned_heads": {layer: sorted(h) for layer, h in sorted(pruned.items()) if h}})
+
+
+def _unused_groups(schema: Schema, heads: Axis, removed: set[int]) -> set[int]:
+    """Return the key and value heads that no query head of the layer uses once `removed` are gone.
+
+    Raises:
+        ArgumentError: the others would be used by different numbers of query heads.
+    """
+    kv_heads = next((a for w in schema.values() for a in w.axes if a.name == KV_HEADS and a.layer == heads.layer), None)
+    if kv_heads is None:
+        return set()
+    left = [head // kv_heads.group for head in heads.unit_ids if head not in removed]
+    counts = {group: left.count(group) for group in kv_heads.unit_ids}
+    if len(set(counts.values()) - {0}) > 1:
+        groups = {g: [h for h in heads.unit_ids if h // kv_heads.group == g] for g in kv_heads.unit_ids}
+        raise ArgumentError(
+            f"These heads of layer {heads.layer} cannot be pruned: groups of different sizes would be left.",
+            expected="whole groups, or the same number of heads from every group",
+            received=f"{sorted(removed)} of the groups {list(groups.values())}",
+            remedy="prune heads that share a key and value head together",
+        )
+    return {group for group, count in counts.items() if not count}
 
 
 def _head_axes(schema: Schema) -> dict[int, Axis]:

@@ -45,6 +45,7 @@ class FlaxPreTrainedModel(ModelBase):
 
     framework = "flax"
     class_prefix = "Flax"
+    ops = ops
     module_class: ClassVar[Any] = None
 
     def __init__(
@@ -72,6 +73,12 @@ class FlaxPreTrainedModel(ModelBase):
     def __call__(
         self, *inputs: Any, params: Any = None, dropout_rng: Any = None, train: bool = False, **options: Any
     ) -> Any:
+        """Run the module: see `run_module`."""
+        return self.run_module(*inputs, params=params, dropout_rng=dropout_rng, train=train, **options)
+
+    def run_module(
+        self, *inputs: Any, params: Any = None, dropout_rng: Any = None, train: bool = False, **options: Any
+    ) -> Any:
         """Run the module on arrays of JAX or numpy.
 
         Args:
@@ -87,7 +94,7 @@ class FlaxPreTrainedModel(ModelBase):
             options["deterministic"] = not train
         inputs, options = jax.tree.map(layers.on_device, (inputs, options), is_leaf=lambda x: isinstance(x, list))
         variables = {"params": self.params if params is None else params}
-        rngs = {} if dropout_rng is None else {"dropout": dropout_rng}
+        rngs = {"dropout": dropout_rng} if train else {}
         return self.module.apply(variables, *inputs, **options, rngs=rngs)
 
     # -- parameters ---------------------------------------------------------------------------------------------
@@ -102,8 +109,11 @@ class FlaxPreTrainedModel(ModelBase):
         held = {} if params is None else layers.flat(params)
         rngs = dict(zip(("params", "dropout"), jax.random.split(rng), strict=True))
 
+        seq2seq = "decoder_input_ids" in inspect.signature(self.module_class.__call__).parameters
+
         def lacking(ids: Any) -> dict[layers.Path, Any]:
-            _, made = self.module.apply({"params": unflatten_dict(held)}, ids, rngs=rngs, mutable=True)
+            more = {"decoder_input_ids": ids} if seq2seq else {}
+            _, made = self.module.apply({"params": unflatten_dict(held)}, ids, **more, rngs=rngs, mutable=True)
             return {path: leaf for path, leaf in layers.flat(made["params"]).items() if path not in held}
 
         # Unlike module.init this runs no forward pass, unless initial values depend on one.
@@ -298,6 +308,5 @@ class FlaxPreTrainedModel(ModelBase):
     def _to_numpy(tensor: Any) -> np.ndarray:
         return arrays.to_numpy(tensor)
 
-    @staticmethod
-    def _ops() -> Any:
-        return ops
+    def _cache_dtype(self) -> Any:
+        return self.dtype

@@ -8,6 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+GROWING_CACHE = False
+"""Whether a cache of keys and values grows from call to call, or has a fixed size."""
+
 
 def shape(x: Any) -> Any:
     return x.shape
@@ -88,3 +91,71 @@ def softplus(x: Any) -> Any:
 def cross_entropy(logits: Any, labels: Any) -> Any:
     scores = jax.nn.log_softmax(logits, axis=-1)
     return -jnp.take_along_axis(scores, labels.astype(jnp.int32)[:, None], axis=-1)[:, 0]
+
+
+def mean_last(x: Any) -> Any:
+    return jnp.mean(x, axis=-1, keepdims=True)
+
+
+def rsqrt(x: Any) -> Any:
+    return jax.lax.rsqrt(x)
+
+
+def cos(x: Any) -> Any:
+    return jnp.cos(x)
+
+
+def sin(x: Any) -> Any:
+    return jnp.sin(x)
+
+
+def max(x: Any) -> Any:
+    return jnp.max(x)
+
+
+def argmax(x: Any) -> Any:
+    return jnp.argmax(x, axis=-1)
+
+
+def maximum(x: Any, y: Any) -> Any:
+    return jnp.maximum(x, y)
+
+
+def minimum(x: Any, y: Any) -> Any:
+    return jnp.minimum(x, y)
+
+
+def cumsum(x: Any) -> Any:
+    return jnp.cumsum(x, axis=-1)
+
+
+def concat(parts: Sequence[Any], axis: int) -> Any:
+    return jnp.concatenate(list(parts), axis=axis)
+
+
+def gather(x: Any, indices: Any) -> Any:
+    return jnp.asarray(x)[indices]
+
+
+def pick(x: Any, indices: Any) -> Any:
+    return x[jnp.arange(x.shape[0]), indices]
+
+
+def constant(value: Any, like: Any) -> Any:
+    return jnp.asarray(value)
+
+
+def zeros(shape: Sequence[Any], dtype: Any) -> Any:
+    return jnp.zeros(tuple(shape), dtype)
+
+
+def write(buffer: Any, values: Any, start: Any) -> Any:
+    return jax.lax.dynamic_update_slice_in_dim(buffer, values, start, axis=2)
+
+
+def known(x: Any) -> int | None:
+    return None if isinstance(x, jax.core.Tracer) else int(x)
+
+
+def table(embedding: Any) -> Any:
+    return embedding.embedding

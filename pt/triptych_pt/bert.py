@@ -1,17 +1,12 @@
-"""BERT in PyTorch: the public classes; `triptych_pt.encoder` has the blocks."""
+"""BERT in PyTorch: the layers, under the canonical names of `triptych.families.bert`."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from torch import nn
-
-from triptych import functional as fn
-from triptych import outputs
 from triptych.families.bert import BertConfig
-from triptych.heads import task_output
-from triptych_pt import ops
-from triptych_pt.encoder import BertActivated, BertEmbeddings, BertEncoder, BertPredictions
+from triptych.families.common import heads_axis
+from triptych.forward import bert, common
+from triptych_pt import layers
+from triptych_pt.layers import Block
 from triptych_pt.modeling import PreTrainedModel
 
 __all__ = [
@@ -22,6 +17,100 @@ __all__ = [
     "BertForTokenClassification",
     "BertForQuestionAnswering",
 ]
+
+
+class BertEmbeddings(Block):
+    def setup(self) -> None:
+        config, width = self.config, self.config.embedding_width
+        self.word_embeddings = layers.embedding(self, config.vocab_size, width, padding=config.pad_token_id)
+        self.position_embeddings = layers.embedding(self, config.max_position_embeddings, width)
+        self.token_type_embeddings = layers.embedding(self, config.type_vocab_size, width)
+        self.LayerNorm = layers.layer_norm(self, width, config.layer_norm_eps)
+        self.dropout = layers.dropout(self, config.hidden_dropout_prob)
+
+    forward = bert.embeddings
+    positions = bert.positions
+
+
+class BertSelfAttention(Block):
+    def setup(self) -> None:
+        width, heads = self.config.hidden_size, heads_axis(self.config, self.index).length
+        self.query = layers.dense(self, width, heads)
+        self.key = layers.dense(self, width, heads)
+        self.value = layers.dense(self, width, heads)
+        self.dropout = layers.dropout(self, self.config.attention_probs_dropout_prob)
+
+    forward = bert.self_attention
+
+
+class BertResidual(Block):
+    width: int = 0
+
+    def setup(self) -> None:
+        self.dense = layers.dense(self, self.width, self.config.hidden_size)
+        self.LayerNorm = layers.layer_norm(self, self.config.hidden_size, self.config.layer_norm_eps)
+        self.dropout = layers.dropout(self, self.config.hidden_dropout_prob)
+
+    forward = bert.residual
+
+
+class BertAttention(Block):
+    def setup(self) -> None:
+        self.self = layers.block(self, BertSelfAttention, index=self.index)
+        self.output = layers.block(self, BertResidual, width=heads_axis(self.config, self.index).length)
+
+    forward = bert.attention
+
+
+class BertActivated(Block):
+    width: int = 0
+    activation: str = ""
+
+    def setup(self) -> None:
+        self.dense = layers.dense(self, self.config.hidden_size, self.width)
+
+    forward = common.activated
+
+
+class BertLayer(Block):
+    def setup(self) -> None:
+        width, activation = self.config.intermediate_size, self.config.hidden_act
+        self.attention = layers.block(self, BertAttention, index=self.index)
+        self.intermediate = layers.block(self, BertActivated, width=width, activation=activation)
+        self.output = layers.block(self, BertResidual, width=width)
+
+    forward = bert.layer
+
+
+class BertEncoder(Block):
+    def setup(self) -> None:
+        self.layer = layers.stacked(self, BertLayer, self.config.num_hidden_layers)
+
+    forward = common.encoder
+
+
+class BertPredictionTransform(Block):
+    def setup(self) -> None:
+        self.dense = layers.dense(self, self.config.hidden_size, self.config.hidden_size)
+        self.LayerNorm = layers.layer_norm(self, self.config.hidden_size, self.config.layer_norm_eps)
+
+    forward = bert.transform
+
+
+class BertPredictions(Block):
+    def setup(self) -> None:
+        self.bias = layers.vector(self, "bias", self.config.vocab_size)
+        self.transform = layers.block(self, BertPredictionTransform)
+        self.decoder = layers.vocab_head(self, self.config.hidden_size, self.config.vocab_size, bias=True)
+
+    forward = bert.predictions
+
+
+class BertOnlyMLMHead(Block):
+    def setup(self) -> None:
+        self.predictions = layers.block(self, BertPredictions)
+
+    forward = bert.only_mlm_head
 
 
 class BertPreTrainedModel(PreTrainedModel):
@@ -35,47 +124,18 @@ class BertModel(BertPreTrainedModel):
     """The encoder, with a pooler unless `add_pooling_layer=False`."""
 
     schema_options = ("add_pooling_layer",)
+    _input_embeddings = "embeddings.word_embeddings"
 
     def __init__(self, config: BertConfig, add_pooling_layer: bool = True) -> None:
         super().__init__(config)
         self.add_pooling_layer = add_pooling_layer
-        self.embeddings = BertEmbeddings(config)
-        self.encoder = BertEncoder(config)
-        self.pooler = BertActivated(config, config.hidden_size, "tanh") if add_pooling_layer else None
+        self.embeddings = layers.block(self, BertEmbeddings)
+        self.encoder = layers.block(self, BertEncoder)
+        pooler = {"width": config.hidden_size, "activation": "tanh"}
+        self.pooler = layers.block(self, BertActivated, **pooler) if add_pooling_layer else None
         self.post_init()
 
-    def get_input_embeddings(self) -> nn.Module:
-        return self.embeddings.word_embeddings
-
-    def set_input_embeddings(self, value: Any) -> None:
-        self.embeddings.word_embeddings = value
-
-    def forward(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        position_ids: Any = None,
-        head_mask: Any = None,
-        inputs_embeds: Any = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> Any:
-        """Return `BaseModelOutputWithPooling`. Ids are integers [B, Q], `inputs_embeds` [B, Q, H]."""
-        fn.one_input(input_ids, inputs_embeds)
-        flags = fn.output_flags(self.config, output_attentions, output_hidden_states, return_dict)
-        hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
-        bias = fn.padding_bias(ops, attention_mask, hidden.dtype)
-        masks = fn.head_masks(ops, head_mask, self.config, hidden.dtype)
-        states, attentions = self.encoder(hidden, bias, masks)
-        result = outputs.BaseModelOutputWithPooling(
-            last_hidden_state=states[-1],
-            pooler_output=None if self.pooler is None else self.pooler(states[-1][:, 0]),
-            hidden_states=states if flags[1] else None,
-            attentions=attentions if flags[0] else None,
-        )
-        return result if flags[2] else result.to_tuple()
+    forward = bert.model
 
 
 class BertWithHead(BertPreTrainedModel):
@@ -85,64 +145,36 @@ class BertWithHead(BertPreTrainedModel):
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__(config)
-        self.bert = BertModel(config, add_pooling_layer=self.task == "SequenceClassification")
-        self.dropout = nn.Dropout(config.head_dropout)
+        pooler = self.task == "SequenceClassification"
+        self.bert = layers.block(self, BertModel, add_pooling_layer=pooler)
+        self.dropout = layers.dropout(self, config.head_dropout)
         self.build_head(config)
         self.post_init()
 
     def build_head(self, config: BertConfig) -> None:
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.classifier = layers.dense(self, config.hidden_size, config.num_labels)
 
-    def score(self, backbone: Any) -> Any:
-        return self.classifier(self.dropout(backbone.last_hidden_state))
-
-    def forward(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        position_ids: Any = None,
-        head_mask: Any = None,
-        inputs_embeds: Any = None,
-        labels: Any = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> Any:
-        """Return logits, and with `labels` the loss; see `triptych.heads.task_output`."""
-        backbone = self.bert(
-            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
-            output_attentions, output_hidden_states, return_dict=True,
-        )  # fmt: skip
-        return task_output(ops, self.config, self.task, self.score(backbone), labels, backbone, return_dict)
+    forward = bert.with_head
+    score = common.score_tokens
 
 
 class BertForMaskedLM(BertWithHead):
     """BERT that predicts masked tokens; the decoder is tied to the word embeddings unless the config says not."""
 
     task = "MaskedLM"
+    _output_embeddings = "cls.predictions.decoder"
 
     def build_head(self, config: BertConfig) -> None:
-        self.cls: Any = nn.Module()
-        self.cls.predictions = BertPredictions(config)
+        self.cls = layers.block(self, BertOnlyMLMHead)
 
-    def score(self, backbone: Any) -> Any:
-        return self.cls.predictions(backbone.last_hidden_state)
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.cls.predictions.decoder
-
-    def set_output_embeddings(self, new_embeddings: nn.Module) -> None:
-        self.cls.predictions.decoder = new_embeddings
+    score = bert.score_vocabulary
 
 
 class BertForSequenceClassification(BertWithHead):
     """BERT that classifies or scores a text, from the pooled first token."""
 
     task = "SequenceClassification"
-
-    def score(self, backbone: Any) -> Any:
-        return self.classifier(self.dropout(backbone.pooler_output))
+    score = common.score_pooled
 
 
 class BertForTokenClassification(BertWithHead):
@@ -157,27 +189,7 @@ class BertForQuestionAnswering(BertWithHead):
     task = "QuestionAnswering"
 
     def build_head(self, config: BertConfig) -> None:
-        self.qa_outputs = nn.Linear(config.hidden_size, config.num_labels)
+        self.qa_outputs = layers.dense(self, config.hidden_size, config.num_labels)
 
-    def score(self, backbone: Any) -> Any:
-        return self.qa_outputs(backbone.last_hidden_state)
-
-    def forward(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        position_ids: Any = None,
-        head_mask: Any = None,
-        inputs_embeds: Any = None,
-        start_positions: Any = None,
-        end_positions: Any = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> Any:
-        """Return start and end logits, and with both positions the loss."""
-        return super().forward(
-            input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
-            (start_positions, end_positions), output_attentions, output_hidden_states, return_dict,
-        )  # fmt: skip
+    forward = bert.with_span
+    score = common.score_span

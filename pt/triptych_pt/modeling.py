@@ -19,7 +19,7 @@ from triptych.errors import ArgumentError
 from triptych.plan import Assignment
 from triptych.schema import Schema, Weight
 from triptych_pt import arrays, ops
-from triptych_pt.layers import building_empty, describe, layout_of, parameters_on_meta
+from triptych_pt.layers import Conv1D, RMSNorm, building_empty, describe, layout_of, parameters_on_meta
 
 __all__ = ["PreTrainedModel"]
 
@@ -33,6 +33,7 @@ class PreTrainedModel(nn.Module, ModelBase):
 
     framework = "pt"
     class_prefix = ""
+    ops = ops
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         self._check_config(config)
@@ -48,15 +49,16 @@ class PreTrainedModel(nn.Module, ModelBase):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise one module: normal with `config.initializer_range`, zero biases, unit norms."""
-        std = getattr(self.config, "initializer_range", 0.02)
-        if isinstance(module, (nn.Linear, nn.Embedding)):
+        std = getattr(module, "initial_std", None)
+        std = getattr(self.config, "initializer_range", 0.02) if std is None else std
+        if isinstance(module, (nn.Linear, nn.Embedding, Conv1D)):
             nn.init.normal_(module.weight, std=std)
             if isinstance(module, nn.Embedding) and module.padding_idx is not None:
                 with torch.no_grad():
                     module.weight[module.padding_idx].zero_()
-        if isinstance(module, nn.LayerNorm) and module.weight is not None:
+        if isinstance(module, (nn.LayerNorm, RMSNorm)) and module.weight is not None:
             nn.init.ones_(module.weight)
-        if isinstance(module, (nn.Linear, nn.LayerNorm)) and module.bias is not None:
+        if isinstance(module, (nn.Linear, nn.LayerNorm, Conv1D)) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
     # -- embeddings and ties ------------------------------------------------------------------------------------
@@ -157,9 +159,12 @@ class PreTrainedModel(nn.Module, ModelBase):
     def _to_numpy(tensor: Any) -> np.ndarray:
         return arrays.to_numpy(tensor)
 
-    @staticmethod
-    def _ops() -> Any:
-        return ops
+    def _replace_part(self, path: str, value: Any) -> None:
+        owner, name = self._owner(path)
+        setattr(owner, name, value)
+
+    def _cache_dtype(self) -> Any:
+        return self.dtype
 
     def _owner(self, name: str) -> tuple[nn.Module, str]:
         scope, _, leaf = name.rpartition(".")

@@ -8,6 +8,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+GROWING_CACHE = True
+"""Whether a cache of keys and values grows from call to call, or has a fixed size."""
+
 
 def _dtype(dtype: Any) -> torch.dtype:
     return getattr(torch, dtype) if isinstance(dtype, str) else dtype
@@ -30,7 +33,8 @@ def matmul(x: Any, y: Any) -> Any:
 
 
 def softmax(x: Any) -> Any:
-    return torch.softmax(x, dim=-1)
+    wide = torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
+    return torch.softmax(x, dim=-1, dtype=wide).to(x.dtype)
 
 
 def cast(x: Any, dtype: Any) -> Any:
@@ -91,3 +95,73 @@ def softplus(x: Any) -> Any:
 
 def cross_entropy(logits: Any, labels: Any) -> Any:
     return F.cross_entropy(logits, labels.long(), reduction="none")
+
+
+def mean_last(x: Any) -> Any:
+    return torch.mean(x, dim=-1, keepdim=True)
+
+
+def rsqrt(x: Any) -> Any:
+    return torch.rsqrt(x)
+
+
+def cos(x: Any) -> Any:
+    return torch.cos(x)
+
+
+def sin(x: Any) -> Any:
+    return torch.sin(x)
+
+
+def max(x: Any) -> Any:
+    return torch.max(x)
+
+
+def argmax(x: Any) -> Any:
+    return torch.argmax(x, dim=-1)
+
+
+def maximum(x: Any, y: Any) -> Any:
+    return torch.clamp(x, min=y) if isinstance(y, (int, float)) else torch.maximum(x, y)
+
+
+def minimum(x: Any, y: Any) -> Any:
+    return torch.clamp(x, max=y) if isinstance(y, (int, float)) else torch.minimum(x, y)
+
+
+def cumsum(x: Any) -> Any:
+    return torch.cumsum(x, dim=-1, dtype=x.dtype)
+
+
+def concat(parts: Sequence[Any], axis: int) -> Any:
+    return torch.cat(list(parts), dim=axis)
+
+
+def gather(x: Any, indices: Any) -> Any:
+    return x[indices]
+
+
+def pick(x: Any, indices: Any) -> Any:
+    return x[torch.arange(x.shape[0], device=x.device), indices]
+
+
+def constant(value: Any, like: Any) -> Any:
+    return torch.as_tensor(value, device=like.device)
+
+
+def zeros(shape: Sequence[Any], dtype: Any) -> Any:
+    return torch.zeros(tuple(shape), dtype=_dtype(dtype))
+
+
+def write(buffer: Any, values: Any, start: Any) -> Any:
+    result = buffer.clone()
+    result[:, :, start : start + values.shape[2]] = values
+    return result
+
+
+def known(x: Any) -> int | None:
+    return int(x)
+
+
+def table(embedding: Any) -> Any:
+    return embedding.weight

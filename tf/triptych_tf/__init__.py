@@ -28,6 +28,15 @@ if _keras.backend.backend() != "tensorflow":
 
 from triptych_tf.auto import *  # noqa: E402, F403
 from triptych_tf.bert import *  # noqa: E402, F403
+from triptych_tf.distilbert import *  # noqa: E402, F403
+from triptych_tf.electra import *  # noqa: E402, F403
+from triptych_tf.gpt2 import *  # noqa: E402, F403
+from triptych_tf.llama import *  # noqa: E402, F403
+from triptych_tf.mistral import *  # noqa: E402, F403
 from triptych_tf.modeling import *  # noqa: E402, F403
+from triptych_tf.qwen2 import *  # noqa: E402, F403
+from triptych_tf.qwen3 import *  # noqa: E402, F403
+from triptych_tf.roberta import *  # noqa: E402, F403
+from triptych_tf.t5 import *  # noqa: E402, F403
 
 __all__ = _backend_names("tf")  # noqa: PLE0605

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from typing import Any
 
 import keras
@@ -37,6 +38,7 @@ class TFPreTrainedModel(keras.Model, ModelBase):
 
     framework = "tf"
     class_prefix = "TF"
+    ops = ops
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         self._check_config(config)
@@ -198,9 +200,12 @@ class TFPreTrainedModel(keras.Model, ModelBase):
     def _to_numpy(tensor: Any) -> np.ndarray:
         return arrays.to_numpy(tensor)
 
-    @staticmethod
-    def _ops() -> Any:
-        return ops
+    def _replace_part(self, path: str, value: Any) -> None:
+        scope, _, name = path.rpartition(".")
+        layers.replace_layer(attrgetter(scope)(self) if scope else self, name, value)
+
+    def _cache_dtype(self) -> Any:
+        return self.compute_dtype
 
     def _variables(self) -> dict[tuple[str, ...], Any]:
         return {path: variable for path, (variable, _) in self._weights().items()}

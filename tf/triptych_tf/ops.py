@@ -8,6 +8,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+GROWING_CACHE = False
+"""Whether a cache of keys and values grows from call to call, or has a fixed size."""
+
 
 def _dtype(dtype: Any) -> tf.DType:
     return tf.as_dtype(dtype)
@@ -91,3 +94,71 @@ def softplus(x: Any) -> Any:
 
 def cross_entropy(logits: Any, labels: Any) -> Any:
     return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
+
+
+def mean_last(x: Any) -> Any:
+    return keras.ops.mean(x, axis=-1, keepdims=True)
+
+
+def rsqrt(x: Any) -> Any:
+    return keras.ops.rsqrt(x)
+
+
+def cos(x: Any) -> Any:
+    return keras.ops.cos(x)
+
+
+def sin(x: Any) -> Any:
+    return keras.ops.sin(x)
+
+
+def max(x: Any) -> Any:
+    return keras.ops.max(x)
+
+
+def argmax(x: Any) -> Any:
+    return keras.ops.argmax(x, axis=-1)
+
+
+def maximum(x: Any, y: Any) -> Any:
+    return tf.maximum(x, y)
+
+
+def minimum(x: Any, y: Any) -> Any:
+    return tf.minimum(x, y)
+
+
+def cumsum(x: Any) -> Any:
+    return keras.ops.cumsum(x, axis=-1)
+
+
+def concat(parts: Sequence[Any], axis: int) -> Any:
+    return tf.concat(list(parts), axis)
+
+
+def gather(x: Any, indices: Any) -> Any:
+    return tf.gather(x, indices)
+
+
+def pick(x: Any, indices: Any) -> Any:
+    return tf.gather(x, indices, batch_dims=1)
+
+
+def constant(value: Any, like: Any) -> Any:
+    return tf.constant(value)
+
+
+def zeros(shape: Sequence[Any], dtype: Any) -> Any:
+    return tf.zeros(tuple(shape), _dtype(dtype))
+
+
+def write(buffer: Any, values: Any, start: Any) -> Any:
+    return keras.ops.slice_update(buffer, (0, 0, start, 0), values)
+
+
+def known(x: Any) -> int | None:
+    return int(x) if isinstance(x, (int, tf.Tensor)) and hasattr(x, "numpy") else None
+
+
+def table(embedding: Any) -> Any:
+    return keras.ops.convert_to_tensor(embedding.embeddings)

@@ -27,7 +27,10 @@ class Family:
     schema: Callable[..., Schema]
 
 
-_MODULES = {"bert": "triptych.families.bert"}
+_MODULES = {
+    name: f"triptych.families.{name}"
+    for name in ("bert", "distilbert", "electra", "gpt2", "llama", "mistral", "qwen2", "qwen3", "roberta", "t5")
+}
 _FAMILIES: dict[str, Family] = {}
 
 

@@ -5,9 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from triptych.config import PretrainedConfig, positive_int, positive_number, probability
-from triptych.errors import ConfigError
 from triptych.families import Family
-from triptych.functional import ACTIVATIONS
+from triptych.families.common import (
+    heads_axis,
+    labels_axis,
+    require_activation,
+    require_divisor,
+    require_value,
+    vocab_head,
+    with_base,
+)
 from triptych.schema import Axis, Layout, Schema, SchemaBuilder
 
 
@@ -53,43 +60,19 @@ class BertConfig(PretrainedConfig):
         classifier_dropout: float | None = None,
         **kwargs: Any,
     ) -> None:
-        self.vocab_size = vocab_size
-        self.hidden_size = hidden_size
-        self.num_hidden_layers = num_hidden_layers
-        self.num_attention_heads = num_attention_heads
-        self.intermediate_size = intermediate_size
-        self.hidden_act = hidden_act
-        self.hidden_dropout_prob = hidden_dropout_prob
-        self.attention_probs_dropout_prob = attention_probs_dropout_prob
-        self.max_position_embeddings = max_position_embeddings
-        self.type_vocab_size = type_vocab_size
-        self.initializer_range = initializer_range
-        self.layer_norm_eps = layer_norm_eps
-        self.pad_token_id = pad_token_id
-        self.position_embedding_type = position_embedding_type
-        self.use_cache = use_cache
-        self.classifier_dropout = classifier_dropout
+        self._set_fields(locals())
         super().__init__(**kwargs)
 
     def validate(self) -> None:
         super().validate()
-        if self.hidden_size % self.num_attention_heads:
-            raise ConfigError(
-                "`num_attention_heads` does not divide `hidden_size`.",
-                expected=f"a divisor of {self.hidden_size}",
-                received=str(self.num_attention_heads),
-            )
-        if self.position_embedding_type != "absolute":
-            raise ConfigError(
-                "`position_embedding_type` is not supported.",
-                expected="'absolute'",
-                received=repr(self.position_embedding_type),
-                remedy="relative position embeddings of BERT are not built in; register a class of your own",
-            )
-        if self.hidden_act not in ACTIVATIONS:
-            raise ConfigError(
-                "`hidden_act` is unknown.", expected=f"one of {list(ACTIVATIONS)}", received=repr(self.hidden_act)
-            )
+        require_divisor(self, "num_attention_heads", "hidden_size")
+        require_activation(self, "hidden_act")
+        require_value(
+            self, "position_embedding_type", ["absolute"],
+            "relative position embeddings are not built in; register a class of your own",
+        )  # fmt: skip
+        for name in ("is_decoder", "add_cross_attention"):
+            require_value(self, name, [False], "an encoder that decodes is not built in; register a class of your own")
 
     @property
     def head_dim(self) -> int:
@@ -100,35 +83,43 @@ class BertConfig(PretrainedConfig):
         """Dropout before a classification head."""
         return self.hidden_dropout_prob if self.classifier_dropout is None else self.classifier_dropout
 
-
-_WITH_POOLER = ("BertModel", "BertForSequenceClassification")
+    @property
+    def embedding_width(self) -> int:
+        """Width of the embeddings, before any projection to the hidden size."""
+        return self.hidden_size
 
 
 def _schema(config: PretrainedConfig, stem: str, add_pooling_layer: bool = True) -> Schema:
-    is_base = stem == "BertModel"
     hidden = Axis("hidden", config.hidden_size)
-    root = SchemaBuilder()
-    base = root if is_base else root.under("bert")
-    _embeddings(base.under("embeddings"), config, hidden)
-    for layer in range(config.num_hidden_layers):
-        _layer(base.under(f"encoder.layer.{layer}"), config, layer, hidden)
-    if stem in _WITH_POOLER and add_pooling_layer:
+    root, base, head = with_base(stem, "BertModel", "bert")
+    backbone(base, config)
+    if stem in ("BertModel", "BertForSequenceClassification") and add_pooling_layer:
         base.under("pooler", backbone=False).linear("dense", hidden, hidden)
-    head = root.under("", backbone=False)
     if stem == "BertForMaskedLM":
         _masked_lm_head(head.under("cls.predictions"), config, hidden)
     elif stem == "BertForQuestionAnswering":
-        head.linear("qa_outputs", Axis("labels", config.num_labels), hidden)
-    elif not is_base:
-        head.linear("classifier", Axis("labels", config.num_labels), hidden)
-    return root.build("bert", is_base, ignorable=("embeddings.position_ids",))
+        head.linear("qa_outputs", labels_axis(config), hidden)
+    elif stem != "BertModel":
+        head.linear("classifier", labels_axis(config), hidden)
+    return root.build("bert", stem == "BertModel", IGNORABLE)
 
 
-def _embeddings(build: SchemaBuilder, config: PretrainedConfig, hidden: Axis) -> None:
-    build.embedding("word_embeddings", Axis("vocab", config.vocab_size), hidden)
-    build.embedding("position_embeddings", Axis("positions", config.max_position_embeddings), hidden)
-    build.embedding("token_type_embeddings", Axis("token_types", config.type_vocab_size), hidden)
-    build.layer_norm("LayerNorm", hidden)
+IGNORABLE = ("embeddings.position_ids", "embeddings.token_type_ids")
+"""Buffers that transformers once saved."""
+
+
+def backbone(build: SchemaBuilder, config: PretrainedConfig) -> None:
+    """Declare embeddings and encoder; ELECTRA's embeddings may be narrower, and are then projected."""
+    hidden, width = Axis("hidden", config.hidden_size), Axis("hidden", config.embedding_width)
+    embeddings = build.under("embeddings")
+    embeddings.embedding("word_embeddings", Axis("vocab", config.vocab_size), width)
+    embeddings.embedding("position_embeddings", Axis("positions", config.max_position_embeddings), width)
+    embeddings.embedding("token_type_embeddings", Axis("token_types", config.type_vocab_size), width)
+    embeddings.layer_norm("LayerNorm", width)
+    if width.length != hidden.length:
+        build.linear("embeddings_project", hidden, width)
+    for layer in range(config.num_hidden_layers):
+        _layer(build.under(f"encoder.layer.{layer}"), config, layer, hidden)
 
 
 def _layer(build: SchemaBuilder, config: PretrainedConfig, layer: int, hidden: Axis) -> None:
@@ -143,39 +134,24 @@ def _layer(build: SchemaBuilder, config: PretrainedConfig, layer: int, hidden: A
     build.layer_norm("output.LayerNorm", hidden)
 
 
-def heads_axis(config: PretrainedConfig, layer: int) -> Axis:
-    """Return the axis of the heads that layer `layer` still has."""
-    gone = set(config.pruned_heads.get(layer, ()))
-    kept = tuple(head for head in range(config.num_attention_heads) if head not in gone)
-    if not kept or any(head >= config.num_attention_heads or head < 0 for head in gone):
-        raise ConfigError(
-            f"`pruned_heads` of layer {layer} is impossible.",
-            expected=f"some of the heads 0 to {config.num_attention_heads - 1}, leaving at least one",
-            received=str(sorted(gone)),
-        )
-    return Axis("heads", len(kept), block=config.head_dim, ids=kept, layer=layer)
-
-
 def _masked_lm_head(build: SchemaBuilder, config: PretrainedConfig, hidden: Axis) -> None:
-    """The decoder's matrix is the word embeddings, unless the config or the file says otherwise.
+    build.add("bias", (Axis("vocab", config.vocab_size),), Layout.BIAS, aliases=("cls.predictions.decoder.bias",))
+    build.linear("transform.dense", hidden, hidden)
+    build.layer_norm("transform.LayerNorm", hidden)
+    decoder(build, "cls.predictions", config, hidden, "bert.embeddings.word_embeddings.weight")
+
+
+def decoder(build: SchemaBuilder, scope: str, config: PretrainedConfig, hidden: Axis, embeddings: str) -> None:
+    """Declare the decoder below `scope`, whose matrix is the word embeddings unless config or file say otherwise.
 
     transformers 5 reads the decoder's bias under `decoder.bias` and transformers 4 under `bias`. While the matrix is
     tied both find `bias`; once it is not, both names are stored.
     """
+    vocab_head(build, "decoder", config, hidden, embeddings)
+    bias = f"{scope}.bias"
+    tied: dict[str, Any] = {"tied_to": bias} if config.tie_word_embeddings else {"aliases": (bias,)}
     vocab = Axis("vocab", config.vocab_size)
-    build.add("bias", (vocab,), Layout.BIAS, aliases=("cls.predictions.decoder.bias",))
-    build.linear("transform.dense", hidden, hidden)
-    build.layer_norm("transform.LayerNorm", hidden)
-    tied = bool(config.tie_word_embeddings)
-    build.add(
-        "decoder.weight",
-        (vocab, hidden),
-        Layout.LINEAR,
-        tied_to="bert.embeddings.word_embeddings.weight" if tied else None,
-        untie_flag="tie_word_embeddings",
-    )
-    tied_bias = {"tied_to": "cls.predictions.bias"} if tied else {"aliases": ("cls.predictions.bias",)}
-    build.add("decoder.bias", (vocab,), Layout.BIAS, untie_flag="tie_word_embeddings", **tied_bias)
+    build.add("decoder.bias", (vocab,), Layout.BIAS, untie_flag="tie_word_embeddings", **tied)
 
 
 FAMILIES = {

@@ -1,0 +1,142 @@
+"""Keys and values of the tokens already seen, so that decoding computes each token once.
+
+Each framework has its own way. PyTorch: an object that grows. TensorFlow and JAX: a dict of arrays of a fixed size,
+given to a call and returned by it, so that the call is compiled once for all steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from triptych.errors import ArgumentError
+
+
+class GrowingCache:
+    """Keys and values [B, N, K, D] of each decoder layer; a call appends to it. `position` tokens are held."""
+
+    def __init__(self, ops: Any) -> None:
+        self._ops = ops
+        self.keys: dict[int, Any] = {}
+        self.values: dict[int, Any] = {}
+        self.position = 0
+        self._memory: dict[int, tuple[Any, Any]] = {}
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Return the number of tokens held, under the name that transformers gives it."""
+        return self.position
+
+    def keys_after(self, new: Any) -> Any:
+        """Return how many keys a query sees once `new` tokens are appended."""
+        return self.position + new
+
+    def extend(self, layer: int, key: Any, value: Any) -> tuple[Any, Any]:
+        """Append to layer `layer` and return all its keys and values."""
+        if layer in self.keys:
+            key = self._ops.concat([self.keys[layer], key], 2)
+            value = self._ops.concat([self.values[layer], value], 2)
+        self.keys[layer], self.values[layer] = key, value
+        return key, value
+
+    def memory(self, layer: int, make: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
+        """Return keys and values of the encoder's output, which `make` computes once."""
+        if layer not in self._memory:
+            self._memory[layer] = make()
+        return self._memory[layer]
+
+    def after(self, new: Any) -> GrowingCache:
+        """Return what the model returns as `past_key_values`, once all layers are extended."""
+        self.position += new
+        return self
+
+
+class FixedCache:
+    """The same over a dict: `keys` and `values`, tuples of [B, N, max_length, D]; `position`, an int32 scalar; and
+    `memory`, keys and values of the encoder's output by layer, empty before the first call.
+
+    Raises:
+        ArgumentError: the tokens do not fit. In a compiled call, where that is unknown, the outputs become NaN.
+    """
+
+    def __init__(self, ops: Any, state: Mapping[str, Any]) -> None:
+        self._ops = ops
+        self._keys, self._values = list(state["keys"]), list(state["values"])
+        self._memory = dict(state["memory"])
+        self.position = state["position"]
+
+    def keys_after(self, new: Any) -> Any:
+        return self._keys[0].shape[2]
+
+    def extend(self, layer: int, key: Any, value: Any) -> tuple[Any, Any]:
+        ops, room = self._ops, self._keys[layer].shape[2]
+        length = ops.shape(key)[2]
+        known = ops.known(self.position)
+        if known is not None and isinstance(length, int) and known + length > room:
+            raise ArgumentError(
+                "The cache is full.",
+                expected=f"at most {room} tokens",
+                received=str(known + length),
+                remedy="make a larger one: init_cache(batch_size, max_length)",
+            )
+        fits = self.position + length <= room
+        for held, new in ((self._keys, key), (self._values, value)):
+            written = ops.write(held[layer], ops.cast(new, held[layer].dtype), self.position)
+            held[layer] = ops.where(fits, written, ops.cast(ops.constant(float("nan"), key), written.dtype))
+        return ops.cast(self._keys[layer], key.dtype), ops.cast(self._values[layer], value.dtype)
+
+    def memory(self, layer: int, make: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
+        if str(layer) not in self._memory:
+            self._memory[str(layer)] = make()
+        return self._memory[str(layer)]
+
+    def after(self, new: Any) -> dict[str, Any]:
+        return {
+            "keys": tuple(self._keys),
+            "values": tuple(self._values),
+            "memory": self._memory,
+            "position": self.position + new,
+        }
+
+
+def new_cache(ops: Any, heads: Sequence[int], head_dim: int, batch_size: int, max_length: int, dtype: Any) -> Any:
+    """Return an empty cache of the framework's kind.
+
+    Args:
+        heads: number of key and value heads of each decoder layer.
+        max_length: tokens for which there is room; a growing cache needs none.
+    """
+    if ops.GROWING_CACHE:
+        return GrowingCache(ops)
+    for name, value in (("batch_size", batch_size), ("max_length", max_length)):
+        if type(value) is not int or value < 1:
+            raise ArgumentError(f"{name} is impossible.", expected="a positive integer", received=repr(value))
+
+    def empty() -> tuple[Any, ...]:
+        return tuple(ops.zeros((batch_size, count, max_length, head_dim), dtype) for count in heads)
+
+    return {"keys": empty(), "values": empty(), "memory": {}, "position": ops.zeros((), "int32")}
+
+
+def opened(ops: Any, past_key_values: Any, use_cache: bool | None) -> Any:
+    """Return the cache of a call, or None: there is one if it was given, or asked for where caches grow.
+
+    Raises:
+        ArgumentError: another kind of cache; `use_cache=True` without one where its size must be known first.
+    """
+    if isinstance(past_key_values, GrowingCache):
+        return past_key_values
+    if isinstance(past_key_values, Mapping) and {"keys", "values", "memory", "position"} <= set(past_key_values):
+        return FixedCache(ops, past_key_values)
+    if past_key_values is not None:
+        raise ArgumentError(
+            "past_key_values is no cache of triptych.",
+            expected="what init_cache or an earlier call returned",
+            received=type(past_key_values).__name__,
+        )
+    if use_cache and not ops.GROWING_CACHE:
+        raise ArgumentError(
+            "A cache of fixed size must be made first.",
+            expected="past_key_values with use_cache=True",
+            remedy="pass past_key_values=model.init_cache(batch_size, max_length)",
+        )
+    return GrowingCache(ops) if use_cache else None

@@ -1,0 +1,95 @@
+"""What the families share: the axes of attention heads, and checks of fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from triptych.config import PretrainedConfig
+from triptych.errors import ConfigError
+from triptych.functional import ACTIVATIONS
+from triptych.schema import Axis, Layout, SchemaBuilder
+
+
+def heads_axis(config: PretrainedConfig, layer: int) -> Axis:
+    """Return the axis of the (query) heads that layer `layer` still has."""
+    gone = set(config.pruned_heads.get(layer, ()))
+    kept = tuple(head for head in range(config.num_attention_heads) if head not in gone)
+    if not kept or any(head >= config.num_attention_heads or head < 0 for head in gone):
+        raise ConfigError(
+            f"`pruned_heads` of layer {layer} is impossible.",
+            expected=f"some of the heads 0 to {config.num_attention_heads - 1}, leaving at least one",
+            received=str(sorted(gone)),
+        )
+    return Axis("heads", len(kept), block=config.head_dim, ids=kept, layer=layer)
+
+
+def kv_heads_axis(config: PretrainedConfig, layer: int) -> Axis:
+    """Return the axis of the key and value heads of layer `layer`: those that some query head still uses.
+
+    Raises:
+        ConfigError: `pruned_heads` leaves them different numbers of query heads.
+    """
+    group = config.num_attention_heads // config.num_key_value_heads
+    kept = [head // group for head in heads_axis(config, layer).unit_ids]
+    used = tuple(dict.fromkeys(kept))
+    if len({kept.count(head) for head in used}) > 1:
+        raise ConfigError(
+            f"`pruned_heads` of layer {layer} leaves groups of different sizes.",
+            expected=f"whole groups of {group} heads, or the same number of heads from every group",
+            received=str(config.pruned_heads[layer]),
+        )
+    return Axis("kv_heads", len(used), block=config.head_dim, ids=used, layer=layer, group=group)
+
+
+def require_divisor(config: PretrainedConfig, part: str, whole: str) -> None:
+    """Raise `ConfigError` unless field `part` divides field `whole`."""
+    if getattr(config, whole) % getattr(config, part):
+        raise ConfigError(
+            f"`{part}` does not divide `{whole}`.",
+            expected=f"a divisor of {getattr(config, whole)}",
+            received=str(getattr(config, part)),
+        )
+
+
+def require_activation(config: PretrainedConfig, name: str) -> None:
+    """Raise `ConfigError` unless field `name` is an activation that triptych has."""
+    if getattr(config, name) not in ACTIVATIONS:
+        raise ConfigError(
+            f"`{name}` is unknown.", expected=f"one of {list(ACTIVATIONS)}", received=repr(getattr(config, name))
+        )
+
+
+def require_value(config: PretrainedConfig, name: str, supported: Iterable[Any], remedy: str) -> None:
+    """Raise `ConfigError` unless field `name` has one of the values that triptych computes with."""
+    supported = list(supported)
+    value = getattr(config, name, supported[0])
+    if value not in supported:
+        raise ConfigError(
+            f"`{name}` is not supported.",
+            expected=" or ".join(map(repr, supported)),
+            received=repr(value),
+            remedy=remedy,
+        )
+
+
+def labels_axis(config: PretrainedConfig) -> Axis:
+    """Return the axis of the scores of a classifier."""
+    return Axis("labels", config.num_labels)
+
+
+def vocab_head(build: SchemaBuilder, name: str, config: PretrainedConfig, hidden: Axis, embeddings: str) -> None:
+    """Declare a matrix that maps to the vocabulary: the weight `embeddings`, unless the config or the file says no."""
+    build.add(
+        f"{name}.weight",
+        (Axis("vocab", config.vocab_size), hidden),
+        Layout.LINEAR,
+        tied_to=embeddings if config.tie_word_embeddings else None,
+        untie_flag="tie_word_embeddings",
+    )
+
+
+def with_base(stem: str, base: str, prefix: str) -> tuple[SchemaBuilder, SchemaBuilder, SchemaBuilder]:
+    """Return builders of the whole class `stem`, of its backbone (class `base` is one itself) and of its heads."""
+    root = SchemaBuilder()
+    return root, root if stem == base else root.under(prefix), root.under("", backbone=False)

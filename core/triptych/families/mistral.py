@@ -1,0 +1,41 @@
+"""Mistral (Jiang et al., 2023, https://arxiv.org/abs/2310.06825): Llama's blocks with a sliding window."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from triptych.config import optional_positive_int
+from triptych.families.llama import LlamaConfig, family_of
+
+
+class MistralConfig(LlamaConfig):
+    """Configuration of Mistral; the defaults are those of the first 7B model.
+
+    Raises:
+        ConfigError: a field has an impossible value.
+    """
+
+    model_type = "mistral"
+    checks = {**LlamaConfig.checks, "sliding_window": optional_positive_int}
+
+    def __init__(
+        self,
+        intermediate_size: int = 14336,
+        num_key_value_heads: int | None = 8,
+        max_position_embeddings: int = 131072,
+        sliding_window: int | None = 4096,
+        **kwargs: Any,
+    ) -> None:
+        self.sliding_window = sliding_window
+        super().__init__(
+            intermediate_size=intermediate_size,
+            num_key_value_heads=num_key_value_heads,
+            max_position_embeddings=max_position_embeddings,
+            **kwargs,
+        )
+
+    def window(self, layer: int) -> int | None:
+        return self.sliding_window
+
+
+FAMILIES = {"mistral": family_of(MistralConfig, "Mistral")}

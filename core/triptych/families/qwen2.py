@@ -1,0 +1,80 @@
+"""Qwen2 and 2.5 (Yang et al., 2024, https://arxiv.org/abs/2407.10671): Llama's blocks, biased queries, keys, values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from triptych.config import optional_positive_int
+from triptych.errors import ConfigError
+from triptych.families.llama import LlamaConfig, family_of
+
+SLIDING = "sliding_attention"
+
+
+class Qwen2Config(LlamaConfig):
+    """Configuration of Qwen2. `layer_types` says which layers have a window; without it, with `use_sliding_window`,
+    those from `max_window_layers` on do.
+
+    Raises:
+        ConfigError: a field has an impossible value.
+    """
+
+    model_type = "qwen2"
+    checks = {**LlamaConfig.checks, "sliding_window": optional_positive_int}
+
+    def __init__(
+        self,
+        vocab_size: int = 151936,
+        intermediate_size: int = 22016,
+        num_key_value_heads: int | None = 32,
+        max_position_embeddings: int = 32768,
+        bos_token_id: int | None = None,
+        eos_token_id: int | list[int] | None = None,
+        use_sliding_window: bool = False,
+        sliding_window: int | None = 4096,
+        max_window_layers: int = 28,
+        layer_types: list[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self.use_sliding_window, self.max_window_layers = use_sliding_window, max_window_layers
+        self.sliding_window = sliding_window if use_sliding_window else None
+        self.layer_types = layer_types
+        super().__init__(
+            vocab_size=vocab_size,
+            intermediate_size=intermediate_size,
+            num_key_value_heads=num_key_value_heads,
+            max_position_embeddings=max_position_embeddings,
+            bos_token_id=bos_token_id,
+            eos_token_id=eos_token_id,
+            **kwargs,
+        )
+
+    def validate(self) -> None:
+        super().validate()
+        known = (SLIDING, "full_attention")
+        if self.layer_types is not None and not (
+            isinstance(self.layer_types, list)
+            and len(self.layer_types) == self.num_hidden_layers
+            and all(kind in known for kind in self.layer_types)
+        ):
+            raise ConfigError(
+                "`layer_types` is impossible.",
+                expected=f"{self.num_hidden_layers} of {known}",
+                received=repr(self.layer_types)[:80],
+            )
+
+    @property
+    def qkv_bias(self) -> bool:
+        return True
+
+    @property
+    def output_bias(self) -> bool:
+        return False
+
+    def window(self, layer: int) -> int | None:
+        if self.layer_types is not None:
+            return self.sliding_window if self.layer_types[layer] == SLIDING else None
+        return self.sliding_window if layer >= self.max_window_layers else None
+
+
+FAMILIES = {"qwen2": family_of(Qwen2Config, "Qwen2")}

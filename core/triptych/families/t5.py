@@ -1,0 +1,197 @@
+"""T5 (Raffel et al., 2019, https://arxiv.org/abs/1910.10683) and its v1.1 variants: config and schema."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from triptych.config import (
+    PretrainedConfig,
+    optional_positive_int,
+    positive_int,
+    positive_number,
+    probability,
+)
+from triptych.errors import ConfigError
+from triptych.families import Family
+from triptych.families.common import heads_axis, vocab_head
+from triptych.schema import Axis, Schema, SchemaBuilder
+
+_FEED_FORWARD = {
+    "relu": ("relu", False),
+    "gated-relu": ("relu", True),
+    "gelu": ("gelu", False),
+    "gated-gelu": ("gelu_new", True),  # v1.1 was trained with the approximation
+    "silu": ("silu", False),
+    "gated-silu": ("silu", True),
+}
+
+
+class T5Config(PretrainedConfig):
+    """Configuration of T5; the defaults are those of t5-small.
+
+    `pruned_heads` counts attentions through: first the encoder's layers, then the decoder's self-attentions, then the
+    decoder's cross-attentions.
+
+    Raises:
+        ConfigError: a field has an impossible value.
+    """
+
+    model_type = "t5"
+    keys_to_ignore_at_inference = ("past_key_values",)
+    attribute_map = {"hidden_size": "d_model", "num_attention_heads": "num_heads", "num_hidden_layers": "num_layers",
+                     "head_dim": "d_kv"}  # fmt: skip
+    checks = {
+        "vocab_size": positive_int,
+        "d_model": positive_int,
+        "d_kv": positive_int,
+        "d_ff": positive_int,
+        "num_layers": positive_int,
+        "num_decoder_layers": optional_positive_int,
+        "num_heads": positive_int,
+        "relative_attention_num_buckets": positive_int,
+        "relative_attention_max_distance": positive_int,
+        "dropout_rate": probability,
+        "layer_norm_epsilon": positive_number,
+        "initializer_factor": positive_number,
+    }
+
+    def __init__(
+        self,
+        vocab_size: int = 32128,
+        d_model: int = 512,
+        d_kv: int = 64,
+        d_ff: int = 2048,
+        num_layers: int = 6,
+        num_decoder_layers: int | None = None,
+        num_heads: int = 8,
+        relative_attention_num_buckets: int = 32,
+        relative_attention_max_distance: int = 128,
+        dropout_rate: float = 0.1,
+        layer_norm_epsilon: float = 1e-6,
+        initializer_factor: float = 1.0,
+        feed_forward_proj: str = "relu",
+        is_encoder_decoder: bool = True,
+        use_cache: bool = True,
+        pad_token_id: int | None = 0,
+        eos_token_id: int | None = 1,
+        decoder_start_token_id: int | None = 0,
+        classifier_dropout: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        self._set_fields(locals())
+        if num_decoder_layers is None:
+            self.num_decoder_layers = num_layers
+        # v1.1 does not scale before its untied head. A tied head that its file unties later was trained with the scale.
+        self.scale_decoder_outputs = kwargs.pop("scale_decoder_outputs", kwargs.get("tie_word_embeddings") is not False)
+        super().__init__(**kwargs)
+
+    def validate(self) -> None:
+        super().validate()
+        if self.feed_forward_proj not in _FEED_FORWARD:
+            raise ConfigError(
+                "`feed_forward_proj` is unknown.",
+                expected=f"one of {sorted(_FEED_FORWARD)}",
+                received=repr(self.feed_forward_proj),
+            )
+        if self.relative_attention_num_buckets < 4 or self.relative_attention_num_buckets % 2:
+            raise ConfigError(
+                "`relative_attention_num_buckets` is impossible.",
+                expected="an even number from 4",
+                received=str(self.relative_attention_num_buckets),
+            )
+        if self.relative_attention_max_distance <= self.relative_attention_num_buckets // 2:
+            raise ConfigError(
+                "`relative_attention_max_distance` is impossible.",
+                expected=f"more than {self.relative_attention_num_buckets // 2}, half the number of buckets",
+                received=str(self.relative_attention_max_distance),
+            )
+
+    @property
+    def dense_act_fn(self) -> str:
+        return _FEED_FORWARD[self.feed_forward_proj][0]
+
+    @property
+    def is_gated_act(self) -> bool:
+        return _FEED_FORWARD[self.feed_forward_proj][1]
+
+    @property
+    def cached_heads(self) -> tuple[int, ...]:
+        """Number of key and value heads of each decoder layer."""
+        return tuple(
+            heads_axis(self, self.attention_number(layer, True, False)).units
+            for layer in range(self.num_decoder_layers)
+        )
+
+    def std(self, *widths: int) -> float:
+        """Return the standard deviation of a new matrix: the factor over the root of the product of `widths`."""
+        product = 1
+        for width in widths:
+            product *= width
+        return float(self.initializer_factor * product**-0.5)
+
+    def attention_number(self, layer: int, decoder: bool, cross: bool) -> int:
+        """Return the number of an attention in `pruned_heads`."""
+        return layer + decoder * self.num_layers + cross * self.num_decoder_layers
+
+
+def _schema(config: PretrainedConfig, stem: str) -> Schema:
+    hidden = Axis("hidden", config.d_model)
+    root = SchemaBuilder()
+    copies = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+    root.embedding("shared", Axis("vocab", config.vocab_size), hidden, aliases=copies)
+    _stack(root.under("encoder"), config, hidden, decoder=False)
+    if stem != "T5EncoderModel":
+        _stack(root.under("decoder"), config, hidden, decoder=True)
+    if stem == "T5ForConditionalGeneration":
+        vocab_head(root.under("", backbone=False), "lm_head", config, hidden, "shared.weight")
+    return root.build("", stem != "T5ForConditionalGeneration", _IGNORABLE)
+
+
+_IGNORABLE = ("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",)
+"""The first files, converted from Mesh TensorFlow, hold it; it was never used."""
+
+
+def _stack(build: SchemaBuilder, config: PretrainedConfig, hidden: Axis, decoder: bool) -> None:
+    for layer in range(config.num_decoder_layers if decoder else config.num_layers):
+        parts = build.under(f"block.{layer}.layer")
+        _attention(parts.under("0.SelfAttention"), config, hidden, config.attention_number(layer, decoder, False))
+        if layer == 0:
+            # Pruned attentions of every layer look their heads up in this one table, so it stays whole.
+            table = Axis("buckets", config.relative_attention_num_buckets), Axis("bias_heads", config.num_heads)
+            parts.embedding("0.SelfAttention.relative_attention_bias", *table)
+        parts.rms_norm("0.layer_norm", hidden)
+        if decoder:
+            _attention(parts.under("1.EncDecAttention"), config, hidden, config.attention_number(layer, True, True))
+            parts.rms_norm("1.layer_norm", hidden)
+        _feed_forward(parts.under("2" if decoder else "1"), config, hidden)
+    build.rms_norm("final_layer_norm", hidden)
+
+
+def _attention(build: SchemaBuilder, config: PretrainedConfig, hidden: Axis, number: int) -> None:
+    heads = heads_axis(config, number)
+    for name in ("q", "k", "v"):
+        build.linear(name, heads, hidden, bias=False)
+    build.linear("o", hidden, heads, bias=False)
+
+
+def _feed_forward(build: SchemaBuilder, config: PretrainedConfig, hidden: Axis) -> None:
+    ffn = Axis("ffn", config.d_ff)
+    for name in ("wi_0", "wi_1") if config.is_gated_act else ("wi",):
+        build.linear(f"DenseReluDense.{name}", ffn, hidden, bias=False)
+    build.linear("DenseReluDense.wo", hidden, ffn, bias=False)
+    build.rms_norm("layer_norm", hidden)
+
+
+FAMILIES = {
+    "t5": Family(
+        config_class=T5Config,
+        base_prefix="",
+        classes={
+            "": "T5Model",
+            "PreTraining": "T5ForConditionalGeneration",
+            "Seq2SeqLM": "T5ForConditionalGeneration",
+            "TextEncoding": "T5EncoderModel",
+        },
+        schema=_schema,
+    )
+}
