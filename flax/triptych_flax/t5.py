@@ -105,15 +105,23 @@ class FlaxT5Stack(FlaxBlock):
     __call__ = t5.stack
 
 
-class FlaxT5Module(FlaxBlock):
+class FlaxT5Stacks(FlaxBlock):
+    def build_stacks(self, config: T5Config, decoder: bool) -> None:
+        """Declare the embeddings, the encoder, and the decoder if there is one."""
+        self.shared = layers.embedding(self, config.vocab_size, config.d_model, std=config.initializer_factor)
+        self.encoder = layers.block(self, FlaxT5Stack)
+        if decoder:
+            self.decoder = layers.block(self, FlaxT5Stack, decoder=True)
+
+
+class FlaxT5Module(FlaxT5Stacks):
     def setup(self) -> None:
-        config = self.config
-        self.build_stacks(config, decoder=True)
+        self.build_stacks(self.config, decoder=True)
 
     __call__ = t5.model
 
 
-class FlaxT5ForConditionalGenerationModule(FlaxBlock):
+class FlaxT5ForConditionalGenerationModule(FlaxT5Stacks):
     task = "Seq2SeqLM"
 
     def setup(self) -> None:
@@ -124,10 +132,9 @@ class FlaxT5ForConditionalGenerationModule(FlaxBlock):
     __call__ = t5.with_head
 
 
-class FlaxT5EncoderModule(FlaxBlock):
+class FlaxT5EncoderModule(FlaxT5Stacks):
     def setup(self) -> None:
-        config = self.config
-        self.build_stacks(config, decoder=False)
+        self.build_stacks(self.config, decoder=False)
 
     __call__ = t5.encoder_model
 
@@ -137,14 +144,6 @@ class FlaxT5PreTrainedModel(FlaxPreTrainedModel):
 
     config_class = T5Config
     base_model_prefix = "transformer"
-    _input_embeddings = "shared"
-
-    def build_stacks(self, config: T5Config, decoder: bool) -> None:
-        """Declare the embeddings, the encoder, and the decoder if there is one."""
-        self.shared = layers.embedding(self, config.vocab_size, config.d_model, std=config.initializer_factor)
-        self.encoder = layers.block(self, FlaxT5Stack)
-        if decoder:
-            self.decoder = layers.block(self, FlaxT5Stack, decoder=True)
 
 
 class FlaxT5Model(FlaxT5PreTrainedModel):
