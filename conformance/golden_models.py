@@ -7,18 +7,34 @@ from pathlib import Path
 import numpy as np
 
 GOLDEN = Path(__file__).parents[1] / "tests/golden"
+INPUTS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids")
 
 
 class Golden:
     """One recorded model: its folders, inputs and expected outputs."""
 
-    stems = {"bert-mlm": "BertForMaskedLM", "bert-cls": "BertForSequenceClassification"}
+    stems = {
+        "bert-mlm": "BertForMaskedLM",
+        "bert-cls": "BertForSequenceClassification",
+        "gpt2-lm": "GPT2LMHeadModel",
+        "t5-tied": "T5ForConditionalGeneration",
+        "t5-v11": "T5ForConditionalGeneration",
+        "llama-gqa": "LlamaForCausalLM",
+    }
+    with_head_mask = ("bert-mlm", "bert-cls", "gpt2-lm")
+    """Those for which masked and pruned heads were recorded."""
+    of_bert = ("bert-mlm", "bert-cls")
 
     def __init__(self, name: str) -> None:
         self.name, self.stem, self.path = name, self.stems[name], GOLDEN / name
         self.expected = dict(np.load(self.path / "expected.npz"))
-        self.inputs = {n: self.expected[n] for n in ("input_ids", "attention_mask", "token_type_ids")}
+        self.inputs = {name: self.expected[name] for name in INPUTS if name in self.expected}
         self.mask = self.expected["attention_mask"]
+        self.vocab_size = int(self.expected["out.logits"].shape[-1]) if name != "bert-cls" else 99
+
+    @property
+    def decodes(self) -> bool:
+        return self.name not in self.of_bert
 
     @property
     def folder(self) -> Path:

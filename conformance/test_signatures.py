@@ -20,7 +20,7 @@ CALL = {"pt": "forward", "tf": "call", "flax": "__call__"}
 SHARED = [
     "from_pretrained", "from_config", "save_pretrained", "resize_token_embeddings", "prune_heads", "get_head_mask",
     "num_parameters", "tie_weights", "get_input_embeddings", "set_input_embeddings", "get_output_embeddings",
-    "set_output_embeddings", "add_model_tags", "register_for_auto_class", "can_generate", "declare_schema",
+    "set_output_embeddings", "init_cache", "add_model_tags", "register_for_auto_class", "can_generate", "declare_schema",
 ]  # fmt: skip
 
 
@@ -77,7 +77,9 @@ def test_methods_have_one_signature(method: str) -> None:
         assert arguments(getattr(cls, method), set()) == expected, backend
 
 
-@pytest.mark.parametrize("stem", [s for m in ("bert",) for s in names.BACKEND_MODULES[m] if "PreTrained" not in s])
+@pytest.mark.parametrize(
+    "stem", [s for m in names.MODEL_MODULES for s in names.BACKEND_MODULES[m] if "PreTrained" not in s]
+)
 def test_calls_have_one_signature(stem: str) -> None:
     found = {}
     for backend, package in PACKAGES.items():

@@ -21,6 +21,10 @@ def resized(backend: Backend, golden: Golden, **options: object) -> tuple[object
     return model, backend.weights(model)
 
 
+recorded_masks = pytest.mark.parametrize("golden", map(Golden, Golden.with_head_mask), ids=Golden.with_head_mask)
+bert_only = pytest.mark.parametrize("golden", map(Golden, Golden.of_bert), ids=Golden.of_bert)
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -38,7 +42,8 @@ def resized(backend: Backend, golden: Golden, **options: object) -> tuple[object
 def test_resize_is_the_same_everywhere(golden: Golden, options: dict[str, object], tmp_path: Path) -> None:
     results = [resized(backend, golden, **options) for backend in BACKENDS]
     old = {name: ref.read() for name, ref in open_checkpoint(golden.folder).items()}
-    rows = int(options.get("new_num_tokens", 99))
+    size = golden.vocab_size
+    rows = int(options.get("new_num_tokens", size))
     multiple = int(options.get("pad_to_multiple_of", 1))
     rows = -(-rows // multiple) * multiple
     first = results[0][1]
@@ -50,10 +55,11 @@ def test_resize_is_the_same_everywhere(golden: Golden, options: dict[str, object
             if array.shape == old[name].shape:
                 assert np.array_equal(array, old[name])
             else:
-                kept = min(rows, 99)
+                kept = min(rows, size)
                 assert array.shape == (rows, *old[name].shape[1:])
                 assert np.array_equal(array[:kept], old[name][:kept])
-        inputs = {**golden.inputs, "input_ids": golden.inputs["input_ids"] % rows}
+        ids = [name for name in golden.inputs if name in ("input_ids", "decoder_input_ids")]
+        inputs = {**golden.inputs, **{name: golden.inputs[name] % rows for name in ids}}
         outputs = backend.run(model, inputs)
         model.save_pretrained(tmp_path / backend.name)
         again = backend.run(backend.load(golden.stem, tmp_path / backend.name, strict=True), inputs)
@@ -68,10 +74,11 @@ def test_resize_as_recorded(backend: Backend, golden: Golden) -> None:
     shrunk, _ = resized(backend, golden, new_num_tokens=int(golden.expected["shrunk.vocab_size"]))
     outputs = backend.run(shrunk, golden.inputs)["logits"]
     assert largest_difference(outputs, golden.expected["shrunk.logits"], golden.mask) <= TOLERANCE
-    grown, _ = resized(backend, golden, new_num_tokens=105)
+    grown, _ = resized(backend, golden, new_num_tokens=golden.vocab_size + 6)
     assert grown.num_parameters() == golden.expected["resized.num_parameters"]
 
 
+@bert_only
 def test_new_rows_lie_around_the_mean(backend: Backend, golden: Golden) -> None:
     name = "bert.embeddings.word_embeddings.weight"
     _, weights = resized(backend, golden, new_num_tokens=5000)
@@ -121,6 +128,7 @@ def heads_of(golden: Golden) -> dict[int, list[int]]:
     return {int(layer): heads for layer, heads in config["pruned_heads"].items()}
 
 
+@recorded_masks
 def test_prune_as_recorded(backend: Backend, golden: Golden, tmp_path: Path) -> None:
     model = backend.load(golden.stem, golden.folder)
     masked = backend.run(model, {**golden.inputs, "head_mask": golden.expected["head_mask"]})["logits"]
@@ -134,6 +142,7 @@ def test_prune_as_recorded(backend: Backend, golden: Golden, tmp_path: Path) -> 
         assert largest_difference(again, golden.expected["pruned.logits"], golden.mask) <= TOLERANCE
 
 
+@recorded_masks
 def test_a_pruned_file_follows_the_rules_of_transformers_4(backend: Backend, golden: Golden, tmp_path: Path) -> None:
     """Same config.pruned_heads, names, shapes and values as the folder that transformers 4.48.3 wrote."""
     model = backend.load(golden.stem, golden.folder)
@@ -146,11 +155,13 @@ def test_a_pruned_file_follows_the_rules_of_transformers_4(backend: Backend, gol
     assert configs[0]["pruned_heads"] == configs[1]["pruned_heads"]
 
 
+@recorded_masks
 def test_the_recorded_pruned_folder_loads(backend: Backend, golden: Golden) -> None:
     outputs = backend.run(backend.load(golden.stem, golden.path / "pruned", strict=True), golden.inputs)["logits"]
     assert largest_difference(outputs, golden.expected["pruned.logits"], golden.mask) <= TOLERANCE
 
 
+@recorded_masks
 def test_pruning_in_steps_is_pruning_at_once(backend: Backend, golden: Golden) -> None:
     once, steps = (backend.load(golden.stem, golden.folder) for _ in range(2))
     once.prune_heads({0: [0, 1, 3], 1: [2]})
@@ -185,6 +196,7 @@ def test_impossible_heads_change_nothing(backend: Backend, heads: object) -> Non
     assert model.num_parameters() == golden.expected["num_parameters"]
 
 
+@bert_only
 def test_head_masks_by_layer(backend: Backend, golden: Golden) -> None:
     model = backend.load(golden.stem, golden.folder)
     layers = model.config.num_hidden_layers

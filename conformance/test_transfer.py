@@ -21,6 +21,9 @@ from triptych import (
 from triptych_conformance import BACKENDS, Backend, largest_difference
 
 
+bert_only = pytest.mark.parametrize("golden", map(Golden, Golden.of_bert), ids=Golden.of_bert)
+
+
 def rewritten(source: Path, target: Path, change: dict[str, np.ndarray | None]) -> Path:
     """Copy a checkpoint, with some tensors replaced, added or (None) dropped."""
     tensors = {name: ref.read() for name, ref in open_checkpoint(source).items()} | change
@@ -115,6 +118,7 @@ def test_base_from_head_and_head_from_base(backend: Backend, tmp_path: Path) -> 
     assert all(np.array_equal(weights[f"bert.{n}"], a) for n, a in backbone.items() if not n.startswith("pooler"))
 
 
+@bert_only
 def test_damage_is_refused_and_names_everything(backend: Backend, golden: Golden, tmp_path: Path) -> None:
     gone = "bert.encoder.layer.1.output.dense.bias"
     missing = rewritten(golden.folder, tmp_path / "missing", {gone: None})
@@ -169,6 +173,7 @@ def test_wrong_kinds_of_arguments_are_refused(backend: Backend, golden: Golden) 
         backend.cls("AutoModel").from_config(3)
 
 
+@bert_only
 def test_auto_classes_choose_by_config(backend: Backend, golden: Golden) -> None:
     task = golden.stem.removeprefix("Bert")
     model = backend.load(f"AutoModel{task}", golden.folder)
@@ -178,6 +183,7 @@ def test_auto_classes_choose_by_config(backend: Backend, golden: Golden) -> None
     assert made.config is not model.config
 
 
+@bert_only
 def test_a_given_config_is_copied_and_overridden(backend: Backend, golden: Golden) -> None:
     config = type(backend.load(golden.stem, golden.folder).config).from_pretrained(golden.folder)
     before = config.to_dict()

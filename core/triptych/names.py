@@ -56,6 +56,8 @@ BACKEND_MODULES: dict[str, tuple[str, ...]] = {
     "t5": _classes("T5", "ForConditionalGeneration", "EncoderModel"),
 }
 
+MODEL_MODULES = tuple(module for module in BACKEND_MODULES if module not in ("modeling", "auto"))
+
 BACKENDS: dict[str, tuple[str, str]] = {
     "pt": ("triptych_pt", ""),
     "tf": ("triptych_tf", "TF"),

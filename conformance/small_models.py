@@ -1,0 +1,92 @@
+"""A small config of every built-in family, with all that is odd about it, and a random checkpoint of any class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from triptych import PretrainedConfig, Schema, TensorRef, save_checkpoint
+from triptych.families import declared_schema, family, model_types
+
+BERT = dict(vocab_size=31, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=10,
+            max_position_embeddings=16, num_labels=4)  # fmt: skip
+LLAMA = dict(vocab_size=31, hidden_size=16, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=3,
+             head_dim=4, intermediate_size=10, max_position_embeddings=32, num_labels=4, pad_token_id=0)  # fmt: skip
+T5 = dict(vocab_size=31, d_model=12, d_kv=5, d_ff=10, num_layers=2, num_decoder_layers=3, num_heads=3,
+          relative_attention_num_buckets=8, relative_attention_max_distance=12)  # fmt: skip
+GPT2 = dict(vocab_size=31, n_embd=12, n_layer=2, n_head=3, n_positions=16, num_labels=4, pad_token_id=0)
+SMALL: dict[str, dict[str, Any]] = {
+    "bert": BERT,
+    "distilbert": dict(vocab_size=31, dim=12, n_layers=2, n_heads=3, hidden_dim=10, max_position_embeddings=16,
+                       num_labels=4),
+    "electra": {**BERT, "embedding_size": 8},
+    "gpt2": GPT2,
+    "llama": LLAMA,
+    "mistral": {**LLAMA, "sliding_window": 4},
+    "qwen2": {**LLAMA, "use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1},
+    "qwen3": {**LLAMA, "head_dim": 6},
+    "roberta": {**BERT, "max_position_embeddings": 18},
+    "t5": T5,
+}  # fmt: skip
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{kind: (kind, {}) for kind in SMALL},
+    "electra of one width": ("electra", {"embedding_size": 12}),
+    "gpt2, odd scales": ("gpt2", {"n_inner": 7, "scale_attn_by_inverse_layer_idx": True, "scale_attn_weights": False,
+                                  "activation_function": "relu"}),
+    "llama, biases, tied": ("llama", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
+    "llama, linear": ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 2.5}}),
+    "llama, dynamic": ("llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 3.0},
+                                 "max_position_embeddings": 6}),
+    "llama, llama3": ("llama", {"rope_theta": 500.0, "rope_scaling": {
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 16}}),
+    "llama, one key head": ("llama", {"num_key_value_heads": 1}),
+    "t5, gated-gelu, untied": ("t5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
+    "t5, gated-silu": ("t5", {"feed_forward_proj": "gated-silu", "num_decoder_layers": 1}),
+}  # fmt: skip
+
+
+def config_of(variant: str, **changes: Any) -> PretrainedConfig:
+    """Return the config of a variant."""
+    kind, options = VARIANTS[variant]
+    return family(kind).config_class(**{**SMALL[kind], **options, **changes})
+
+
+def stems_of(variant: str) -> list[str]:
+    """Return the classes of a variant's family, each once."""
+    return list(dict.fromkeys(family(VARIANTS[variant][0]).classes.values()))
+
+
+CLASSES = [(variant, stem) for variant in VARIANTS for stem in stems_of(variant)]
+PLAIN = [(kind, stem) for kind in model_types() if kind in SMALL for stem in stems_of(kind)]
+
+
+def random_folder(folder: Path, config: PretrainedConfig, stem: str, seed: int = 0) -> Path:
+    """Save a checkpoint of class `stem` whose every value is random: biases and norms too."""
+    schema = declared_schema(config, stem)
+    assert isinstance(schema, Schema)
+    rng = np.random.default_rng(seed)
+    arrays = {w.name: 0.3 * rng.standard_normal(w.shape) + ("norm" in w.layout) for w in schema.stored()}
+    refs = [TensorRef.of(name, array.astype(np.float32)) for name, array in arrays.items()]
+    config.architectures = [stem]
+    save_checkpoint(folder, refs, config.to_json_string())
+    return folder
+
+
+def random_inputs(config: PretrainedConfig, seed: int = 0, batch: int = 2, length: int = 11) -> dict[str, np.ndarray]:
+    """Return ids without padding, and an attention mask that ends with some zeros in the last text."""
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(3, config.vocab_size, (batch, length))
+    mask = np.ones((batch, length), np.int64)
+    mask[-1, length - 3 :] = 0
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    return inputs
+
+
+def decoder_inputs(stem: str, config: PretrainedConfig) -> dict[str, np.ndarray]:
+    """Return what the decoder of an encoder-decoder class reads."""
+    if not config.is_encoder_decoder or stem.endswith("EncoderModel"):
+        return {}
+    return {"decoder_input_ids": np.random.default_rng(9).integers(3, config.vocab_size, (2, 7))}

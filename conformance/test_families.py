@@ -1,0 +1,158 @@
+"""Every built-in class computes what transformers 5 computes, in every framework, on random weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from small_models import CLASSES, PLAIN, config_of, decoder_inputs, random_folder, random_inputs
+from triptych import ArgumentError, ConfigError
+from triptych.errors import MissingFileError
+from triptych_conformance import BACKENDS, Backend, largest_difference
+
+TOLERANCE = 1e-5
+
+
+def compared(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], mask: np.ndarray) -> None:
+    for name, value in theirs.items():
+        if not name.startswith("past_key_values"):
+            assert largest_difference(ours[name], value, mask) <= TOLERANCE, name
+
+
+@pytest.mark.parametrize(("variant", "stem"), CLASSES)
+def test_as_transformers_5(variant: str, stem: str, tmp_path: Path) -> None:
+    import transformers
+
+    config = config_of(variant)
+    folder = random_folder(tmp_path, config, stem)
+    inputs = {**random_inputs(config), **decoder_inputs(stem, config)}
+    reference = getattr(transformers, stem).from_pretrained(folder, attn_implementation="eager").eval()
+    if not config.tie_word_embeddings and hasattr(reference, "lm_head") and variant.startswith("t5"):
+        reference.config.scale_decoder_outputs = False
+    theirs = BACKENDS[0].run(reference, inputs, output_hidden_states=True, use_cache=False) if (
+        config.model_type in ("gpt2", "t5", "llama", "mistral", "qwen2", "qwen3") and stem != "T5EncoderModel"
+    ) else BACKENDS[0].run(reference, inputs, output_hidden_states=True)  # fmt: skip
+    for backend in BACKENDS:
+        model = backend.load(stem, folder, strict=True)
+        ours = backend.run(model, inputs, output_hidden_states=True)
+        assert set(ours) == set(theirs), backend.name
+        compared(ours, theirs, inputs["attention_mask"])
+
+
+@pytest.mark.parametrize(("kind", "stem"), PLAIN)
+def test_pruned_heads_equal_masked_heads(backend: Backend, kind: str, stem: str, tmp_path: Path) -> None:
+    config = config_of(kind)
+    folder = random_folder(tmp_path, config, stem)
+    inputs = {**random_inputs(config), **decoder_inputs(stem, config)}
+    heads, masks = HEADS[kind], MASKS[kind](config)
+    if stem == "T5EncoderModel":
+        heads, masks = {0: [1], 1: [0, 2]}, {"head_mask": masks["head_mask"]}
+    masked = backend.run(backend.load(stem, folder), {**inputs, **masks})
+    whole = backend.run(backend.load(stem, folder), inputs)
+    model = backend.load(stem, folder)
+    model.prune_heads(heads)
+    pruned = backend.run(model, inputs)
+    name = next(iter(pruned))
+    compared(pruned, masked, inputs["attention_mask"])
+    assert largest_difference(pruned[name], whole[name], inputs["attention_mask"]) > 1e-3
+    assert model.config.pruned_heads == heads
+    assert model._derive_schema().summary() == model.schema.summary()
+    model.save_pretrained(tmp_path / "pruned")
+    for loader in BACKENDS:
+        again = loader.run(loader.load(stem, tmp_path / "pruned", strict=True), inputs)
+        compared(again, pruned, inputs["attention_mask"])
+
+
+def _mask(config: object, layers: int, heads: int, gone: dict[int, list[int]]) -> np.ndarray:
+    mask = np.ones((layers, heads), np.float32)
+    for layer, numbers in gone.items():
+        mask[layer, numbers] = 0
+    return mask
+
+
+def _plain(gone: dict[int, list[int]]) -> object:
+    return lambda c: {"head_mask": _mask(c, c.num_hidden_layers, c.num_attention_heads, gone)}
+
+
+TWO = {0: [1], 1: [0, 2]}
+GROUPS = {0: [2, 3], 1: [0, 3, 4], 2: [0, 1, 2, 3, 5]}  # a whole group; one of every group; all but one head
+HEADS: dict[str, dict[int, list[int]]] = {kind: TWO for kind in ("bert", "distilbert", "electra", "gpt2", "roberta")}
+HEADS |= {kind: GROUPS for kind in ("llama", "mistral", "qwen2", "qwen3")}
+HEADS["t5"] = {0: [1], 1: [0, 2], 2: [0], 4: [1, 2], 5: [2], 7: [0, 1]}
+MASKS = {kind: _plain(heads) for kind, heads in HEADS.items()}
+MASKS["t5"] = lambda c: {
+    "head_mask": _mask(c, 2, 3, TWO),
+    "decoder_head_mask": _mask(c, 3, 3, {0: [0], 2: [1, 2]}),
+    "cross_attn_head_mask": _mask(c, 3, 3, {0: [2], 2: [0, 1]}),
+}
+
+
+@pytest.mark.parametrize("heads", [{0: [0]}, {1: [0, 1, 2]}, {0: [0, 2]}])
+def test_groups_of_different_sizes_are_refused(backend: Backend, heads: dict[int, list[int]], tmp_path: Path) -> None:
+    folder = random_folder(tmp_path, config_of("llama"), "LlamaForCausalLM")
+    model = backend.load("LlamaForCausalLM", folder)
+    with pytest.raises(ArgumentError, match="groups of different sizes"):
+        model.prune_heads(heads)
+    assert model.config.pruned_heads == {}
+    with pytest.raises(ConfigError, match="groups of different sizes"):
+        backend.cls("LlamaModel")(config_of("llama", pruned_heads=heads))
+
+
+@pytest.mark.parametrize(("kind", "stem"), PLAIN)
+@pytest.mark.parametrize("size", [40, 20])
+def test_resized_vocabularies_agree(kind: str, stem: str, size: int, tmp_path: Path) -> None:
+    config = config_of(kind)
+    folder = random_folder(tmp_path, config, stem)
+    inputs = {name: ids % 20 for name, ids in {**random_inputs(config), **decoder_inputs(stem, config)}.items()}
+    inputs["attention_mask"] = random_inputs(config)["attention_mask"]
+    results = []
+    for backend in BACKENDS:
+        model = backend.load(stem, folder)
+        model.resize_token_embeddings(size)
+        results.append((backend.weights(model), backend.run(model, inputs)))
+        assert model.config.vocab_size == size
+        assert model._derive_schema().summary() == model.schema.summary()
+    for weights, outputs in results[1:]:
+        assert all(weights[name].tobytes() == array.tobytes() for name, array in results[0][0].items())
+        compared(outputs, results[0][1], inputs["attention_mask"])
+
+
+@pytest.mark.parametrize(("kind", "stem"), PLAIN)
+def test_new_models_train(backend: Backend, kind: str, stem: str) -> None:
+    """A model made from a config has finite outputs; dropout is on while training, and only then."""
+    config = config_of(kind)
+    model = backend.cls(stem).from_config(config)
+    inputs = {**random_inputs(config), **decoder_inputs(stem, config)}
+    once, again = backend.run(model, inputs) if backend.name != "pt" else backend.run(model.eval(), inputs), None
+    assert all(np.isfinite(value).all() for value in once.values())
+    again = backend.run(model, inputs)
+    assert all(np.array_equal(value, again[name]) for name, value in once.items())
+    trained = trained_run(backend, model, inputs)
+    changed = any(not np.array_equal(value, trained[name]) for name, value in once.items())
+    drops = config.model_type not in ("llama", "mistral", "qwen2", "qwen3")
+    assert changed == drops
+
+
+def trained_run(backend: Backend, model: object, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    from triptych_conformance.parity import _flat
+
+    if backend.name == "pt":
+        return backend.run(model.train(), inputs)  # type: ignore[attr-defined]
+    if backend.name == "tf":
+        return _flat(model(**inputs, training=True))  # type: ignore[operator]
+    import jax
+
+    return _flat(model(**inputs, train=True, dropout_rng=jax.random.PRNGKey(1)))  # type: ignore[operator]
+
+
+def test_a_family_of_another_class_is_refused(backend: Backend, tmp_path: Path) -> None:
+    folder = random_folder(tmp_path, config_of("gpt2"), "GPT2LMHeadModel")
+    with pytest.raises(ConfigError, match="(?s)another kind of model.*AutoConfig"):
+        backend.load("LlamaForCausalLM", folder)
+    with pytest.raises(ConfigError, match="AutoModelForMaskedLM"):
+        backend.load("AutoModelForMaskedLM", folder)
+    with pytest.raises(MissingFileError):
+        backend.load("AutoModelForCausalLM", tmp_path / "nowhere")
+    assert type(backend.load("AutoModelForCausalLM", folder)) is backend.cls("GPT2LMHeadModel")
