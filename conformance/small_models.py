@@ -12,7 +12,7 @@ from triptych.families import declared_schema, family, model_types
 
 BERT = dict(vocab_size=31, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=10,
             max_position_embeddings=16, num_labels=4)  # fmt: skip
-LLAMA = dict(vocab_size=31, hidden_size=16, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=3,
+LLAMA = dict(vocab_size=31, hidden_size=18, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=3,
              head_dim=4, intermediate_size=10, max_position_embeddings=32, num_labels=4, pad_token_id=0)  # fmt: skip
 T5 = dict(vocab_size=31, d_model=12, d_kv=5, d_ff=10, num_layers=2, num_decoder_layers=3, num_heads=3,
           relative_attention_num_buckets=8, relative_attention_max_distance=12)  # fmt: skip
@@ -48,9 +48,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def config_of(variant: str, **changes: Any) -> PretrainedConfig:
-    """Return the config of a variant."""
+def config_of(variant: str, stem: str = "", **changes: Any) -> PretrainedConfig:
+    """Return the config of a variant, for a class."""
     kind, options = VARIANTS[variant]
+    if stem.endswith("QuestionAnswering"):
+        changes["num_labels"] = 2
     return family(kind).config_class(**{**SMALL[kind], **options, **changes})
 
 

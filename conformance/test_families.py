@@ -25,7 +25,7 @@ def compared(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], mask: n
 def test_as_transformers_5(variant: str, stem: str, tmp_path: Path) -> None:
     import transformers
 
-    config = config_of(variant)
+    config = config_of(variant, stem)
     folder = random_folder(tmp_path, config, stem)
     inputs = {**random_inputs(config), **decoder_inputs(stem, config)}
     reference = getattr(transformers, stem).from_pretrained(folder, attn_implementation="eager").eval()
@@ -43,7 +43,7 @@ def test_as_transformers_5(variant: str, stem: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("kind", "stem"), PLAIN)
 def test_pruned_heads_equal_masked_heads(backend: Backend, kind: str, stem: str, tmp_path: Path) -> None:
-    config = config_of(kind)
+    config = config_of(kind, stem)
     folder = random_folder(tmp_path, config, stem)
     inputs = {**random_inputs(config), **decoder_inputs(stem, config)}
     heads, masks = HEADS[kind], MASKS[kind](config)
@@ -103,7 +103,7 @@ def test_groups_of_different_sizes_are_refused(backend: Backend, heads: dict[int
 @pytest.mark.parametrize(("kind", "stem"), PLAIN)
 @pytest.mark.parametrize("size", [40, 20])
 def test_resized_vocabularies_agree(kind: str, stem: str, size: int, tmp_path: Path) -> None:
-    config = config_of(kind)
+    config = config_of(kind, stem)
     folder = random_folder(tmp_path, config, stem)
     inputs = {name: ids % 20 for name, ids in {**random_inputs(config), **decoder_inputs(stem, config)}.items()}
     inputs["attention_mask"] = random_inputs(config)["attention_mask"]
@@ -122,7 +122,7 @@ def test_resized_vocabularies_agree(kind: str, stem: str, size: int, tmp_path: P
 @pytest.mark.parametrize(("kind", "stem"), PLAIN)
 def test_new_models_train(backend: Backend, kind: str, stem: str) -> None:
     """A model made from a config has finite outputs; dropout is on while training, and only then."""
-    config = config_of(kind)
+    config = config_of(kind, stem)
     model = backend.cls(stem).from_config(config)
     inputs = {**random_inputs(config), **decoder_inputs(stem, config)}
     once, again = backend.run(model, inputs) if backend.name != "pt" else backend.run(model.eval(), inputs), None

@@ -3,46 +3,58 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from triptych import BertConfig
-from triptych.families import family, model_types
+from small_models import CLASSES, PLAIN, VARIANTS, config_of
+from triptych.families import declared_schema, family
 from triptych.layouts import canonical_leaf, native_path, permutation
 from triptych.schema import Schema
 from triptych_conformance import Backend
 
-SMALL = dict(vocab_size=31, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=10,
-             max_position_embeddings=9, num_labels=4)  # fmt: skip
-CONFIGS = {"plain": {}, "untied": {"tie_word_embeddings": False}, "pruned": {"pruned_heads": {1: [0, 2]}}}
-CLASSES = [stem for kind in model_types() for stem in family(kind).classes.values()]
+PRUNED = {"t5": {3: [0, 2]}, "llama": {1: [0, 1]}, "mistral": {1: [0, 1]}, "qwen2": {1: [0, 1]}, "qwen3": {1: [0, 1]}}
+CHANGES = {"plain": {}, "untied": {"tie_word_embeddings": False}, "pruned": {}}
+EMBEDDINGS = ("word_embeddings", "position_embeddings", "token_type_embeddings", "wte", "wpe", "embed_tokens", "shared",
+              "relative_attention_bias")  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
-@pytest.mark.parametrize("stem", CLASSES)
-def test_derived_equals_declared(backend: Backend, stem: str, kind: str) -> None:
-    model = backend.cls(stem)(BertConfig(**SMALL, **CONFIGS[kind]))
-    declared = model.declared_schema
+def changed(variant: str, stem: str, change: str) -> Any:
+    kind = VARIANTS[variant][0]
+    pruned = {"pruned_heads": PRUNED.get(kind, {1: [0, 2]})} if change == "pruned" else {}
+    if stem == "T5EncoderModel" and pruned:
+        pruned = {"pruned_heads": {1: [0, 2]}}
+    return config_of(variant, stem, **CHANGES[change], **pruned)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(("variant", "stem"), CLASSES)
+def test_derived_equals_declared(backend: Backend, variant: str, stem: str, change: str) -> None:
+    cls = backend.cls(stem)
+    declared = declared_schema(changed(variant, stem, change), stem)
     assert isinstance(declared, Schema)
-    assert model._derive_schema().summary() == declared.summary()
+    derived = cls._derive_schema_for(changed(variant, stem, change))
+    assert derived.summary() == declared.summary()
 
 
-@pytest.mark.parametrize("stem", CLASSES)
-def test_schema_counts_what_the_model_holds(backend: Backend, stem: str) -> None:
-    model = backend.cls(stem)(BertConfig(**SMALL))
-    held = sum(array.size for array in backend.weights(model).values())
-    assert model.num_parameters() == held
-    assert model.num_parameters(exclude_embeddings=True) == held - (31 + 9 + 2) * 12
+@pytest.mark.parametrize(("kind", "stem"), PLAIN)
+def test_schema_counts_what_the_model_holds(backend: Backend, kind: str, stem: str) -> None:
+    model = backend.cls(stem)(config_of(kind, stem))
+    weights = backend.weights(model)
+    assert model.num_parameters() == sum(array.size for array in weights.values())
+    embeddings = sum(a.size for name, a in weights.items() if name.split(".")[-2] in EMBEDDINGS)
+    assert model.num_parameters(exclude_embeddings=True) == model.num_parameters() - embeddings
 
 
 @pytest.mark.parametrize("framework", ["tf", "flax"])
-@pytest.mark.parametrize("stem", CLASSES)
-def test_names_round_trip(framework: str, stem: str) -> None:
-    schema = family("bert").schema(BertConfig(**SMALL), stem)
+@pytest.mark.parametrize(("variant", "stem"), CLASSES)
+def test_names_round_trip(framework: str, variant: str, stem: str) -> None:
+    schema = declared_schema(config_of(variant, stem), stem)
+    assert schema is not None
     paths = {weight.name: native_path(weight, framework) for weight in schema.values()}
     assert len(set(paths.values())) == len(paths)
-    for weight in schema.values():
+    for weight in schema.stored():
         path = paths[weight.name]
         siblings = frozenset(p[-1] for p in paths.values() if p[:-1] == path[:-1])
         assert canonical_leaf(path, siblings, len(weight.shape), framework) == (weight.name, weight.layout)
@@ -51,7 +63,7 @@ def test_names_round_trip(framework: str, stem: str) -> None:
 
 
 def test_every_weight_names_its_axes() -> None:
-    schema = family("bert").schema(BertConfig(**SMALL), "BertForMaskedLM")
+    schema = family("bert").schema(config_of("bert"), "BertForMaskedLM")
     vocab = {w.name for w in schema.values() if w.axis_index("vocab") is not None}
     assert vocab == {
         "bert.embeddings.word_embeddings.weight", "cls.predictions.bias", "cls.predictions.decoder.weight",
