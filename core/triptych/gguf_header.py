@@ -204,17 +204,27 @@ def _placed(
             raise cursor.corrupt("has a tensor twice.", "each name once", repr(name))
         if base + offset != position:
             raise cursor.corrupt(f"has a hole or overlap at {name!r}.", f"offset {position - base}", f"{offset}")
-        elements, size = gguf_types.block_of(kind)
-        if shape[-1] % elements:
-            raise cursor.corrupt(
-                f"has a tensor {name!r} of impossible shape.", f"rows of a multiple of {elements}", str(shape)
-            )
-        nbytes = math.prod(shape) // elements * size
+        nbytes = _nbytes(name, shape, kind, cursor)
         tensors[name] = TensorInfo(name, shape, kind, position, nbytes)
         end = position + nbytes
         position = -(-end // alignment) * alignment
     _check_end(end, max(position, base), cursor)
     return tensors
+
+
+def _nbytes(name: str, shape: tuple[int, ...], kind: int, cursor: _Cursor) -> int:
+    block = gguf_types.block_of(kind)
+    if block is None:
+        raise UnsupportedFormatError(
+            f"Tensor {name!r} of {cursor.path} cannot be dequantised.",
+            expected="F32, F16, BF16, F64, or a type that gguf.dequantize knows",
+            received=f"type {kind}",
+            remedy="get the model in another quantisation, such as Q8_0 or F16",
+        )
+    elements, size = block
+    if shape[-1] % elements:
+        raise cursor.corrupt(f"has a tensor {name!r} of parts of blocks.", f"rows of {elements} times n", str(shape))
+    return math.prod(shape) // elements * size
 
 
 def _check_end(end: int, padded: int, cursor: _Cursor) -> None:

@@ -6,12 +6,13 @@ Numbers and names: the GGUF specification of the ggml project, `enum ggml_type`.
 from __future__ import annotations
 
 import functools
+import math
 from types import ModuleType
 
 import ml_dtypes
 import numpy as np
 
-from triptych.errors import MissingBackendError, UnsupportedFormatError
+from triptych.errors import MissingBackendError
 
 PLAIN: dict[int, np.dtype] = {
     0: np.dtype("<f4"),
@@ -28,11 +29,12 @@ def dtype_of(kind: int) -> np.dtype:
 
 
 @functools.cache
-def block_of(kind: int) -> tuple[int, int]:
+def block_of(kind: int) -> tuple[int, int] | None:
     """Return elements and bytes of one block of type `kind`; an unquantised type has blocks of one element.
 
+    None for an unknown type, and for one that the package gguf cannot dequantise.
+
     Raises:
-        UnsupportedFormatError: an unknown type, or one that the package gguf does not dequantise.
         MissingBackendError: the type is quantised and the package gguf is not installed.
     """
     if kind in PLAIN:
@@ -42,13 +44,8 @@ def block_of(kind: int) -> tuple[int, int]:
         quantisation = gguf.GGMLQuantizationType(kind)
         elements, size = gguf.GGML_QUANT_SIZES[quantisation]
         gguf.dequantize(np.zeros((1, size), np.uint8), quantisation)
-    except (ValueError, KeyError, NotImplementedError) as cause:
-        raise UnsupportedFormatError(
-            "A tensor type of the file cannot be dequantised.",
-            expected="F32, F16, BF16, F64, or a type that gguf.dequantize knows",
-            received=f"type {kind}" + (f" ({cause})" if isinstance(cause, NotImplementedError) else ""),
-            remedy="get the model in another quantisation, such as Q8_0 or F16",
-        ) from cause
+    except (ValueError, KeyError, NotImplementedError):
+        return None
     return int(elements), int(size)
 
 
@@ -57,8 +54,7 @@ def decoded(data: np.ndarray, kind: int, shape: tuple[int, ...]) -> np.ndarray:
     if kind in PLAIN:
         return data.view(PLAIN[kind]).reshape(shape)
     gguf = _library()
-    elements, size = block_of(kind)
-    rows = data.reshape(-1, shape[-1] // elements * size)
+    rows = data.reshape(math.prod(shape[:-1]), -1)
     with np.errstate(all="ignore"):  # damaged scales may overflow; the values are then what the file says
         return gguf.dequantize(rows, gguf.GGMLQuantizationType(kind)).reshape(shape)
 
