@@ -89,8 +89,8 @@ def write_gguf(
             {str: writer.add_string, int: writer.add_uint32, float: writer.add_float32}[type(value)](key, value)
     kind = gguf.GGMLQuantizationType[quantisation]
     for key, array in tensors.items():
-        if array.ndim == 1 or quantisation == "F32":
-            writer.add_tensor(key, array)
+        if array.ndim == 1 or quantisation in ("F32", "F64"):
+            writer.add_tensor(key, array.astype(np.float64 if quantisation == "F64" else np.float32))
         else:
             writer.add_tensor(key, gguf.quantize(array, kind), raw_dtype=kind)
     writer.write_header_to_file()

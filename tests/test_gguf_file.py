@@ -72,7 +72,7 @@ def test_transformers_computes_the_same_from_the_converted_folder(name: str, tmp
         assert getattr(loaded.config, key) == getattr(model.config, key)
 
 
-EXPECTED_DTYPES = {"F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "Q8_0": np.float32,
+EXPECTED_DTYPES = {"F32": np.float32, "F64": np.float64, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "Q8_0": np.float32,
                    "Q4_0": np.float32, "Q4_1": np.float32}  # fmt: skip
 
 
@@ -82,9 +82,9 @@ def test_each_quantisation_is_read_in_its_dtype(kind: str, tmp_path: Path) -> No
     opened = open_gguf(write_gguf(tmp_path / "m.gguf", "llama", model, kind))
     for key, value in model.state_dict().items():
         array, exact = opened.tensors[key].read(), value.numpy()
-        dtype = EXPECTED_DTYPES[kind] if exact.ndim == 2 else np.float32
+        dtype = EXPECTED_DTYPES[kind] if exact.ndim == 2 or kind == "F64" else np.float32
         assert opened.tensors[key].dtype == array.dtype == np.dtype(dtype)
-        if kind in ("F32", "F16", "BF16"):
+        if kind in ("F32", "F64", "F16", "BF16"):
             assert array.tobytes() == exact.astype(dtype).tobytes()
         elif exact.ndim == 2:  # rows keep their blocks when they change places
             quantised = gguf.quantize(exact, gguf.GGMLQuantizationType[kind])
