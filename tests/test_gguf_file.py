@@ -72,8 +72,8 @@ def test_transformers_computes_the_same_from_the_converted_folder(name: str, tmp
         assert getattr(loaded.config, key) == getattr(model.config, key)
 
 
-EXPECTED_DTYPES = {"F32": np.float32, "F64": np.float64, "F16": np.float16, "BF16": ml_dtypes.bfloat16, "Q8_0": np.float32,
-                   "Q4_0": np.float32, "Q4_1": np.float32}  # fmt: skip
+EXPECTED_DTYPES = {"F32": np.float32, "F64": np.float64, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
+                   "Q8_0": np.float32, "Q4_0": np.float32, "Q4_1": np.float32}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", EXPECTED_DTYPES)
