@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from triptych import strictjson
-from triptych.errors import ConfigError, InconsistentCheckpointError
+from triptych.errors import ArgumentError, ConfigError, InconsistentCheckpointError
+from triptych.gguf_file import open_gguf
 from triptych.resolve import POINTER, WeightFiles, find_weights, local_folder
 from triptych.safetensors_file import SafetensorsFile, TensorRef, open_safetensors
 
@@ -45,7 +46,7 @@ def open_checkpoint(
     pointer: object = None,
     mmap: bool = True,
 ) -> Checkpoint:
-    """Open the checkpoint in folder `path`.
+    """Open the checkpoint in folder `path`, or the one file `path` if it is called `*.gguf`.
 
     Args:
         variant: read `model.<variant>.safetensors` and its shards.
@@ -56,6 +57,12 @@ def open_checkpoint(
         MissingFileError, CorruptCheckpointError and its subclasses, UnsafeCheckpointError, LimitError,
         UnsupportedFormatError.
     """
+    if is_gguf(path):
+        if variant is not None or subfolder or pointer is not None:
+            raise ArgumentError("A GGUF file has no variants, subfolders or pointers.", received=repr(path))
+        file = open_gguf(Path(path))
+        texts = {key: value for key, value in file.metadata.items() if isinstance(value, str)}
+        return Checkpoint(file.tensors, texts, str(file.path))
     found = find_weights(local_folder(path, subfolder), variant, pointer)
     files = {file.name: open_safetensors(file, mmap) for file in found.files}
     if found.index is None:
@@ -64,6 +71,11 @@ def open_checkpoint(
     tensors = _joined(found, files)
     _check_save_ids(found, files)
     return Checkpoint(tensors, files[found.files[0].name].metadata, str(found.index))
+
+
+def is_gguf(path: object) -> bool:
+    """Return whether `path` is a file by name (`*.gguf`), and not a folder that happens to be called so."""
+    return isinstance(path, (str, os.PathLike)) and Path(path).suffix.lower() == ".gguf" and not Path(path).is_dir()
 
 
 def _joined(found: WeightFiles, files: Mapping[str, SafetensorsFile]) -> dict[str, TensorRef]:

@@ -100,7 +100,7 @@ def open_safetensors(path: Path, mmap: bool = True) -> SafetensorsFile:
         raise LimitError(f"{path} declares too many tensors.", expected=f"<= {MAX_TENSORS}", received=str(len(header)))
     entries = [(name, *_entry(name, value, path)) for name, value in header.items()]
     _check_cover(entries, size - start, path)
-    source = _Mapped(path, size) if mmap else _Owned(path, size)
+    source = _Mapped(path, size) if mmap else OwnedBytes(path, size)
     tensors = {
         name: TensorRef(name, dtype, shape, _Reader(source, start + begin, dtype, shape))
         for name, dtype, shape, begin, _ in entries
@@ -214,7 +214,7 @@ class _Mapped:
         return self._map[start : start + count]
 
 
-class _Owned:
+class OwnedBytes:
     """The file read with ordinary reads into memory that belongs to the caller."""
 
     def __init__(self, path: Path, size: int) -> None:
@@ -241,7 +241,7 @@ def _same_size(file: BinaryIO, size: int, path: Path) -> None:
 
 @dataclass(frozen=True)
 class _Reader:
-    source: _Mapped | _Owned
+    source: _Mapped | OwnedBytes
     start: int
     dtype: np.dtype
     shape: tuple[int, ...]

@@ -1,0 +1,202 @@
+"""The command line: what it writes, its exit status, and one message per error."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+from gguf_models import make_model, write_gguf
+from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner, Result
+
+from triptych import TensorRef, open_checkpoint, save_checkpoint
+from triptych.cli import app
+
+SHARDED = "bert-mlm/pt-safetensors-sharded"
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def arrays(folder: Path) -> dict[str, np.ndarray]:
+    return {name: ref.read() for name, ref in open_checkpoint(folder).items()}
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_gguf(tmp_path / "m.gguf", "llama", make_model("llama"), "Q8_0")
+
+
+def test_a_gguf_file_becomes_a_folder(model: Path, tmp_path: Path) -> None:
+    before = model.read_bytes()
+    result = run("convert", model, tmp_path / "out")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert set(contents(tmp_path / "out")) == {"config.json", "model.safetensors"}
+    assert json.loads((tmp_path / "out/config.json").read_text())["model_type"] == "llama"
+    expected = {name: ref.read() for name, ref in open_checkpoint(model).items()}
+    written = load_file(tmp_path / "out/model.safetensors")
+    assert {n: a.tolist() for n, a in written.items()} == {n: a.tolist() for n, a in expected.items()}
+    assert model.read_bytes() == before
+
+
+def test_a_folder_is_written_in_another_dtype_and_in_shards(golden: Path, tmp_path: Path) -> None:
+    source, before = golden / SHARDED, contents(golden / SHARDED)
+    result = run("convert", source, tmp_path / "out", "--dtype", "bfloat16", "--max-shard-size", "8KB", "--json")
+    assert result.exit_code == 0
+    summary = json.loads(result.stdout)
+    written, original = arrays(tmp_path / "out"), arrays(source)
+    assert summary["tensors"] == len(original) and summary["parameters"] == sum(a.size for a in original.values())
+    assert summary["bytes"] == 2 * summary["parameters"]
+    assert len(summary["files"]) > 2 and set(contents(tmp_path / "out")) == {*summary["files"], "config.json"}
+    for name, array in original.items():
+        assert written[name].tobytes() == array.astype(ml_dtypes.bfloat16).tobytes()
+    configs = [json.loads((folder / "config.json").read_text()) for folder in (tmp_path / "out", source)]
+    assert configs[0] == {**configs[1], "torch_dtype": "bfloat16"}
+    assert contents(source) == before
+
+
+def test_auto_keeps_every_dtype_and_the_config(tmp_path: Path) -> None:
+    refs = [TensorRef.of(d, np.ones(3, d)) for d in ("float16", "float64", "int32", "bool")]
+    save_checkpoint(tmp_path / "in", refs, '{"model_type": "bert"}\n')
+    assert run("convert", tmp_path / "in", tmp_path / "out").exit_code == 0
+    assert {n: a.dtype.name for n, a in arrays(tmp_path / "out").items()} == {r.name: r.name for r in refs}
+    assert run("convert", tmp_path / "in", tmp_path / "out", "--dtype", "float32").exit_code == 0
+    changed = {"float16": "float32", "float64": "float32", "int32": "int32", "bool": "bool"}
+    assert {n: a.dtype.name for n, a in arrays(tmp_path / "out").items()} == changed
+
+
+def test_a_pointer_of_the_source_is_followed_and_left_behind(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    save_file({"w": np.ones(3)}, tmp_path / "in/other.safetensors")
+    (tmp_path / "in/config.json").write_text('{"transformers_weights": "other.safetensors", "a": 1}')
+    assert run("convert", tmp_path / "in", tmp_path / "out").exit_code == 0
+    assert json.loads((tmp_path / "out/config.json").read_text()) == {"a": 1}
+    assert list(arrays(tmp_path / "out")) == ["w"]
+
+
+def test_a_destination_is_replaced_as_a_whole(model: Path, golden: Path, tmp_path: Path) -> None:
+    assert run("convert", golden / SHARDED, tmp_path / "out", "--max-shard-size", "8KB").exit_code == 0
+    assert run("convert", model, tmp_path / "out").exit_code == 0
+    assert set(contents(tmp_path / "out")) == {"config.json", "model.safetensors"}
+
+
+# -- errors --------------------------------------------------------------------------------------------------------
+
+
+def assert_one_message(result: Result, status: int, *words: str) -> None:
+    assert result.exit_code == status, result.output
+    assert result.stdout == "" and "Traceback" not in result.stderr
+    assert all(word in result.stderr for word in words), result.stderr
+
+
+def test_damage_is_status_1_and_leaves_the_destination(model: Path, tmp_path: Path) -> None:
+    assert run("convert", model, tmp_path / "out").exit_code == 0
+    before = contents(tmp_path / "out")
+    model.write_bytes(model.read_bytes()[:-3000])
+    result = run("convert", model, tmp_path / "out")
+    assert_one_message(result, 1, "triptych: ", "m.gguf", "Expected", "get the file again")
+    assert result.stderr.count("\n") == 1
+    assert contents(tmp_path / "out") == before
+
+
+def test_a_source_without_config_is_status_1(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "in", [TensorRef.of("w", np.ones(3))])
+    assert_one_message(run("convert", tmp_path / "in", tmp_path / "out"), 1, "config.json")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_source_is_never_the_destination(model: Path, golden: Path, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "in", [TensorRef.of("w", np.ones(3))], "{}\n")
+    (tmp_path / "link").symlink_to(tmp_path / "in")
+    before = contents(tmp_path / "in")
+    for destination in ("in", "link", "in/../in"):
+        assert_one_message(run("convert", tmp_path / "in", tmp_path / destination), 2, "source")
+    assert contents(tmp_path / "in") == before
+    assert_one_message(run("convert", model, model), 2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("convert",),
+        ("convert", "none.gguf", "out"),
+        ("convert", "{model}", "out", "--dtype", "int8"),
+        ("convert", "{model}", "out", "--max-shard-size", "much"),
+        ("convert", "{text}", "out"),
+        ("nothing",),
+    ],
+)
+def test_wrong_usage_is_status_2(arguments: tuple[str, ...], model: Path, tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("x")
+    out = tmp_path / "out"
+    given = [{"{model}": str(model), "{text}": str(tmp_path / "x.txt"), "out": str(out)}.get(a, a) for a in arguments]
+    assert_one_message(run(*given), 2)
+    assert not out.exists()
+
+
+def test_values_that_do_not_fit_are_no_infinities(tmp_path: Path) -> None:
+    kept = TensorRef.of("kept", np.array([np.inf, 1], np.float32))
+    save_checkpoint(tmp_path / "in", [kept, TensorRef.of("big", np.array([1e5], np.float32))], "{}\n")
+    assert_one_message(run("convert", tmp_path / "in", tmp_path / "out", "--dtype", "float16"), 2, "big", "bfloat16")
+    assert contents(tmp_path / "out") == {}
+    assert run("convert", tmp_path / "in", tmp_path / "out", "--dtype", "bfloat16").exit_code == 0
+    assert arrays(tmp_path / "out")["kept"].tolist() == [float("inf"), 1.0]
+
+
+def test_a_message_cannot_steer_the_terminal(model: Path, tmp_path: Path) -> None:
+    hostile = tmp_path / "\x1b[31mred.gguf"
+    hostile.write_bytes(model.read_bytes()[:100])
+    result = run("convert", hostile, tmp_path / "out")
+    assert result.exit_code == 1 and "\x1b" not in result.stderr
+
+
+# -- the program ---------------------------------------------------------------------------------------------------
+
+
+def program(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "triptych", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
+
+
+def test_the_program_converts_quietly_without_a_terminal(model: Path, tmp_path: Path) -> None:
+    done = program("convert", str(model), str(tmp_path / "out"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "21 tensors" in done.stdout
+    failed = program("convert", str(model), str(model.parent / "m.gguf"))
+    assert failed.returncode == 2 and "Traceback" not in failed.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no terminals to make on this system")
+def test_progress_is_shown_on_a_terminal(model: Path, tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "triptych", "convert", str(model), str(tmp_path / "out")]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    subprocess.run(command, stdout=subprocess.PIPE, stderr=theirs, check=True, env=environment)
+    os.close(theirs)
+    shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    size = open_checkpoint(model).nbytes / 1000
+    assert "Converting" in shown and f"{size:.1f}/{size:.1f} kB" in shown and "/s" in shown
+
+
+def test_help_has_an_example_and_loads_nothing_heavy() -> None:
+    assert "triptych convert model.Q4_1.gguf" in program("convert", "--help").stdout
+    code = (
+        "import sys, typer.testing, triptych.cli as cli\n"
+        "result = typer.testing.CliRunner().invoke(cli.app, ['--help'])\n"
+        "heavy = {'numpy', 'gguf', 'torch', 'tensorflow', 'keras', 'jax', 'flax'} & set(sys.modules)\n"
+        "print(result.exit_code, 'convert' in result.output, heavy)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0 True set()"
