@@ -89,13 +89,15 @@ BACKENDS = _chosen()
 def largest_difference(one: np.ndarray, other: np.ndarray, mask: np.ndarray | None = None) -> float:
     """Return the largest difference, at positions [B, Q] whose mask is 1 where the shape has them.
 
-    It is absolute for values up to 1 and relative above: float32 itself has steps of 2e-6 between 16 and 32. Attention probabilities [B, N, Q, K] are compared at the queries that count. Shapes that differ, and values that are
+    It is absolute where the values of a vector (the last axis) are up to 1, and above that relative to the largest of
+    them, on which the rounding of float32 depends. Attention probabilities [B, N, Q, K] are compared at the queries that count. Shapes that differ, and values that are
     not finite where they should be, count as infinitely far apart.
     """
     if one.shape != other.shape:
         return float("inf")
     wide, expected = one.astype(np.float64), other.astype(np.float64)
-    difference = np.abs(wide - expected) / np.maximum(1.0, np.abs(expected))
+    largest_value = np.abs(expected).max(axis=-1, keepdims=True) if expected.ndim else np.abs(expected)
+    difference = np.abs(wide - expected) / np.maximum(1.0, largest_value)
     if mask is not None and one.ndim >= 2:
         where = mask.astype(bool)
         if one.shape[:2] == mask.shape:

@@ -90,9 +90,7 @@ def self_layer(m: Any, hidden: Any, bias: Any, positions: Any, head_mask: Any, c
 
 
 def cross_layer(m: Any, hidden: Any, memory: Any, bias: Any, head_mask: Any, cache: Any) -> tuple[Any, Any]:
-    attended, probabilities, _ = m.EncDecAttention(
-        m.layer_norm(hidden), memory, bias, None, head_mask, cache=cache
-    )
+    attended, probabilities, _ = m.EncDecAttention(m.layer_norm(hidden), memory, bias, None, head_mask, cache=cache)
     return hidden + m.dropout(attended), probabilities
 
 

@@ -1,0 +1,165 @@
+"""Decoding with a cache gives what decoding without one does, compiled once; a real model answers in all three."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from golden_models import Golden
+from small_models import config_of, decoder_inputs, random_folder, random_inputs
+from triptych import ArgumentError
+from triptych.cli import app
+from triptych.gguf_file import open_gguf
+from triptych_conformance import BACKENDS, Backend, largest_difference
+from triptych_conformance.decoding import greedy, step_of
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from gguf_tokenizer import build_tokenizer, smollm2_path  # noqa: E402
+
+TOLERANCE = 1e-5
+DECODERS = [
+    ("gpt2", "GPT2LMHeadModel"), ("llama", "LlamaForCausalLM"), ("mistral", "MistralForCausalLM"),
+    ("qwen2", "Qwen2ForCausalLM"), ("qwen3", "Qwen3ForCausalLM"), ("llama, llama3", "LlamaForCausalLM"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("variant", "stem"), DECODERS)
+def test_a_cache_changes_nothing_and_is_compiled_once(
+    backend: Backend, variant: str, stem: str, tmp_path: Path
+) -> None:
+    config = config_of(variant)
+    folder = random_folder(tmp_path, config, stem)
+    model = backend.load(stem, folder)
+    ids = random_inputs(config)["input_ids"][:, :5]
+    step, compiled = step_of(backend.name, model)
+    text = greedy(step, model.init_cache(2, 12), ids, 6)
+    for length in range(5, 11):
+        logits = backend.run(model, {"input_ids": text[:, :length]})["logits"]
+        assert np.array_equal(logits[:, -1].argmax(-1), text[:, length])
+    if backend.name != "pt":
+        assert compiled == [(2, 5), (2, 1)]
+
+
+@pytest.mark.parametrize(("variant", "stem"), DECODERS)
+def test_cached_logits_are_those_of_the_whole_text(backend: Backend, variant: str, stem: str, tmp_path: Path) -> None:
+    config = config_of(variant)
+    model = backend.load(stem, random_folder(tmp_path, config, stem))
+    inputs = random_inputs(config)
+    inputs["attention_mask"][:] = 1
+    inputs["attention_mask"][1, :2] = 0  # left padding, as decoding uses it
+    whole = backend.run(model, inputs)["logits"]
+    cache, found = model.init_cache(2, 16), []
+    for start, end in ((0, 4), (4, 5), (5, 11)):
+        part = {"input_ids": inputs["input_ids"][:, start:end], "attention_mask": inputs["attention_mask"][:, :end]}
+        output = run_raw(backend, model, part, cache)
+        cache = output.past_key_values
+        found.append(np.asarray(output.logits.detach() if backend.name == "pt" else output.logits))
+    mask = inputs["attention_mask"]
+    assert largest_difference(np.concatenate(found, 1), whole, mask) <= TOLERANCE
+
+
+def run_raw(backend: Backend, model: object, inputs: dict[str, np.ndarray], cache: object) -> object:
+    if backend.name == "pt":
+        import torch
+
+        inputs = {name: torch.tensor(value) for name, value in inputs.items()}
+    return model(**inputs, past_key_values=cache)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("name", ["t5-tied", "t5-v11"])
+def test_t5_decodes_with_a_cache(backend: Backend, name: str) -> None:
+    golden = Golden(name)
+    model = backend.load(golden.stem, golden.folder)
+    cache, found = model.init_cache(2, 7), []
+    decoder_ids = golden.inputs["decoder_input_ids"]
+    for start, end in ((0, 3), (3, 4), (4, 7)):
+        inputs = {**golden.inputs, "decoder_input_ids": decoder_ids[:, start:end]}
+        output = run_raw(backend, model, inputs, cache)
+        cache = output.past_key_values
+        found.append(np.asarray(output.logits.detach() if backend.name == "pt" else output.logits))
+    assert largest_difference(np.concatenate(found, 1), golden.expected["out.logits"]) <= TOLERANCE
+
+
+def test_encoder_outputs_stand_for_the_input(backend: Backend) -> None:
+    golden = Golden("t5-tied")
+    model = backend.load(golden.stem, golden.folder)
+    first = run_raw(backend, model, golden.inputs, None)
+    rest = {name: golden.inputs[name] for name in ("attention_mask", "decoder_input_ids")}
+    if backend.name == "pt":
+        import torch
+
+        rest = {name: torch.tensor(value) for name, value in rest.items()}
+    again = model(**rest, encoder_outputs=(first.encoder_last_hidden_state,))
+    assert largest_difference(*(np.asarray(o.logits.detach() if backend.name == "pt" else o.logits)
+                                for o in (again, first))) <= TOLERANCE  # fmt: skip
+
+
+def test_caches_are_asked_for(backend: Backend, tmp_path: Path) -> None:
+    config = config_of("llama")
+    model = backend.load("LlamaForCausalLM", random_folder(tmp_path, config, "LlamaForCausalLM"))
+    inputs = {"input_ids": random_inputs(config)["input_ids"]}
+    assert run_raw(backend, model, inputs, None).past_key_values is None
+    with pytest.raises(ArgumentError, match="no cache of triptych"):
+        run_raw(backend, model, inputs, [1, 2])
+    with pytest.raises(ArgumentError, match="does not decode"):
+        backend.cls("BertModel")(config_of("bert")).init_cache(2, 12)
+    if backend.name == "pt":
+        model.config.use_cache = True
+        assert run_raw(backend, model, inputs, model.init_cache(2, 3)).past_key_values.get_seq_length() == 11
+        return
+    with pytest.raises(ArgumentError, match="init_cache"):
+        model(**inputs, use_cache=True)
+    with pytest.raises(ArgumentError, match="(?s)cache is full.*at most 10"):
+        run_raw(backend, model, inputs, model.init_cache(2, 10))
+    for sizes in ((0, 5), (2, -1), (2, 1.5)):
+        with pytest.raises(ArgumentError, match="positive integer"):
+            model.init_cache(*sizes)
+
+
+@pytest.mark.parametrize("framework", [b for b in BACKENDS if b.name != "pt"], ids=lambda b: b.name)
+def test_a_full_cache_is_seen_in_a_compiled_call(framework: Backend, tmp_path: Path) -> None:
+    config = config_of("gpt2")
+    model = framework.load("GPT2LMHeadModel", random_folder(tmp_path, config, "GPT2LMHeadModel"))
+    step, _ = step_of(framework.name, model)
+    cache = model.init_cache(1, 3)
+    _, cache = step(cache, np.array([[4, 5, 6]]))
+    logits, _ = step(cache, np.array([[7]]))
+    assert np.isnan(logits).all()
+
+
+def test_t5_labels_give_the_decoder_input(backend: Backend, tmp_path: Path) -> None:
+    config = config_of("t5")
+    model = backend.load("T5ForConditionalGeneration", random_folder(tmp_path, config, "T5ForConditionalGeneration"))
+    inputs = random_inputs(config)
+    labels = decoder_inputs("T5ForConditionalGeneration", config)["decoder_input_ids"]
+    labels[0, -2:] = -100
+    shifted = np.concatenate([np.zeros((2, 1), np.int64), np.where(labels == -100, 0, labels)[:, :-1]], 1)
+    given = backend.run(model, {**inputs, "labels": labels})
+    spelled = backend.run(model, {**inputs, "labels": labels, "decoder_input_ids": shifted})
+    assert np.array_equal(given["logits"], spelled["logits"])
+    assert given["loss"] == spelled["loss"]
+
+
+@pytest.fixture(scope="module")
+def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """SmolLM2-135M, converted by the command line from the GGUF file of a package."""
+    folder = tmp_path_factory.mktemp("smollm2") / "model"
+    done = CliRunner().invoke(app, ["convert", str(smollm2_path()), str(folder)])
+    assert done.exit_code == 0, done.output
+    return folder
+
+
+def test_a_real_model_names_the_capital_of_france(backend: Backend, smollm2: Path) -> None:
+    tokenizer = build_tokenizer(open_gguf(smollm2_path()).metadata)
+    prompt = np.array([tokenizer.encode("The capital of France is").ids])
+    model = backend.load("AutoModelForCausalLM", smollm2, strict=True)
+    assert type(model) is backend.cls("LlamaForCausalLM")
+    step, compiled = step_of(backend.name, model)
+    text = greedy(step, model.init_cache(1, 16), prompt, 4, model.config.eos_token_id)
+    assert tokenizer.decode(text[0]).startswith("The capital of France is Paris")
+    if backend.name != "pt":
+        assert len(compiled) == 2
