@@ -20,7 +20,8 @@ CALL = {"pt": "forward", "tf": "call", "flax": "__call__"}
 SHARED = [
     "from_pretrained", "from_config", "save_pretrained", "resize_token_embeddings", "prune_heads", "get_head_mask",
     "num_parameters", "tie_weights", "get_input_embeddings", "set_input_embeddings", "get_output_embeddings",
-    "set_output_embeddings", "init_cache", "add_model_tags", "register_for_auto_class", "can_generate", "declare_schema",
+    "set_output_embeddings", "init_cache", "add_model_tags", "register_for_auto_class", "can_generate",
+    "declare_schema",
 ]  # fmt: skip
 
 

@@ -20,7 +20,6 @@ from triptych import (
 )
 from triptych_conformance import BACKENDS, Backend, largest_difference
 
-
 bert_only = pytest.mark.parametrize("golden", map(Golden, Golden.of_bert), ids=Golden.of_bert)
 
 

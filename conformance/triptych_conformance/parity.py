@@ -90,8 +90,8 @@ def largest_difference(one: np.ndarray, other: np.ndarray, mask: np.ndarray | No
     """Return the largest difference, at positions [B, Q] whose mask is 1 where the shape has them.
 
     It is absolute where the values of a vector (the last axis) are up to 1, and above that relative to the largest of
-    them, on which the rounding of float32 depends. Attention probabilities [B, N, Q, K] are compared at the queries that count. Shapes that differ, and values that are
-    not finite where they should be, count as infinitely far apart.
+    them, on which the rounding of float32 depends. Attention probabilities [B, N, Q, K] are compared at the queries
+    that count. Shapes that differ, and values that are not finite where they should be, count as infinitely far apart.
     """
     if one.shape != other.shape:
         return float("inf")

@@ -128,7 +128,7 @@ class FlaxDistilBertForQuestionAnsweringModule(FlaxDistilBertWithHeadModule):
     def build_head(self, config: DistilBertConfig) -> None:
         self.qa_outputs = layers.dense(self, config.dim, config.num_labels)
 
-    __call__ = distilbert.with_span
+    __call__ = distilbert.with_span  # type: ignore[assignment]  # two labels
     score = distilbert.score_span
 
 

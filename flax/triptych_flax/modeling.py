@@ -45,7 +45,7 @@ class FlaxPreTrainedModel(ModelBase):
 
     framework = "flax"
     class_prefix = "Flax"
-    ops = ops
+    ops: ClassVar[Any] = ops
     module_class: ClassVar[Any] = None
 
     def __init__(

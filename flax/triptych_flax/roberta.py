@@ -104,7 +104,7 @@ class FlaxRobertaForQuestionAnsweringModule(FlaxRobertaWithHeadModule):
     def build_head(self, config: RobertaConfig) -> None:
         self.qa_outputs = layers.dense(self, config.hidden_size, config.num_labels)
 
-    __call__ = bert.with_span
+    __call__ = bert.with_span  # type: ignore[assignment]  # two labels
     score = common.score_span
 
 

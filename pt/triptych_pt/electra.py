@@ -130,5 +130,5 @@ class ElectraForQuestionAnswering(ElectraWithHead):
     def build_head(self, config: ElectraConfig) -> None:
         self.qa_outputs = layers.dense(self, config.hidden_size, config.num_labels)
 
-    forward = bert.with_span
+    forward = bert.with_span  # type: ignore[assignment]  # two labels
     score = common.score_span

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,7 +33,7 @@ class PreTrainedModel(nn.Module, ModelBase):
 
     framework = "pt"
     class_prefix = ""
-    ops = ops
+    ops: ClassVar[Any] = ops
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         self._check_config(config)
@@ -49,8 +49,8 @@ class PreTrainedModel(nn.Module, ModelBase):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise one module: normal with `config.initializer_range`, zero biases, unit norms."""
-        std = getattr(module, "initial_std", None)
-        std = getattr(self.config, "initializer_range", 0.02) if std is None else std
+        own: float | None = getattr(module, "initial_std", None)
+        std: float = getattr(self.config, "initializer_range", 0.02) if own is None else own
         if isinstance(module, (nn.Linear, nn.Embedding, Conv1D)):
             nn.init.normal_(module.weight, std=std)
             if isinstance(module, nn.Embedding) and module.padding_idx is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -38,7 +38,7 @@ class TFPreTrainedModel(keras.Model, ModelBase):
 
     framework = "tf"
     class_prefix = "TF"
-    ops = ops
+    ops: ClassVar[Any] = ops
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         self._check_config(config)
