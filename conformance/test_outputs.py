@@ -25,7 +25,7 @@ def test_outputs_are_as_recorded(backend: Backend, golden: Golden, folder: str) 
         assert largest_difference(outputs[name], value, golden.mask) <= TOLERANCE, name
 
 
-@pytest.mark.parametrize("golden", map(Golden, Golden.with_head_mask), ids=Golden.with_head_mask)
+@pytest.mark.parametrize("golden", [Golden(n) for n in Golden.with_head_mask], ids=Golden.with_head_mask)
 def test_masked_heads_are_as_recorded(backend: Backend, golden: Golden) -> None:
     model = backend.load(golden.stem, golden.folder)
     outputs = backend.run(model, {**golden.inputs, "head_mask": golden.expected["head_mask"]})
@@ -99,7 +99,7 @@ def test_losses_agree_with_transformers_5(name: str, tmp_path: Path) -> None:
             assert largest_difference(ours[output], value) <= TOLERANCE, (backend.name, output)
 
 
-@pytest.mark.parametrize("golden", map(Golden, Golden.of_bert), ids=Golden.of_bert)
+@pytest.mark.parametrize("golden", [Golden(n) for n in Golden.of_bert], ids=Golden.of_bert)
 def test_tuples_and_flags(backend: Backend, golden: Golden) -> None:
     model = backend.load(golden.stem, golden.folder)
     call = {"tf": {"training": False}}.get(backend.name, {})
@@ -118,7 +118,7 @@ def test_tuples_and_flags(backend: Backend, golden: Golden) -> None:
         backend.run(model, {**golden.inputs, "head_mask": np.ones((7, 7), np.float32)})
 
 
-@pytest.mark.parametrize("golden", map(Golden, Golden.of_bert), ids=Golden.of_bert)
+@pytest.mark.parametrize("golden", [Golden(n) for n in Golden.of_bert], ids=Golden.of_bert)
 def test_positions_and_embeddings_can_be_given(golden: Golden) -> None:
     results = []
     for backend in BACKENDS:

@@ -21,8 +21,8 @@ def resized(backend: Backend, golden: Golden, **options: object) -> tuple[object
     return model, backend.weights(model)
 
 
-recorded_masks = pytest.mark.parametrize("golden", map(Golden, Golden.with_head_mask), ids=Golden.with_head_mask)
-bert_only = pytest.mark.parametrize("golden", map(Golden, Golden.of_bert), ids=Golden.of_bert)
+recorded_masks = pytest.mark.parametrize("golden", [Golden(n) for n in Golden.with_head_mask], ids=Golden.with_head_mask)
+bert_only = pytest.mark.parametrize("golden", [Golden(n) for n in Golden.of_bert], ids=Golden.of_bert)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from triptych import (
 )
 from triptych_conformance import BACKENDS, Backend, largest_difference
 
-bert_only = pytest.mark.parametrize("golden", map(Golden, Golden.of_bert), ids=Golden.of_bert)
+bert_only = pytest.mark.parametrize("golden", [Golden(n) for n in Golden.of_bert], ids=Golden.of_bert)
 
 
 def rewritten(source: Path, target: Path, change: dict[str, np.ndarray | None]) -> Path:

@@ -62,11 +62,7 @@ class AutoConfig:
         Raises:
             ArgumentError: the class says another model_type, or the type is taken and not `exist_ok`.
         """
-        if config.model_type != model_type:
-            raise ArgumentError("The config class is of another type.", expected=model_type, received=config.model_type)
-        if model_type in families.model_types() and not exist_ok:
-            raise ArgumentError(f"model_type {model_type!r} is taken.", remedy="pass exist_ok=True to replace it")
-        families.register(model_type, families.Family(config, "", {}, lambda config, stem: None))  # type: ignore[arg-type,return-value]
+        families.register(model_type, families.Family(config, "", {}, lambda config, stem: None), exist_ok)  # type: ignore[arg-type,return-value]
 
 
 def _subfolder(kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,7 +119,8 @@ class AutoBase:
                 received=f"{type(config).__name__} of model_type {config.model_type!r}",
                 remedy=f"register one: {cls.__name__}.register(config_class, model_class)",
             )
-        return getattr(importlib.import_module(cls.package), cls.class_prefix + known[cls.task])
+        module = families.family(config.model_type).modules.get(cls.package.removeprefix("triptych_"), cls.package)
+        return getattr(importlib.import_module(module), cls.class_prefix + known[cls.task])
 
     @classmethod
     def register(

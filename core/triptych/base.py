@@ -23,7 +23,7 @@ from triptych.checkpoint import Checkpoint, config_pointer, open_checkpoint
 from triptych.config import PretrainedConfig
 from triptych.dtypes import FLOATING
 from triptych.errors import ArgumentError, CheckpointError, ConfigError
-from triptych.families import declared_schema
+from triptych.families import declared_schema, is_foreign
 from triptych.hooks import Hooks
 from triptych.plan import LoadPlan, LoadReport, Policy, differing_ties, plan_load
 from triptych.reading import ReadAhead
@@ -494,8 +494,12 @@ def _collector_paused() -> Iterator[None]:
 
 
 def _declared(cls: type, config: PretrainedConfig, options: Mapping[str, Any]) -> Schema | None:
-    """Return the built-in schema of `cls`, by its name; a subclass under another name inherits it by the MRO."""
-    if not issubclass(cls, ModelBase) or not cls.__module__.startswith("triptych_"):
+    """Return the family's schema of `cls`, by its name; a subclass under another name inherits it by the MRO.
+
+    A class that only has the name of a built-in one is not meant by the built-in schema.
+    """
+    built_in = cls.__module__.startswith("triptych_")
+    if not issubclass(cls, ModelBase) or not (built_in or is_foreign(config.model_type)):
         return None
     return declared_schema(config, cls.stem(), **options)
 

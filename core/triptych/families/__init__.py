@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from triptych.config import PretrainedConfig
-from triptych.errors import ConfigError
+from triptych.errors import ArgumentError, ConfigError
 from triptych.schema import Schema
 
 
@@ -18,13 +18,15 @@ class Family:
 
     `classes` maps a task ("", "MaskedLM", "SequenceClassification", ...) to the stem of the class that does it; the
     TensorFlow and Flax classes put "TF" and "Flax" before it. `schema(config, stem, **options)` returns the weights of
-    that class; its options are arguments of the class's constructor.
+    that class; its options are arguments of the class's constructor. `modules` says for "pt", "tf" and "flax" which
+    module holds the classes of a family that is not built in; it is imported when one of them is asked for.
     """
 
     config_class: type[PretrainedConfig]
     base_prefix: str
     classes: Mapping[str, str]
     schema: Callable[..., Schema]
+    modules: Mapping[str, str] = field(default_factory=dict)
 
 
 _MODULES = {
@@ -52,9 +54,24 @@ def family(model_type: str) -> Family:
     return _FAMILIES[model_type]
 
 
-def register(model_type: str, new: Family) -> None:
-    """Make `new` the family of `model_type`, so that the auto classes and the tools on files know it."""
+def register(model_type: str, new: Family, exist_ok: bool = False) -> None:
+    """Make `new` the family of `model_type`: auto classes and the tools on files know it, and its classes their schema.
+
+    Raises:
+        ArgumentError: the config class says another model_type, or the type is taken and not `exist_ok`.
+    """
+    if new.config_class.model_type != model_type:
+        raise ArgumentError(
+            "The config class is of another type.", expected=model_type, received=new.config_class.model_type
+        )
+    if model_type in model_types() and not exist_ok:
+        raise ArgumentError(f"model_type {model_type!r} is taken.", remedy="pass exist_ok=True to replace it")
     _FAMILIES[model_type] = new
+
+
+def is_foreign(model_type: str) -> bool:
+    """Return whether the family of `model_type` was registered, and is not built in."""
+    return model_type in _FAMILIES and model_type not in _MODULES
 
 
 def model_types() -> list[str]:
