@@ -34,5 +34,8 @@ def test_named_files_exist() -> None:
     for backend in ("pt", "tf", "flax"):
         files = {path.name for path in (ROOT / backend / f"triptych_{backend}").glob("*.py")} - {"__init__.py"}
         assert all(name in text for name in files)
+    for folder in ("families", "forward"):
+        assert f"{folder}/" in text
+        assert (ROOT / "core/triptych" / folder).is_dir()
     for link in re.findall(r"\]\(([a-zA-Z_/]+\.md)\)", (ROOT / "README.md").read_text()):
         assert (ROOT / link).is_file()
