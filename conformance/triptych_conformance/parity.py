@@ -62,6 +62,8 @@ _RUN: dict[str, Callable[[Any, Arrays, dict[str, Any]], Any]] = {"pt": _run_pt, 
 def _flat(output: Any) -> dict[str, np.ndarray]:
     result: dict[str, np.ndarray] = {}
     for name, value in output.items():
+        if name == "past_key_values":  # not an array; what it is differs by framework
+            continue
         if isinstance(value, (tuple, list)):
             result |= {f"{name}.{i}": _array(part) for i, part in enumerate(value)}
         else:
