@@ -102,7 +102,7 @@ class AutoBase:
         """Return the model class for `config`.
 
         Raises:
-            ConfigError: no class of this task is known for it.
+            ConfigError: no class of this task is known for it, or it is not where its family says.
         """
         if not isinstance(config, PretrainedConfig):
             raise ArgumentError(
@@ -119,8 +119,21 @@ class AutoBase:
                 received=f"{type(config).__name__} of model_type {config.model_type!r}",
                 remedy=f"register one: {cls.__name__}.register(config_class, model_class)",
             )
-        module = families.family(config.model_type).modules.get(cls.package.removeprefix("triptych_"), cls.package)
-        return getattr(importlib.import_module(module), cls.class_prefix + known[cls.task])
+        return cls._imported(families.family(config.model_type), cls.class_prefix + known[cls.task])
+
+    @classmethod
+    def _imported(cls, family: families.Family, name: str) -> type[ModelBase]:
+        """Return the class `name` from the module that the family says, or from the backend's package."""
+        module = family.modules.get(cls.package.removeprefix("triptych_"), cls.package)
+        found: type[ModelBase] | None = getattr(importlib.import_module(module), name, None)
+        if found is None:
+            raise ConfigError(
+                f"{cls.__name__} finds no {name}.",
+                expected=f"the class in {module}",
+                received="a module without it",
+                remedy="let Family.modules say where the family's classes are, for each framework that it has",
+            )
+        return found
 
     @classmethod
     def register(

@@ -34,6 +34,7 @@ _MODULES = {
     for name in ("bert", "distilbert", "electra", "gpt2", "llama", "mistral", "qwen2", "qwen3", "roberta", "t5")
 }
 _FAMILIES: dict[str, Family] = {}
+_REGISTERED: set[str] = set()
 
 
 def family(model_type: str) -> Family:
@@ -67,11 +68,12 @@ def register(model_type: str, new: Family, exist_ok: bool = False) -> None:
     if model_type in model_types() and not exist_ok:
         raise ArgumentError(f"model_type {model_type!r} is taken.", remedy="pass exist_ok=True to replace it")
     _FAMILIES[model_type] = new
+    _REGISTERED.add(model_type)
 
 
 def is_foreign(model_type: str) -> bool:
-    """Return whether the family of `model_type` was registered, and is not built in."""
-    return model_type in _FAMILIES and model_type not in _MODULES
+    """Return whether the family of `model_type` was registered, be it in the place of a built-in one."""
+    return model_type in _REGISTERED
 
 
 def model_types() -> list[str]:
