@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
 from torch_files import Call, Id, floats, pickled, stream, tar, tensor, write_zip
+
 from triptych.dtypes import SAFETENSORS
 from triptych.errors import CorruptCheckpointError, UnsupportedFormatError
 from triptych.safetensors_file import open_safetensors

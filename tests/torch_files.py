@@ -46,7 +46,12 @@ def pickled(value: object, protocol: int = 2) -> bytes:
 
 
 def tensor(
-    shape: tuple = (4,), stride: tuple = (1,), offset: object = 0, count: object = 4, key: object = "0", tail: tuple = ()
+    shape: tuple = (4,),
+    stride: tuple = (1,),
+    offset: object = 0,
+    count: object = 4,
+    key: object = "0",
+    tail: tuple = (),
 ) -> Call:
     """Return what torch.save pickles for a float32 tensor, with any numbers; `tail` is the view of a stream file."""
     storage = Id("storage", torch.FloatStorage, key, "cpu", count, *tail)
@@ -91,7 +96,12 @@ def tar(top: object, mtime: float = 0) -> bytes:
     content = top if isinstance(top, bytes) else pickled(top)
     result = io.BytesIO()
     with tarfile.open(fileobj=result, mode="w:", format=tarfile.PAX_FORMAT) as file:
-        for name, data in (("sys_info", pickled({})), ("pickle", content), ("tensors", tensors), ("storages", storages)):
+        for name, data in (
+            ("sys_info", pickled({})),
+            ("pickle", content),
+            ("tensors", tensors),
+            ("storages", storages),
+        ):
             member = tarfile.TarInfo(name)
             member.size, member.mtime = len(data), mtime  # type: ignore[assignment]
             file.addfile(member, io.BytesIO(data))

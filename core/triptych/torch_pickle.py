@@ -27,7 +27,7 @@ from triptych.torch_values import CALLS, OPAQUE, Name, resolve_name, set_item
 MAX_BYTES = 2**26
 """Bytes of pickle in one file."""
 MAX_STEPS = 2_000_000
-"""Opcodes, and items that a call copies, in one file: about 65,000 tensors, and at most about 400 MB of memory."""
+"""Opcodes, and items that a call copies, in one file: about 65,000 tensors, and some 100 bytes of memory each."""
 MAX_LINE = 512
 MAX_LONG = 255
 

@@ -71,7 +71,9 @@ def read_directory(file: BinaryIO, size: int, path: Path) -> dict[str, Record]:
     if start + length != end:
         raise _corrupt(path, f"a directory that ends at byte {end}", f"byte {start + length}")
     if count > MAX_RECORDS or length > MAX_DIRECTORY_BYTES:
-        raise LimitError(f"{path} has too many records.", expected=f"<= {MAX_RECORDS}", received=f"{count} in {length} bytes")
+        raise LimitError(
+            f"{path} has too many records.", expected=f"<= {MAX_RECORDS}", received=f"{count} in {length} bytes"
+        )
     file.seek(start)
     try:
         entries = _entries(file.read(length), count, path)
