@@ -71,7 +71,7 @@ def open_hdf5(path: Path, mmap: bool = True) -> Hdf5File:
         check_superblock(file, size, path, remedy)
         with classified(path, remedy), h5py.File(file, "r") as opened:
             _check_kind(opened, path)
-            contents = Walk(opened, size, path).run()
+            contents = Walk(opened, file, size, path).run()
     layers = _layers(contents, path)
     paths = _paths(contents, layers, path)
     source = MappedBytes(path, size) if mmap else OwnedBytes(path, size)

@@ -28,6 +28,7 @@ from triptych.errors import (
     UnsafeCheckpointError,
     UnsupportedFormatError,
 )
+from triptych.hdf5_strings import HeapStrings
 from triptych.safetensors_file import MAX_HEADER_BYTES, MAX_NAME, MAX_RANK
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -116,9 +117,10 @@ def classified(path: Path, remedy: str) -> Iterator[None]:
 class Walk:
     """One pass over all links of an open file, without recursion."""
 
-    def __init__(self, file: h5py.File, size: int, path: Path) -> None:
+    def __init__(self, file: h5py.File, raw: BinaryIO, size: int, path: Path) -> None:
         self.path, self.size = path, size
         self.root = h5g.open(file.id, b"/")
+        self.heap = HeapStrings(raw, size, path)
         self.datasets: dict[str, Stored] = {}
         self.lists: dict[str, list[str]] = {}
         self.groups: set[str] = set()
@@ -161,11 +163,11 @@ class Walk:
         return sorted(name.decode() for name in names)
 
     def _open(self, group: h5g.GroupID, link: str, path: str) -> h5g.GroupID | h5d.DatasetID:
-        self.characters += len(path)
         if link in ("", ".", "..") or "/" in link:
             raise CorruptCheckpointError(f"{self.path} has a bad name.", received=repr(path)[:120])
-        if len(path) > MAX_NAME or self.characters > MAX_HEADER_BYTES:
-            raise LimitError(f"{self.path} has names that are too long.", expected=f"at most {MAX_NAME} characters")
+        self._count_characters(len(path))
+        if len(path) > MAX_NAME:
+            raise LimitError(f"{self.path} has a name of {len(path)} characters.", expected=f"at most {MAX_NAME}")
         kind = group.links.get_info(link.encode()).type
         if kind != h5l.TYPE_HARD:
             raise _unsafe(self.path, path, _LINKS.get(kind, "a link of an unknown kind"))
@@ -177,6 +179,11 @@ class Walk:
             raise CorruptCheckpointError(f"{self.path} holds one object under two names.", received=repr(path)[:120])
         self.seen.add(address)
         return child
+
+    def _count_characters(self, count: int) -> None:
+        self.characters += count
+        if self.characters > MAX_HEADER_BYTES:
+            raise LimitError(f"{self.path} has too many long names.", expected=f"at most {MAX_HEADER_BYTES} characters")
 
     def _dataset(self, dataset: h5d.DatasetID, path: str) -> Stored:
         plist = dataset.get_create_plist()
@@ -275,15 +282,21 @@ class Walk:
         attribute = h5a.open(group, name.encode())
         space = attribute.get_space()
         count = space.get_simple_extent_npoints()
-        if len(attribute.shape) > 1 or count > MAX_ENTRIES or attribute.get_storage_size() > self.size:
+        if len(attribute.shape) > 1 or count > MAX_ENTRIES or count * attribute.get_type().get_size() > self.size:
             raise LimitError(f"{self.path} has too many entries in {name}.", expected=f"at most {MAX_ENTRIES}")
         if not count:
             return []  # an empty list has no type of its own: numpy makes it one of floats
-        if attribute.get_type().get_class() != h5t.STRING:
+        kind = attribute.get_type()
+        if kind.get_class() != h5t.STRING:
             raise CorruptCheckpointError(f"{self.path} has a bad {name}.", expected="strings")
-        values = np.empty(attribute.shape, attribute.dtype)
-        attribute.read(values)
-        return [value.decode() if isinstance(value, bytes) else str(value) for value in values.reshape(-1).tolist()]
+        if kind.is_variable_str():
+            names = self.heap.read(h5o.get_info(group).addr, name, count)
+        else:
+            values = np.empty(attribute.shape, attribute.dtype)
+            attribute.read(values)
+            names = [value.decode() for value in values.reshape(-1).tolist()]
+        self._count_characters(sum(map(len, names)))
+        return names
 
     def _root_strings(self) -> dict[str, str]:
         count = h5a.get_num_attrs(self.root)
