@@ -14,6 +14,7 @@ Source: the files themselves, and Keras 2's legacy HDF5 format (long lists are s
 
 from __future__ import annotations
 
+import math
 import os
 import zlib
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ import numpy as np
 
 from triptych import strictjson
 from triptych.errors import CorruptCheckpointError, UnsupportedFormatError
-from triptych.hdf5_walk import Chunk, Contents, Stored, Walk, check_superblock, classified
+from triptych.hdf5_storage import DEFLATE, Chunk, Stored
+from triptych.hdf5_walk import Contents, Walk, check_superblock, classified
 from triptych.safetensors_file import MappedBytes, OwnedBytes, RangeReader, TensorRef, open_regular
 
 TOP_LEVEL = "top_level_model_weights"
@@ -165,17 +167,20 @@ class _StoredReader:
     def _place(self, chunk: Chunk, array: np.ndarray) -> None:
         stored = self.stored
         piece = self._decoded(chunk).view(stored.dtype).reshape(stored.chunk_shape)
-        spans = [min(step, length - at) for at, step, length in zip(chunk.first, stored.chunk_shape, array.shape)]
-        target = tuple(slice(at, at + span) for at, span in zip(chunk.first, spans))
+        spans = [
+            min(step, length - at)
+            for at, step, length in zip(chunk.first, stored.chunk_shape, array.shape, strict=True)
+        ]
+        target = tuple(slice(at, at + span) for at, span in zip(chunk.first, spans, strict=True))
         array[target] = piece[tuple(slice(span) for span in spans)]
 
     def _decoded(self, chunk: Chunk) -> np.ndarray:
         stored = self.stored
-        count = int(np.prod(stored.chunk_shape, dtype=object)) * stored.dtype.itemsize
+        count = math.prod(stored.chunk_shape) * stored.dtype.itemsize
         data = self.source.bytes_at(chunk.start, chunk.count)
         for number, code in reversed(list(enumerate(stored.filters))):
             if not chunk.skipped >> number & 1:
-                data = _inflated(data, count, self.source.path) if code == 1 else _unshuffled(data, stored.dtype)
+                data = _inflated(data, count, self.source.path) if code == DEFLATE else _unshuffled(data, stored.dtype)
         if data.size != count:
             raise CorruptCheckpointError(f"{self.source.path} has a chunk of a wrong size.", expected=f"{count} bytes")
         return data

@@ -16,30 +16,31 @@ from triptych.errors import CorruptCheckpointError, LimitError, UnsupportedForma
 from triptych.safetensors_file import MAX_HEADER_BYTES, MAX_NAME
 
 _ATTRIBUTE, _CONTINUATION = 0x0C, 0x10
+_SHARED = 2
 _MAX_BLOCKS = 1024
 _MAX_OBJECTS = 1_000_000
 _REFERENCE = struct.Struct("<IQI")
 
 
 class HeapStrings:
-    """Reads lists of strings from an open file of `size` bytes. Damage shows as an error of struct or this project."""
+    """Reads lists of strings from an open file of `size` bytes.
+
+    Damage shows as an error of this project, or as one of struct or of decoding, which `hdf5_walk.classified` turns.
+    """
 
     def __init__(self, file: BinaryIO, size: int, path: Path) -> None:
         self._file, self._size, self._path = file, size, path
+        self._headers: dict[int, dict[bytes, bytes]] = {}
         self._heaps: dict[int, dict[int, bytes]] = {}
         self._objects = self._read_bytes = 0
 
     def read(self, header: int, name: str, count: int) -> list[str]:
         """Return the `count` strings of attribute `name` of the object whose header is at byte `header`."""
-        for kind, flags, body in self._messages(header):
-            if kind == _ATTRIBUTE:
-                if flags & 2:
-                    raise UnsupportedFormatError(f"{self._path} shares its attributes between objects.")
-                found, data = self._attribute(body)
-                if found == name.encode():
-                    references = [_REFERENCE.unpack_from(data, 16 * number) for number in range(count)]
-                    return [self._string(*reference) for reference in references]
-        raise CorruptCheckpointError(f"{self._path} lacks the attribute {name}.")
+        if header not in self._headers:
+            self._headers[header] = dict(map(self._attribute, self._messages(header)))
+        data = self._headers[header].get(name.encode(), b"")
+        references = [_REFERENCE.unpack_from(data, _REFERENCE.size * number) for number in range(count)]
+        return [self._string(*reference) for reference in references]
 
     def _bytes(self, start: int, count: int) -> bytes:
         """Read a byte range; in all, no more than the file twice over, so that ranges may not overlap at will."""
@@ -51,7 +52,8 @@ class HeapStrings:
         self._file.seek(start)
         return self._file.read(count)
 
-    def _messages(self, header: int) -> Iterator[tuple[int, int, bytes]]:
+    def _messages(self, header: int) -> Iterator[bytes]:
+        """Yield the attribute messages of the object header at byte `header`."""
         version, _, _, length = struct.unpack_from("<BxHII", self._bytes(header, 16))
         if version != 1:
             raise UnsupportedFormatError(
@@ -68,7 +70,10 @@ class HeapStrings:
                 body = block[position + 8 : position + 8 + size]
                 if kind == _CONTINUATION and number < _MAX_BLOCKS:
                     blocks.append(struct.unpack_from("<QQ", body))
-                yield kind, flags, body
+                if kind == _ATTRIBUTE and flags & _SHARED:
+                    raise UnsupportedFormatError(f"{self._path} shares its attributes between objects.")
+                if kind == _ATTRIBUTE:
+                    yield body
                 position += 8 + size
 
     def _attribute(self, body: bytes) -> tuple[bytes, bytes]:
