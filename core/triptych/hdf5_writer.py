@@ -139,7 +139,7 @@ def _reserve(file: h5py.File, path: str, shape: tuple[int, ...], kind: h5t.TypeI
     return dataset.get_offset() or 0
 
 
-class _Sink:
+class _Sink(io.RawIOBase):
     """A file for libhdf5 that never fails: the first error is kept, and what comes after it is dropped.
 
     libhdf5 does not survive errors while it closes a file.
@@ -160,14 +160,14 @@ class _Sink:
     def tell(self) -> int:
         return self._file.tell()
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
         return self._file.readinto(buffer)  # type: ignore[attr-defined, no-any-return]
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes) -> int:  # type: ignore[override]
         self._keep(lambda: self._file.write(data))
         return len(data)
 
-    def truncate(self, size: int) -> int:
+    def truncate(self, size: int) -> int:  # type: ignore[override]
         self._keep(lambda: self._file.truncate(size))
         return size
 
