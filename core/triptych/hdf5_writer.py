@@ -69,24 +69,37 @@ def _write(
     lists: Mapping[str, tuple[str, list[str]]],
     metadata: Mapping[str, str],
 ) -> None:
+    """Write datasets by path and list attributes by group ("" is the root)."""
     _check_names(refs, [group for group in lists if group])
     types = {path: _file_type(ref) for path, ref in refs.items()}
     sink = _Sink(file)
-    places: list[tuple[int, TensorRef]] = []
-    with h5py.File(sink, "w") as opened:
-        _set_list(opened, *lists[""])
-        for key, value in metadata.items():
-            opened.attrs[key] = value.encode()
-        for group in sorted(filter(None, lists)):
-            _set_list(opened.create_group(group), *lists[group])
-        for path, ref in refs.items():
-            offset = _reserve(opened, path, ref.shape, types[path])
-            places += [(offset, ref)] if ref.nbytes else []
+    try:
+        with h5py.File(sink, "w") as opened:
+            offsets = _lay_out(opened, refs, types, lists, metadata)
+    except Exception as cause:  # h5py maps libhdf5's errors to a dozen built-in classes
+        sink.check()
+        raise SaveError("The HDF5 file could not be laid out.", received=str(cause)[:300]) from cause
     sink.check()
-    for offset, ref in sorted(places, key=lambda place: place[0]):
+    for offset, path in sorted((offset, path) for path, offset in offsets.items() if refs[path].nbytes):
         file.seek(offset)
-        file.write(raw_bytes(ref))
+        file.write(raw_bytes(refs[path]))
     file.seek(0, io.SEEK_END)
+
+
+def _lay_out(
+    opened: h5py.File,
+    refs: Mapping[str, TensorRef],
+    types: Mapping[str, h5t.TypeID],
+    lists: Mapping[str, tuple[str, list[str]]],
+    metadata: Mapping[str, str],
+) -> dict[str, int]:
+    """Make everything but the elements; return the byte where those of each dataset belong."""
+    _set_list(opened, *lists[""])
+    for key, value in metadata.items():
+        opened.attrs[key] = value.encode()
+    for group in sorted(group for group in lists if group):
+        _set_list(opened.create_group(group), *lists[group])
+    return {path: _reserve(opened, path, ref.shape, types[path]) for path, ref in refs.items()}
 
 
 def _check_names(datasets: Iterable[str], groups: Iterable[str]) -> None:
