@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from triptych.errors import CorruptCheckpointError, LimitError, TruncatedCheckpointError
-from triptych.safetensors_file import MAX_NAME, TensorRef, _Mapped, _Owned, open_regular
+from triptych.safetensors_file import MAX_NAME, MappedBytes, OwnedBytes, TensorRef, open_regular
 from triptych.torch_values import TorchTensor
 from triptych.zip_directory import Record, inflate
 
@@ -24,7 +24,7 @@ class Files:
 
     def __init__(self, path: Path, size: int, mmap: bool) -> None:
         self.path, self.size = path, size
-        self._source = _Mapped(path, size) if mmap else _Owned(path, size)
+        self._source = MappedBytes(path, size) if mmap else OwnedBytes(path, size)
 
     def bytes_at(self, start: int, count: int) -> np.ndarray:
         return self._source.bytes_at(start, count)
