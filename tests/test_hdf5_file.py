@@ -142,7 +142,7 @@ def opened(folder: Path, make: Make, names: object = ("w",), **options: Any) -> 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "contiguous": {},
     "chunked": {"chunks": (3, 4)},
-    "one chunk": {"chunks": (17, 11)},
+    "one chunk": {"chunks": (16, 11)},
     "gzip": {"chunks": (5, 4), "compression": "gzip"},
     "shuffle": {"chunks": (5, 4), "shuffle": True},
     "both": {"chunks": (5, 4), "compression": "gzip", "compression_opts": 9, "shuffle": True},
@@ -198,7 +198,7 @@ def test_writing_into_a_tensor_leaves_the_file_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [10, 1000, 3000])
 def test_long_lists_are_split_as_keras_splits_them(count: int, tmp_path: Path) -> None:
-    names = [f"layer_{number:05}/{'k' * (number % 90)}" for number in range(count)]
+    names = [f"layer_{number:05}/{'k' * (number % 90 + 1)}" for number in range(count)]
     with h5py.File(tmp_path / "theirs.h5", "w") as file:
         save_attributes_to_hdf5_group(file, "layer_names", [name.encode() for name in names])
         for name in names:
@@ -250,7 +250,8 @@ def virtual(file: h5py.File) -> None:
 
 
 def cycle(file: h5py.File) -> None:
-    file.create_group("a/b")["c"] = file["a"]
+    file.create_group("a/b")
+    file["a/b/c"] = file["a"]
     file["w"] = ONES
 
 
@@ -262,11 +263,11 @@ def unwritten(file: h5py.File, shape: tuple[int, ...], **options: Any) -> None:
     h5py.h5d.create(file.id, b"w", h5py.h5t.IEEE_F32LE, h5py.h5s.create_simple(shape), dcpl=plist)
 
 
-def direct(data: bytes, mask: int = 0) -> Make:
-    """Return a maker of a dataset of one gzip chunk of 96 bytes that holds `data`."""
+def direct(data: bytes, mask: int = 0, shape: tuple[int, int] = (4, 6)) -> Make:
+    """Return a maker of a dataset of one gzip chunk that holds `data`."""
 
     def make(file: h5py.File) -> None:
-        dataset = file.create_dataset("w", (4, 6), "f4", chunks=(4, 6), compression="gzip")
+        dataset = file.create_dataset("w", shape, "f4", chunks=shape, compression="gzip")
         dataset.id.write_direct_chunk((0, 0), data, mask)
 
     return make
@@ -331,12 +332,7 @@ BAD: dict[str, tuple[Make, object, type[TriptychError]]] = {
     "axis": (lambda f: unwritten(f, (2**50, 0)), ("w",), LimitError),
     "chunks never written": (lambda f: unwritten(f, (100, 100), chunks=(10, 10)), ("w",), CorruptCheckpointError),
     "many chunks": (lambda f: unwritten(f, (2**20, 2**8), chunks=(1, 1)), ("w",), LimitError),
-    "gzip bomb": (
-        lambda f: f.create_dataset("w", (2**20, 16), "f4", data=np.zeros((2**20, 16), "f4"), compression="gzip",
-                                   compression_opts=9, chunks=(2**20, 16)),
-        ("w",),
-        LimitError,
-    ),
+    "gzip bomb": (direct(zlib.compress(bytes(96)), shape=(2**11, 2**11)), ("w",), LimitError),
     "lzf": (lambda f: f.create_dataset("w", data=ONES, compression="lzf"), ("w",), UnsupportedFormatError),
     "fletcher": (lambda f: f.create_dataset("w", data=ONES, fletcher32=True), ("w",), UnsupportedFormatError),
     "scale offset": (lambda f: f.create_dataset("w", (9,), "i4", scaleoffset=3), ("w",), UnsupportedFormatError),
@@ -375,7 +371,6 @@ CHUNKS = {
     "junk": b"junk",
     "too short": zlib.compress(bytes(92)),
     "bomb": zlib.compress(bytes(2**24)),
-    "empty": b"",
 }
 
 
@@ -478,7 +473,7 @@ def test_every_truncation_is_refused(tmp_path: Path) -> None:
 def test_damage_never_escapes_the_error_tree(seed: int, libver: str, tmp_path: Path) -> None:
     def make(file: h5py.File) -> None:
         for number, layout in enumerate(LAYOUTS.values()):
-            file.create_dataset(f"a/b{number}/c", data=np.arange(20, dtype=np.int16).reshape(4, 5), **layout)
+            file.create_dataset(f"a/b{number}/c", data=np.arange(187, dtype=np.int16).reshape(17, 11), **layout)
         compact(file, "a/d", np.arange(3))
 
     names = (*(f"a/b{number}/c" for number in range(len(LAYOUTS))), "a/d")
