@@ -162,7 +162,7 @@ def test_a_mapped_array_is_a_view_where_it_can_be_and_never_reaches_the_file(tmp
 
 
 def test_opening_and_writing_need_no_memory_for_the_arrays(tmp_path: Path) -> None:
-    # In a process of its own: 600 MB in the file (most of it a hole), but 64 MB of memory on top of the imports.
+    # In a process of its own: 600 MB in the file, 200 MB of address space on top of the imports.
     code = f"""
 import resource, sys
 import numpy as np
@@ -175,8 +175,8 @@ resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 make = lambda: np.full(30 << 20, 3, np.int8)
 with path.open("xb") as file:
     write_msgpack(file, [TensorRef(f"w{{n}}", np.dtype(np.int8), (30 << 20,), make) for n in range(20)])
-found = open_msgpack(path, mmap=False).tensors
-print(path.stat().st_size, len(found), found["w7"].read().sum())
+tensors = open_msgpack(path, mmap=False).tensors
+print(path.stat().st_size, len(tensors), tensors["w7"].read().sum())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -206,7 +206,7 @@ BAD: dict[str, tuple[bytes, type[TriptychError]]] = {
     "two ways to one name": (tree(("a/b", array()), ("a", tree(("b", array())))), CorruptCheckpointError),
     "duplicate key": (tree(("a", array()), ("a", array())), CorruptCheckpointError),
     "unknown ext": (tree(("a", ext(b"1234", 7))), CorruptCheckpointError),
-    "timestamp": (tree(("a", ext(b"1234", -1))), CorruptCheckpointError),
+    "timestamp": (tree(("a", b"\xd6\xff1234")), CorruptCheckpointError),
     "native complex": (tree(("a", ext(msgpack.packb((1.0, 2.0)), 2))), UnsupportedFormatError),
     **{
         f"leaf {value!r}": (tree(("a", msgpack.packb(value))), UnsupportedFormatError)
@@ -254,7 +254,7 @@ BAD: dict[str, tuple[bytes, type[TriptychError]]] = {
     "deep": (b"\x81\xa1a" * 2000 + b"\x80", LimitError),
     "many entries": (tree(*((str(n), b"\x80") for n in range(100_001))), LimitError),
     "list of empty lists": (
-        tree(("a", b"\xdd" + (10**6).to_bytes(4, "big") + b"\x90" * 10**6)),
+        tree(("a", b"\xdd\0\x0f\x42\x40" + b"\x90" * 10**6)),
         UnsupportedFormatError,
     ),
     "git lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n", CorruptCheckpointError),

@@ -90,7 +90,8 @@ def _check_kind(file: h5py.File, path: Path) -> None:
     attributes = file.attrs
     if "layer_names" in attributes or "layer_names0" in attributes:
         return
-    links = [name for name in ("model_weights", "layers", "_layer_checkpoint_dependencies") if name in file.id.links]
+    others = ("model_weights", "layers", "_layer_checkpoint_dependencies")
+    links = [name for name in others if file.id.links.exists(name.encode())]
     error = UnsupportedFormatError if links else CorruptCheckpointError
     raise error(
         f"{path} holds no list of layers.",
