@@ -35,7 +35,7 @@ _TF_LEAVES = {
 }
 _FLAX_LEAVES = {Layout.LINEAR: "kernel", Layout.CONV1D: "kernel", Layout.EMBEDDING: "embedding"}
 _TRANSPOSED = {"tf": (Layout.LINEAR,), "flax": (Layout.LINEAR, Layout.CONV1D)}
-_TF_HEADS = {"cls.predictions": "mlm___cls/predictions"}
+_TF_HEADS = {"cls.predictions": "mlm___cls.predictions"}
 """Heads that TensorFlow keeps in a layer of another name: the scope as it starts, and what it becomes."""
 _TF_WEIGHT_EMBEDDINGS = "word_embeddings"
 """The embedding whose leaf TensorFlow calls `weight` (BERT and its relatives), and not `embeddings`."""
@@ -170,7 +170,7 @@ def _in_tf(schema: Schema, weight: Weight) -> LegacyWeight:
     scope, _, leaf = weight.name.rpartition(".")
     inside = schema.base_prefix if schema.is_base else ""
     levels = [inside] if inside else []
-    levels += tf_levels(scope)
+    levels += tf_levels(_tf_head(scope))
     leaf = _TF_LEAVES.get(weight.layout, leaf)
     if weight.layout is Layout.NORM and _is_layer_norm(schema, scope):
         leaf = "gamma"
@@ -209,11 +209,11 @@ def _variable(levels: list[str]) -> str:
 def tf_levels(scope: str) -> list[str]:
     """Return the levels of TensorFlow's name of the layer at the canonical `scope`, such as `layer_._0`."""
     levels: list[str] = []
-    for part in filter(None, _tf_head(scope).split(".")):
+    for part in filter(None, scope.split(".")):
         if part.isdecimal() and levels:
             levels[-1] += f".{part}" if levels[-1] == _TF_DOTTED_LIST else f"_._{part}"
         else:
-            levels += part.split("/")
+            levels.append(part)
     return levels
 
 

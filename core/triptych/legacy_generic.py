@@ -149,8 +149,8 @@ def generic_legacy(
     """Return how a file of `flavour` stores a canonical tensor, the inverse of `generic_canonical`.
 
     A canonical name does not tell the layer, so the caller does: `leaf` is what the flavour calls the tensor in its
-    layer, such as "kernel" or "gamma". The item of a list becomes `layer_._0` in TensorFlow (`layers.0` in a list called
-    layers); an `x___y` and a leading `params` are lost in the canonical name and are not brought back.
+    layer, such as "kernel" or "gamma". The item of a list becomes `layer_._0` in TensorFlow (`layers.0` in a list
+    called layers); an `x___y` and a leading `params` are lost in the canonical name and are not brought back.
 
     Args:
         shape: the canonical shape.
