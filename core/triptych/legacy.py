@@ -229,8 +229,7 @@ def tf_scope(stem: str) -> str:
 
     It is Keras's name of a first model of that class, in snake case; readers take any scope.
     """
-    apart = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", f"TF{stem}")
-    return re.sub("([a-z])([A-Z])", r"\1_\2", apart).lower()
+    return re.sub("(?<=.)(?=[A-Z][a-z])|(?<=[a-z])(?=[A-Z])", "_", f"TF{stem}").lower()
 
 
 def variable_name(name: str, scope: str) -> str:
@@ -273,14 +272,13 @@ def canonical_refs(raw: Mapping[str, TensorRef], schema: Schema, flavour: str) -
 
 def _readable(schema: Schema, flavour: str) -> Iterator[tuple[str, LegacyWeight]]:
     """Yield every name that a file may have, and the weight under the canonical name that it then gets."""
-    prefix = schema.base_prefix
     for weight in legacy_weights(schema, flavour).values():
         yield from ((name, weight) for name in (weight.name, *weight.aliases))
         if flavour == "flax":
             yield weight.dotted_name, weight
             for canonical in _spellings(schema, weight.canonical)[1:]:
-                put_on = len(canonical) > len(weight.canonical)
-                name = f"{prefix}/{weight.name}" if put_on else weight.name[len(prefix) + 1 :]
+                slash = f"{schema.base_prefix}/"
+                name = slash + weight.name if schema.is_base else weight.name.removeprefix(slash)
                 other = LegacyWeight(canonical, name, weight.shape, weight.permutation)
                 yield from ((spelled, other) for spelled in (name, other.dotted_name))
 
