@@ -453,6 +453,24 @@ def test_generic_rules(
     assert weight.from_canonical(weight.to_canonical(array)).tobytes() == array.tobytes()
 
 
+@pytest.mark.parametrize(
+    ("shape", "siblings", "canonical_shape"),
+    [
+        ((1, 3), {"weight", "bias"}, (3,)),
+        ((2, 3), {"weight", "bias"}, (2, 3)),
+        ((1, 3), {"kernel", "bias"}, (1, 3)),
+        ((1, 1, 3), {"weight", "bias"}, (1, 1, 3)),
+        ((3,), {"weight", "bias"}, (3,)),
+    ],
+)
+def test_only_a_row_beside_a_weight_is_a_bias_of_gpt2(
+    shape: tuple[int, ...], siblings: set[str], canonical_shape: tuple[int, ...]
+) -> None:
+    weight = generic_canonical("a/bias:0", shape, siblings, "tf")
+    assert (weight.shape, weight.stored_shape, weight.permutation) == (canonical_shape, shape, None)
+    assert generic_legacy("a.bias", canonical_shape, "bias", "tf", weight.is_row) == weight
+
+
 def test_generic_names_that_lose_a_part() -> None:
     assert (
         generic_canonical("nsp___cls/a___b___c/x_._0_._1/bias:0", (2,), {"bias"}, "tf").canonical == "cls.c.x.0.1.bias"
