@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from keras.src.legacy.saving.legacy_h5_format import load_attributes_from_hdf5_group, save_attributes_to_hdf5_group
 
-from triptych import hdf5_walk
+from triptych import hdf5_format
 from triptych.errors import (
     CorruptCheckpointError,
     LimitError,
@@ -394,7 +394,7 @@ def test_newer_files_with_strings_of_variable_length_are_refused(tmp_path: Path)
 def test_the_number_of_entries_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = made(tmp_path / "x.h5", lambda f: [f.create_group(str(n)) for n in range(50)], ())
     assert open_hdf5(path).tensors == {}
-    monkeypatch.setattr(hdf5_walk, "MAX_ENTRIES", 40)
+    monkeypatch.setattr(hdf5_format, "MAX_ENTRIES", 40)
     with pytest.raises(LimitError, match="entries"):
         open_hdf5(path)
 
