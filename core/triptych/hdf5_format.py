@@ -1,7 +1,7 @@
 """The structures of HDF5 files in their first form, in which Keras 2 wrote weights: superblock, headers, trees, heaps.
 
-Source: HDF5 File Format Specification 3.0, sections II.A (superblock 0 and 1), III.A.1 (B-tree version 1), III.B (symbol
-table node), III.D and III.E (local and global heap), IV.A.1.a (object header version 1), IV.A.2 (its messages).
+Source: HDF5 File Format Specification 3.0, sections II.A (superblock 0 and 1), III.A.1 (B-tree version 1), III.B
+(symbol table node), III.D and III.E (local and global heap), IV.A.1.a (object header version 1), IV.A.2 (messages).
 
 libhdf5 is not used for reading: version 1.14.6 loops for ever over a global heap with a damaged length, aborts the
 process over damaged links of newer groups, and follows links, external storage and virtual datasets into other files.
@@ -69,7 +69,7 @@ def classified(path: Path, remedy: str) -> Iterator[None]:
 class Structures:
     """Reads structures from an open file of `size` bytes.
 
-    In all, no more bytes are read than the file has twice over, so structures that share bytes cost no more than others.
+    In all, no more bytes are read than the file has twice over: structures that share bytes cost no more than others.
     """
 
     def __init__(self, file: BinaryIO, size: int, path: Path, remedy: str) -> None:
@@ -132,7 +132,7 @@ class Structures:
         if len(head) < 100:
             raise TruncatedCheckpointError(f"{self.path} is too short.", received=f"{self.size} bytes")
         if head[8] > 1 or head[13:15] != b"\x08\x08":
-            raise self.newer(f"superblock {head[8]}, numbers of {head[13]} bytes")
+            raise self.newer(f"superblock {head[8]}")
         base, _, end, _, _, header = struct.unpack_from("<6Q", head, 24 + 4 * head[8])
         if end > self.size:
             raise TruncatedCheckpointError(
@@ -147,7 +147,8 @@ class Structures:
         version, count, _, length = struct.unpack_from("<BxHII", self.read(header, 16))
         if version != 1:
             raise self.newer(f"an object header that begins with {version}")
-        blocks, found = [(header + 16, length)], []
+        blocks: list[tuple[int, int]] = [(header + 16, length)]
+        found: list[Message] = []
         for start, size in blocks:
             block, position = self.read(start, size), 0
             while position + 8 <= len(block) and len(found) < count:

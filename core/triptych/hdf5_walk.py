@@ -112,7 +112,8 @@ class Walk:
             raise self.structures.newer("a group of links")
         if _SYMBOL_TABLE not in kinds:
             raise UnsupportedFormatError(f"{self.path} holds something else than arrays.", received=repr(path)[:120])
-        links = self.structures.links(*struct.unpack_from("<QQ", kinds[_SYMBOL_TABLE]), path)
+        tree, heap = struct.unpack_from("<QQ", kinds[_SYMBOL_TABLE])
+        links = self.structures.links(tree, heap, path)
         if len({name for name, _ in links}) != len(links):
             raise CorruptCheckpointError(f"{self.path} has two objects of one name.", received=repr(path)[:120])
         return sorted(links)
