@@ -143,6 +143,7 @@ LAYOUTS: dict[str, dict[str, Any]] = {
     "contiguous": {},
     "chunked": {"chunks": (3, 4)},
     "one chunk": {"chunks": (16, 11)},
+    "a tree of chunks": {"chunks": (1, 1)},
     "gzip": {"chunks": (5, 4), "compression": "gzip"},
     "shuffle": {"chunks": (5, 4), "shuffle": True},
     "both": {"chunks": (5, 4), "compression": "gzip", "compression_opts": 9, "shuffle": True},
@@ -416,6 +417,19 @@ def test_a_heap_that_libhdf5_never_finishes_is_refused(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(CorruptCheckpointError):
         open_hdf5(path)
+
+
+def test_datasets_may_not_share_bytes(tmp_path: Path) -> None:
+    path = made(tmp_path / "x.h5", lambda f: f.update({"v": ONES, "w": ONES * 2}), ("v", "w"))
+    with h5py.File(path) as file:
+        first, second = (file[name].id.get_offset() for name in ("v", "w"))
+        header = h5py.h5o.get_info(file["v"].id).addr
+    whole = path.read_bytes()
+    place = whole.index(second.to_bytes(8, "little") + (96).to_bytes(8, "little"))
+    for other in (first, first + 8, header):
+        path.write_bytes(whole[:place] + other.to_bytes(8, "little") + whole[place + 8 :])
+        with pytest.raises(CorruptCheckpointError, match="used twice"):
+            open_hdf5(path)
 
 
 AROUND = {

@@ -78,6 +78,7 @@ class Structures:
         self._heaps: dict[int, dict[int, bytes]] = {}
         self._budget = min(2 * size, MAX_HEADER_BYTES)
         self._objects = 0
+        self.ranges: list[tuple[int, int, str]] = []  # start, end, and no name: what was read
 
     def bad(self, what: str, received: object) -> CorruptCheckpointError:
         return CorruptCheckpointError(
@@ -106,6 +107,7 @@ class Structures:
         self._budget -= count
         if start + count > self.size or self._budget < 0:
             raise self.bad("range", f"{count} bytes at byte {start}")
+        self.ranges.append((start, start + count, ""))
         self._file.seek(start)
         return self._file.read(count)
 

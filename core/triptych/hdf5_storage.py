@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -113,12 +112,13 @@ class Storage:
         return Stored(stored.dtype, stored.shape, data)
 
     def check_overlap(self) -> None:
-        """Raise `CorruptCheckpointError` if two of the datasets described so far share a byte."""
-        for (_, end, first), (start, _, second) in pairwise(sorted(self._ranges)):
-            if start < end:
-                raise CorruptCheckpointError(
-                    f"{self.path} has datasets that overlap.", received=f"{first[:120]!r} and {second[:120]!r}"
-                )
+        """Raise `CorruptCheckpointError` if a dataset shares bytes with another one or with a structure."""
+        data_end = any_end = 0
+        for start, end, name in sorted(self.structures.ranges + self._ranges):
+            if start < (any_end if name else data_end):
+                raise self.structures.bad("place of data", f"bytes {start} to {end} are used twice, for {name!r}")
+            any_end = max(any_end, end)
+            data_end = max(data_end, end if name else 0)
 
     def _inside(self, start: int, count: int, name: str) -> int:
         if start + count > self.size:
