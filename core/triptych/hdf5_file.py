@@ -9,6 +9,8 @@ Two layouts, both written by transformers with TensorFlow:
 `Hdf5File.tensors` uses the shards' names for both: `without_scope` of the full name, with the `:0`. The index of a
 sharded checkpoint has full names; the same function leads from these to the shards'.
 
+Only the first form of HDF5 is read, in which h5py 3 writes unless told otherwise, and Keras with it.
+
 Source: the files themselves, and Keras 2's legacy HDF5 format (long lists are split over numbered attributes).
 """
 
@@ -20,13 +22,13 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from triptych import strictjson
 from triptych.errors import CorruptCheckpointError, UnsupportedFormatError
-from triptych.hdf5_storage import DEFLATE, Chunk, Stored
-from triptych.hdf5_walk import Contents, Walk, check_superblock, classified
+from triptych.hdf5_format import Chunk, Structures, classified
+from triptych.hdf5_storage import DEFLATE, Stored
+from triptych.hdf5_walk import Contents, Walk
 from triptych.safetensors_file import MappedBytes, OwnedBytes, RangeReader, TensorRef, open_regular
 
 TOP_LEVEL = "top_level_model_weights"
@@ -64,16 +66,16 @@ def open_hdf5(path: Path, mmap: bool = True) -> Hdf5File:
     Raises:
         MissingFileError, TruncatedCheckpointError, CorruptCheckpointError, LimitError.
         UnsafeCheckpointError: links or datasets that lead to other files.
-        UnsupportedFormatError: dtypes and filters of no weight file, or a file of a whole model.
+        UnsupportedFormatError: dtypes and filters of no weight file, newer forms of HDF5, or a file of a whole model.
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         remedy = _remedy(file.read(200))
         file.seek(0)
-        check_superblock(file, size, path, remedy)
-        with classified(path, remedy), h5py.File(file, "r") as opened:
-            _check_kind(opened, path)
-            contents = Walk(opened, file, size, path).run()
+        with classified(path, remedy):
+            contents = Walk(Structures(file, size, path, remedy)).run()
+    if contents.names is None:
+        raise _no_layers(contents, path)
     layers = _layers(contents, path)
     paths = _paths(contents, layers, path)
     source = MappedBytes(path, size) if mmap else OwnedBytes(path, size)
@@ -86,24 +88,20 @@ def _remedy(head: bytes) -> str:
     return hint or "get the file again"
 
 
-def _check_kind(file: h5py.File, path: Path) -> None:
-    attributes = file.attrs
-    if "layer_names" in attributes or "layer_names0" in attributes:
-        return
-    others = ("model_weights", "layers", "_layer_checkpoint_dependencies")
-    links = [name for name in others if file.id.links.exists(name.encode())]
-    error = UnsupportedFormatError if links else CorruptCheckpointError
-    raise error(
+def _no_layers(contents: Contents, path: Path) -> Exception:
+    whole = contents.top & {"model_weights", "layers", "_layer_checkpoint_dependencies"}
+    error = UnsupportedFormatError if whole else CorruptCheckpointError
+    return error(
         f"{path} holds no list of layers.",
         expected="the attribute layer_names, as save_weights of Keras 2 and transformers write it",
-        received=f"a file with {links[0]}, of a whole model or of Keras 3" if links else "none",
-        remedy="load it with Keras and save the weights alone" if links else "get the file again",
+        received=f"a file with {min(whole)}, of a whole model or of Keras 3" if whole else "none",
+        remedy="load it with Keras and save the weights alone" if whole else "get the file again",
     )
 
 
 def _layers(contents: Contents, path: Path) -> dict[str, tuple[str, ...]]:
     """Return the groups of a single file, or nothing for a shard."""
-    listed = contents.lists[""]
+    listed = contents.names or []
     strange = [name for name in listed if name not in contents.datasets and name not in contents.lists]
     if strange or len(set(listed)) != len(listed):
         raise CorruptCheckpointError(
@@ -118,7 +116,7 @@ def _layers(contents: Contents, path: Path) -> dict[str, tuple[str, ...]]:
 
 def _paths(contents: Contents, layers: dict[str, tuple[str, ...]], path: Path) -> dict[str, list[str]]:
     """Return the paths of the datasets that hold each weight: one, or one per layer that shares it."""
-    pairs = [(name, name) for name in contents.lists[""] if name not in contents.lists]
+    pairs = [(name, name) for name in contents.names or [] if name not in contents.lists]
     pairs += [(without_scope(name), f"{group}/{name}") for group, names in layers.items() for name in names]
     listed = {where for _, where in pairs}
     missing, beside = sorted(listed - set(contents.datasets)), sorted(set(contents.datasets) - listed)
@@ -157,8 +155,8 @@ class _StoredReader:
         stored = self.stored
         if isinstance(stored.data, int):
             array = RangeReader(self.source, stored.data, stored.dtype, stored.shape)()
-        elif isinstance(stored.data, np.ndarray):
-            array = stored.data.copy()
+        elif isinstance(stored.data, bytes):
+            array = np.frombuffer(bytearray(stored.data), stored.dtype).reshape(stored.shape)
         else:
             array = np.empty(stored.shape, stored.dtype)
             for chunk in stored.data:

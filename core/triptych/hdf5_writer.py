@@ -74,7 +74,7 @@ def _write(
     types = {path: _file_type(ref) for path, ref in refs.items()}
     sink = _Sink(file)
     try:
-        with h5py.File(sink, "w") as opened:
+        with h5py.File(sink, "w", libver="earliest") as opened:
             offsets = _lay_out(opened, refs, types, lists, metadata)
     except Exception as cause:  # h5py maps libhdf5's errors to a dozen built-in classes
         sink.check()
