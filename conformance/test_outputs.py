@@ -12,7 +12,7 @@ from triptych import ArgumentError, BertConfig
 from triptych_conformance import BACKENDS, Backend, compare_folder, largest_difference
 
 TOLERANCE = 1e-5
-FOLDERS = ["pt-safetensors", "pt-safetensors-sharded"]
+FOLDERS = ["pt-safetensors", "pt-safetensors-sharded", "pt-bin", "pt-bin-sharded"]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

@@ -27,7 +27,7 @@ assert torch.equal(model(ids), MyModel.from_pretrained(sys.argv[1])(ids))
 
 def test_named_files_exist() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
-    core = set(re.findall(r"\b([a-z_]+\.py)\b", text.split("pt/triptych_pt/")[0]))
+    core = set(re.findall(r"\b([a-z0-9_]+\.py)\b", text.split("pt/triptych_pt/")[0]))
     assert core == {path.name for path in (ROOT / "core/triptych").glob("*.py")} - {
         "__init__.py", "pt.py", "tf.py", "flax.py",
     }  # fmt: skip

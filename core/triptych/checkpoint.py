@@ -11,6 +11,7 @@ from triptych.errors import ArgumentError, ConfigError, InconsistentCheckpointEr
 from triptych.gguf_file import open_gguf
 from triptych.resolve import POINTER, WeightFiles, find_weights, local_folder
 from triptych.safetensors_file import SafetensorsFile, TensorRef, open_safetensors
+from triptych.torch_file import TorchFile, open_torch
 
 SAVE_ID = "triptych_save_id"
 """Metadata key: the same value stands in every shard and in the index of one save."""
@@ -46,10 +47,10 @@ def open_checkpoint(
     pointer: object = None,
     mmap: bool = True,
 ) -> Checkpoint:
-    """Open the checkpoint in folder `path`, or the one file `path` if it is called `*.gguf`.
+    """Open the checkpoint in folder `path`, of safetensors or of PyTorch's `.bin` files, or a file `*.gguf`.
 
     Args:
-        variant: read `model.<variant>.safetensors` and its shards.
+        variant: read `model.<variant>.safetensors`, or `pytorch_model.<variant>.bin`, and its shards.
         pointer: a file name from the config that goes before the usual ones.
         mmap: map the files copy-on-write (default), or read each tensor into owned memory.
 
@@ -64,7 +65,7 @@ def open_checkpoint(
         texts = {key: value for key, value in file.metadata.items() if isinstance(value, str)}
         return Checkpoint(file.tensors, texts, str(file.path))
     found = find_weights(local_folder(path, subfolder), variant, pointer)
-    files = {file.name: open_safetensors(file, mmap) for file in found.files}
+    files = {file.name: _open_file(file, mmap) for file in found.files}
     if found.index is None:
         only = files[found.files[0].name]
         return Checkpoint(only.tensors, only.metadata, str(only.path))
@@ -73,12 +74,16 @@ def open_checkpoint(
     return Checkpoint(tensors, files[found.files[0].name].metadata, str(found.index))
 
 
+def _open_file(path: Path, mmap: bool) -> SafetensorsFile | TorchFile:
+    return open_torch(path, mmap) if path.suffix == ".bin" else open_safetensors(path, mmap)
+
+
 def is_gguf(path: object) -> bool:
     """Return whether `path` is a file by name (`*.gguf`), and not a folder that happens to be called so."""
     return isinstance(path, (str, os.PathLike)) and Path(path).suffix.lower() == ".gguf" and not Path(path).is_dir()
 
 
-def _joined(found: WeightFiles, files: Mapping[str, SafetensorsFile]) -> dict[str, TensorRef]:
+def _joined(found: WeightFiles, files: Mapping[str, SafetensorsFile | TorchFile]) -> dict[str, TensorRef]:
     weight_map = found.weight_map or {}
     wrong = [name for name, shard in weight_map.items() if name not in files[shard].tensors]
     ghosts = [name for shard in files.values() for name in shard.tensors if name not in weight_map]
@@ -93,7 +98,7 @@ def _joined(found: WeightFiles, files: Mapping[str, SafetensorsFile]) -> dict[st
     return {name: files[shard].tensors[name] for name, shard in weight_map.items()}
 
 
-def _check_save_ids(found: WeightFiles, files: Mapping[str, SafetensorsFile]) -> None:
+def _check_save_ids(found: WeightFiles, files: Mapping[str, SafetensorsFile | TorchFile]) -> None:
     ids: dict[str, str | None] = {name: file.metadata.get(SAVE_ID) for name, file in files.items()}
     expected = (found.metadata or {}).get(SAVE_ID)
     strangers = sorted(name for name, save in ids.items() if save != expected)

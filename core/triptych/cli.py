@@ -34,7 +34,7 @@ def triptych() -> None:
 
 _CONVERT_HELP = """Write SOURCE as safetensors and config.json into the folder DESTINATION.
 
-SOURCE is a GGUF file (quantised weights become float32) or a folder with safetensors, and is never changed.
+SOURCE is a GGUF file (quantised weights become float32) or a folder with safetensors or .bin files, never changed.
 DESTINATION is written in one step: if that fails, it is what it was before.
 """
 _CONVERT_EXAMPLE = "Example: triptych convert model.Q4_1.gguf model --dtype bfloat16"
@@ -42,7 +42,9 @@ _CONVERT_EXAMPLE = "Example: triptych convert model.Q4_1.gguf model --dtype bflo
 
 @app.command(help=_CONVERT_HELP, epilog=_CONVERT_EXAMPLE)
 def convert(
-    source: Annotated[Path, typer.Argument(exists=True, help="A .gguf file, or a folder with safetensors.")],
+    source: Annotated[
+        Path, typer.Argument(exists=True, help="A .gguf file, or a folder with safetensors or .bin files.")
+    ],
     destination: Annotated[Path, typer.Argument(file_okay=False, help="A folder; it is made if need be.")],
     dtype: Annotated[Dtype, typer.Option(help="Floating type to write; auto keeps that of each tensor.")] = Dtype.auto,
     max_shard_size: Annotated[str, typer.Option(help="Largest file, such as 5GB or 200MiB.")] = "5GB",

@@ -53,7 +53,7 @@ class Conversion:
 
 
 def prepare(source: Path, destination: Path, dtype: str = "auto") -> Conversion:
-    """Open `source`, a GGUF file or a folder with safetensors, for conversion into the folder `destination`.
+    """Open `source`, a GGUF file or a folder with weights, for conversion into the folder `destination`.
 
     Args:
         dtype: floating type of the result, "float32", "bfloat16", "float16"; "auto" keeps each tensor's own (quantised

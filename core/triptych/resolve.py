@@ -23,7 +23,8 @@ INDEX = "model.safetensors.index.json"
 POINTER = "transformers_weights"
 """The config key by which transformers 4.57 and 5, and triptych, find weights under another name."""
 
-_LEGACY = ("pytorch_model.bin", "tf_model.h5", "flax_model.msgpack")
+TORCH = "pytorch_model.bin"
+_UNREAD = ("tf_model.h5", "flax_model.msgpack")
 _VARIANT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -77,7 +78,7 @@ def with_variant(name: str, variant: str | None) -> str:
 
 def find_weights(folder: Path, variant: str | None = None, pointer: object = None) -> WeightFiles:
     """Return the weight files of `folder`, as transformers finds them: `pointer` (from the config), then the single
-    file, then the index.
+    safetensors file, then its index, then the same of PyTorch's files.
 
     Raises:
         MissingFileError: none there, or shards named by the index missing (all are listed).
@@ -86,12 +87,13 @@ def find_weights(folder: Path, variant: str | None = None, pointer: object = Non
     """
     if pointer is not None and variant is None:
         return _named(folder, pointer)
-    single, index = folder / with_variant(SINGLE, variant), folder / with_variant(INDEX, variant)
-    if single.is_file():
-        return WeightFiles(folder, (single,))
-    if index.is_file():
-        return _from_index(folder, index)
-    raise _nothing_found(folder, single.name, variant)
+    for name in (SINGLE, TORCH):
+        single, index = (folder / with_variant(part, variant) for part in (name, f"{name}.index.json"))
+        if single.is_file():
+            return WeightFiles(folder, (single,))
+        if index.is_file():
+            return _from_index(folder, index)
+    raise _nothing_found(folder, with_variant(SINGLE, variant), variant)
 
 
 def _named(folder: Path, name: object) -> WeightFiles:
@@ -103,11 +105,11 @@ def _named(folder: Path, name: object) -> WeightFiles:
 
 def _nothing_found(folder: Path, wanted: str, variant: str | None) -> Exception:
     present = sorted(p.name for p in folder.iterdir())
-    legacy = [name for name in present if name.startswith(tuple(n.rpartition(".")[0] for n in _LEGACY))]
+    legacy = [name for name in present if name.startswith(tuple(n.rpartition(".")[0] for n in _UNREAD))]
     if legacy:
         return UnsupportedFormatError(
             f"{folder} holds weights in a format that is not read yet.",
-            expected=f"{wanted} or its index",
+            expected=f"{wanted} or {TORCH}, or the index of one",
             received=", ".join(legacy[:4]),
             remedy="convert them to safetensors with the framework that wrote them",
         )

@@ -100,9 +100,9 @@ def open_safetensors(path: Path, mmap: bool = True) -> SafetensorsFile:
         raise LimitError(f"{path} declares too many tensors.", expected=f"<= {MAX_TENSORS}", received=str(len(header)))
     entries = [(name, *_entry(name, value, path)) for name, value in header.items()]
     _check_cover(entries, size - start, path)
-    source = _Mapped(path, size) if mmap else OwnedBytes(path, size)
+    source = MappedBytes(path, size) if mmap else OwnedBytes(path, size)
     tensors = {
-        name: TensorRef(name, dtype, shape, _Reader(source, start + begin, dtype, shape))
+        name: TensorRef(name, dtype, shape, RangeReader(source, start + begin, dtype, shape))
         for name, dtype, shape, begin, _ in entries
     }
     return SafetensorsFile(path, tensors, metadata)
@@ -199,7 +199,7 @@ def _check_cover(entries: list[tuple[str, np.dtype, tuple[int, ...], int, int]],
         )
 
 
-class _Mapped:
+class MappedBytes:
     """The file as a copy-on-write map, made when first needed and shared by all its tensors."""
 
     def __init__(self, path: Path, size: int) -> None:
@@ -240,8 +240,10 @@ def _same_size(file: BinaryIO, size: int, path: Path) -> None:
 
 
 @dataclass(frozen=True)
-class _Reader:
-    source: _Mapped | OwnedBytes
+class RangeReader:
+    """Reads `shape` elements of `dtype` that lie one after the other from byte `start` of `source`."""
+
+    source: MappedBytes | OwnedBytes
     start: int
     dtype: np.dtype
     shape: tuple[int, ...]
@@ -277,10 +279,11 @@ def write_safetensors(file: BinaryIO, tensors: Iterable[TensorRef], metadata: Ma
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
     file.write(len(text).to_bytes(8, "little") + text)
     for ref in ordered:
-        file.write(_raw_bytes(ref))
+        file.write(raw_bytes(ref))
 
 
-def _raw_bytes(ref: TensorRef) -> memoryview:
+def raw_bytes(ref: TensorRef) -> memoryview:
+    """Read `ref` and return its bytes, C order and native byte order; `SaveError` if the shape is not as announced."""
     # asarray first: a byte-swapped or strided array would otherwise be written as it lies in memory.
     array = np.ascontiguousarray(np.asarray(ref.read(), dtype=ref.dtype.newbyteorder("=")))
     if tuple(array.shape) != ref.shape:

@@ -14,7 +14,7 @@ import shutil
 import socket
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,10 +50,12 @@ class Area:
 def area(folder: Path, save_id: str) -> Iterator[Area]:
     """Make a staging folder, held locked until it is removed at the end, whatever happens. `settle` comes before."""
     path = folder / f"{PREFIX}{save_id}"
-    path.mkdir()
     try:
-        with _lock(path, wait=0):
-            _write(path / "owner.json", {"host": socket.gethostname(), "pid": os.getpid()})
+        with ExitStack() as held:
+            with locked(folder):  # else another save could take the folder for a dead one's before it is locked
+                path.mkdir()
+                held.enter_context(_lock(path, wait=0))
+                _write(path / "owner.json", {"host": socket.gethostname(), "pid": os.getpid()})
             yield Area(path)
     finally:
         shutil.rmtree(path, ignore_errors=True)
@@ -94,9 +96,10 @@ def _try_lock(descriptor: int) -> bool:
 def collect(folder: Path) -> None:
     """Remove what saves that no longer run have left in `folder`."""
     for path in folder.glob(f"{PREFIX}*"):
-        if _is_dead(path):
-            settle(folder, path)
-            shutil.rmtree(path, ignore_errors=True)
+        with suppress(FileNotFoundError):  # a living save may end, and remove its own, at any moment
+            if _is_dead(path):
+                settle(folder, path)
+                shutil.rmtree(path, ignore_errors=True)
     for path in folder.glob(f"*{TEMPORARY}"):
         path.unlink(missing_ok=True)  # the lock is held: no living save is between writing and renaming it
 
