@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import triptych
+from triptych.names import BACKEND_MODULES
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -37,5 +40,19 @@ def test_named_files_exist() -> None:
     for folder in ("families", "forward"):
         assert f"{folder}/" in text
         assert (ROOT / "core/triptych" / folder).is_dir()
+    for path in re.findall(r"\b(?:families|forward)/[a-z0-9_]+\.py", text):
+        assert (ROOT / "core/triptych" / path).is_file(), path
     for link in re.findall(r"\]\(([a-zA-Z_/]+\.md)\)", (ROOT / "README.md").read_text()):
         assert (ROOT / link).is_file()
+
+
+def test_the_table_of_models_is_whole() -> None:
+    section = (ROOT / "README.md").read_text().partition("## What is built in today")[2]
+    rows = "\n".join(line for line in section.splitlines() if line.startswith("| `"))
+    rows = rows.partition("| `dtype=`")[0]
+    words = set(re.findall(r"`(\w+)`", rows))
+    assert {word for word in words if word.islower()} == set(BACKEND_MODULES) - {"modeling", "auto"}
+    classes = {word for word in words if not word.islower()}
+    assert "BertForMaskedLM" in classes
+    for prefix in ("", "TF", "Flax"):
+        assert {prefix + name for name in classes} <= set(triptych.__all__)
