@@ -14,15 +14,18 @@ import torch
 
 from triptych import (
     ArgumentError,
+    AutoConfig,
     CheckpointError,
     FlaxPreTrainedModel,
     PretrainedConfig,
     PreTrainedModel,
     TFPreTrainedModel,
+    families,
     open_checkpoint,
 )
+from triptych.auto import AutoBase
 from triptych.outputs import ModelOutput
-from triptych_conformance import BACKENDS, Backend, largest_difference
+from triptych_conformance import BACKENDS, Backend, compare_folder, largest_difference
 
 
 class TinyConfig(PretrainedConfig):
@@ -195,3 +198,20 @@ def test_a_state_dict_is_copied(backend: Backend, saved: Path) -> None:
     for array in weights.values():
         array += 1
     assert np.array_equal(backend.run(model, IDS)["logits"], before)
+
+
+def test_registered_plain_classes_are_compared(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their call knows no output_hidden_states, which the comparison otherwise asks for."""
+    monkeypatch.setattr(families, "_FAMILIES", dict(families._FAMILIES))
+    monkeypatch.setattr(families, "_REGISTERED", set())
+    monkeypatch.setattr(AutoBase, "_registered", {})
+    AutoConfig.register("tiny-own", TinyConfig)
+    for backend in BACKENDS:
+        others = [cls for name, cls in CLASSES.items() if name != backend.name]
+        for other in (*others, dict):
+            with pytest.raises(ArgumentError, match=f"a class of the framework '{backend.name}'"):
+                backend.cls("AutoModel").register(TinyConfig, other)
+        backend.cls("AutoModel").register(TinyConfig, CLASSES[backend.name])
+    parity = compare_folder(saved, "AutoModel", IDS)
+    assert {name for name, _ in parity.differences} == {"logits"}
+    parity.assert_within(1e-5)

@@ -69,7 +69,7 @@ def test_resize_is_the_same_everywhere(golden: Golden, options: dict[str, object
     reference = results[0][0]
     expected = BACKENDS[0].run(reference, inputs)["logits"]
     for backend, (model, _) in zip(BACKENDS, results, strict=True):
-        assert largest_difference(backend.run(model, inputs)["logits"], expected, golden.mask) <= TOLERANCE
+        assert largest_difference(backend.run(model, inputs)["logits"], expected, golden.mask) <= golden.tolerance()
 
 
 def test_resize_as_recorded(backend: Backend, golden: Golden) -> None:
@@ -77,7 +77,7 @@ def test_resize_as_recorded(backend: Backend, golden: Golden) -> None:
     shrunk, _ = resized(backend, golden, new_num_tokens=rows)
     clipped = {n: a if n == "attention_mask" else np.minimum(a, rows - 1) for n, a in golden.inputs.items()}
     outputs = backend.run(shrunk, clipped)["logits"]
-    assert largest_difference(outputs, golden.expected["shrunk.logits"], golden.mask) <= TOLERANCE
+    assert largest_difference(outputs, golden.expected["shrunk.logits"], golden.mask) <= golden.tolerance()
     grown, _ = resized(backend, golden, new_num_tokens=golden.vocab_size + 6)
     assert grown.num_parameters() == golden.expected["resized.num_parameters"]
 

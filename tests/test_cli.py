@@ -66,6 +66,14 @@ def test_a_folder_is_written_in_another_dtype_and_in_shards(golden: Path, tmp_pa
     assert contents(source) == before
 
 
+@pytest.mark.parametrize("folder", ["pt-bin", "pt-bin-sharded"])
+def test_files_of_torch_become_safetensors(folder: str, golden: Path, tmp_path: Path) -> None:
+    result = run("convert", golden / "gpt2-lm" / folder, tmp_path / "out")
+    assert (result.exit_code, result.stderr) == (0, "")
+    written, expected = arrays(tmp_path / "out"), arrays(golden / "gpt2-lm/pt-safetensors")
+    assert all(written[name].tobytes() == array.tobytes() for name, array in expected.items())
+
+
 def test_auto_keeps_every_dtype_and_the_config(tmp_path: Path) -> None:
     refs = [TensorRef.of(d, np.ones(3, d)) for d in ("float16", "float64", "int32", "bool")]
     save_checkpoint(tmp_path / "in", refs, '{"model_type": "bert"}\n')

@@ -528,3 +528,14 @@ def test_a_config_is_data(tmp_path: Path) -> None:
     assert {name: kept[name] for name in hostile if not name.startswith("_attn")} == {
         n: v for n, v in hostile.items() if not n.startswith("_attn")
     }
+
+
+def test_safetensors_go_before_files_of_torch(golden: Path, tmp_path: Path) -> None:
+    source = golden / "gpt2-lm"
+    shutil.copytree(source / "pt-bin", tmp_path, dirs_exist_ok=True)
+    assert open_checkpoint(tmp_path).source.endswith("pytorch_model.bin")
+    (tmp_path / "pytorch_model.bin").rename(tmp_path / "pytorch_model.fp32.bin")
+    assert open_checkpoint(tmp_path, variant="fp32").source.endswith("pytorch_model.fp32.bin")
+    (tmp_path / "pytorch_model.fp32.bin").rename(tmp_path / "pytorch_model.bin")
+    shutil.copy(source / "pt-safetensors/model.safetensors", tmp_path)
+    assert open_checkpoint(tmp_path).source.endswith("model.safetensors")

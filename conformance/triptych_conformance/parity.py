@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,6 +36,11 @@ class Backend:
     def run(self, model: Any, inputs: Arrays, **options: Any) -> dict[str, np.ndarray]:
         """Return every output as a float32 array: logits, hidden_states.0, hidden_states.1, ..."""
         return _flat(_RUN[self.name](model, inputs, options))
+
+    def takes(self, model: Any, argument: str) -> bool:
+        """Return whether a call of `model` has an argument of this name."""
+        call = {"pt": "forward", "tf": "call", "flax": "__call__"}[self.name]
+        return argument in inspect.signature(getattr(model, call)).parameters
 
     def weights(self, model: Any) -> dict[str, np.ndarray]:
         """Return the model's weights by canonical name, in canonical layout."""
@@ -89,17 +95,14 @@ BACKENDS = _chosen()
 
 
 def largest_difference(one: np.ndarray, other: np.ndarray, mask: np.ndarray | None = None) -> float:
-    """Return the largest difference, at positions [B, Q] whose mask is 1 where the shape has them.
+    """Return the largest absolute difference, at positions [B, Q] whose mask is 1 where the shape has them.
 
-    It is absolute where the values of a vector (the last axis) are up to 1, and above that relative to the largest of
-    them, on which the rounding of float32 depends. Attention probabilities [B, N, Q, K] are compared at the queries
-    that count. Shapes that differ, and values that are not finite where they should be, count as infinitely far apart.
+    Attention probabilities [B, N, Q, K] are compared at the queries that count. Shapes that differ, and values that are
+    not finite where they should be, count as infinitely far apart.
     """
     if one.shape != other.shape:
         return float("inf")
-    wide, expected = one.astype(np.float64), other.astype(np.float64)
-    largest_value = np.abs(expected).max(axis=-1, keepdims=True) if expected.ndim else np.abs(expected)
-    difference = np.abs(wide - expected) / np.maximum(1.0, largest_value)
+    difference = np.abs(one.astype(np.float64) - other.astype(np.float64))
     if mask is not None and one.ndim >= 2:
         where = mask.astype(bool)
         if one.shape[:2] == mask.shape:
@@ -131,10 +134,13 @@ def compare_folder(folder: Any, stem: str, inputs: Arrays, **options: Any) -> Pa
 
     Args:
         inputs: numpy arrays by argument name; `attention_mask` [B, Q] also says which positions count.
-        options: further arguments of the call, such as output_hidden_states=True.
+        options: further arguments of the call; output_hidden_states=True is one of them where the model knows it.
     """
-    options.setdefault("output_hidden_states", True)
-    results = {b.name: b.run(b.load(stem, folder), inputs, **options) for b in BACKENDS}
+    results = {}
+    for backend in BACKENDS:
+        model = backend.load(stem, folder)
+        known = {"output_hidden_states": True} if backend.takes(model, "output_hidden_states") else {}
+        results[backend.name] = backend.run(model, inputs, **{**known, **options})
     names = list(results)
     pairs = [(one, other) for i, one in enumerate(names) for other in names[i + 1 :]]
     mask = inputs.get("attention_mask")

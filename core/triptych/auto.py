@@ -142,8 +142,15 @@ class AutoBase:
         """Make `model_class` the one for `config_class`.
 
         Raises:
-            ArgumentError: the model class has another config class, or the pair is taken and not `exist_ok`.
+            ArgumentError: the model class is of another framework or config class, or the pair is taken.
         """
+        framework = cls.package.removeprefix("triptych_")
+        if not issubclass(model_class, ModelBase) or model_class.framework != framework:
+            raise ArgumentError(
+                f"{cls.__name__} cannot make {model_class.__name__}.",
+                expected=f"a class of the framework {framework!r}",
+                received=f"one of {getattr(model_class, 'framework', None)!r}",
+            )
         if model_class.config_class is None or model_class.config_class.__name__ != config_class.__name__:
             raise ArgumentError(
                 "The model class belongs to another config class.",

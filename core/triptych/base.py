@@ -6,27 +6,24 @@ A backend's base class inherits `ModelBase` and supplies the hooks of `triptych.
 from __future__ import annotations
 
 import copy
-import gc
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from operator import attrgetter
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from triptych import attention, cache, surgery
+from triptych import attention, surgery
 from triptych.checkpoint import Checkpoint, config_pointer, open_checkpoint
 from triptych.config import PretrainedConfig
 from triptych.dtypes import FLOATING
+from triptych.embeddings import Embeddings
 from triptych.errors import ArgumentError, CheckpointError, ConfigError
 from triptych.families import declared_schema, is_foreign
-from triptych.hooks import Hooks
 from triptych.plan import LoadPlan, LoadReport, Policy, differing_ties, plan_load
-from triptych.reading import ReadAhead
+from triptych.reading import ReadAhead, collector_paused
 from triptych.resolve import local_folder
 from triptych.safetensors_file import TensorRef
 from triptych.saving import save_checkpoint
@@ -36,7 +33,7 @@ logger = logging.getLogger("triptych")
 Self = TypeVar("Self", bound="ModelBase")
 
 
-class ModelBase(Hooks):
+class ModelBase(Embeddings):
     """Base of `PreTrainedModel`, `TFPreTrainedModel` and `FlaxPreTrainedModel`.
 
     Subclasses set `config_class` and `base_model_prefix`. Ties and ignore lists mean what they mean in transformers:
@@ -45,16 +42,12 @@ class ModelBase(Hooks):
     """
 
     config_class: ClassVar[type[PretrainedConfig] | None] = None
-    base_model_prefix: ClassVar[str] = ""
     main_input_name: ClassVar[str] = "input_ids"
     model_tags: ClassVar[list[str] | None] = None
     framework: ClassVar[str] = ""
     class_prefix: ClassVar[str] = ""
     schema_options: ClassVar[Sequence[str]] = ()
     """Arguments of the constructor, kept as attributes, on which the weights depend."""
-    _input_embeddings: ClassVar[str] = ""
-    _output_embeddings: ClassVar[str] = ""
-    """Where the two are: dotted attributes. A class of your own may override the methods that use them instead."""
     _tied_weights_keys: ClassVar[Sequence[str] | Mapping[str, str] | None] = None
     _keys_to_ignore_on_load_missing: ClassVar[Sequence[str] | None] = None
     _keys_to_ignore_on_load_unexpected: ClassVar[Sequence[str] | None] = None
@@ -136,7 +129,8 @@ class ModelBase(Hooks):
         """Load a model from a local folder. Nothing that the checkpoint holds is initialised first.
 
         Args:
-            pretrained_model_name_or_path: a folder with config.json and safetensors weights; None with `state_dict`.
+            pretrained_model_name_or_path: a folder with config.json and weights, of safetensors or `.bin`; None with
+                `state_dict`.
             config: used instead of the folder's config.json (it is copied); an object, or a path.
             ignore_mismatched_sizes: initialise weights whose shape differs instead of refusing.
             strict: None refuses damage (a missing backbone weight, another shape) and initialises a missing head;
@@ -145,7 +139,7 @@ class ModelBase(Hooks):
                 mismatched_keys (name, shape in the checkpoint, shape in the model) and error_msgs.
             dtype: what the framework calls dtype: PyTorch, the parameters; Keras, the policy; Flax, the computation.
             param_dtype: dtype of the parameters: a floating type (None: float32) or "auto" to follow the files.
-            variant: load `model.<variant>.safetensors`.
+            variant: load `model.<variant>.safetensors`, or `pytorch_model.<variant>.bin`.
             subfolder: folder below the path.
             mmap: map the files (default); False reads them into owned memory, for network file systems.
             state_dict: canonical names to arrays, used instead of files; needs `config`.
@@ -174,7 +168,7 @@ class ModelBase(Hooks):
             tuple(cls._keys_to_ignore_on_load_missing or ()),
             tuple(cls._keys_to_ignore_on_load_unexpected or ()),
         )
-        with _collector_paused():
+        with collector_paused():
             options = {name: kwargs[name] for name in cls.schema_options if name in kwargs}
             schema = partial(cls._schema_for, loaded, **options)
             wanted = cls._param_dtype(dtype, param_dtype)
@@ -386,70 +380,6 @@ class ModelBase(Hooks):
         masks = attention.head_masks(self.ops, head_mask, self.config, "float32")
         return [mask if mask is None or not is_attention_chunked else mask[..., None] for mask in masks]
 
-    # -- embeddings ---------------------------------------------------------------------------------------------
-
-    @property
-    def base_model(self) -> Any:
-        """The backbone: the attribute named `base_model_prefix`, or the model itself."""
-        return getattr(self, self.base_model_prefix, self) if self.base_model_prefix else self
-
-    def get_input_embeddings(self) -> Any:
-        """Return the token embeddings [vocab, hidden]: the module, the layer, or in Flax the array."""
-        if self._input_embeddings:
-            return attrgetter(self._input_embeddings)(self)
-        return self._backbone("get_input_embeddings").get_input_embeddings()
-
-    def set_input_embeddings(self, value: Any) -> None:
-        """Replace the token embeddings."""
-        if self._input_embeddings:
-            self._replace_part(self._input_embeddings, value)
-        else:
-            self._backbone("set_input_embeddings").set_input_embeddings(value)
-
-    def get_output_embeddings(self) -> Any:
-        """Return what maps to the vocabulary, or None; the input embeddings, where it is tied and has no layer."""
-        if not self._output_embeddings:
-            return None
-        found = attrgetter(self._output_embeddings)(self)
-        return self.get_input_embeddings() if found is None else found
-
-    def set_output_embeddings(self, new_embeddings: Any) -> None:
-        """Replace what maps to the vocabulary."""
-        if not self._output_embeddings:
-            raise NotImplementedError(f"{type(self).__name__} does not define set_output_embeddings")
-        if attrgetter(self._output_embeddings)(self) is None:
-            self.set_input_embeddings(new_embeddings)
-        else:
-            self._replace_part(self._output_embeddings, new_embeddings)
-
-    def init_cache(self, batch_size: int, max_length: int) -> Any:
-        """Return an empty cache for decoding, to be passed as `past_key_values`; each call returns the next.
-
-        In PyTorch it grows; in TensorFlow and Flax it has a fixed size, so that a compiled call is compiled once.
-
-        Args:
-            max_length: tokens of prompt and answer together.
-
-        Raises:
-            ArgumentError: the model does not decode, or a size is impossible.
-        """
-        heads = getattr(self.config, "cached_heads", None)
-        if heads is None:
-            raise ArgumentError(f"{type(self).__name__} does not decode, so it has no cache.")
-        return cache.new_cache(self.ops, heads, self.config.head_dim, batch_size, max_length, self._cache_dtype())
-
-    def _backbone(self, method: str) -> ModelBase:
-        if self.base_model is self or not isinstance(self.base_model, ModelBase):
-            raise NotImplementedError(f"{type(self).__name__} does not define {method}")
-        return self.base_model
-
-    def _vocab_parts(self) -> list[Any]:
-        """Return those of the input and output embeddings that the class has."""
-        try:
-            return [part for part in (self.get_input_embeddings(), self.get_output_embeddings()) if part is not None]
-        except NotImplementedError:
-            return []
-
     # -- small things that users of transformers call -----------------------------------------------------------
 
     @classmethod
@@ -475,22 +405,6 @@ class ModelBase(Hooks):
     def can_generate(cls) -> bool:
         """Return whether the class has `generate`."""
         return callable(getattr(cls, "generate", None))
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Pause the cyclic garbage collector: a pass over a framework's objects takes as long as a load of BERT."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            if not gc.get_freeze_count():
-                # Counts the new objects as old ones; the pass would else come at once, over all of the framework's.
-                gc.freeze()
-                gc.unfreeze()
-            gc.enable()
 
 
 def _declared(cls: type, config: PretrainedConfig, options: Mapping[str, Any]) -> Schema | None:

@@ -370,6 +370,11 @@ def positive_int(value: Any) -> bool:
     return type(value) is int and 0 < value < 2**31
 
 
+def natural(value: Any) -> bool:
+    """an integer from 0, below 2^31"""
+    return type(value) is int and 0 <= value < 2**31
+
+
 def optional_positive_int(value: Any) -> bool:
     """a positive integer below 2^31, or None"""
     return value is None or positive_int(value)

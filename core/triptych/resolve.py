@@ -50,7 +50,7 @@ def local_folder(path: object, subfolder: str = "") -> Path:
             "pretrained_model_name_or_path is no path.",
             expected="the path of a folder",
             received=repr(path),
-            remedy="pass a folder that holds config.json and model.safetensors",
+            remedy="pass a folder that holds config.json and the weights",
         )
     inside = isinstance(subfolder, str) and all(_is_plain(part) for part in subfolder.split("/"))
     if subfolder and not inside:

@@ -61,6 +61,10 @@ def check_rope(config: Any) -> None:
         raise ConfigError(
             f"`rope_scaling` of kind {kind!r} lacks numbers.", expected=f"positive {wrong}", received=str(dict(scaling))
         )
+    if kind == "llama3" and scaling["low_freq_factor"] >= scaling["high_freq_factor"]:
+        raise ConfigError("`low_freq_factor` is not below `high_freq_factor`.", received=str(dict(scaling)))
+    if kind == "dynamic" and config.head_dim < 4:
+        raise ConfigError("Dynamic scaling needs a larger head_dim.", expected=">= 4", received=str(config.head_dim))
 
 
 def _is_positive(value: Any) -> bool:

@@ -142,6 +142,7 @@ class FlaxBertWithHeadModule(FlaxBlock):
 
     __call__ = bert.with_head
     score = common.score_tokens
+    targets = bert.labels_alone
 
 
 class FlaxBertForMaskedLMModule(FlaxBertWithHeadModule):

@@ -64,6 +64,7 @@ class FlaxElectraWithHeadModule(FlaxBlock):
 
     __call__ = bert.with_head
     score = common.score_tokens
+    targets = bert.labels_alone
 
 
 class FlaxElectraForPreTrainingModule(FlaxElectraWithHeadModule):
@@ -72,8 +73,8 @@ class FlaxElectraForPreTrainingModule(FlaxElectraWithHeadModule):
     def build_head(self, config: ElectraConfig) -> None:
         self.discriminator_predictions = layers.block(self, FlaxElectraDiscriminatorPredictions)
 
-    __call__ = bert.with_replaced
     score = bert.score_replaced
+    targets = bert.labels_of_attended
 
 
 class FlaxElectraForMaskedLMModule(FlaxElectraWithHeadModule):
@@ -134,7 +135,6 @@ class FlaxElectraForPreTraining(FlaxElectraWithHead):
     """The discriminator: which tokens were replaced."""
 
     module_class = FlaxElectraForPreTrainingModule
-    __call__ = layers.declared_call(bert.with_replaced)
 
 
 class FlaxElectraForMaskedLM(FlaxElectraWithHead):

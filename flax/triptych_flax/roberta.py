@@ -74,6 +74,7 @@ class FlaxRobertaWithHeadModule(FlaxBlock):
 
     __call__ = bert.with_head
     score = common.score_tokens
+    targets = bert.labels_alone
 
 
 class FlaxRobertaForMaskedLMModule(FlaxRobertaWithHeadModule):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from triptych.families.common import heads_axis
-from triptych.families.t5 import T5Config
+from triptych.families.t5 import T5Config, attention_heads
 from triptych.forward import t5
 from triptych_flax import layers
 from triptych_flax.layers import FlaxBlock
@@ -23,7 +22,7 @@ class FlaxT5Attention(FlaxBlock):
 
     def setup(self) -> None:
         config, width = self.config, self.config.d_model
-        heads = heads_axis(config, config.attention_number(self.index, self.decoder, self.cross)).length
+        heads = attention_heads(config, self.index, self.decoder, self.cross).length
         self.q = layers.dense(self, width, heads, bias=False, std=config.std(width, config.d_kv))
         self.k = layers.dense(self, width, heads, bias=False, std=config.std(width))
         self.v = layers.dense(self, width, heads, bias=False, std=config.std(width))
@@ -97,8 +96,7 @@ class FlaxT5Stack(FlaxBlock):
 
     def setup(self) -> None:
         config = self.config
-        count = config.num_decoder_layers if self.decoder else config.num_layers
-        self.block = layers.stacked(self, FlaxT5Block, count, decoder=self.decoder)
+        self.block = layers.stacked(self, FlaxT5Block, config.layers_of(self.decoder), decoder=self.decoder)
         self.final_layer_norm = layers.rms_norm(self, config.d_model, config.layer_norm_epsilon)
         self.dropout = layers.dropout(self, config.dropout_rate)
 

@@ -156,6 +156,7 @@ class BertWithHead(BertPreTrainedModel):
 
     forward = bert.with_head
     score = common.score_tokens
+    targets = bert.labels_alone
 
 
 class BertForMaskedLM(BertWithHead):

@@ -78,6 +78,7 @@ class ElectraWithHead(ElectraPreTrainedModel):
 
     forward = bert.with_head
     score = common.score_tokens
+    targets = bert.labels_alone
 
 
 class ElectraForPreTraining(ElectraWithHead):
@@ -88,8 +89,8 @@ class ElectraForPreTraining(ElectraWithHead):
     def build_head(self, config: ElectraConfig) -> None:
         self.discriminator_predictions = layers.block(self, ElectraDiscriminatorPredictions)
 
-    forward = bert.with_replaced
     score = bert.score_replaced
+    targets = bert.labels_of_attended
 
 
 class ElectraForMaskedLM(ElectraWithHead):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from triptych.families.common import heads_axis
-from triptych.families.gpt2 import GPT2Config
+from triptych.families.gpt2 import GPT2Config, fused_axis
 from triptych.forward import gpt2
 from triptych_pt import layers
 from triptych_pt.layers import Block
@@ -22,8 +22,9 @@ __all__ = [
 
 class GPT2Attention(Block):
     def setup(self) -> None:
-        config, heads = self.config, heads_axis(self.config, self.index).length
-        self.c_attn = layers.conv1d(self, config.n_embd, 3 * heads)
+        config = self.config
+        fused, heads = fused_axis(config, self.index).length, heads_axis(config, self.index).length
+        self.c_attn = layers.conv1d(self, config.n_embd, fused)
         self.c_proj = layers.conv1d(self, heads, config.n_embd, std=config.residual_std)
         self.attn_dropout = layers.dropout(self, config.attn_pdrop)
         self.resid_dropout = layers.dropout(self, config.resid_pdrop)

@@ -88,6 +88,7 @@ class RobertaWithHead(RobertaPreTrainedModel):
 
     forward = bert.with_head
     score = common.score_tokens
+    targets = bert.labels_alone
 
 
 class RobertaForMaskedLM(RobertaWithHead):

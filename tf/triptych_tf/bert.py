@@ -159,6 +159,7 @@ class TFBertWithHead(TFBertPreTrainedModel):
 
     call = layers.with_training(bert.with_head)
     score = common.score_tokens
+    targets = bert.labels_alone
 
 
 class TFBertForMaskedLM(TFBertWithHead):

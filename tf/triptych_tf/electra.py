@@ -81,6 +81,7 @@ class TFElectraWithHead(TFElectraPreTrainedModel):
 
     call = layers.with_training(bert.with_head)
     score = common.score_tokens
+    targets = bert.labels_alone
 
 
 class TFElectraForPreTraining(TFElectraWithHead):
@@ -91,8 +92,8 @@ class TFElectraForPreTraining(TFElectraWithHead):
     def build_head(self, config: ElectraConfig) -> None:
         self.discriminator_predictions = layers.block(self, TFElectraDiscriminatorPredictions)
 
-    call = layers.with_training(bert.with_replaced)
     score = bert.score_replaced
+    targets = bert.labels_of_attended
 
 
 class TFElectraForMaskedLM(TFElectraWithHead):

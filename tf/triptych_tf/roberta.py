@@ -91,6 +91,7 @@ class TFRobertaWithHead(TFRobertaPreTrainedModel):
 
     call = layers.with_training(bert.with_head)
     score = common.score_tokens
+    targets = bert.labels_alone
 
 
 class TFRobertaForMaskedLM(TFRobertaWithHead):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych.families.common import heads_axis
-from triptych.families.t5 import T5Config
+from triptych.families.t5 import T5Config, attention_heads
 from triptych.forward import t5
 from triptych_tf import layers
 from triptych_tf.layers import TFBlock
@@ -25,7 +24,7 @@ class TFT5Attention(TFBlock):
 
     def setup(self) -> None:
         config, width = self.config, self.config.d_model
-        heads = heads_axis(config, config.attention_number(self.index, self.decoder, self.cross)).length
+        heads = attention_heads(config, self.index, self.decoder, self.cross).length
         self.q = layers.dense(self, width, heads, bias=False, std=config.std(width, config.d_kv))
         self.k = layers.dense(self, width, heads, bias=False, std=config.std(width))
         self.v = layers.dense(self, width, heads, bias=False, std=config.std(width))
@@ -99,8 +98,7 @@ class TFT5Stack(TFBlock):
 
     def setup(self) -> None:
         config = self.config
-        count = config.num_decoder_layers if self.decoder else config.num_layers
-        self.block = layers.stacked(self, TFT5Block, count, decoder=self.decoder)
+        self.block = layers.stacked(self, TFT5Block, config.layers_of(self.decoder), decoder=self.decoder)
         self.final_layer_norm = layers.rms_norm(self, config.d_model, config.layer_norm_epsilon)
         self.dropout = layers.dropout(self, config.dropout_rate)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from triptych.config import (
@@ -138,9 +139,13 @@ def _schema(config: PretrainedConfig, stem: str) -> Schema:
     return root.build("transformer", stem == "GPT2Model", masks)
 
 
+def fused_axis(config: PretrainedConfig, layer: int) -> Axis:
+    """Return the axis of queries, keys and values, one after the other."""
+    return replace(heads_axis(config, layer), repeat=3)
+
+
 def _layer(build: SchemaBuilder, config: PretrainedConfig, layer: int, hidden: Axis) -> None:
-    heads = heads_axis(config, layer)
-    fused = Axis("heads", heads.units, heads.block, repeat=3, ids=heads.ids, layer=layer)
+    heads, fused = heads_axis(config, layer), fused_axis(config, layer)
     ffn = Axis("ffn", config.ffn_width)
     build.layer_norm("ln_1", hidden)
     build.conv1d("attn.c_attn", hidden, fused)

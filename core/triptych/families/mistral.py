@@ -20,6 +20,7 @@ class MistralConfig(LlamaConfig):
 
     def __init__(
         self,
+        *,
         intermediate_size: int = 14336,
         num_key_value_heads: int | None = 8,
         max_position_embeddings: int = 131072,

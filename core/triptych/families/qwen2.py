@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych.config import optional_positive_int
+from triptych.config import natural, optional_positive_int
 from triptych.errors import ConfigError
 from triptych.families.llama import LlamaConfig, family_of
 
@@ -20,11 +20,12 @@ class Qwen2Config(LlamaConfig):
     """
 
     model_type = "qwen2"
-    checks = {**LlamaConfig.checks, "sliding_window": optional_positive_int}
+    checks = {**LlamaConfig.checks, "sliding_window": optional_positive_int, "max_window_layers": natural}
 
     def __init__(
         self,
         vocab_size: int = 151936,
+        *,
         intermediate_size: int = 22016,
         num_key_value_heads: int | None = 32,
         max_position_embeddings: int = 32768,

@@ -19,7 +19,7 @@ class Qwen3Config(Qwen2Config):
     query_key_norm = True
     qkv_bias, output_bias = LlamaConfig.qkv_bias, LlamaConfig.output_bias
 
-    def __init__(self, head_dim: int | None = 128, **kwargs: Any) -> None:
+    def __init__(self, *, head_dim: int | None = 128, **kwargs: Any) -> None:
         super().__init__(head_dim=head_dim, **kwargs)
 
 

@@ -24,6 +24,7 @@ class RobertaConfig(BertConfig):
     def __init__(
         self,
         vocab_size: int = 50265,
+        *,
         max_position_embeddings: int = 512,
         pad_token_id: int | None = 1,
         bos_token_id: int | None = 0,

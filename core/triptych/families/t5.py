@@ -117,10 +117,7 @@ class T5Config(PretrainedConfig):
     @property
     def cached_heads(self) -> tuple[int, ...]:
         """Number of key and value heads of each decoder layer."""
-        return tuple(
-            heads_axis(self, self.attention_number(layer, True, False)).units
-            for layer in range(self.num_decoder_layers)
-        )
+        return tuple(attention_heads(self, layer, True, False).units for layer in range(self.num_decoder_layers))
 
     def std(self, *widths: int) -> float:
         """Return the standard deviation of a new matrix: the factor over the root of the product of `widths`."""
@@ -128,6 +125,10 @@ class T5Config(PretrainedConfig):
         for width in widths:
             product *= width
         return float(self.initializer_factor * product**-0.5)
+
+    def layers_of(self, decoder: bool) -> int:
+        """Return the number of layers of the decoder, or of the encoder."""
+        return int(self.num_decoder_layers if decoder else self.num_layers)
 
     def attention_number(self, layer: int, decoder: bool, cross: bool) -> int:
         """Return the number of an attention in `pruned_heads`."""
@@ -152,23 +153,27 @@ _IGNORABLE = ("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.w
 
 
 def _stack(build: SchemaBuilder, config: PretrainedConfig, hidden: Axis, decoder: bool) -> None:
-    for layer in range(config.num_decoder_layers if decoder else config.num_layers):
+    for layer in range(config.layers_of(decoder)):
         parts = build.under(f"block.{layer}.layer")
-        _attention(parts.under("0.SelfAttention"), config, hidden, config.attention_number(layer, decoder, False))
+        _attention(parts.under("0.SelfAttention"), hidden, attention_heads(config, layer, decoder, False))
         if layer == 0:
             # Pruned attentions of every layer look their heads up in this one table, so it stays whole.
             table = Axis("buckets", config.relative_attention_num_buckets), Axis("bias_heads", config.num_heads)
             parts.embedding("0.SelfAttention.relative_attention_bias", *table)
         parts.rms_norm("0.layer_norm", hidden)
         if decoder:
-            _attention(parts.under("1.EncDecAttention"), config, hidden, config.attention_number(layer, True, True))
+            _attention(parts.under("1.EncDecAttention"), hidden, attention_heads(config, layer, True, True))
             parts.rms_norm("1.layer_norm", hidden)
         _feed_forward(parts.under("2" if decoder else "1"), config, hidden)
     build.rms_norm("final_layer_norm", hidden)
 
 
-def _attention(build: SchemaBuilder, config: PretrainedConfig, hidden: Axis, number: int) -> None:
-    heads = heads_axis(config, number)
+def attention_heads(config: PretrainedConfig, layer: int, decoder: bool, cross: bool) -> Axis:
+    """Return the axis of the heads that an attention still has."""
+    return heads_axis(config, config.attention_number(layer, decoder, cross))
+
+
+def _attention(build: SchemaBuilder, hidden: Axis, heads: Axis) -> None:
     for name in ("q", "k", "v"):
         build.linear(name, heads, hidden, bias=False)
     build.linear("o", hidden, heads, bias=False)

@@ -105,7 +105,17 @@ def with_head(
         input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
         output_attentions, output_hidden_states, return_dict=True,
     )  # fmt: skip
-    return finish(m, backbone, m.score(backbone), labels, return_dict)
+    return finish(m, backbone, m.score(backbone), m.targets(labels, attention_mask), return_dict)
+
+
+def labels_alone(m: Any, labels: Any, attention_mask: Any) -> Any:
+    """Return what the loss compares with: the labels."""
+    return labels
+
+
+def labels_of_attended(m: Any, labels: Any, attention_mask: Any) -> Any:
+    """Return labels, 1 where a token was replaced, and the mask of the tokens that count."""
+    return labels, attention_mask
 
 
 def with_span(
@@ -191,24 +201,3 @@ def score_generated(m: Any, backbone: Any) -> Any:
     hidden = m.generator_predictions(backbone.last_hidden_state)
     table = getattr(m, m.base_model_prefix).embeddings.word_embeddings
     return m.generator_lm_head(hidden, embeddings=table)
-
-
-def with_replaced(
-    m: Any,
-    input_ids: Any = None,
-    attention_mask: Any = None,
-    token_type_ids: Any = None,
-    position_ids: Any = None,
-    head_mask: Any = None,
-    inputs_embeds: Any = None,
-    labels: Any = None,
-    output_attentions: bool | None = None,
-    output_hidden_states: bool | None = None,
-    return_dict: bool | None = None,
-) -> Any:
-    """Return logits [B, Q], and with `labels` (1 where a token was replaced) the loss over the attended tokens."""
-    backbone = getattr(m, m.base_model_prefix)(
-        input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
-        output_attentions, output_hidden_states, return_dict=True,
-    )  # fmt: skip
-    return finish(m, backbone, m.score(backbone), (labels, attention_mask), return_dict)

@@ -14,7 +14,7 @@ from triptych import cache as caches
 from triptych import functional as fn
 from triptych import outputs
 from triptych.errors import ArgumentError
-from triptych.families.common import heads_axis
+from triptych.families.t5 import attention_heads
 from triptych.forward.common import finish, result
 
 
@@ -59,8 +59,7 @@ def attention(
     The scores are not scaled; that is part of the initialisation.
     """
     ops, config = m.ops, m.config
-    number = config.attention_number(m.index, m.decoder, m.cross)
-    units = heads_axis(config, number).units
+    units = attention_heads(config, m.index, m.decoder, m.cross).units
     query = at.split_heads(ops, m.q(hidden), units)
 
     def keys_and_values() -> tuple[Any, Any]:
@@ -76,7 +75,7 @@ def attention(
     total = bias
     if not m.cross:
         positions = position_bias(m, hidden, ops.shape(key)[2], cache) if positions is None else positions
-        kept = at.kept_heads(config, number)
+        kept = at.kept_heads(config, config.attention_number(m.index, m.decoder, m.cross))
         own = positions if kept is None else ops.take(positions, kept, 1)
         total = own if bias is None else own + bias
     context, probabilities = at.attend(ops, query, key, value, total, 1.0, m.dropout, head_mask)
@@ -142,8 +141,7 @@ def stack(
 
 def _masks(m: Any, head_mask: Any, hidden: Any, cross: bool) -> list[Any]:
     config = m.config
-    layers = range(config.num_decoder_layers if m.decoder else config.num_layers)
-    numbers = [config.attention_number(layer, m.decoder, cross) for layer in layers]
+    numbers = [config.attention_number(layer, m.decoder, cross) for layer in range(config.layers_of(m.decoder))]
     return at.head_masks(m.ops, head_mask, config, hidden.dtype, numbers)
 
 
@@ -227,10 +225,17 @@ def _encoded(
         made: dict[str, Any] = {"last_hidden_state": states[-1]}
         made |= {"hidden_states": tuple(states)} if flags[1] else {}
         return made | ({"attentions": tuple(attentions)} if flags[0] else {})
-    if isinstance(given, Mapping):
-        return dict(given)
     names = ("last_hidden_state", "hidden_states", "attentions")
-    return dict(zip(names, given, strict=False))
+    found = dict(given) if isinstance(given, Mapping) else {}
+    if isinstance(given, (tuple, list)):
+        found = dict(zip(names, given, strict=False))
+    if found.get("last_hidden_state") is None or not set(found) <= set(names):
+        raise ArgumentError(
+            "encoder_outputs is no output of the encoder.",
+            expected=f"a mapping of {names}, or a tuple that starts with the first of them",
+            received=f"{type(given).__name__} of {list(found)}",
+        )
+    return found
 
 
 def with_head(
