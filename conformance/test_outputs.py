@@ -7,16 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from golden_models import Golden
+from golden_models import GOLDEN, Golden
 from triptych import ArgumentError, BertConfig
 from triptych_conformance import BACKENDS, Backend, compare_folder, largest_difference
 
 TOLERANCE = 1e-5
-FOLDERS = ["pt-safetensors", "pt-safetensors-sharded", "pt-bin", "pt-bin-sharded"]
+RECORDED = [
+    (Golden(name), path.name)
+    for name in Golden.stems
+    for path in sorted((GOLDEN / name).iterdir())
+    if path.is_dir() and path.name not in ("pt-safetensors-bf16", "pruned")  # which have tests of their own
+]
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_outputs_are_as_recorded(backend: Backend, golden: Golden, folder: str) -> None:
+@pytest.mark.parametrize(("golden", "folder"), RECORDED, ids=[f"{golden.name}-{name}" for golden, name in RECORDED])
+def test_outputs_of_every_folder_are_as_recorded(backend: Backend, golden: Golden, folder: str) -> None:
     model = backend.load(golden.stem, golden.path / folder, strict=True)
     outputs = backend.run(model, golden.inputs, output_hidden_states=True)
     recorded = {name.removeprefix("out."): value for name, value in golden.expected.items() if name.startswith("out.")}

@@ -22,6 +22,9 @@ from triptych.dtypes import FLOATING
 from triptych.embeddings import Embeddings
 from triptych.errors import ArgumentError, CheckpointError, ConfigError
 from triptych.families import declared_schema, is_foreign
+from triptych.formats import format_to_save, read_order
+from triptych.legacy import tf_scope
+from triptych.naming import canonical, stored
 from triptych.plan import LoadPlan, LoadReport, Policy, differing_ties, plan_load
 from triptych.reading import ReadAhead, collector_paused
 from triptych.resolve import local_folder
@@ -122,6 +125,10 @@ class ModelBase(Embeddings):
         param_dtype: Any = None,
         variant: str | None = None,
         subfolder: str = "",
+        use_safetensors: bool | None = None,
+        from_pt: bool = False,
+        from_tf: bool = False,
+        from_flax: bool = False,
         mmap: bool = True,
         state_dict: Mapping[str, Any] | None = None,
         **kwargs: Any,
@@ -129,8 +136,8 @@ class ModelBase(Embeddings):
         """Load a model from a local folder. Nothing that the checkpoint holds is initialised first.
 
         Args:
-            pretrained_model_name_or_path: a folder with config.json and weights, of safetensors or `.bin`; None with
-                `state_dict`.
+            pretrained_model_name_or_path: a folder with config.json and weights, of any framework and format; None
+                with `state_dict`. If there are several, safetensors go before the framework's own format.
             config: used instead of the folder's config.json (it is copied); an object, or a path.
             ignore_mismatched_sizes: initialise weights whose shape differs instead of refusing.
             strict: None refuses damage (a missing backbone weight, another shape) and initialises a missing head;
@@ -139,8 +146,11 @@ class ModelBase(Embeddings):
                 mismatched_keys (name, shape in the checkpoint, shape in the model) and error_msgs.
             dtype: what the framework calls dtype: PyTorch, the parameters; Keras, the policy; Flax, the computation.
             param_dtype: dtype of the parameters: a floating type (None: float32) or "auto" to follow the files.
-            variant: load `model.<variant>.safetensors`, or `pytorch_model.<variant>.bin`.
+            variant: load `model.<variant>.safetensors`, `pytorch_model.<variant>.bin`, ...
             subfolder: folder below the path.
+            use_safetensors: True refuses other formats, False leaves safetensors aside.
+            from_pt, from_tf, from_flax: take `pytorch_model.bin`, `tf_model.h5` or `flax_model.msgpack` even if there
+                are safetensors. Not needed where these are the only weights.
             mmap: map the files (default); False reads them into owned memory, for network file systems.
             state_dict: canonical names to arrays, used instead of files; needs `config`.
             kwargs: fields of the config to override; what is left goes to the constructor.
@@ -152,6 +162,7 @@ class ModelBase(Embeddings):
         kwargs |= cls._by_name(model_args)
         torch_dtype = kwargs.pop("torch_dtype", None)
         dtype = torch_dtype if dtype is None else dtype
+        order = read_order(cls.framework, use_safetensors, from_pt, from_tf, from_flax)
         path, checkpoint = pretrained_model_name_or_path, None
         if state_dict is not None:
             if path is not None or config is None:
@@ -161,7 +172,9 @@ class ModelBase(Embeddings):
         loaded_from = str(path)
         if checkpoint is None:
             pointer = config_pointer(local_folder(path, subfolder))
-            checkpoint = open_checkpoint(path or "", variant=variant, subfolder=subfolder, pointer=pointer, mmap=mmap)
+            checkpoint = open_checkpoint(
+                path or "", variant=variant, subfolder=subfolder, pointer=pointer, mmap=mmap, order=order
+            )
         policy = Policy(
             strict,
             ignore_mismatched_sizes,
@@ -222,6 +235,7 @@ class ModelBase(Embeddings):
     ) -> tuple[LoadPlan, list[str]]:
         """Plan the load; a tie that the checkpoint contradicts is ended in `config` first."""
         schema = schema_of()
+        checkpoint = canonical(checkpoint, schema)
         untied = [weight for weight in differing_ties(schema, checkpoint) if weight.untie_flag is not None]
         for weight in untied:
             setattr(config, weight.untie_flag or "", False)
@@ -287,8 +301,10 @@ class ModelBase(Embeddings):
         params: Any = None,
         max_shard_size: int | str = "5GB",
         variant: str | None = None,
+        format: str | None = None,
+        safe_serialization: bool = True,
     ) -> None:
-        """Write config.json and the weights, in the canonical layout, as one step that cannot lose a checkpoint.
+        """Write config.json and the weights as one step that cannot lose a checkpoint.
 
         Args:
             save_directory: made if absent. Weights of the same variant that it holds, in any format, are replaced.
@@ -297,10 +313,15 @@ class ModelBase(Embeddings):
             params: Flax only: a parameter tree, saved instead of `self.params`.
             max_shard_size: bytes, or text such as "5GB"; larger checkpoints are split.
             variant: put before the suffix of every weight file.
+            format: "safetensors" (names and layouts of PyTorch, which every framework's class loads), or as
+                transformers 4 wrote them: "bin", "h5", "msgpack", "safetensors-tf", "safetensors-flax".
+            safe_serialization: False means the framework's own older format: "bin", "h5" or "msgpack".
 
         Raises:
             SaveError: the checkpoint that was there before still loads. ArgumentError.
+            UnsupportedFormatError: a dtype that the format cannot hold.
         """
+        chosen = format_to_save(format, safe_serialization, self.framework)
         if not is_main_process:
             return
         refs = self._tensor_refs(params) if state_dict is None else list(self._in_memory(state_dict).values())
@@ -309,7 +330,15 @@ class ModelBase(Embeddings):
         config = copy.deepcopy(self.config)
         config.architectures = [self.stem()]
         config.dtype = _common_dtype(refs) or config.dtype
-        save_checkpoint(save_directory, refs, config.to_json_string(), max_shard_size=max_shard_size, variant=variant)
+        save_checkpoint(
+            save_directory,
+            stored(refs, self.schema, chosen),
+            config.to_json_string(),
+            max_shard_size=max_shard_size,
+            variant=variant,
+            format=chosen,
+            scope=tf_scope(self.stem()),
+        )
 
     def _tensor_refs(self, params: Any = None) -> list[TensorRef]:
         """Return the weights under canonical names, in canonical layout, to be read one at a time."""

@@ -3,27 +3,56 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from triptych import strictjson
 from triptych.errors import ArgumentError, ConfigError, InconsistentCheckpointError
+from triptych.formats import BIN, H5, LAYOUTS, MSGPACK, Format
 from triptych.gguf_file import open_gguf
+from triptych.hdf5_file import open_hdf5, without_scope
+from triptych.msgpack_file import open_msgpack
 from triptych.resolve import POINTER, WeightFiles, find_weights, local_folder
-from triptych.safetensors_file import SafetensorsFile, TensorRef, open_safetensors
-from triptych.torch_file import TorchFile, open_torch
+from triptych.safetensors_file import TensorRef, open_safetensors
+from triptych.torch_file import open_torch
+from triptych.writing import SAVE_ID
 
-SAVE_ID = "triptych_save_id"
-"""Metadata key: the same value stands in every shard and in the index of one save."""
+_OWNERS = {BIN.suffix: "pt", H5.suffix: "tf", MSGPACK.suffix: "flax"}
+_FLAVOURS = ("pt", "tf", "flax")
+
+
+class WeightFile(Protocol):
+    """One opened file, of any format."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def tensors(self) -> dict[str, TensorRef]: ...
+    @property
+    def metadata(self) -> dict[str, str]: ...
 
 
 class Checkpoint(Mapping[str, TensorRef]):
-    """Tensors by the names in the files. Opening reads headers only; `checkpoint[name].read()` reads one tensor."""
+    """Tensors by the names in the files. Opening reads headers only; `checkpoint[name].read()` reads one tensor.
 
-    def __init__(self, tensors: Mapping[str, TensorRef], metadata: Mapping[str, str], source: str) -> None:
+    `flavour` says whose names and layouts they have: "pt" (which are the canonical ones), "tf", "flax", or None where
+    the files do not say. `triptych.naming` makes them canonical.
+    """
+
+    def __init__(
+        self,
+        tensors: Mapping[str, TensorRef],
+        metadata: Mapping[str, str],
+        source: str,
+        flavour: str | None = "pt",
+        files: Sequence[Path] = (),
+    ) -> None:
         self._tensors = dict(tensors)
         self.metadata = dict(metadata)
         self.source = source
+        self.flavour = flavour
+        self.files = tuple(files)
 
     def __getitem__(self, name: str) -> TensorRef:
         return self._tensors[name]
@@ -46,13 +75,15 @@ def open_checkpoint(
     subfolder: str = "",
     pointer: object = None,
     mmap: bool = True,
+    order: Sequence[Format] = LAYOUTS,
 ) -> Checkpoint:
-    """Open the checkpoint in folder `path`, of safetensors or of PyTorch's `.bin` files, or a file `*.gguf`.
+    """Open the checkpoint in folder `path`, of any format, or a file `*.gguf`.
 
     Args:
-        variant: read `model.<variant>.safetensors`, or `pytorch_model.<variant>.bin`, and its shards.
+        variant: read `model.<variant>.safetensors`, `pytorch_model.<variant>.bin`, ... and its shards.
         pointer: a file name from the config that goes before the usual ones.
         mmap: map the files copy-on-write (default), or read each tensor into owned memory.
+        order: the formats to look for, the one that wins first; see `formats.read_order`.
 
     Raises:
         MissingFileError, CorruptCheckpointError and its subclasses, UnsafeCheckpointError, LimitError,
@@ -63,19 +94,35 @@ def open_checkpoint(
             raise ArgumentError("A GGUF file has no variants, subfolders or pointers.", received=repr(path))
         file = open_gguf(Path(path))
         texts = {key: value for key, value in file.metadata.items() if isinstance(value, str)}
-        return Checkpoint(file.tensors, texts, str(file.path))
-    found = find_weights(local_folder(path, subfolder), variant, pointer)
-    files = {file.name: _open_file(file, mmap) for file in found.files}
+        return Checkpoint(file.tensors, texts, str(file.path), files=[file.path])
+    found = find_weights(local_folder(path, subfolder), variant, pointer, order)
+    files = {file.name: open_file(file, mmap) for file in found.files}
+    first = files[found.files[0].name]
+    flavour = _flavour(first)
     if found.index is None:
-        only = files[found.files[0].name]
-        return Checkpoint(only.tensors, only.metadata, str(only.path))
+        return Checkpoint(first.tensors, first.metadata, str(first.path), flavour, found.files)
     tensors = _joined(found, files)
     _check_save_ids(found, files)
-    return Checkpoint(tensors, files[found.files[0].name].metadata, str(found.index))
+    return Checkpoint(tensors, first.metadata, str(found.index), flavour, [*found.files, found.index])
 
 
-def _open_file(path: Path, mmap: bool) -> SafetensorsFile | TorchFile:
-    return open_torch(path, mmap) if path.suffix == ".bin" else open_safetensors(path, mmap)
+def open_file(path: Path, mmap: bool = True) -> WeightFile:
+    """Open one weight file, single or shard, as its suffix says: `.bin`, `.h5`, `.msgpack`, else safetensors.
+
+    Raises:
+        As `open_checkpoint`.
+    """
+    readers: dict[str, Callable[[Path, bool], WeightFile]] = {
+        BIN.suffix: open_torch,
+        H5.suffix: open_hdf5,
+        MSGPACK.suffix: open_msgpack,
+    }
+    return readers.get(path.suffix, open_safetensors)(path, mmap)
+
+
+def _flavour(file: WeightFile) -> str | None:
+    said = file.metadata.get("format")
+    return _OWNERS.get(file.path.suffix, said if said in _FLAVOURS else None)
 
 
 def is_gguf(path: object) -> bool:
@@ -83,8 +130,8 @@ def is_gguf(path: object) -> bool:
     return isinstance(path, (str, os.PathLike)) and Path(path).suffix.lower() == ".gguf" and not Path(path).is_dir()
 
 
-def _joined(found: WeightFiles, files: Mapping[str, SafetensorsFile | TorchFile]) -> dict[str, TensorRef]:
-    weight_map = found.weight_map or {}
+def _joined(found: WeightFiles, files: Mapping[str, WeightFile]) -> dict[str, TensorRef]:
+    weight_map = _in_shards(found.weight_map or {}, files)
     wrong = [name for name, shard in weight_map.items() if name not in files[shard].tensors]
     ghosts = [name for shard in files.values() for name in shard.tensors if name not in weight_map]
     twice = [n for shard, file in files.items() for n in file.tensors if weight_map.get(n, shard) != shard]
@@ -98,9 +145,14 @@ def _joined(found: WeightFiles, files: Mapping[str, SafetensorsFile | TorchFile]
     return {name: files[shard].tensors[name] for name, shard in weight_map.items()}
 
 
-def _check_save_ids(found: WeightFiles, files: Mapping[str, SafetensorsFile | TorchFile]) -> None:
-    ids: dict[str, str | None] = {name: file.metadata.get(SAVE_ID) for name, file in files.items()}
+def _in_shards(weight_map: Mapping[str, str], files: Mapping[str, WeightFile]) -> dict[str, str]:
+    """Return `weight_map` by the names in the shards: TensorFlow's index has the model's scope before each."""
+    return {name if name in files[s].tensors else without_scope(name): s for name, s in weight_map.items()}
+
+
+def _check_save_ids(found: WeightFiles, files: Mapping[str, WeightFile]) -> None:
     expected = (found.metadata or {}).get(SAVE_ID)
+    ids: dict[str, str | None] = {name: file.metadata.get(SAVE_ID) for name, file in files.items()}
     strangers = sorted(name for name, save in ids.items() if save != expected)
     if strangers:
         raise InconsistentCheckpointError(

@@ -10,6 +10,7 @@ import math
 import struct
 from dataclasses import dataclass
 
+import ml_dtypes
 import numpy as np
 
 from triptych.errors import CorruptCheckpointError, LimitError, TruncatedCheckpointError, UnsupportedFormatError
@@ -20,10 +21,16 @@ DATASPACE, DATATYPE, EXTERNAL, LAYOUT, FILTERS = 0x01, 0x03, 0x07, 0x08, 0x0B
 """Types of messages."""
 DEFLATE, SHUFFLE = 1, 2
 """The two filters that are read."""
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _COMPACT, _CONTIGUOUS, _CHUNKED, _VIRTUAL = range(4)
 _MAX_EXPANSION, _FREE_EXPANSION = 1024, 2**20
-_FLOATS = {2: (15, 16, 10, 5, 10, 15), 4: (31, 32, 23, 8, 23, 127), 8: (63, 64, 52, 11, 52, 1023)}
-"""By size in bytes: place of the sign, bits, place and bits of the exponent, bits of the mantissa, bias."""
+_FLOATS = {
+    np.dtype(np.float16): (15, 16, 10, 5, 10, 15),
+    BFLOAT16: (15, 16, 7, 8, 7, 127),
+    np.dtype(np.float32): (31, 32, 23, 8, 23, 127),
+    np.dtype(np.float64): (63, 64, 52, 11, 52, 1023),
+}
+"""Place of the sign, bits, place and bits of the exponent, bits of the mantissa, bias."""
 
 
 def _descriptions() -> dict[bytes, np.dtype]:
@@ -34,10 +41,12 @@ def _descriptions() -> dict[bytes, np.dtype]:
             for sign, kind in ((0, "u"), (8, "i")):
                 head = struct.pack("<BBBBI", 0, order | sign, 0, 0, size)
                 found[head + struct.pack("<HH", 0, 8 * size)] = np.dtype(f"{code}{kind}{size}")
-        for size, (sign, bits, place, exponent, mantissa, bias) in _FLOATS.items():
-            head = struct.pack("<BBBBI", 1, order | 0x20, sign, 0, size)
+        for dtype, (sign, bits, place, exponent, mantissa, bias) in _FLOATS.items():
+            if dtype == BFLOAT16 and order:
+                continue  # its numpy dtype has no byte order
+            head = struct.pack("<BBBBI", 1, order | 0x20, sign, 0, dtype.itemsize)
             body = struct.pack("<HHBBBBI", 0, bits, place, exponent, 0, mantissa, bias)
-            found[head + body] = np.dtype(f"{code}f{size}")
+            found[head + body] = dtype if dtype == BFLOAT16 else dtype.newbyteorder(code)
     return found
 
 

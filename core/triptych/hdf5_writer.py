@@ -20,6 +20,7 @@ from h5py import h5d, h5p, h5s, h5t
 from triptych import dtypes
 from triptych.errors import SaveError, UnsupportedFormatError
 from triptych.hdf5_file import TOP_LEVEL
+from triptych.hdf5_storage import BFLOAT16
 from triptych.safetensors_file import MAX_NAME, TensorRef, raw_bytes
 
 DEFAULT_METADATA = {"backend": "tensorflow", "keras_version": "2.15.0"}
@@ -42,7 +43,7 @@ def write_hdf5(
 
     Raises:
         SaveError: names that HDF5 cannot hold together, or a tensor that reads as something else than it announced.
-        UnsupportedFormatError: a dtype that the format does not know, such as bfloat16. OSError: as the file raises.
+        UnsupportedFormatError: a dtype that the format does not know, such as float8. OSError: as the file raises.
     """
     groups = {TOP_LEVEL: (), **layers}
     refs = {f"{group}/{ref.name}": ref for group in groups for ref in groups[group]}
@@ -116,14 +117,26 @@ def _check_names(datasets: Iterable[str], groups: Iterable[str]) -> None:
 
 def _file_type(ref: TensorRef) -> h5t.TypeID:
     dtype = ref.dtype.newbyteorder("=")
+    if dtype == BFLOAT16:
+        return _bfloat16()
     if dtype not in dtypes.NAMES or dtype.kind not in "fiu":
         raise UnsupportedFormatError(
             f"Tensor {ref.name!r} cannot be stored in HDF5.",
-            expected="integers, float16, float32 or float64",
+            expected="integers, float16, bfloat16, float32 or float64",
             received=f"dtype {ref.dtype}",
             remedy="cast it first",
         )
     return h5t.py_create(np.dtype(dtype))
+
+
+def _bfloat16() -> h5t.TypeID:
+    """Return bfloat16 as a floating type described by its bits, which HDF5 itself converts to float32 for h5py."""
+    kind = h5t.IEEE_F32LE.copy()
+    kind.set_fields(15, 7, 8, 0, 7)
+    kind.set_precision(16)
+    kind.set_size(2)
+    kind.set_ebias(127)
+    return kind
 
 
 def _set_list(group: h5py.Group, name: str, values: list[str]) -> None:

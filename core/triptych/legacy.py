@@ -41,7 +41,7 @@ _TF_WEIGHT_EMBEDDINGS = "word_embeddings"
 """The embedding whose leaf TensorFlow calls `weight` (BERT and its relatives), and not `embeddings`."""
 _TF_DOTTED_LIST = "layers"
 """The list whose items TensorFlow calls `layers.0` (Mistral), and not `layers_._0`."""
-_SHARED = "shared"
+SHARED = "shared"
 """The layer that stands in a variable scope of its own name and not in the model's (T5's embedding)."""
 
 
@@ -238,7 +238,7 @@ def variable_name(name: str, scope: str) -> str:
     T5's shared embedding is the exception: it is in a scope of its own name, whatever the model.
     """
     first = name.partition("/")[0]
-    return f"{_SHARED if first == _SHARED else scope}/{name}"
+    return f"{SHARED if first == SHARED else scope}/{name}"
 
 
 def canonical_refs(raw: Mapping[str, TensorRef], schema: Schema, flavour: str) -> dict[str, TensorRef]:
@@ -255,13 +255,13 @@ def canonical_refs(raw: Mapping[str, TensorRef], schema: Schema, flavour: str) -
         ArgumentError: an unknown flavour. ShapeMismatchError: a tensor has another number of axes than its layer.
         InconsistentCheckpointError: two tensors for one weight, or names of PyTorch among those of the flavour.
     """
-    readable = dict(_readable(schema, flavour))
-    foreign = {name for weight in readable.values() for name in _spellings(schema, weight.canonical)} - set(readable)
-    scoped = flavour == "tf" and not any(name in readable for name in raw)
+    known = readable(schema, flavour)
+    foreign = {name for weight in known.values() for name in _spellings(schema, weight.canonical)} - set(known)
+    scoped = flavour == "tf" and not any(name in known for name in raw)
     result: dict[str, TensorRef] = {}
     origin: dict[str, str] = {}
     for name, ref in raw.items():
-        weight = readable.get(name.partition("/")[2] if scoped else name)
+        weight = known.get(name.partition("/")[2] if scoped else name)
         new = ref if weight is None else weight.canonical_ref(ref)
         key = name if weight is None else weight.canonical
         if key in result or (weight is None and name in foreign):
@@ -270,8 +270,12 @@ def canonical_refs(raw: Mapping[str, TensorRef], schema: Schema, flavour: str) -
     return result
 
 
+def readable(schema: Schema, flavour: str) -> dict[str, LegacyWeight]:
+    """Return every name that files of `flavour` may have, and the weight under the canonical name that it then gets."""
+    return dict(_readable(schema, flavour))
+
+
 def _readable(schema: Schema, flavour: str) -> Iterator[tuple[str, LegacyWeight]]:
-    """Yield every name that a file may have, and the weight under the canonical name that it then gets."""
     for weight in legacy_weights(schema, flavour).values():
         yield from ((name, weight) for name in (weight.name, *weight.aliases))
         if flavour == "flax":

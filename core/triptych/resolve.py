@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any
 
 from triptych import strictjson
-from triptych.errors import (
-    ArgumentError,
-    CorruptCheckpointError,
-    MissingFileError,
-    UnsafeCheckpointError,
-    UnsupportedFormatError,
-)
+from triptych.errors import ArgumentError, CorruptCheckpointError, MissingFileError, UnsafeCheckpointError
+from triptych.formats import LAYOUTS, Format
 
-SINGLE = "model.safetensors"
-INDEX = "model.safetensors.index.json"
 POINTER = "transformers_weights"
 """The config key by which transformers 4.57 and 5, and triptych, find weights under another name."""
 
-TORCH = "pytorch_model.bin"
-_UNREAD = ("tf_model.h5", "flax_model.msgpack")
-_VARIANT = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SUFFIXES = tuple(format.suffix for format in LAYOUTS)
 
 
 @dataclass(frozen=True)
@@ -66,59 +56,55 @@ def local_folder(path: object, subfolder: str = "") -> Path:
     return folder
 
 
-def with_variant(name: str, variant: str | None) -> str:
-    """Return `name` with `variant` before its last dot: model.fp16.safetensors, model.safetensors.index.fp16.json."""
-    if variant is None:
-        return name
-    if not isinstance(variant, str) or not _VARIANT.fullmatch(variant):
-        raise ArgumentError("variant is no name.", expected="letters, digits, - and _", received=repr(variant))
-    stem, _, suffix = name.rpartition(".")
-    return f"{stem}.{variant}.{suffix}"
-
-
-def find_weights(folder: Path, variant: str | None = None, pointer: object = None) -> WeightFiles:
-    """Return the weight files of `folder`, as transformers finds them: `pointer` (from the config), then the single
-    safetensors file, then its index, then the same of PyTorch's files.
+def find_weights(
+    folder: Path, variant: str | None = None, pointer: object = None, order: Sequence[Format] = LAYOUTS
+) -> WeightFiles:
+    """Return the weight files of `folder`: those `pointer` (from the config) names, else of the first format of `order`
+    that is there; a single file goes before an index, as in transformers.
 
     Raises:
         MissingFileError: none there, or shards named by the index missing (all are listed).
         UnsafeCheckpointError: a name leads outside the folder. CorruptCheckpointError: a bad index.
-        UnsupportedFormatError: only files of another format are there.
+        ArgumentError: `variant` is no name.
     """
     if pointer is not None and variant is None:
         return _named(folder, pointer)
-    for name in (SINGLE, TORCH):
-        single, index = (folder / with_variant(part, variant) for part in (name, f"{name}.index.json"))
-        if single.is_file():
-            return WeightFiles(folder, (single,))
-        if index.is_file():
-            return _from_index(folder, index)
-    raise _nothing_found(folder, with_variant(SINGLE, variant), variant)
+    present = {path.name for path in folder.iterdir() if path.is_file()}
+    name = preferred(present, variant, order)
+    if name is None:
+        raise _nothing_found(folder, present, variant, order)
+    return _from_index(folder, folder / name) if name.endswith(".json") else WeightFiles(folder, (folder / name,))
+
+
+def preferred(present: Container[str], variant: str | None, order: Sequence[Format] = LAYOUTS) -> str | None:
+    """Return which of the files `present` holds the weights, or is the index of those that do; None if there is none.
+
+    Raises:
+        ArgumentError: `variant` is no name.
+    """
+    names = [name for format in order for name in format.names(variant)]
+    return next((name for name in names if name in present), None)
 
 
 def _named(folder: Path, name: object) -> WeightFiles:
-    file = folder / safe_name(name, folder / "config.json", (".safetensors", ".safetensors.index.json"))
+    suffixes = tuple(f"{suffix}{end}" for suffix in _SUFFIXES for end in ("", ".index.json"))
+    file = folder / safe_name(name, folder / "config.json", suffixes)
     if not file.is_file():
         raise MissingFileError(f"{folder} has no {file.name}, which its config.json names as {POINTER}.")
     return _from_index(folder, file) if file.suffix == ".json" else WeightFiles(folder, (file,))
 
 
-def _nothing_found(folder: Path, wanted: str, variant: str | None) -> Exception:
-    present = sorted(p.name for p in folder.iterdir())
-    legacy = [name for name in present if name.startswith(tuple(n.rpartition(".")[0] for n in _UNREAD))]
-    if legacy:
-        return UnsupportedFormatError(
-            f"{folder} holds weights in a format that is not read yet.",
-            expected=f"{wanted} or {TORCH}, or the index of one",
-            received=", ".join(legacy[:4]),
-            remedy="convert them to safetensors with the framework that wrote them",
-        )
-    others = [name for name in present if name.startswith("model.") and name.endswith((".safetensors", ".json"))]
+def _nothing_found(
+    folder: Path, names: Iterable[str], variant: str | None, order: Sequence[Format]
+) -> MissingFileError:
+    present = sorted(names)
+    stems = tuple(format.stem for format in LAYOUTS)
+    weights = [name for name in present if name.startswith(stems) and name.endswith((".json", *_SUFFIXES))]
     return MissingFileError(
         f"{folder} holds no weights" + (f" of variant {variant!r}." if variant else "."),
-        expected=f"{wanted} or its index",
-        received=", ".join(others or present[:8]) or "an empty folder",
-        remedy="check the path and the variant",
+        expected=" or ".join(format.names(variant)[0] for format in order) + ", or the index of one",
+        received=", ".join(weights[:8] or present[:8]) or "an empty folder",
+        remedy="check the path and the variant" + (", and which formats you allow" if weights else ""),
     )
 
 

@@ -3,12 +3,16 @@
 New files are written in a staging folder, flushed and read back by header. They are then linked under names that are
 not in use, and exactly one atomic rename or unlink makes them the checkpoint that readers find:
 
-| before -> after                | the committing operation                          |
-|--------------------------------|---------------------------------------------------|
-| anything -> single             | rename onto `model.safetensors`                   |
-| shards or nothing -> shards    | rename onto `model.safetensors.index.json`        |
-| single -> shards               | unlink of `model.safetensors`, which outranks it  |
-| any of these with a new config | rename onto `config.json`, which then names its weights: `roll_forward`  |
+| before -> after                          | the committing operation                                              |
+|------------------------------------------|-----------------------------------------------------------------------|
+| anything -> single                       | rename onto `model.safetensors`                                       |
+| shards or nothing -> shards              | rename onto `model.safetensors.index.json`                            |
+| single -> shards                         | unlink of `model.safetensors`, which outranks it                      |
+| nothing, or the same -> older format     | the same three, under the format's own names                          |
+| these with a new config, any -> older    | rename onto `config.json`, which then names its weights: `roll_forward` |
+
+An older format (`formats.OWN`) over another one has no commit of its own where there is no config.json, or with a
+variant: each file that would go before the new ones is unlinked, and every reader finds the old weights or the new.
 
 Only then the files that the old checkpoint named are deleted (`staging.settle`). A crash leaves the staging folder with
 a list of what the save made and replaced; the next save removes those of them that no checkpoint names.
@@ -27,10 +31,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from triptych import staging, strictjson
-from triptych.checkpoint import SAVE_ID
+from triptych.checkpoint import open_file
 from triptych.errors import ArgumentError, ConfigError, SaveError, TriptychError
-from triptych.resolve import INDEX, POINTER, SINGLE, with_variant
-from triptych.safetensors_file import TensorRef, open_safetensors, parse_size, write_safetensors
+from triptych.formats import LAYOUTS, SAFETENSORS, Format
+from triptych.resolve import POINTER
+from triptych.safetensors_file import TensorRef, parse_size
+from triptych.writing import SAVE_ID, name_in_index, write_weights
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,13 @@ def save_checkpoint(
     *,
     max_shard_size: int | str = "5GB",
     variant: str | None = None,
+    format: Format = SAFETENSORS,
+    scope: str = "",
 ) -> list[Path]:
-    """Make `tensors` (canonical names and layouts) and `config` (text of config.json) the checkpoint in `folder`.
+    """Make `tensors` and `config` (text of config.json) the checkpoint in `folder`.
+
+    The tensors have the names and layouts of the format's flavour, which are the canonical ones for safetensors; see
+    `naming.stored`. `scope` is that of the variables in TensorFlow's formats, see `legacy.tf_scope`.
 
     Returns the weight files written, the index last if there is one. Tensors are read one at a time; memory beyond them
     does not grow with the checkpoint.
@@ -86,10 +97,10 @@ def save_checkpoint(
     shards = plan_shards(tensors, max_shard_size)
     if config is not None:
         strictjson.parse(config.encode(), "The config to save", ConfigError)
-    with_variant(SINGLE, variant)  # refuse a bad variant before anything is written
+    format.names(variant)  # refuses a bad variant before anything is written
     try:
         target.mkdir(parents=True, exist_ok=True)
-        save = _Save(target, secrets.token_hex(4), variant)
+        save = _Save(target, secrets.token_hex(4), variant, format, scope)
         with staging.area(target, save.id) as area:
             save.write(area, shards)
             with staging.locked(target):
@@ -113,79 +124,97 @@ def save_checkpoint(
 
 
 class _Save:
-    def __init__(self, folder: Path, save_id: str, variant: str | None) -> None:
-        self.folder, self.id, self.variant = folder, save_id, variant
-        self.single = with_variant(SINGLE, variant)
-        self.index = with_variant(INDEX, variant)
-        self.stem = self.single.removesuffix(".safetensors")
+    def __init__(self, folder: Path, save_id: str, variant: str | None, format: Format, scope: str) -> None:
+        self.folder, self.id, self.variant, self.format, self.scope = folder, save_id, variant, format, scope
+        self.single, self.index = format.names(variant)
+        self.stem = self.single.removesuffix(format.suffix)
         self.shards: Sequence[Shard] = ()
 
     def write(self, area: staging.Area, shards: Sequence[Shard]) -> None:
         """Write every shard into the staging folder, flush it, and read it back by header."""
         self.shards = shards
         for number, shard in enumerate(shards):
-            file = area.path / f"{number}.safetensors"
-            with file.open("xb") as stream:
-                write_safetensors(stream, shard.tensors, {"format": "pt", SAVE_ID: self.id})
+            file = area.path / f"{number}{self.format.suffix}"
+            with file.open("x+b") as stream:
+                write_weights(stream, shard.tensors, self.format, self.scope, self.id, alone=len(shards) == 1)
                 flush(stream)
             _verify(file, shard)
 
     def publish(self, area: staging.Area, config: str | None) -> list[Path]:
         old = staging.named_files(self.folder, self.variant)
         new_config = config is not None and _differs(self.folder / "config.json", config)
-        by_pointer = new_config and self.variant is None and bool(old)
-        names = self._free_names(by_pointer)
+        pointed = self._config_to_point_with(config) if old and (new_config or self._outranking()) else None
+        names = self._free_names(pointed is not None)
         area.record(creates=[*names, self.generation_index, self.index, self.single], supersedes=old)
-        staged = [area.path / f"{number}.safetensors" for number in range(len(names))]
-        if len(self.shards) == 1 and not by_pointer:
-            if new_config and not old:
-                write_atomically(self.folder / "config.json", config.encode())  # type: ignore[union-attr]
+        staged = [area.path / f"{number}{self.format.suffix}" for number in range(len(names))]
+        if new_config and not old:
+            write_atomically(self.folder / "config.json", (config or "").encode())
+        if len(names) == 1 and pointed is None:
             flush_folder(area.path)
-            os.replace(staged[0], self.folder / self.single)  # the commit
+            os.replace(staged[0], self.folder / self.single)  # the commit, unless other files outrank it
         else:
             for file, name in zip(staged, names, strict=True):
                 staging.link(file, self.folder / name)
-            self._commit_named(names, config, new_config, by_pointer, bool(old))
+            flush_folder(self.folder)
+            self._commit_named(names, pointed)
+        if pointed is None:
+            for name in self._outranking():
+                (self.folder / name).unlink()  # the last of them is the commit then
         flush_folder(self.folder)
-        if new_config and not by_pointer and old:
-            write_atomically(self.folder / "config.json", config.encode())  # type: ignore[union-attr]
+        if new_config and old and pointed is None:
+            write_atomically(self.folder / "config.json", (config or "").encode())
         return [self.folder / name for name in ([*names, self.index] if len(names) > 1 else [self.single])]
 
     @property
     def generation_index(self) -> str:
-        return f"{self.stem}.g{self.id}.safetensors.index.json"
+        return f"{self.stem}.g{self.id}{self.format.suffix}.index.json"
+
+    def _config_to_point_with(self, config: str | None) -> str | None:
+        """Return the text of the config that is to name the weights; None where no config can."""
+        file = self.folder / "config.json"
+        if self.variant is not None or (config is None and not file.is_file()):
+            return None
+        return file.read_text() if config is None else config
+
+    def _outranking(self) -> list[str]:
+        """Return the existing files that readers would take for the weights instead, those they take first last."""
+        heads = [name for format in LAYOUTS for name in format.names(self.variant)]
+        own = self.single if len(self.shards) == 1 else self.index
+        older = self.format.suffix != SAFETENSORS.suffix
+        others = [name for name in heads if name != own] if older else heads[: heads.index(own)]
+        return [name for name in reversed(others) if os.path.lexists(self.folder / name)]
 
     def _free_names(self, by_pointer: bool) -> list[str]:
-        count = len(self.shards)
+        count, suffix = len(self.shards), self.format.suffix
         if count == 1:
-            return [f"{self.stem}.g{self.id}.safetensors" if by_pointer else self.single]
-        plain = [f"{self.stem}-{k:05d}-of-{count:05d}.safetensors" for k in range(1, count + 1)]
+            return [f"{self.stem}.g{self.id}{suffix}" if by_pointer else self.single]
+        plain = [f"{self.stem}-{k:05d}-of-{count:05d}{suffix}" for k in range(1, count + 1)]
         if not any(os.path.lexists(self.folder / name) for name in plain):
             return plain
         return [name.replace(self.stem, f"{self.stem}.g{self.id}", 1) for name in plain]
 
-    def _commit_named(
-        self, names: list[str], config: str | None, new_config: bool, by_pointer: bool, had_weights: bool
-    ) -> None:
-        flush_folder(self.folder)
+    def _commit_named(self, names: list[str], pointed: str | None) -> None:
+        """Write the index of the shards `names`, or the config `pointed` with a pointer to the weights."""
         index = self._index_text(names).encode()
-        if by_pointer:
-            target = names[0] if len(names) == 1 else self.generation_index
-            if len(names) > 1:
-                write_atomically(self.folder / target, index)
-            pointed = {**json.loads(config or "{}"), POINTER: target}
-            write_atomically(self.folder / "config.json", config_text(pointed).encode())  # the commit
-            roll_forward(self.folder)
+        if pointed is None:
+            write_atomically(self.folder / self.index, index)  # the commit, unless other files outrank it
             return
-        if new_config and not had_weights:
-            write_atomically(self.folder / "config.json", (config or "").encode())
-        write_atomically(self.folder / self.index, index)  # the commit, unless a single file outranks it
-        (self.folder / self.single).unlink(missing_ok=True)  # then this is
+        target = names[0] if len(names) == 1 else self.generation_index
+        if len(names) > 1:
+            write_atomically(self.folder / target, index)
+        text = config_text({**json.loads(pointed), POINTER: target})
+        write_atomically(self.folder / "config.json", text.encode())  # the commit
+        roll_forward(self.folder)
 
     def _index_text(self, names: list[str]) -> str:
-        weight_map = {ref.name: n for n, shard in zip(names, self.shards, strict=True) for ref in shard.tensors}
-        metadata = {"total_size": sum(shard.nbytes for shard in self.shards), SAVE_ID: self.id}
+        weight_map = {
+            name_in_index(ref.name, self.format, self.scope): file
+            for file, shard in zip(names, self.shards, strict=True)
+            for ref in shard.tensors
+        }
+        metadata: dict[str, object] = {"total_size": sum(shard.nbytes for shard in self.shards)}
         metadata["total_parameters"] = sum(r.nbytes // r.dtype.itemsize for s in self.shards for r in s.tensors)
+        metadata |= {SAVE_ID: self.id} if self.format.has_metadata else {}
         return json.dumps({"metadata": metadata, "weight_map": weight_map}, indent=2, sort_keys=True) + "\n"
 
 
@@ -199,12 +228,15 @@ def roll_forward(folder: Path) -> None:
     target = staging.own_pointer(folder)
     if target is None:
         return
+    format = next(format for format in LAYOUTS if target.startswith(f"{format.stem}.g"))
     if target.endswith(".json"):
-        write_atomically(folder / INDEX, (folder / target).read_bytes())
-        (folder / SINGLE).unlink(missing_ok=True)
+        write_atomically(folder / format.index, (folder / target).read_bytes())
+        (folder / format.single).unlink(missing_ok=True)
     else:
         with _twin(folder / target) as twin:
-            os.replace(twin, folder / SINGLE)
+            os.replace(twin, folder / format.single)
+    for name in (name for other in LAYOUTS if other is not format for name in other.names()):
+        (folder / name).unlink(missing_ok=True)
     flush_folder(folder)
     config = json.loads(file.read_bytes())
     del config[POINTER]
@@ -266,7 +298,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def _verify(file: Path, shard: Shard) -> None:
-    read = {ref.name: (ref.dtype, ref.shape) for ref in open_safetensors(file).tensors.values()}
+    read = {ref.name: (ref.dtype, ref.shape) for ref in open_file(file).tensors.values()}
     meant = {ref.name: (ref.dtype.newbyteorder("="), ref.shape) for ref in shard.tensors}
     if read != meant:
         raise SaveError(f"{file} does not read back as it was written.", remedy="check the disk and save again")

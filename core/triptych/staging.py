@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from triptych.errors import ConfigError, TriptychError
-from triptych.resolve import POINTER, SINGLE, read_index, with_variant
+from triptych.formats import LAYOUTS
+from triptych.resolve import POINTER, read_index
 from triptych.strictjson import read as read_json
 
 try:
@@ -29,8 +30,8 @@ except ImportError:  # Windows: saves are as safe, but two savers may leave file
 
 PREFIX = ".triptych-save-"
 TEMPORARY = ".triptych-tmp"
-_OWN_POINTER = re.compile(r"model\.g[0-9a-f]{8}\.safetensors(\.index\.json)?")
-_LEGACY = {"pytorch_model.bin": True, "tf_model.h5": False, "flax_model.msgpack": False}
+_KINDS = "|".join(rf"{format.stem}\.g[0-9a-f]{{8}}\{format.suffix}" for format in LAYOUTS)
+_OWN_POINTER = re.compile(rf"(?:{_KINDS})(?:\.index\.json)?")
 _STALE_SECONDS = 3600
 _LOCK_SECONDS = 30
 
@@ -148,17 +149,18 @@ def own_pointer(folder: Path) -> str | None:
 def live_files(folder: Path) -> set[str]:
     """Return the names of all weight files that a reader of `folder` may follow, of every variant.
 
-    The single file outranks the index, and both outrank the older formats.
+    Of safetensors, the single file outranks the index, and both outrank other formats. Of those, which one is read
+    depends on the reader.
     """
     live: set[str] = set()
     for variant in _variants(folder):
-        safe, *legacy = _layouts(variant)
+        safe, *others = (format.names(variant) for format in LAYOUTS)
         if (folder / safe[0]).exists():
             live.add(safe[0])
         elif (folder / safe[1]).exists():
             live |= _with_shards(folder, safe[1])
         else:
-            for single, index in legacy:
+            for single, index in others:
                 live |= {single} | _with_shards(folder, index)
     target = own_pointer(folder)
     return live if target is None else live | _with_shards(folder, target)
@@ -166,17 +168,12 @@ def live_files(folder: Path) -> set[str]:
 
 def _variants(folder: Path) -> set[str | None]:
     """Return None and every variant that a weight file or index in `folder` is named after."""
-    single = re.compile(r"(?:model|pytorch_model)\.([A-Za-z0-9_-]+)\.(?:safetensors|bin)")
-    index = re.compile(r"(?:model\.safetensors|pytorch_model\.bin)\.index\.([A-Za-z0-9_-]+)\.json")
-    names = [path.name for path in folder.iterdir()]
-    found = {match[1] for name in names if (match := single.fullmatch(name) or index.fullmatch(name))}
-    return {None} | {variant for variant in found if not re.fullmatch(r"g[0-9a-f]{8}|.*-\d{5}-of-\d{5}", variant)}
-
-
-def _layouts(variant: str | None) -> list[tuple[str, str]]:
-    """Return single file and index of each format, in the order in which readers prefer them."""
-    names = [SINGLE, *(name for name, has_variants in _LEGACY.items() if variant is None or has_variants)]
-    return [(with_variant(n, variant), with_variant(f"{n}.index.json", variant)) for n in names]
+    found: set[str | None] = {None}
+    for format in LAYOUTS:
+        single = re.compile(rf"{format.stem}\.([A-Za-z0-9_-]+){re.escape(format.suffix)}")
+        index = re.compile(rf"{re.escape(format.single)}\.index\.([A-Za-z0-9_-]+)\.json")
+        found |= {m[1] for path in folder.iterdir() if (m := single.fullmatch(path.name) or index.fullmatch(path.name))}
+    return {v for v in found if v is None or not re.fullmatch(r"g[0-9a-f]{8}|.*-\d{5}-of-\d{5}", v)}
 
 
 def _with_shards(folder: Path, file: str) -> set[str]:
@@ -186,7 +183,7 @@ def _with_shards(folder: Path, file: str) -> set[str]:
 def named_files(folder: Path, variant: str | None) -> list[str]:
     """Return the weight files of `folder` and `variant` that exist, in every layout and format."""
     names: set[str] = set()
-    for single, index in _layouts(variant):
+    for single, index in (format.names(variant) for format in LAYOUTS):
         names |= {single} | _with_shards(folder, index)
     target = own_pointer(folder) if variant is None else None
     names |= set() if target is None else _with_shards(folder, target)

@@ -1,0 +1,62 @@
+"""Writing one weight file in any format. The tensors have the names and layouts of the format's flavour already."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import BinaryIO
+
+from triptych.formats import BIN, H5, MSGPACK, Format
+from triptych.hdf5_file import TOP_LEVEL
+from triptych.hdf5_writer import DEFAULT_METADATA, write_hdf5, write_hdf5_shard
+from triptych.legacy import SHARED, variable_name
+from triptych.msgpack_file import write_msgpack
+from triptych.safetensors_file import TensorRef, write_safetensors
+from triptych.torch_writer import write_torch
+
+SAVE_ID = "triptych_save_id"
+"""Metadata key: the same value stands in every shard and in the index of one save."""
+
+
+def write_weights(
+    file: BinaryIO, tensors: Sequence[TensorRef], format: Format, scope: str, save_id: str, alone: bool
+) -> None:
+    """Write `tensors` to `file`, which is empty and open for reading and writing, reading one at a time.
+
+    Args:
+        scope: that of the variables in TensorFlow's files; see `legacy.tf_scope`.
+        alone: whether the file is the whole checkpoint, and not a shard: HDF5 is laid out differently then.
+
+    Raises:
+        SaveError, UnsupportedFormatError: names or dtypes that the format cannot hold. OSError: as the file raises.
+    """
+    metadata = {"format": format.flavour, SAVE_ID: save_id}
+    if format is BIN:
+        write_torch(file, tensors)
+    elif format is MSGPACK:
+        write_msgpack(file, tensors)
+    elif format is not H5:
+        write_safetensors(file, tensors, metadata)
+    elif alone:
+        write_hdf5(file, _layers(tensors, scope), DEFAULT_METADATA | {SAVE_ID: save_id})
+    else:
+        write_hdf5_shard(file, tensors, {SAVE_ID: save_id})
+
+
+def name_in_index(name: str, format: Format, scope: str) -> str:
+    """Return what the index calls the tensor `name` of a shard: TensorFlow's has the model's scope before it."""
+    return variable_name(name, scope) if format.flavour == "tf" else name
+
+
+def _layers(tensors: Iterable[TensorRef], scope: str) -> dict[str, list[TensorRef]]:
+    """Return the groups of Keras's single file: the layers of the model, each with its weights under full names.
+
+    An embedding that the model's stacks share (T5) stands in the group of each.
+    """
+    layers: dict[str, list[TensorRef]] = {}
+    for ref in tensors:
+        first, _, below = ref.name.partition("/")
+        full = dataclasses.replace(ref, name=variable_name(ref.name, scope))
+        layers.setdefault(first if below else TOP_LEVEL, []).append(full)
+    shared = layers.get(SHARED, [])
+    return {name: (shared if name in ("encoder", "decoder") else []) + refs for name, refs in layers.items()}
