@@ -26,7 +26,9 @@ _BLOCK = 2**20
 _MAX_NARROW = 2**31 - 1
 """Bytes above which `zipfile` must be told that a record needs sizes of 64 bits."""
 _PADDING = 0x4246
-"""The header of the extra field by which torch aligns records."""
+"""The kind of extra field by which torch aligns records."""
+_HEADER_BYTES, _FIELD_BYTES, _WIDE_BYTES = 30, 4, 20
+"""Of a local header without name, of the head of an extra field, and of the field of 64-bit sizes (APPNOTE 4.3, 4.5)."""
 
 _STORAGES = {name: f"{kind}Storage" for kind, name in KINDS.items()}
 _TORCH_NAMES = {name: torch_name for torch_name, name in DTYPES.items()}
@@ -62,7 +64,8 @@ def _store(archive: zipfile.ZipFile, file: BinaryIO, name: str, data: bytes | me
     info = zipfile.ZipInfo(f"{_ROOT}/{name}")  # dated 1980-01-01, always
     info.create_system = 0
     is_wide = len(data) > _MAX_NARROW
-    padding = -(file.tell() + len(info.FileHeader(is_wide)) + 4) % ALIGNMENT
+    header = _HEADER_BYTES + len(info.filename) + _FIELD_BYTES + is_wide * _WIDE_BYTES
+    padding = -(file.tell() + header) % ALIGNMENT
     info.extra = struct.pack("<2H", _PADDING, padding) + bytes(padding)
     with archive.open(info, "w", force_zip64=is_wide) as record:
         for start in range(0, len(data), _BLOCK):
