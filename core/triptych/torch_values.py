@@ -53,7 +53,7 @@ class _Opaque:
 
 OPAQUE = _Opaque()
 
-_KINDS = {
+KINDS = {
     "Double": "F64",
     "Float": "F32",
     "Half": "F16",
@@ -66,9 +66,9 @@ _KINDS = {
     "Bool": "BOOL",
     "ComplexFloat": "C64",
 }
-_STORAGES = {f"{kind}Storage": SAFETENSORS[name] for kind, name in _KINDS.items()}
-_TENSORS = frozenset(f"{kind}Tensor" for kind in _KINDS)
-_DTYPES = {
+_STORAGES = {f"{kind}Storage": SAFETENSORS[name] for kind, name in KINDS.items()}
+_TENSORS = frozenset(f"{kind}Tensor" for kind in KINDS)
+DTYPES = {
     "float64": "F64",
     "float32": "F32",
     "float16": "F16",
@@ -132,9 +132,9 @@ def _tensor_v2(*args: object) -> TorchTensor:
 def _tensor_v3(*args: object) -> TorchTensor:
     (storage, offset, shape, strides, _, _, dtype), rest = args[:7], args[7:]
     _no_flags(rest)
-    if not isinstance(dtype, Name) or dtype.module != "torch" or dtype.name not in _DTYPES:
+    if not isinstance(dtype, Name) or dtype.module != "torch" or dtype.name not in DTYPES:
         raise ValueError("a tensor without dtype")
-    return make_tensor(storage, SAFETENSORS[_DTYPES[dtype.name]], offset, shape, strides)
+    return make_tensor(storage, SAFETENSORS[DTYPES[dtype.name]], offset, shape, strides)
 
 
 def _no_flags(rest: tuple[object, ...]) -> None:
@@ -210,7 +210,7 @@ CALLS |= {(module, name): _opaque for module in ("__builtin__", "builtins") for 
 
 _ALLOWED = frozenset(
     [*CALLS, ("torch", "UntypedStorage"), ("torch.storage", "UntypedStorage")]
-    + [("torch", name) for name in _DTYPES]
+    + [("torch", name) for name in DTYPES]
     + [(module, name) for module in ("torch", "torch.cuda") for name in (*_STORAGES, *_TENSORS)]
 )
 
