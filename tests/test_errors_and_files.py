@@ -192,7 +192,7 @@ def test_new_files_obey_the_umask(tmp_path: Path) -> None:
 
 OUTSIDE = ["../x.safetensors", "/abs.safetensors", "C:\\x.safetensors", "C:x.safetensors", "\\x.safetensors",
            "\\\\h\\s\\x.safetensors", "a/../../x.safetensors", "a\\..\\x.safetensors", "x\0.safetensors", "", ".", "..",
-           "pytorch_model.bin", 7, None, ["x"], "sub/x.safetensors"]  # fmt: skip
+           "pytorch_model.pkl", 7, None, ["x"], "sub/x.safetensors"]  # fmt: skip
 
 
 @pytest.mark.parametrize("shard", OUTSIDE)

@@ -68,7 +68,7 @@ def find_weights(
         ArgumentError: `variant` is no name.
     """
     if pointer is not None and variant is None:
-        return _named(folder, pointer)
+        return _named(folder, pointer, order)
     present = {path.name for path in folder.iterdir() if path.is_file()}
     name = preferred(present, variant, order)
     if name is None:
@@ -86,8 +86,8 @@ def preferred(present: Container[str], variant: str | None, order: Sequence[Form
     return next((name for name in names if name in present), None)
 
 
-def _named(folder: Path, name: object) -> WeightFiles:
-    suffixes = tuple(f"{suffix}{end}" for suffix in _SUFFIXES for end in ("", ".index.json"))
+def _named(folder: Path, name: object, order: Sequence[Format]) -> WeightFiles:
+    suffixes = tuple(f"{format.suffix}{end}" for format in order for end in ("", ".index.json"))
     file = folder / safe_name(name, folder / "config.json", suffixes)
     if not file.is_file():
         raise MissingFileError(f"{folder} has no {file.name}, which its config.json names as {POINTER}.")
