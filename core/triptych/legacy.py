@@ -14,6 +14,7 @@ name, and an axis order is that of the weight's layout. Facts are those of files
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -123,10 +124,15 @@ class LegacyWeight:
         return TensorRef(self.canonical, ref.dtype, shape, lambda: self.to_canonical(ref.read()))
 
     def stored_ref(self, ref: TensorRef) -> TensorRef:
-        """Return `ref`, a canonical tensor, under the name and in the layout of the file; reading it converts it."""
-        if ref.shape != self.shape:
+        """Return `ref`, a canonical tensor, under the name and in the layout of the file; reading it converts it.
+
+        Raises:
+            ShapeMismatchError: another number of axes.
+        """
+        if len(ref.shape) != len(self.shape):
             raise self._mismatch(self.canonical, self.shape, ref.shape)
-        return TensorRef(self.name, ref.dtype, self.stored_shape, lambda: self.from_canonical(ref.read()))
+        shape = dataclasses.replace(self, shape=ref.shape).stored_shape
+        return TensorRef(self.name, ref.dtype, shape, lambda: self.from_canonical(ref.read()))
 
     @staticmethod
     def _mismatch(name: str, expected: tuple[int, ...], received: tuple[int, ...]) -> ShapeMismatchError:
