@@ -1,0 +1,46 @@
+"""The verbs of the command line, and what they share: messages for errors, the progress bar, exit status.
+
+Each verb is one function; what it needs is imported when it runs, so that `--help` is quick.
+Exit status: 0 done, 1 the input is damaged, unsupported or differs, or the output cannot be written, 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+
+@app.callback()
+def triptych() -> None:
+    """Models for PyTorch, TensorFlow and Flax from the same files."""
+
+
+@contextmanager
+def errors_as_messages() -> Iterator[None]:
+    """Print an error of triptych or of the system as one message on stderr, and exit with its status."""
+    from triptych.errors import ArgumentError, TriptychError
+
+    try:
+        yield
+    except (TriptychError, OSError) as error:
+        text = "".join(char if char.isprintable() else " " for char in str(error))
+        typer.echo(f"triptych: {text}", err=True)
+        raise typer.Exit(2 if isinstance(error, ArgumentError) else 1) from error
+
+
+@contextmanager
+def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar with bytes and rate on stderr, if that is a terminal; yield what is called with bytes done."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    quiet = not sys.stderr.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
+        task = progress.add_task(title, total=total)
+        yield lambda nbytes: progress.advance(task, nbytes)
