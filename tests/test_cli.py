@@ -58,7 +58,11 @@ def test_a_folder_is_written_in_another_dtype_and_in_shards(golden: Path, tmp_pa
     written, original = arrays(tmp_path / "out"), arrays(source)
     assert summary["tensors"] == len(original) and summary["parameters"] == sum(a.size for a in original.values())
     assert summary["bytes"] == 2 * summary["parameters"]
-    assert len(summary["files"]) > 2 and set(contents(tmp_path / "out")) == {*summary["files"], "config.json"}
+    assert len(summary["files"]) > 2 and set(contents(tmp_path / "out")) == {
+        *summary["files"],
+        "config.json",
+        "generation_config.json",
+    }
     for name, array in original.items():
         assert written[name].tobytes() == array.astype(ml_dtypes.bfloat16).tobytes()
     configs = [json.loads((folder / "config.json").read_text()) for folder in (tmp_path / "out", source)]
@@ -96,7 +100,7 @@ def test_a_pointer_of_the_source_is_followed_and_left_behind(tmp_path: Path) -> 
 def test_a_destination_is_replaced_as_a_whole(model: Path, golden: Path, tmp_path: Path) -> None:
     assert run("convert", golden / SHARDED, tmp_path / "out", "--max-shard-size", "8KB").exit_code == 0
     assert run("convert", model, tmp_path / "out").exit_code == 0
-    assert set(contents(tmp_path / "out")) == {"config.json", "model.safetensors"}
+    assert set(contents(tmp_path / "out")) == {"config.json", "generation_config.json", "model.safetensors"}
 
 
 # -- errors --------------------------------------------------------------------------------------------------------
@@ -118,10 +122,14 @@ def test_damage_is_status_1_and_leaves_the_destination(model: Path, tmp_path: Pa
     assert contents(tmp_path / "out") == before
 
 
-def test_a_source_without_config_is_status_1(tmp_path: Path) -> None:
+def test_a_source_without_config_keeps_names_and_has_no_other_layout(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "in", [TensorRef.of("w", np.ones(3))])
-    assert_one_message(run("convert", tmp_path / "in", tmp_path / "out"), 1, "config.json")
-    assert not (tmp_path / "out").exists()
+    done = run("convert", tmp_path / "in", tmp_path / "out")
+    assert done.exit_code == 0 and "there is no config.json" in done.stderr
+    assert set(contents(tmp_path / "out")) == {"model.safetensors"}
+    refused = run("convert", tmp_path / "in", tmp_path / "h5", "--format", "h5")
+    assert_one_message(refused, 1, "unknown", "config.json")
+    assert not (tmp_path / "h5").exists()
 
 
 def test_the_source_is_never_the_destination(model: Path, golden: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from triptych import (
     gguf_types,
     open_checkpoint,
 )
-from triptych.converting import prepare
+from triptych.editing import open_draft, write
 from triptych.gguf_file import GgufFile, open_gguf
 from triptych.gguf_header import read_header
 from triptych.safetensors_file import OwnedBytes
@@ -62,7 +62,7 @@ def test_a_model_comes_back_bit_for_bit(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", MODELS)
 def test_transformers_computes_the_same_from_the_converted_folder(name: str, tmp_path: Path) -> None:
     model = make_model(name)
-    prepare(write_gguf(tmp_path / "m.gguf", name, model), tmp_path / "out").run()
+    write(open_draft(write_gguf(tmp_path / "m.gguf", name, model)), tmp_path / "out")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
     ids = torch.arange(2, 30).reshape(2, 14)
     with torch.no_grad():
@@ -463,7 +463,7 @@ def test_smollm2_tokenizer(smollm2: GgufFile) -> None:
 
 
 def test_smollm2_converted_continues_as_it_should(smollm2: GgufFile, tmp_path: Path) -> None:
-    prepare(smollm2.path, tmp_path / "smollm2").run()
+    write(open_draft(smollm2.path), tmp_path / "smollm2")
     model = LlamaForCausalLM.from_pretrained(tmp_path / "smollm2").eval()
     assert model.num_parameters() == 134_515_008
     tokenizer = build_tokenizer(smollm2.metadata)

@@ -150,6 +150,20 @@ def _same(one: TensorRef, other: TensorRef) -> bool:
     return same_kind and one.read().tobytes() == other.read().tobytes()
 
 
+def matched(schema: Schema, checkpoint: Mapping[str, TensorRef]) -> tuple[dict[str, TensorRef], list[str]]:
+    """Return the tensor for each weight with an array of its own, where there is one, and the names not used.
+
+    A copy under a tied weight's name stands in where the weight itself is not there.
+    """
+    found = sources(schema, checkpoint)
+    names = {weight.name: list(found[weight.name]) for weight in schema.stored()}
+    for weight in schema.values():
+        if weight.tied_to is not None:
+            names[weight.tied_to] += found[weight.name]
+    taken = {name for group in found.values() for name in group}
+    return {n: checkpoint[group[0]] for n, group in names.items() if group}, [n for n in checkpoint if n not in taken]
+
+
 def plan_load(
     schema: Schema,
     checkpoint: Mapping[str, TensorRef],
@@ -166,19 +180,12 @@ def plan_load(
         CheckpointError: a backbone weight is missing (or anything at all, under `strict`); every name is listed.
         ShapeMismatchError: a weight has another shape. InconsistentCheckpointError: copies of one weight differ.
     """
-    found = sources(schema, checkpoint)
-    stored = schema.stored()
-    names = {weight.name: list(found[weight.name]) for weight in stored}
-    for weight in schema.values():
-        if weight.tied_to is not None:
-            names[weight.tied_to] += found[weight.name]
-    missing = [w for w in stored if not names[w.name]]
-    present = {w.name: checkpoint[names[w.name][0]] for w in stored if names[w.name]}
+    present, rest = matched(schema, checkpoint)
+    missing = [weight for weight in schema.stored() if weight.name not in present]
     mismatched = [(n, ref.shape, schema[n].shape) for n, ref in present.items() if ref.shape != schema[n].shape]
-    taken = {name for group in found.values() for name in group} | schema.ignorable
-    unexpected = [n for n in checkpoint if n not in taken and not _matches(n, policy.ignore_unexpected)]
+    unexpected = [n for n in rest if n not in schema.ignorable and not _matches(n, policy.ignore_unexpected)]
     if policy.strict is not False:
-        _refuse_copies(schema, checkpoint, source)
+        refuse_differing_copies(schema, checkpoint, source)
         _refuse_missing(missing, policy, source)
     _refuse_shapes(mismatched, policy, source)
     if policy.strict is True and unexpected:
@@ -205,7 +212,8 @@ def _matches(name: str, patterns: Iterable[str]) -> bool:
     return any(re.search(pattern, name) for pattern in patterns)
 
 
-def _refuse_copies(schema: Schema, checkpoint: Mapping[str, TensorRef], source: str) -> None:
+def refuse_differing_copies(schema: Schema, checkpoint: Mapping[str, TensorRef], source: str) -> None:
+    """Raise `InconsistentCheckpointError` if `checkpoint` holds a weight of `schema` twice, with different values."""
     differing = [(w.name, w.tied_to) for w in differing_ties(schema, checkpoint) if w.untie_flag is None]
     found = [names for names in sources(schema, checkpoint).values() if names]
     own = {names[0] for names in found}

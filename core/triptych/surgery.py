@@ -236,6 +236,15 @@ def _kept_positions(axis: Axis, removed: set[int]) -> tuple[int, ...]:
     )
 
 
+def shape_after(weight: Weight, surgery: Surgery) -> tuple[int, ...]:
+    """Return the canonical shape of `weight` after all its edits."""
+    shape = list(weight.shape)
+    for edit in surgery.edits:
+        if edit.weight == weight.name:
+            shape[edit.axis] = len(edit.positions) if isinstance(edit, Keep) else shape[edit.axis] + edit.count
+    return tuple(shape)
+
+
 def apply_to(weight: Weight, array: np.ndarray, surgery: Surgery) -> np.ndarray:
     """Return `array`, in canonical layout, after all edits of `weight`."""
     for edit in surgery.edits:

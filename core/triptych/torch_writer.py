@@ -28,7 +28,7 @@ _MAX_NARROW = 2**31 - 1
 _PADDING = 0x4246
 """The kind of extra field by which torch aligns records."""
 _HEADER_BYTES, _FIELD_BYTES, _WIDE_BYTES = 30, 4, 20
-"""Of a local header without name, of the head of an extra field, and of the field of 64-bit sizes (APPNOTE 4.3, 4.5)."""
+"""Of a local header without name, the head of an extra field, and the field of 64-bit sizes (APPNOTE 4.3, 4.5)."""
 
 _STORAGES = {name: f"{kind}Storage" for kind, name in KINDS.items()}
 _TORCH_NAMES = {name: torch_name for torch_name, name in DTYPES.items()}

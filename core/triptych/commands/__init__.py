@@ -28,9 +28,13 @@ def errors_as_messages() -> Iterator[None]:
     try:
         yield
     except (TriptychError, OSError) as error:
-        text = "".join(char if char.isprintable() else " " for char in str(error))
-        typer.echo(f"triptych: {text}", err=True)
+        typer.echo(f"triptych: {printable(error)}", err=True)
         raise typer.Exit(2 if isinstance(error, ArgumentError) else 1) from error
+
+
+def printable(value: object) -> str:
+    """Return `value` as text without what would steer a terminal; names come from files that anybody may have made."""
+    return "".join(char if char.isprintable() else " " for char in str(value))
 
 
 @contextmanager

@@ -1,62 +1,200 @@
-"""Verbs that write a checkpoint: convert."""
+"""Verbs that write a checkpoint: convert, reshard, cast, resize, prune. SOURCE is never changed."""
 
 from __future__ import annotations
 
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from triptych.commands import app, errors_as_messages, progress_bar
+from triptych.commands import app, errors_as_messages, printable, progress_bar
+from triptych.formats import FORMATS
+
+if TYPE_CHECKING:
+    from triptych.editing import Draft
+
+Kind = StrEnum("Kind", {name: name for name in FORMATS})  # type: ignore[misc]
+"""The formats that can be written."""
 
 
 class Dtype(StrEnum):
-    """The floating types that a conversion can write."""
+    """The floating types that can be written."""
 
     auto = "auto"
     float32 = "float32"
     bfloat16 = "bfloat16"
     float16 = "float16"
+    float64 = "float64"
 
 
-_CONVERT_HELP = """Write SOURCE as safetensors and config.json into the folder DESTINATION.
+_SOURCE_HELP = "A folder with weights of any format, or a .gguf file."
+Source = Annotated[Path, typer.Argument(exists=True, help=_SOURCE_HELP)]
+Destination = Annotated[Path, typer.Argument(file_okay=False, help="A folder; it is made if need be.")]
+Format = Annotated[Kind | None, typer.Option("--format", help="What to write; by default as the source is.")]
+ShardSize = Annotated[str, typer.Option("--max-shard-size", help="Largest file, such as 5GB or 200MiB.")]
+Variant = Annotated[str | None, typer.Option(help="Read files with this before their suffix, such as fp16.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
 
-SOURCE is a GGUF file (quantised weights become float32) or a folder with safetensors or .bin files, never changed.
-DESTINATION is written in one step: if that fails, it is what it was before.
-"""
-_CONVERT_EXAMPLE = "Example: triptych convert model.Q4_1.gguf model --dtype bfloat16"
+_WRITTEN = """
+
+DESTINATION is written in one step: if that fails, it is what it was before. Tokenizer files are copied along."""
+_CONVERT_HELP = f"""Write SOURCE in another format, with config.json, into the folder DESTINATION.
+
+Names and layouts follow the format: those of PyTorch (safetensors, bin), TensorFlow (h5, safetensors-tf) or Flax
+(msgpack, safetensors-flax), as transformers 4 wrote them. Quantised weights of a GGUF file become float32.{_WRITTEN}"""
+_RESHARD_HELP = f"Write SOURCE in files of another size.{_WRITTEN}"
+_CAST_HELP = f"Write SOURCE with another floating type; integers, bool and float8 keep theirs.{_WRITTEN}"
+_RESIZE_HELP = f"""Write SOURCE with another vocabulary size: embeddings, heads, their biases and config.json.
+
+New rows are those of resize_token_embeddings on the live model, bit for bit.{_WRITTEN}"""
+_PRUNE_HELP = f"""Write SOURCE without some attention heads; config.json remembers which.
+
+The result is that of prune_heads on the live model, bit for bit.{_WRITTEN}"""
 
 
-@app.command(help=_CONVERT_HELP, epilog=_CONVERT_EXAMPLE)
+@app.command(help=_CONVERT_HELP, epilog="Example: triptych convert model.Q4_1.gguf model --dtype bfloat16")
 def convert(
-    source: Annotated[
-        Path, typer.Argument(exists=True, help="A .gguf file, or a folder with safetensors or .bin files.")
-    ],
-    destination: Annotated[Path, typer.Argument(file_okay=False, help="A folder; it is made if need be.")],
+    source: Source,
+    destination: Destination,
+    format: Annotated[Kind, typer.Option("--format", help="What to write.")] = Kind("safetensors"),  # noqa: B008
     dtype: Annotated[Dtype, typer.Option(help="Floating type to write; auto keeps that of each tensor.")] = Dtype.auto,
-    max_shard_size: Annotated[str, typer.Option(help="Largest file, such as 5GB or 200MiB.")] = "5GB",
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
+    only: Annotated[list[str] | None, typer.Option(help="Keep only tensors of these names (* and ? match).")] = None,
+    drop: Annotated[list[str] | None, typer.Option(help="Leave out tensors of these names (* and ? match).")] = None,
+    rename: Annotated[list[str] | None, typer.Option(metavar="OLD=NEW", help="Give a tensor another name.")] = None,
+    variant: Variant = None,
+    max_shard_size: ShardSize = "5GB",
+    as_json: AsJson = False,
 ) -> None:
     with errors_as_messages():
-        from triptych import converting
-        from triptych.safetensors_file import parse_size
+        from triptych import editing
 
-        parse_size(max_shard_size)
-        conversion = converting.prepare(source, destination, dtype.value)
-        with progress_bar("Converting", conversion.nbytes) as advance:
-            files = conversion.run(max_shard_size, advance)
-        summary = {
-            "source": str(source),
-            "destination": str(destination),
-            "files": [file.name for file in files],
-            "tensors": len(conversion.tensors),
-            "parameters": conversion.num_parameters,
-            "bytes": conversion.nbytes,
-        }
+        draft = editing.open_draft(source, variant)
+        draft = editing.extract(draft, only) if only else draft
+        draft = editing.drop(draft, drop) if drop else draft
+        draft = editing.rename(draft, dict(map(_renaming, rename))) if rename else draft
+        _write(editing.cast(draft, dtype.value), destination, format, max_shard_size, "Converting", as_json)
+
+
+@app.command(help=_RESHARD_HELP, epilog="Example: triptych reshard llama llama-2gb --max-shard-size 2GB")
+def reshard(
+    source: Source,
+    destination: Destination,
+    max_shard_size: Annotated[str, typer.Option(help="Largest file, such as 5GB or 200MiB.")],
+    format: Format = None,
+    variant: Variant = None,
+    as_json: AsJson = False,
+) -> None:
+    with errors_as_messages():
+        from triptych import editing
+
+        _write(editing.open_draft(source, variant), destination, format, max_shard_size, "Resharding", as_json)
+
+
+@app.command(help=_CAST_HELP, epilog="Example: triptych cast llama llama-bf16 --dtype bfloat16")
+def cast(
+    source: Source,
+    destination: Destination,
+    dtype: Annotated[Dtype, typer.Option(help="Floating type to write.")],
+    format: Format = None,
+    variant: Variant = None,
+    max_shard_size: ShardSize = "5GB",
+    as_json: AsJson = False,
+) -> None:
+    with errors_as_messages():
+        from triptych import editing
+
+        draft = editing.cast(editing.open_draft(source, variant), dtype.value)
+        _write(draft, destination, format, max_shard_size, "Casting", as_json)
+
+
+@app.command(help=_RESIZE_HELP, epilog="Example: triptych resize bert bert-64 --pad-to-multiple-of 64")
+def resize(
+    source: Source,
+    destination: Destination,
+    vocab_size: Annotated[int | None, typer.Option(help="Rows afterwards; by default as many as now.")] = None,
+    pad_to_multiple_of: Annotated[int | None, typer.Option(help="Round the number up to a multiple.")] = None,
+    mean_resizing: Annotated[bool, typer.Option(help="Draw new rows around the mean of the old.")] = True,
+    seed: Annotated[int, typer.Option(help="Of the new rows.")] = 0,
+    format: Format = None,
+    variant: Variant = None,
+    max_shard_size: ShardSize = "5GB",
+    as_json: AsJson = False,
+) -> None:
+    with errors_as_messages():
+        from triptych import editing
+        from triptych.errors import ArgumentError
+
+        if vocab_size is None and pad_to_multiple_of is None:
+            raise ArgumentError("No size is given.", expected="--vocab-size, --pad-to-multiple-of or both")
+        draft = editing.open_draft(source, variant)
+        draft = editing.resize(draft, vocab_size, pad_to_multiple_of, mean_resizing, seed)
+        _write(draft, destination, format, max_shard_size, "Resizing", as_json)
+
+
+@app.command(help=_PRUNE_HELP, epilog="Example: triptych prune bert bert-pruned --heads 0:1,3 --heads 5:0")
+def prune(
+    source: Source,
+    destination: Destination,
+    heads: Annotated[list[str], typer.Option(metavar="LAYER:HEAD,...", help="Heads to remove, from 0, by layer.")],
+    format: Format = None,
+    variant: Variant = None,
+    max_shard_size: ShardSize = "5GB",
+    as_json: AsJson = False,
+) -> None:
+    with errors_as_messages():
+        from triptych import editing
+
+        draft = editing.prune(editing.open_draft(source, variant), _heads(heads))
+        _write(draft, destination, format, max_shard_size, "Pruning", as_json)
+
+
+def _renaming(text: str) -> tuple[str, str]:
+    from triptych.errors import ArgumentError
+
+    old, equals, new = text.partition("=")
+    if not (old and equals and new):
+        raise ArgumentError("--rename is unclear.", expected="OLD=NEW", received=repr(text))
+    return old, new
+
+
+def _heads(texts: list[str]) -> dict[int, list[int]]:
+    from triptych.errors import ArgumentError
+
+    result: dict[int, list[int]] = {}
+    for text in texts:
+        layer, _, heads = text.partition(":")
+        numbers = [layer, *heads.split(",")]
+        if not all(number.isascii() and number.isdigit() for number in numbers):
+            raise ArgumentError("--heads is unclear.", expected="LAYER:HEAD,..., such as 0:1,3", received=repr(text))
+        result.setdefault(int(layer), []).extend(map(int, numbers[1:]))
+    return result
+
+
+def _write(
+    draft: Draft, destination: Path, format: Kind | None, max_shard_size: str, title: str, as_json: bool
+) -> None:
+    """Write `draft` and print what was written."""
+    from triptych import editing
+
+    chosen = None if format is None else FORMATS[format.value]
+    with progress_bar(title, draft.nbytes) as advance:
+        files = editing.write(draft, destination, chosen, max_shard_size=max_shard_size, advance=advance)
+    summary = {
+        "source": str(draft.source),
+        "destination": str(destination),
+        "format": (chosen or draft.format).name,
+        "files": [file.name for file in files],
+        "tensors": len(draft.tensors),
+        "parameters": draft.num_parameters,
+        "bytes": draft.nbytes,
+        "notes": list(draft.notes),
+    }
     if as_json:
         typer.echo(json.dumps(summary))
-    else:
-        count, size = conversion.num_parameters, conversion.nbytes
-        typer.echo(f"{destination}: {len(conversion.tensors)} tensors, {count:,} parameters, {size:,} bytes")
+        return
+    for note in draft.notes:
+        typer.echo(f"note: {printable(note)}", err=True)
+    count, size = draft.num_parameters, draft.nbytes
+    typer.echo(f"{printable(destination)}: {len(draft.tensors)} tensors, {count:,} parameters, {size:,} bytes")

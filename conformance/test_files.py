@@ -1,0 +1,138 @@
+"""Checkpoints as files: every format into every other and back, and surgery that equals that of the live model."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from golden_models import GOLDEN, Golden
+from triptych import AutoConfig, editing, open_checkpoint
+from triptych.formats import FORMATS
+from triptych.hdf5_file import TOP_LEVEL, open_hdf5
+from triptych.source import open_source
+from triptych_conformance import Backend
+
+FOLDERS = [path for name in Golden.stems for path in sorted((GOLDEN / name).iterdir()) if path.is_dir()]
+
+
+def canonical_bytes(folder: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    """Return dtype, shape and bytes of every weight, once, by canonical name."""
+    tensors = editing.open_draft(folder).tensors
+    return {name: (ref.dtype.name, ref.shape, ref.read().tobytes()) for name, ref in tensors.items()}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_every_folder_becomes_every_format_and_comes_back_bit_for_bit(folder: Path, tmp_path: Path) -> None:
+    expected = canonical_bytes(folder)
+    own = open_source(folder).format
+    for format in FORMATS.values():
+        for size in ("5GB", "16KB"):
+            there, back = tmp_path / f"{format.name}-{size}", tmp_path / f"{format.name}-{size}-back"
+            files = editing.write(editing.open_draft(folder), there, format, max_shard_size=size)
+            assert (files[-1].suffix == ".json") == (size == "16KB")
+            assert open_source(there).format is format
+            assert canonical_bytes(there) == expected
+            editing.write(editing.open_draft(there), back, own)
+            assert canonical_bytes(back) == expected
+            assert json.loads((back / "config.json").read_text()) == json.loads((folder / "config.json").read_text())
+
+
+WRITTEN = [
+    (name, kind, format)
+    for name in Golden.stems
+    for kind, format in (("flax-msgpack", "msgpack"), ("tf-h5", "h5"), ("tf-h5-sharded", "h5"))
+    if (GOLDEN / name / kind).is_dir()
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "format"), WRITTEN)
+def test_written_files_have_the_structure_of_recorded_ones(name: str, kind: str, format: str, tmp_path: Path) -> None:
+    recorded = GOLDEN / name / kind
+    size = "16KB" if kind.endswith("sharded") else "5GB"
+    draft = editing.open_draft(GOLDEN / name / "pt-safetensors")
+    editing.write(draft, tmp_path, FORMATS[format], max_shard_size=size)
+    if format == "msgpack":
+        assert (tmp_path / "flax_model.msgpack").read_bytes() == (recorded / "flax_model.msgpack").read_bytes()
+    elif kind == "tf-h5":
+        ours, theirs = (open_hdf5(folder / "tf_model.h5") for folder in (tmp_path, recorded))
+        assert set(ours.layers) == {layer for layer, names in theirs.layers.items() if names} | {TOP_LEVEL}
+        assert ours.tensors.keys() == theirs.tensors.keys()
+        for layer, names in ours.layers.items():  # BERT's head lists the backbone's embeddings once more
+            assert scoped(names) <= scoped(theirs.layers[layer])
+        assert set(theirs.metadata) <= set(ours.metadata)
+    else:
+        maps = [json.loads((f / "tf_model.h5.index.json").read_text())["weight_map"] for f in (tmp_path, recorded)]
+        assert scoped(maps[0]) == scoped(maps[1])
+
+
+def scoped(names: Any) -> set[str]:
+    """Return names without the number that Keras gives to the second model of a class in one process."""
+    return {re.sub(r"^(\w+?)(_\d+)?/", r"\1/", name) for name in names}
+
+
+Operation = tuple[Callable[[editing.Draft], editing.Draft], Callable[[Any], Any]]
+OPERATIONS: dict[str, Operation] = {
+    "grow": (lambda d: editing.resize(d, 150, seed=3), lambda m: m.resize_token_embeddings(150, seed=3)),
+    "grow normal": (
+        lambda d: editing.resize(d, 101, 8, mean_resizing=False),
+        lambda m: m.resize_token_embeddings(101, 8, mean_resizing=False),
+    ),
+    "shrink": (lambda d: editing.resize(d, 40), lambda m: m.resize_token_embeddings(40)),
+    "prune": (lambda d: editing.prune(d, {0: [1], 1: [0, 2]}), lambda m: m.prune_heads({0: [1], 1: [0, 2]})),
+}
+LIVE = [
+    (name, operation)
+    for name in Golden.stems
+    for operation in OPERATIONS
+    if name != "llama-gqa" or operation != "prune"
+]
+
+
+@pytest.mark.parametrize(("name", "operation"), [*LIVE, ("llama-gqa", "prune groups")])
+def test_surgery_on_files_is_that_on_the_live_model(
+    backend: Backend, name: str, operation: str, tmp_path: Path
+) -> None:
+    heads = {0: [0, 1], 2: [0, 1]}
+    groups: Operation = (lambda d: editing.prune(d, heads), lambda m: m.prune_heads(heads))
+    on_file, on_model = OPERATIONS.get(operation, groups)
+    golden = Golden(name)
+    for dtype in ("float32", "bfloat16"):
+        source = golden.path / ("pt-safetensors" if dtype == "float32" else "pt-safetensors-bf16")
+        model = backend.load(golden.stem, source, param_dtype="auto")
+        on_model(model)
+        model.save_pretrained(tmp_path / "live")
+        editing.write(on_file(editing.open_draft(source)), tmp_path / "file")
+        assert canonical_bytes(tmp_path / "file") == canonical_bytes(tmp_path / "live")
+        configs = [AutoConfig.from_pretrained(tmp_path / kind).to_dict() for kind in ("file", "live")]
+        for values in configs:
+            values.pop("dtype", None), values.pop("torch_dtype", None)
+        assert configs[0] == configs[1]
+        assert canonical_bytes(tmp_path / "file") != canonical_bytes(source)
+
+
+@pytest.mark.parametrize("name", Golden.stems)
+def test_a_cast_file_is_the_cast_model(backend: Backend, name: str, tmp_path: Path) -> None:
+    golden = Golden(name)
+    backend.load(golden.stem, golden.folder, param_dtype="bfloat16").save_pretrained(tmp_path / "live")
+    editing.write(editing.cast(editing.open_draft(golden.folder), "bfloat16"), tmp_path / "file")
+    assert canonical_bytes(tmp_path / "file") == canonical_bytes(tmp_path / "live")
+    assert {ref.dtype for ref in open_checkpoint(tmp_path / "file").values()} == {np.dtype(ml_dtypes.bfloat16)}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("name", Golden.stems)
+def test_a_model_saved_in_any_format_comes_back(backend: Backend, name: str, format: str, tmp_path: Path) -> None:
+    golden = Golden(name)
+    model = backend.load(golden.stem, golden.folder)
+    before = backend.weights(model)
+    for size in ("5GB", "16KB"):
+        model.save_pretrained(tmp_path / size, format=format, max_shard_size=size)
+        after = backend.weights(backend.load(golden.stem, tmp_path / size, strict=True))
+        assert {n: a.tobytes() for n, a in after.items()} == {n: a.tobytes() for n, a in before.items()}
