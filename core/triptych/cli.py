@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from triptych.commands import app, edits
+from triptych.commands import app, edits, reports
 
-__all__ = ["edits", "main"]
+__all__ = ["edits", "main", "reports"]
 
 
 def main() -> None:

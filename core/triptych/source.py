@@ -138,6 +138,18 @@ def file_schema(values: Mapping[str, Any], names: Iterable[str] = ()) -> Schema 
     return _with_relatives(config, _stem(config, values.get("architectures"), names))
 
 
+def class_schema(values: Mapping[str, Any], names: Iterable[str] = ()) -> Schema | None:
+    """Return the schema of the class that config.json names, and of nothing beside it; None for an unknown family.
+
+    Raises:
+        ConfigError: values that the family refuses.
+    """
+    config = file_config(values)
+    if config is None:
+        return None
+    return families.family(config.model_type).schema(config, _stem(config, values.get("architectures"), names))
+
+
 def _stem(config: PretrainedConfig, architectures: object, names: Iterable[str]) -> str:
     found = families.family(config.model_type)
     named = architectures[0] if isinstance(architectures, list) and architectures else None
