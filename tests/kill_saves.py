@@ -26,19 +26,34 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from triptych.checkpoint import config_pointer, open_checkpoint
+from triptych.formats import BIN, H5, MSGPACK, SAFETENSORS, read_order
 from triptych.safetensors_file import TensorRef
 from triptych.saving import save_checkpoint
 
 TENSORS = 12
 WIDTH = 64
 SHARD = 4 * WIDTH * WIDTH  # bytes of one tensor
-LAYOUTS = {"shards": SHARD, "fewer": 3 * SHARD, "single": 10**9}
+LAYOUTS = {
+    "shards": (SAFETENSORS, SHARD),
+    "fewer": (SAFETENSORS, 3 * SHARD),
+    "single": (SAFETENSORS, 10**9),
+    "h5": (H5, 10**9),
+    "h5 shards": (H5, 3 * SHARD),
+    "bin": (BIN, 10**9),
+    "msgpack shards": (MSGPACK, 3 * SHARD),
+}
 TRANSITIONS = [
     ("shards", "shards"),
     ("shards", "single"),
     ("single", "shards"),
     ("shards", "fewer"),
     ("single", "single"),
+    ("single", "h5"),
+    ("shards", "msgpack shards"),
+    ("msgpack shards", "single"),
+    ("bin", "h5 shards"),
+    ("h5 shards", "h5"),
+    ("h5", "bin"),
 ]
 FOREIGN = {
     "README.md": b"# mine",
@@ -57,12 +72,13 @@ def config_text(generation: int) -> str:
 def save(folder: Path, generation: int, layout: str, new_config: bool) -> None:
     text = config_text(generation if new_config else 0)
     refs = [TensorRef.of(name, array) for name, array in expected(generation).items()]
-    save_checkpoint(folder, refs, text, max_shard_size=LAYOUTS[layout])
+    format, size = LAYOUTS[layout]
+    save_checkpoint(folder, refs, text, max_shard_size=size, format=format, scope="model")
 
 
 def expected(generation: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(generation)
-    return {f"t{i}": rng.standard_normal((WIDTH, WIDTH), dtype=np.float32) for i in range(TENSORS)}
+    return {f"layer/t{i}:0": rng.standard_normal((WIDTH, WIDTH), dtype=np.float32) for i in range(TENSORS)}
 
 
 def generation_of(arrays: dict[str, np.ndarray]) -> int:
@@ -74,15 +90,18 @@ def generation_of(arrays: dict[str, np.ndarray]) -> int:
     raise AssertionError("the folder holds neither the old nor the new weights")
 
 
-def read_as_triptych(folder: Path) -> dict[str, np.ndarray]:
-    checkpoint = open_checkpoint(folder, pointer=config_pointer(folder))
+def read_as_triptych(folder: Path, framework: str) -> dict[str, np.ndarray]:
+    checkpoint = open_checkpoint(folder, pointer=config_pointer(folder), order=read_order(framework))
     return {name: np.array(checkpoint[name].read()) for name in checkpoint}
 
 
-def read_as_transformers(folder: Path) -> dict[str, np.ndarray]:
+def read_as_transformers(folder: Path) -> dict[str, np.ndarray] | None:
+    """Return what the config's pointer, the single file or the index leads to; None if that is no safetensors file."""
     pointer = json.loads((folder / "config.json").read_text()).get("transformers_weights")
     if pointer is None:
         pointer = "model.safetensors" if (folder / "model.safetensors").is_file() else "model.safetensors.index.json"
+    if ".safetensors" not in pointer or not (folder / pointer).is_file():
+        return None
     if pointer.endswith(".safetensors"):
         return load_file(folder / pointer)
     weight_map = json.loads((folder / pointer).read_text())["weight_map"]
@@ -94,8 +113,10 @@ def read_as_transformers(folder: Path) -> dict[str, np.ndarray]:
 
 def check(folder: Path, new_config: bool) -> int:
     """Return which generation the folder holds, after every check."""
-    found = {generation_of(read_as_triptych(folder)), generation_of(read_as_transformers(folder))}
-    assert len(found) == 1, "triptych and transformers would read different weights"
+    found = {generation_of(read_as_triptych(folder, framework)) for framework in ("pt", "tf", "flax")}
+    theirs = read_as_transformers(folder)
+    found |= set() if theirs is None else {generation_of(theirs)}
+    assert len(found) == 1, "triptych in one framework, in another, and transformers would read different weights"
     generation = found.pop()
     if new_config:
         config = json.loads((folder / "config.json").read_text())
@@ -132,7 +153,7 @@ def count_operations(folder: Path, limit: int | None) -> list[int]:
 def prepare(before: str, root: Path) -> Path:
     folder = Path(tempfile.mkdtemp(dir=root))
     save(folder, 1, before, True)
-    if before == "shards":
+    if before.endswith("shards"):
         save(folder, 1, before, True)  # its shards then have generation names, and the usual ones are free
     for name, content in FOREIGN.items():
         (folder / name).write_bytes(content)

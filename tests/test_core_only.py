@@ -47,7 +47,8 @@ def core_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
             target = Path(str(distribution.locate_file(top)))
             if not (site / top).exists():
                 (site / top).symlink_to(target, target_is_directory=target.is_dir())
-    (site / "triptych").symlink_to(ROOT / "core/triptych", target_is_directory=True)
+    for part in ("core/triptych", "pt/triptych_pt", "tf/triptych_tf", "flax/triptych_flax"):
+        (site / Path(part).name).symlink_to(ROOT / part, target_is_directory=True)
     return home / "bin/python"
 
 
