@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -29,8 +29,9 @@ from triptych.safetensors_file import (
     OwnedBytes,
     RangeReader,
     TensorRef,
+    bytes_ahead,
     open_regular,
-    raw_bytes,
+    write_through,
 )
 
 MAX_CHUNK = 2**30
@@ -111,7 +112,16 @@ def write_msgpack(file: BinaryIO, tensors: Iterable[TensorRef], max_chunk: int =
     tree: Tree = {}
     for ref in tensors:
         _insert(tree, ref)
-    _write_tree(file, tree, max_chunk)
+    _write_tree(file, tree, max_chunk, bytes_ahead(_leaves(tree)))
+
+
+def _leaves(tree: Tree) -> Iterator[TensorRef]:
+    """Yield the tensors in the order in which they are written."""
+    for _, value in sorted(tree.items()):
+        if isinstance(value, TensorRef):
+            yield value
+        else:
+            yield from _leaves(value)
 
 
 def _insert(tree: Tree, ref: TensorRef) -> None:
@@ -130,23 +140,22 @@ def _insert(tree: Tree, ref: TensorRef) -> None:
     branch[leaf] = ref
 
 
-def _write_tree(file: BinaryIO, tree: Tree, max_chunk: int) -> None:
-    """Write `tree`; no deeper than `MAX_DEPTH`."""
+def _write_tree(file: BinaryIO, tree: Tree, max_chunk: int, data: Iterator[memoryview]) -> None:
+    """Write `tree`, which is no deeper than `MAX_DEPTH`, with the bytes of its arrays from `data`."""
     file.write(msgpack.Packer().pack_map_header(len(tree)))
     for key, value in sorted(tree.items()):
         file.write(msgpack.packb(key))
         if not isinstance(value, TensorRef):
-            _write_tree(file, value, max_chunk)
+            _write_tree(file, value, max_chunk, data)
         elif value.nbytes <= max_chunk:
-            _write_array(file, value.shape, value.dtype, raw_bytes(value))
+            _write_array(file, value.shape, value.dtype, next(data))
         else:
-            _write_chunks(file, value, max_chunk)
+            _write_chunks(file, value, max_chunk, next(data))
 
 
-def _write_chunks(file: BinaryIO, ref: TensorRef, max_chunk: int) -> None:
+def _write_chunks(file: BinaryIO, ref: TensorRef, max_chunk: int, data: memoryview) -> None:
     itemsize = ref.dtype.itemsize
     step = max(1, max_chunk // itemsize) * itemsize
-    data = raw_bytes(ref)
     pack_map = msgpack.Packer().pack_map_header
     shape = {str(axis): length for axis, length in enumerate(ref.shape)}
     file.write(pack_map(3) + msgpack.packb(CHUNKED) + msgpack.packb(True))
@@ -164,7 +173,7 @@ def _write_array(file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype, data: 
     head = msgpack.Packer().pack_array_header(3) + msgpack.packb(shape) + msgpack.packb(dtype.name)
     head += bytes([0xC4 + width // 2]) + len(data).to_bytes(width, "big")
     file.write(_extension_head(len(head) + len(data)) + head)
-    file.write(data)
+    write_through(file, data)
 
 
 def _extension_head(length: int) -> bytes:

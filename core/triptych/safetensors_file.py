@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -278,8 +279,33 @@ def write_safetensors(file: BinaryIO, tensors: Iterable[TensorRef], metadata: Ma
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-(8 + len(text)) % ALIGNMENT)
     file.write(len(text).to_bytes(8, "little") + text)
-    for ref in ordered:
-        file.write(raw_bytes(ref))
+    for data in bytes_ahead(ordered):
+        write_through(file, data)
+
+
+def bytes_ahead(refs: Iterable[TensorRef]) -> Iterator[memoryview]:
+    """Yield `raw_bytes` of each in order; the next tensor is read on a thread while the caller writes this one.
+
+    So two tensors are in memory at a time.
+    """
+    with ThreadPoolExecutor(1) as reader:
+        pending: Future[memoryview] | None = None
+        for ref in refs:
+            following = reader.submit(raw_bytes, ref)
+            if pending is not None:
+                yield pending.result()
+            pending = following
+        if pending is not None:
+            yield pending.result()
+
+
+def write_through(file: BinaryIO, data: memoryview, piece: int = 2**24) -> None:
+    """Write `data`, and have the system begin to put it on the disk, so that the flush at the end waits for less."""
+    for start in range(0, len(data), piece):
+        file.write(data[start : start + piece])
+        if len(data) >= piece and hasattr(os, "posix_fadvise"):
+            file.flush()
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def raw_bytes(ref: TensorRef) -> memoryview:
