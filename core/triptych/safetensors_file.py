@@ -33,6 +33,8 @@ MAX_HEADER_BYTES = 100_000_000
 MAX_TENSORS = 1_000_000
 MAX_RANK = 32
 MAX_NAME = 4096
+AHEAD_BYTES = 2**28
+"""Two tensors that are larger together are not in memory at the same time while they are written."""
 ALIGNMENT = 64
 """Tensors start at a multiple of this where their sizes allow: TensorFlow and JAX then use a mapped file as it is."""
 
@@ -281,20 +283,25 @@ def write_safetensors(file: BinaryIO, tensors: Iterable[TensorRef], metadata: Ma
     file.write(len(text).to_bytes(8, "little") + text)
     for data in bytes_ahead(ordered):
         write_through(file, data)
+        del data  # the next may be as large
 
 
 def bytes_ahead(refs: Iterable[TensorRef]) -> Iterator[memoryview]:
     """Yield `raw_bytes` of each in order; the next tensor is read on a thread while the caller writes this one.
 
-    So two tensors are in memory at a time.
+    So two tensors are in memory at a time, or one where both are large; the caller must not hold on to it.
     """
     with ThreadPoolExecutor(1) as reader:
         pending: Future[memoryview] | None = None
+        size = 0
         for ref in refs:
+            if pending is not None and size + ref.nbytes > AHEAD_BYTES:
+                yield pending.result()
+                pending = None
             following = reader.submit(raw_bytes, ref)
             if pending is not None:
                 yield pending.result()
-            pending = following
+            pending, size = following, ref.nbytes
         if pending is not None:
             yield pending.result()
 
