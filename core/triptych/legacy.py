@@ -36,7 +36,9 @@ _TF_LEAVES = {
 }
 _FLAX_LEAVES = {Layout.LINEAR: "kernel", Layout.CONV1D: "kernel", Layout.EMBEDDING: "embedding"}
 _TRANSPOSED = {"tf": (Layout.LINEAR,), "flax": (Layout.LINEAR, Layout.CONV1D)}
-_TF_HEADS = {"cls.predictions": "mlm___cls.predictions"}
+MLM_HEAD = "mlm___cls"
+"""What TensorFlow calls the layer of BERT's language modelling head."""
+_TF_HEADS = {"cls.predictions": f"{MLM_HEAD}.predictions"}
 """Heads that TensorFlow keeps in a layer of another name: the scope as it starts, and what it becomes."""
 _TF_WEIGHT_EMBEDDINGS = "word_embeddings"
 """The embedding whose leaf TensorFlow calls `weight` (BERT and its relatives), and not `embeddings`."""

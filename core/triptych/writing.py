@@ -9,7 +9,7 @@ from typing import BinaryIO
 from triptych.formats import BIN, H5, MSGPACK, Format
 from triptych.hdf5_file import TOP_LEVEL
 from triptych.hdf5_writer import DEFAULT_METADATA, write_hdf5, write_hdf5_shard
-from triptych.legacy import SHARED, variable_name
+from triptych.legacy import MLM_HEAD, SHARED, variable_name
 from triptych.msgpack_file import write_msgpack
 from triptych.safetensors_file import TensorRef, write_safetensors
 from triptych.torch_writer import write_torch
@@ -51,12 +51,17 @@ def name_in_index(name: str, format: Format, scope: str) -> str:
 def _layers(tensors: Iterable[TensorRef], scope: str) -> dict[str, list[TensorRef]]:
     """Return the groups of Keras's single file: the layers of the model, each with its weights under full names.
 
-    An embedding that the model's stacks share (T5) stands in the group of each.
+    A weight of several layers stands in the group of each: the embedding that T5's stacks share, and BERT's embeddings,
+    which its head holds too.
     """
     layers: dict[str, list[TensorRef]] = {}
+    embeddings = []
     for ref in tensors:
         first, _, below = ref.name.partition("/")
         full = dataclasses.replace(ref, name=variable_name(ref.name, scope))
         layers.setdefault(first if below else TOP_LEVEL, []).append(full)
+        embeddings += [full] if below.startswith("embeddings/") else []
+    if MLM_HEAD in layers:
+        layers[MLM_HEAD] += embeddings
     shared = layers.get(SHARED, [])
     return {name: (shared if name in ("encoder", "decoder") else []) + refs for name, refs in layers.items()}
