@@ -272,11 +272,11 @@ def direct(data: bytes, mask: int = 0, shape: tuple[int, int] = (4, 6)) -> Make:
     return make
 
 
-def bfloat(file: h5py.File) -> None:
+def odd_float(file: h5py.File) -> None:
     kind = h5py.h5t.IEEE_F32LE.copy()
     kind.set_fields(15, 7, 8, 0, 7)
     kind.set_size(2)
-    kind.set_ebias(127)
+    kind.set_ebias(126)  # bfloat16 but for this
     h5py.h5d.create(file.id, b"w", kind, h5py.h5s.create_simple((4,)))
 
 
@@ -324,7 +324,7 @@ BAD: dict[str, tuple[Make, object, type[TriptychError]]] = {
     "opaque": (lambda f: f.create_dataset("w", data=np.zeros(3, "V4")), ("w",), UnsupportedFormatError),
     "array type": (lambda f: f.create_dataset("w", (3,), np.dtype(("f4", (2,)))), ("w",), UnsupportedFormatError),
     "complex": (lambda f: f.create_dataset("w", data=np.ones(3, "c8")), ("w",), UnsupportedFormatError),
-    "bfloat16": (bfloat, ("w",), UnsupportedFormatError),
+    "odd float": (odd_float, ("w",), UnsupportedFormatError),
     "null": (lambda f: f.create_dataset("w", data=h5py.Empty("f4")), ("w",), UnsupportedFormatError),
     "8 PiB never written": (lambda f: unwritten(f, (2**25, 2**26)), ("w",), CorruptCheckpointError),
     "4 GiB never written": (lambda f: unwritten(f, (2**30,)), ("w",), CorruptCheckpointError),
@@ -590,7 +590,16 @@ def test_arrays_survive_a_file_bit_for_bit(kind: str, tmp_path: Path, rng: np.ra
     assert datasets(tmp_path / "x.h5")["a/w"].tobytes() == native.tobytes()
 
 
-@pytest.mark.parametrize("values", [ONES.astype(ml_dtypes.bfloat16), ONES > 0, ONES.astype("c8"), np.array([None])])
+def test_bfloat16_is_kept_and_h5py_reads_it_as_float32(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).standard_normal((5, 3)).astype(ml_dtypes.bfloat16)
+    with (tmp_path / "x.h5").open("x+b") as file:
+        write_hdf5_shard(file, [TensorRef.of("a/w", values)])
+    assert same(open_hdf5(tmp_path / "x.h5").tensors["a/w"], values)
+    with h5py.File(tmp_path / "x.h5") as opened:
+        assert np.array_equal(opened["a/w"][...], values.astype(np.float32))
+
+
+@pytest.mark.parametrize("values", [ONES.astype(ml_dtypes.float8_e5m2), ONES > 0, ONES.astype("c8"), np.array([None])])
 def test_dtypes_that_hdf5_lacks_are_refused(values: np.ndarray) -> None:
     stream = io.BytesIO()
     with pytest.raises(UnsupportedFormatError):

@@ -364,12 +364,13 @@ def test_a_tensor_of_another_rank_is_refused_and_never_reshaped(name: str, shape
         canonical_refs(refs({name: np.zeros(shape, np.float32)}), schema, "tf")
 
 
-def test_a_canonical_array_of_another_shape_is_refused() -> None:
+def test_a_canonical_array_with_other_axes_is_refused() -> None:
     weight = legacy_weights(schema_of("gpt2", "GPT2Model"), "tf")["h.0.mlp.c_fc.bias"]
     with pytest.raises(ShapeMismatchError):
         weight.from_canonical(np.zeros((1, 32), np.float32))
     with pytest.raises(ShapeMismatchError):
-        weight.stored_ref(TensorRef.of("b", np.zeros(31, np.float32)))
+        weight.stored_ref(TensorRef.of("b", np.zeros((31, 1), np.float32)))
+    assert weight.stored_ref(TensorRef.of("b", np.zeros(31, np.float32))).shape == (1, 31)
 
 
 def test_other_sizes_are_left_to_the_plan() -> None:
