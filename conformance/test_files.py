@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from golden_models import GOLDEN, Golden
-from triptych import AutoConfig, editing, open_checkpoint
+from triptych import AutoConfig, MissingFileError, editing, open_checkpoint
 from triptych.formats import FORMATS
 from triptych.hdf5_file import TOP_LEVEL, open_hdf5
 from triptych.source import open_source
@@ -136,3 +136,16 @@ def test_a_model_saved_in_any_format_comes_back(backend: Backend, name: str, for
         model.save_pretrained(tmp_path / size, format=format, max_shard_size=size)
         after = backend.weights(backend.load(golden.stem, tmp_path / size, strict=True))
         assert {n: a.tobytes() for n, a in after.items()} == {n: a.tobytes() for n, a in before.items()}
+
+
+def test_files_of_before_safetensors_and_of_another_framework(backend: Backend, tmp_path: Path) -> None:
+    golden = Golden("bert-mlm")
+    model = backend.load(golden.stem, golden.path / "tf-h5", from_tf=True)
+    before = backend.weights(model)
+    model.save_pretrained(tmp_path, safe_serialization=False)
+    own = {"pt": "pytorch_model.bin", "tf": "tf_model.h5", "flax": "flax_model.msgpack"}[backend.name]
+    assert {path.name for path in tmp_path.iterdir()} == {"config.json", own}
+    after = backend.weights(backend.load(golden.stem, tmp_path, strict=True))
+    assert all(after[name].tobytes() == array.tobytes() for name, array in before.items())
+    with pytest.raises(MissingFileError):
+        backend.load(golden.stem, tmp_path, use_safetensors=True)

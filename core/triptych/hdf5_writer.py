@@ -119,7 +119,7 @@ def _file_type(ref: TensorRef) -> h5t.TypeID:
     dtype = ref.dtype.newbyteorder("=")
     if dtype == BFLOAT16:
         return _bfloat16()
-    if dtype not in dtypes.NAMES or dtype.kind not in "fiu" or dtype.isbuiltin != 1:  # float8 is of kind f too
+    if dtype not in dtypes.NAMES or dtype.kind not in "fiu" or dtype.type.__module__ != "numpy":  # float8 is of kind f
         raise UnsupportedFormatError(
             f"Tensor {ref.name!r} cannot be stored in HDF5.",
             expected="integers, float16, bfloat16, float32 or float64",

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from triptych.errors import ConfigError, TriptychError
-from triptych.formats import LAYOUTS
+from triptych.formats import LAYOUTS, SAFETENSORS
 from triptych.resolve import POINTER, read_index
 from triptych.strictjson import read as read_json
 
@@ -149,19 +149,21 @@ def own_pointer(folder: Path) -> str | None:
 def live_files(folder: Path) -> set[str]:
     """Return the names of all weight files that a reader of `folder` may follow, of every variant.
 
-    Of safetensors, the single file outranks the index, and both outrank other formats. Of those, which one is read
-    depends on the reader.
+    A single file outranks its index, and safetensors outrank other formats; of those, which one is read depends on the
+    reader.
     """
     live: set[str] = set()
     for variant in _variants(folder):
-        safe, *others = (format.names(variant) for format in LAYOUTS)
-        if (folder / safe[0]).exists():
-            live.add(safe[0])
-        elif (folder / safe[1]).exists():
-            live |= _with_shards(folder, safe[1])
-        else:
-            for single, index in others:
-                live |= {single} | _with_shards(folder, index)
+        for format in LAYOUTS:
+            single, index = format.names(variant)
+            if (folder / single).exists():
+                live.add(single)
+            elif (folder / index).exists():
+                live |= _with_shards(folder, index)
+            else:
+                continue
+            if format is SAFETENSORS:
+                break
     target = own_pointer(folder)
     return live if target is None else live | _with_shards(folder, target)
 
