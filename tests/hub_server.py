@@ -16,12 +16,12 @@ import fnmatch
 import os
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from time import sleep  # the real one, also where a test takes the client's pauses away
 from typing import Any
 
 import pytest
@@ -216,7 +216,7 @@ class _Handler(BaseHTTPRequestHandler):
         reply = self.server.answer(question)
         for fault in faults:
             fault.apply(reply)
-        time.sleep(sum(fault.delay for fault in faults))
+        sleep(sum(fault.delay for fault in faults))
         hub.finish(Request(self.command, path, reply.status, headers))
         self._send(reply, faults)
 
@@ -241,7 +241,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = reply.body if cut is None else reply.body[:cut]
         middle = len(body) // 2
         self.wfile.write(body[:middle])
-        time.sleep(sum(fault.stall for fault in faults))
+        sleep(sum(fault.stall for fault in faults))
         self.wfile.write(body[middle:])
         if cut is not None:
             self.close_connection = True
