@@ -3,9 +3,9 @@
     snapshot = find_snapshot("org/model", HubOptions())
     folder = snapshot.fetch(["config.json", "model.safetensors"])
 
-Requests: none when `revision` is a commit whose list is in the cache, or offline; else one for the look-up. `fetch` asks
-for nothing that is in the cache, and for a missing file twice (a HEAD and a GET, which huggingface_hub's cache needs).
-A push in between never mixes two versions.
+Requests: none when `revision` is a commit whose list is in the cache, or offline; else one for the look-up. `fetch`
+asks for nothing that is in the cache, and for a missing file twice (a HEAD and a GET, which huggingface_hub's cache
+needs). A push in between never mixes two versions.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import threading
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,11 +24,10 @@ from triptych.errors import (
     HubError,
     HubOfflineError,
     MissingFileError,
-    TriptychError,
     UnsafeCheckpointError,
 )
 from triptych.hub_cache import COMMIT, FileRecord, RepositoryCache, is_inside, record
-from triptych.hub_http import explained, failures, retried, unreachable
+from triptych.hub_http import explained, failures, part_of, retried, unreachable
 
 WORKERS = 8
 _NAME = re.compile(
@@ -43,8 +41,8 @@ logger = logging.getLogger(__name__)
 class HubOptions:
     """How to ask the Hub, as in `from_pretrained`. `revision` is a branch, a tag, refs/pr/N or a commit (None: main).
 
-    `token` is a string, True (the saved one is required), False (none is sent) or None (the saved one, if there is one).
-    `cache_dir` is huggingface_hub's by default. `proxies` must be None.
+    `token` is a string, True (the saved one is required), False (none is sent) or None (the saved one, if there is
+    one). `cache_dir` is huggingface_hub's by default. `proxies` must be None.
 
     Raises:
         ArgumentError: an option of a wrong type or value.
@@ -155,7 +153,7 @@ class Snapshot:
         total = sum(self.records[name].size or 0 for name in names)
         description = f"Fetching {len(names)} files of {self.repo_id}"
         with tqdm(total=total, unit="B", unit_scale=True, desc=description, disable=None) as bar:
-            part, pool = _part_of(bar), ThreadPoolExecutor(min(WORKERS, len(names)))
+            part, pool = part_of(bar), ThreadPoolExecutor(min(WORKERS, len(names)))
             try:
                 for done in [pool.submit(self._download_one, name, part) for name in names]:
                     done.result()
@@ -187,11 +185,10 @@ class Snapshot:
         """Download `name` into the cache and return what is wrong with it, "" if nothing."""
         from huggingface_hub import hf_hub_download
 
-        options = {"revision": self.commit, "cache_dir": _cache_dir(self.options), "token": self.options.token}
+        where, token = str(_cache_dir(self.options)), self.options.token
+        options: dict[str, Any] = {"cache_dir": where, "token": token, "force_download": force, "tqdm_class": bar}
         try:
-            path = retried(
-                lambda: hf_hub_download(self.repo_id, name, force_download=force, tqdm_class=bar, **options)  # type: ignore[arg-type]
-            )
+            path = retried(lambda: hf_hub_download(self.repo_id, name, revision=self.commit, **options))
         except OSError as error:
             if type(error) is OSError and error.errno is None:
                 return str(error).partition("\n")[0]  # the client counted bytes
@@ -256,19 +253,22 @@ def _snapshot(repo_id: str, commit: str, records: Mapping[str, FileRecord], opti
 def _known_records(
     repo_id: str, cache: RepositoryCache, commit: str, options: HubOptions
 ) -> dict[str, FileRecord] | None:
-    """Return the files of `commit` as this cache knows them, from an earlier look-up or a `snapshot_download`."""
+    """Return the files of `commit` from an earlier look-up, or from a `snapshot_download` that left all of them."""
     from huggingface_hub import get_cached_repo_tree
     from huggingface_hub.errors import CachedRepoTreeNotFoundError
 
     records = cache.records_of(commit)
-    if records is not None:
+    if records is not None or options.force_download:
         return records
     try:
-        tree = get_cached_repo_tree(repo_id, revision=commit, cache_dir=_cache_dir(options))  # type: ignore[arg-type]
+        tree = get_cached_repo_tree(repo_id, revision=commit, cache_dir=str(_cache_dir(options)))
     except CachedRepoTreeNotFoundError:
         return None
-    # Its blob ids of LFS files are those of their pointers, and it does not say which files these are.
-    return {file.path: record(file.size, None, None) for file in tree}
+    # It does not say which files are in LFS, so there is no hash to hold a download against, only sizes.
+    records = {file.path: record(file.size, None, None) for file in tree}
+    files = [(cache.snapshot(commit) / name, known) for name, known in records.items() if is_inside(name)]
+    whole = len(files) == len(records) and all(p.is_file() and not known.wrong_size(p) for p, known in files)
+    return records if whole else None
 
 
 def _look_up(repo_id: str, options: HubOptions) -> Snapshot:
@@ -305,35 +305,3 @@ def _from_cache(repo_id: str, options: HubOptions) -> Snapshot:
         )
     records = cache.records_of(commit) or {}
     return Snapshot(repo_id, commit, cache.files_of(commit), cache.snapshot(commit), options, True, records)
-
-
-def _part_of(bar: Any) -> type:
-    """Return what huggingface_hub takes for the class of a progress bar, and what moves `bar` for every file."""
-    lock = threading.Lock()
-
-    class Part:
-        def __init__(self, *_: object, **__: object) -> None:
-            """Take the arguments of a tqdm; the total of all parts is known to `bar`."""
-
-        def __enter__(self) -> Part:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            self.close()
-
-        def update(self, n: float | None = 1) -> None:
-            with lock:
-                bar.update(n)
-
-        def update_transfer(self, n: float | None = 1) -> None:
-            """Bytes on the network are not counted apart from those written."""
-
-        def set_postfix_str(self, *_: object, **__: object) -> None:
-            """One bar has one rate, its own."""
-
-        set_transfer_postfix_str = set_postfix_str
-
-        def close(self) -> None:
-            """`bar` outlives its parts."""
-
-    return Part

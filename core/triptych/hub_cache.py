@@ -1,4 +1,4 @@
-"""The cache of huggingface_hub on disk: where a commit lies in it, what is known of its files, and whether they are whole.
+"""The cache of huggingface_hub on disk: where a commit lies in it, what is known of its files, and if they are whole.
 
 Layout: <cache>/models--<org>--<name>/{refs/<revision>, snapshots/<commit>/<file> -> ../../blobs/<etag>}
 (https://huggingface.co/docs/huggingface_hub/guides/manage-cache). triptych adds triptych/<commit>.json, the list of a
@@ -23,7 +23,7 @@ _PIECE = 1 << 20
 
 @dataclass(frozen=True)
 class FileRecord:
-    """What the Hub says of one file: `size` in bytes, `sha256` of an LFS file, `blob` (git's object id) of any other."""
+    """What the Hub says of a file: `size` in bytes, `sha256` of an LFS file, `blob` (git's object id) of any other."""
 
     size: int | None = None
     sha256: str | None = None
@@ -68,7 +68,7 @@ class RepositoryCache:
             return revision if self.snapshot(revision).is_dir() else None
         try:
             commit = (self.folder / "refs" / revision).read_text(encoding="ascii").strip()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError, UnicodeDecodeError):
+        except (OSError, UnicodeDecodeError):
             return None
         return commit if COMMIT.fullmatch(commit) and self.snapshot(commit).is_dir() else None
 
@@ -82,7 +82,7 @@ class RepositoryCache:
         try:
             content = json.loads((self.folder / "triptych" / f"{commit}.json").read_text(encoding="utf-8"))
             return {str(name): record(*known) for name, known in content["files"].items()}
-        except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError, AttributeError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
     def remember(self, revision: str, commit: str, records: Mapping[str, FileRecord]) -> None:
@@ -91,8 +91,9 @@ class RepositoryCache:
         Raises:
             OSError: the cache cannot be written.
         """
-        text = json.dumps({"files": {name: [r.size, r.sha256, r.blob] for name, r in sorted(records.items())}})
-        _write_once(self.folder / "triptych" / f"{commit}.json", text)
+        if all(known.sha256 or known.blob for known in records.values()):
+            text = json.dumps({"files": {name: [r.size, r.sha256, r.blob] for name, r in sorted(records.items())}})
+            _write_once(self.folder / "triptych" / f"{commit}.json", text)
         if revision != commit:
             _write_once(self.folder / "refs" / revision, commit)
 

@@ -164,3 +164,35 @@ def _refused(error: Any, repo_id: str, what: str, reason: str) -> HubError:
     if status in (401, 403):
         return HubAccessError(f"The Hub refused {what} of {repo_id}.", received=received, remedy=login)
     return HubError(f"The Hub did not serve {what} of {repo_id}.", received=received, remedy="try again later")
+
+
+def part_of(bar: Any) -> type:
+    """Return what huggingface_hub takes for the class of a progress bar, and what moves `bar` for every file."""
+    lock = threading.Lock()
+
+    class Part:
+        def __init__(self, *_: object, **__: object) -> None:
+            """Take the arguments of a tqdm; the total of all parts is known to `bar`."""
+
+        def __enter__(self) -> Part:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.close()
+
+        def update(self, n: float | None = 1) -> None:
+            with lock:
+                bar.update(n)
+
+        def update_transfer(self, n: float | None = 1) -> None:
+            """Bytes on the network are not counted apart from those written."""
+
+        def set_postfix_str(self, *_: object, **__: object) -> None:
+            """One bar has one rate, its own."""
+
+        set_transfer_postfix_str = set_postfix_str
+
+        def close(self) -> None:
+            """`bar` outlives its parts."""
+
+    return Part
