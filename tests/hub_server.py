@@ -17,7 +17,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -107,6 +107,7 @@ class Hub:
         for server in self._servers:
             server.shutdown()
             server.server_close()
+            server.hang_up()
 
     # repositories, without HTTP
 
@@ -190,10 +191,25 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, hub: Hub, answer: Callable[[Question], Reply]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.hub, self.answer = hub, answer
+        self._lines: set[socket.socket] = set()
 
     @property
     def address(self) -> str:
         return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._lines.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._lines.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self) -> None:
+        """End the connections that clients keep open for their next request."""
+        for line in list(self._lines):
+            with suppress(OSError):  # the client was faster
+                line.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that went away is no error of the server; anything else is printed and answered by a closed line."""

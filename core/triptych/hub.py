@@ -162,14 +162,16 @@ class Snapshot:
 
     def _download_one(self, name: str, bar: type) -> None:
         """Download `name`; when it comes damaged, once more, in place of the damaged file and of its blob."""
-        damaged, path = "", self.folder / name
-        force = self.options.force_download or path.is_file()
+        path = self.folder / name
+        damaged = self._problem(name) if path.is_file() else ""
         try:
             for _ in range(2):
+                force = self.options.force_download or (bool(damaged) and path.is_file())
+                if damaged and not path.is_symlink():  # where the client has no links, it replaces no file
+                    path.unlink(missing_ok=True)
                 damaged = self._transfer(name, bar, force)
                 if not damaged:
                     return
-                force = path.is_file()
         except failures() as error:
             self._discard(name)
             raise explained(error, self.repo_id, name) from error
@@ -280,12 +282,12 @@ def _look_up(repo_id: str, options: HubOptions) -> Snapshot:
     timeout = float(constants.HF_HUB_ETAG_TIMEOUT)
     try:
         info = retried(lambda: api.model_info(repo_id, revision=revision, files_metadata=True, timeout=timeout))
+        commit, records = str(info.sha), {str(s.rfilename): _described(s) for s in info.siblings or []}
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not the description of a repository: {error}") from error
-    commit = info.sha or ""
     if not COMMIT.fullmatch(commit) or (COMMIT.fullmatch(revision) and commit != revision):
         raise ValueError(f"commit {commit[:80]!r} for revision {revision!r}")
-    return _snapshot(repo_id, commit, {s.rfilename: _described(s) for s in info.siblings or []}, options)
+    return _snapshot(repo_id, commit, records, options)
 
 
 def _described(sibling: Any) -> FileRecord:
