@@ -33,7 +33,7 @@ def rng() -> np.random.Generator:
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
     """A hub on 127.0.0.1; the huggingface_hub of this process talks to it, with its cache in tmp_path/home/hub."""
-    from hub_server import running
+    from hub_client import running
 
     with running(tmp_path) as server:
         yield server

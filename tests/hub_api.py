@@ -5,70 +5,19 @@ Each function takes the request as read from the wire and returns a `Reply`; not
 
 from __future__ import annotations
 
-import base64
-import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs
 
-from hub_store import Entry, Settings, Store, StoreError, is_lfs
+from hub_store import Entry, Settings, Store, StoreError
+from hub_wire import Account, Question, Reply, as_json, failure, ranged
+from hub_writing import Writing
 
 KEYWORDS = {"revision", "tree", "paths-info", "preupload", "commit", "commits", "branch", "tag", "refs", "auth-check"}
 
 
-@dataclass
-class Reply:
-    status: int
-    body: bytes = b""
-    headers: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
-class Question:
-    """One request: `parts` is its path, split at / and then unquoted; `user` is None without a token."""
-
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
-    parts: list[str] = field(init=False)
-    query: dict[str, list[str]] = field(init=False)
-    user: Account | None = None
-
-    def __post_init__(self) -> None:
-        split = urlsplit(self.path)
-        self.parts = [unquote(part) for part in split.path.strip("/").split("/")]
-        self.query = parse_qs(split.query)
-
-    def json(self) -> Any:
-        return json.loads(self.body or b"{}")
-
-
-@dataclass(frozen=True)
-class Account:
-    name: str
-    writes: bool = True
-    orgs: tuple[str, ...] = ()
-
-
-def as_json(content: object, status: int = 200) -> Reply:
-    return Reply(status, json.dumps(content).encode(), {"Content-Type": "application/json"})
-
-
-def failure(error: StoreError, commit: str | None = None) -> Reply:
-    """Return the answer to a failed request, with the error headers by which huggingface_hub tells them apart."""
-    reply = as_json({"error": error.message}, error.status)
-    reply.headers |= {"X-Error-Message": error.message}
-    if error.code:
-        reply.headers["X-Error-Code"] = error.code
-    if commit is not None:
-        reply.headers["X-Repo-Commit"] = commit
-    return reply
-
-
-class Api:
+class Api(Writing):
     """The routes. `endpoint` and `cdn` are the addresses of the two servers, known once they are bound."""
 
     def __init__(self, store: Store, accounts: dict[str, Account]) -> None:
@@ -110,7 +59,9 @@ class Api:
             name = "/".join(parts[1:3])
             return fixed[name](question) if name in fixed else self._model(question, parts[2:])
         if parts[-5:-2] and parts[-4:-1] == ["info", "lfs", "objects"]:
-            return self._lfs(question, "/".join(parts[:-4]).removesuffix(".git"), parts[-1])
+            repo_id = "/".join(parts[:-4]).removesuffix(".git")
+            self._may_write(question, repo_id, to_pr=True)
+            return self._lfs(question, repo_id, parts[-1])
         at = parts.index("resolve") if "resolve" in parts[1:3] else 0
         if at and len(parts) > at + 2:
             return self._resolve(question, "/".join(parts[:at]), parts[at + 1], "/".join(parts[at + 2 :]))
@@ -263,78 +214,6 @@ class Api:
             found[kind].append({"name": ref.removeprefix(prefix), "ref": ref, "targetCommit": oid})
         return as_json(found)
 
-    # writing
-
-    def _preupload(self, question: Question, repo_id: str, revision: str) -> Reply:
-        tree = self.store.tree(repo_id, revision)
-        answers = []
-        for item in question.json()["files"]:
-            mode = "lfs" if is_lfs(item["path"], item["size"]) else "regular"
-            known = tree.get(item["path"])
-            oid = {"oid": known.etag} if known is not None else {}
-            answers.append({"path": item["path"], "uploadMode": mode, "shouldIgnore": False, **oid})
-        return as_json({"files": answers, "commitOid": self.store.resolve(repo_id, revision)})
-
-    def _lfs(self, question: Question, repo_id: str, action: str) -> Reply:
-        self._may_write(question, repo_id, to_pr=True)
-        content = question.json()
-        if action == "verify":
-            known = self.store.has(content["oid"], content["size"])
-            return as_json({}) if known else as_json({"message": "not found"}, 404)
-        return as_json({"transfer": "basic", "objects": [self._upload(repo_id, item) for item in content["objects"]]})
-
-    def _upload(self, repo_id: str, item: dict[str, Any]) -> dict[str, Any]:
-        if self.store.has(item["oid"], item["size"]):
-            return item
-        verify = f"{self.endpoint}/{repo_id}.git/info/lfs/objects/verify"
-        return {**item, "actions": {"upload": {"href": f"{self.cdn}/cdn/{item['oid']}"}, "verify": {"href": verify}}}
-
-    def _commit(self, question: Question, repo_id: str, revision: str) -> Reply:
-        lines = [json.loads(line) for line in question.body.splitlines()]
-        header = lines[0]["value"]
-        changes = dict(self._changes(lines[1:]))
-        to_pr, number = "create_pr" in question.query, 0
-        with self.store.lock:
-            if to_pr:
-                number = self.store.open_pr(repo_id, revision)
-                revision = f"refs/pr/{number}"
-            words = {"title": header["summary"], "message": header["description"]}
-            oid = self.store.commit(repo_id, changes, revision, parent=header.get("parentCommit"), **words)
-        address = f"{self.endpoint}/{repo_id}"
-        pull = {"pullRequestUrl": f"{address}/discussions/{number}"} if to_pr else {}
-        return as_json({"success": True, "commitOid": oid, "commitUrl": f"{address}/commit/{oid}", **pull})
-
-    def _changes(self, lines: list[dict[str, Any]]) -> Iterator[tuple[str, Entry | None]]:
-        for line in lines:
-            value = line["value"]
-            if line["key"] == "file":
-                content = base64.b64decode(value["content"])
-                if is_lfs(value["path"], len(content)):
-                    raise StoreError(400, "", f"{value['path']} must be committed as an LFS file")
-                yield value["path"], self.store.entry(value["path"], content, lfs=False)
-            elif line["key"] == "lfsFile":
-                yield value["path"], self.store.lfs_entry(value["oid"], value["size"])
-            elif line["key"] in ("deletedFile", "deletedFolder"):
-                yield value["path"].rstrip("/") + "/" * (line["key"] == "deletedFolder"), None
-            else:
-                raise StoreError(400, "", f"Unknown operation: {line['key']}")
-
-    def _branch(self, question: Question, repo_id: str, branch: str) -> Reply:
-        if question.method == "DELETE":
-            self.store.remove_ref(repo_id, f"refs/heads/{branch}")
-        elif branch.startswith("refs/"):
-            raise StoreError(400, "", f"Invalid reference for a branch: {branch}")
-        else:
-            self.store.add_ref(repo_id, f"refs/heads/{branch}", question.json().get("startingPoint", "main"))
-        return as_json({})
-
-    def _tag(self, question: Question, repo_id: str, revision: str) -> Reply:
-        if question.method == "DELETE":
-            self.store.remove_ref(repo_id, f"refs/tags/{revision}")
-        else:
-            self.store.add_ref(repo_id, f"refs/tags/{question.json()['tag']}", revision)
-        return as_json({})
-
     # files
 
     def _resolve(self, question: Question, repo_id: str, revision: str, path: str) -> Reply:
@@ -354,15 +233,3 @@ class Api:
 def described(path: str, entry: Entry) -> dict[str, Any]:
     lfs = {"lfs": {"oid": entry.sha256, "size": entry.size, "pointerSize": 134}} if entry.lfs else {}
     return {"type": "file", "path": path, "size": entry.size, "oid": entry.oid, **lfs}
-
-
-def ranged(question: Question, content: bytes, headers: dict[str, str]) -> Reply:
-    """Return `content` or, for a `Range: bytes=first-`, what is left of it (206), or 416 past its end."""
-    match = re.fullmatch(r"bytes=(\d+)-(\d*)", question.headers.get("range", ""))
-    if match is None:
-        return Reply(200, content, headers)
-    first, last = int(match.group(1)), int(match.group(2) or len(content) - 1)
-    if first >= len(content):
-        return Reply(416, b"", {**headers, "Content-Range": f"bytes */{len(content)}"})
-    part = content[first : last + 1]
-    return Reply(206, part, {**headers, "Content-Range": f"bytes {first}-{first + len(part) - 1}/{len(content)}"})

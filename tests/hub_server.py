@@ -6,27 +6,26 @@
     hub.after(1, "/api/models/*", lambda: hub.commit("org/model", {"config.json": b"[]"}))
 
 It does not offer Xet: uploads need HF_HUB_DISABLE_XET=1, since huggingface_hub with hf_xet installed asks for nothing
-else (and then even cuts upload_folder into several commits); `pointed_at` sets it. The hub and its CDN are two servers,
+else (and then even cuts upload_folder into several commits); `hub_client` sets it. The hub and its CDN are two servers,
 since the client follows redirects to its own hub differently from those to another host.
 """
 
 from __future__ import annotations
 
 import fnmatch
-import os
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from time import sleep  # the real one, also where a test takes the client's pauses away
 from typing import Any
 
-import pytest
-from hub_api import Account, Api, Question, Reply
+from hub_api import Api
 from hub_store import Commit, Settings, Store
+from hub_wire import Account, Question, Reply
 
 WRITER, READER, STRANGER = "hf_writer", "hf_reader", "hf_stranger"
 ACCOUNTS = {
@@ -267,60 +266,3 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: the hub keeps its own record."""
-
-
-def environment(hub: Hub, home: Path) -> dict[str, str]:
-    """Return the environment of a process that knows `hub` only, with caches under `home`."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "HUGGING_FACE", "TRANSFORMERS_OFFLINE"))}
-    return kept | {
-        "HF_ENDPOINT": hub.endpoint,
-        "HF_HOME": str(home),
-        "HF_HUB_CACHE": str(home / "hub"),
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "NO_PROXY": "127.0.0.1",
-    }
-
-
-def point_at(patch: pytest.MonkeyPatch, hub: Hub, home: Path) -> None:
-    """Point the huggingface_hub of this process, which read its environment when it was imported, to `hub`."""
-    from huggingface_hub import constants, hf_api
-
-    for name in [k for k in os.environ if k.startswith(("HF_", "HUGGING_FACE"))]:
-        patch.delenv(name)
-    for name, value in environment(hub, home).items():
-        if os.environ.get(name) != value:
-            patch.setenv(name, value)
-    values: dict[str, object] = {
-        "ENDPOINT": hub.endpoint,
-        "HUGGINGFACE_CO_URL_TEMPLATE": hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}",
-        "HF_HOME": str(home),
-        "HF_HUB_CACHE": str(home / "hub"),
-        "HUGGINGFACE_HUB_CACHE": str(home / "hub"),
-        "HF_ASSETS_CACHE": str(home / "assets"),
-        "HF_XET_CACHE": str(home / "xet"),
-        "HF_TOKEN_PATH": str(home / "token"),
-        "HF_STORED_TOKENS_PATH": str(home / "stored_tokens"),
-        "HF_HUB_OFFLINE": False,
-        "HF_HUB_DISABLE_XET": True,
-        "HF_HUB_DISABLE_TELEMETRY": True,
-    }
-    for name, value in values.items():
-        patch.setattr(constants, name, value)
-    patch.setattr(hf_api.api, "endpoint", hub.endpoint)
-
-
-@contextmanager
-def running(folder: Path) -> Iterator[Hub]:
-    """Run a hub, whose store is below `folder`, and point the client of this process to it."""
-    from huggingface_hub.utils import close_session
-
-    hub = Hub(folder / "store")
-    with pytest.MonkeyPatch.context() as patch:
-        point_at(patch, hub, folder / "home")
-        close_session()
-        try:
-            yield hub
-        finally:
-            close_session()
-            hub.close()

@@ -11,7 +11,8 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-from hub_server import READER, STRANGER, WRITER, Hub, environment
+from hub_client import environment
+from hub_server import READER, STRANGER, WRITER, Hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
