@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -32,7 +33,6 @@ from triptych.hub_http import ATTEMPTS, LONGEST_WAIT
 
 REPO = "org/bert"
 PLAIN = ["config.json", "model.safetensors"]
-NOBODY = HubOptions(token=False)
 
 
 @pytest.fixture(autouse=True)
@@ -102,6 +102,28 @@ def test_a_second_fetch_asks_only_for_what_is_missing(hub: Hub, golden: Path) ->
     assert len(shards) == 6 and len(hub.requests) == 1 + 2 * 2 + 2 * 6
     assert len(open_checkpoint(folder)) == len(open_checkpoint(golden / "bert-mlm/pt-safetensors-sharded"))
     assert snapshot.fetch([]) == folder and len(hub.requests) == 17
+
+
+def test_files_in_folders(hub: Hub, bert: str) -> None:
+    hub.commit(REPO, {"a/b/config.json": b"{}"})
+    assert same(load(["a/b/config.json"]), hub, ["a/b/config.json"])
+    assert find_snapshot(REPO, HubOptions(local_files_only=True)).files == ("a/b/config.json",)
+
+
+def test_one_progress_bar_counts_the_bytes_of_all_files(hub: Hub, bert: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import utils
+
+    bars: list[Any] = []
+
+    class Bar(utils.tqdm):
+        def __init__(self, *args: Any, **settings: Any) -> None:
+            super().__init__(*args, **settings | {"disable": False, "file": io.StringIO()})
+            bars.append(self)
+
+    monkeypatch.setattr(sys.modules["huggingface_hub.utils.tqdm"], "tqdm", Bar)
+    load()
+    load()
+    assert [(bar.n, bar.total) for bar in bars] == [(sum(hub.tree(REPO)[n].size for n in PLAIN),) * 2]
 
 
 def test_a_commit_in_the_cache_needs_no_request(hub: Hub, bert: str) -> None:
