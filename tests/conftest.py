@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -11,6 +13,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import numpy as np
 import pytest
 import torch  # noqa: F401  (before TensorFlow: the other order crashes some builds)
+
+if TYPE_CHECKING:
+    from hub_server import Hub
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -23,3 +28,12 @@ def golden() -> Path:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    """A hub on 127.0.0.1; the huggingface_hub of this process talks to it, with its cache in tmp_path/home/hub."""
+    from hub_client import running
+
+    with running(tmp_path) as server:
+        yield server

@@ -72,3 +72,19 @@ class UnsupportedFormatError(TriptychError, ValueError):
 
 class SaveError(TriptychError, OSError):
     """A save could not be completed; the checkpoint that was there before still is."""
+
+
+class HubError(TriptychError, OSError):
+    """The Hub could not serve a file, or served another one."""
+
+
+class HubNotFoundError(HubError):
+    """There is no such repository or revision, or it is private."""
+
+
+class HubAccessError(HubError):
+    """The repository is gated, or the token may not do this."""
+
+
+class HubOfflineError(HubError):
+    """The Hub cannot be reached, or shall not be, and the cache does not have the files."""

@@ -7,9 +7,10 @@ CORE_MODULES: dict[str, tuple[str, ...]] = {
     "triptych.checkpoint": ("Checkpoint", "open_checkpoint"),
     "triptych.config": ("PretrainedConfig",),
     "triptych.errors": (
-        "ArgumentError", "CheckpointError", "ConfigError", "CorruptCheckpointError", "InconsistentCheckpointError",
-        "LimitError", "MissingBackendError", "MissingFileError", "SaveError", "ShapeMismatchError", "TriptychError",
-        "TruncatedCheckpointError", "UnsafeCheckpointError", "UnsupportedFormatError",
+        "ArgumentError", "CheckpointError", "ConfigError", "CorruptCheckpointError", "HubAccessError", "HubError",
+        "HubNotFoundError", "HubOfflineError", "InconsistentCheckpointError", "LimitError", "MissingBackendError",
+        "MissingFileError", "SaveError", "ShapeMismatchError", "TriptychError", "TruncatedCheckpointError",
+        "UnsafeCheckpointError", "UnsupportedFormatError",
     ),
     "triptych.families": ("Family",),
     "triptych.families.bert": ("BertConfig",),

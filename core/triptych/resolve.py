@@ -174,6 +174,8 @@ def _check_inside(folder: Path, file: Path) -> None:
     if "snapshots" in home.parts:
         cut = len(home.parts) - 1 - home.parts[::-1].index("snapshots")
         allowed.append(Path(*home.parts[:cut], "blobs"))
+        shared = Path(*home.parts[: cut - 1], "blobs")  # of all repositories, since huggingface_hub 2
+        allowed += [shared] if (shared / ".huggingface-shared-blobs").is_file() else []
     if not any(parent in real.parents for parent in allowed):
         raise UnsafeCheckpointError(
             f"{file} is a link that leaves its folder.",
