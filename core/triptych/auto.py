@@ -11,6 +11,8 @@ from triptych import families
 from triptych.base import ModelBase
 from triptych.config import PretrainedConfig, config_path
 from triptych.errors import ArgumentError, ConfigError
+from triptych.fetching import fetch_config, fetch_model, take_hub_arguments
+from triptych.formats import read_order
 
 AUTO_TASKS: Mapping[str, str] = {
     "AutoModel": "",
@@ -24,6 +26,7 @@ AUTO_TASKS: Mapping[str, str] = {
     "AutoModelForTextEncoding": "TextEncoding",
 }
 """Auto class (without the framework's prefix) -> task, a key of `Family.classes`."""
+_WHICH_FORMAT = ("use_safetensors", "from_pt", "from_tf", "from_flax")
 
 
 class AutoConfig:
@@ -44,16 +47,18 @@ class AutoConfig:
         Raises:
             ConfigError: no `model_type`, or an unknown one. MissingFileError: no config.json.
         """
-        values, _ = PretrainedConfig.get_config_dict(pretrained_model_name_or_path, **_subfolder(kwargs))
+        path, kwargs = pretrained_model_name_or_path, dict(kwargs)
+        path = fetch_config(path, kwargs.get("subfolder", ""), take_hub_arguments(kwargs))
+        values, _ = PretrainedConfig.get_config_dict(path, **_subfolder(kwargs))
         model_type = values.get("model_type")
         if not isinstance(model_type, str):
             raise ConfigError(
-                f"{config_path(pretrained_model_name_or_path, **_subfolder(kwargs))} names no model_type.",
+                f"{config_path(path, **_subfolder(kwargs))} names no model_type.",
                 expected=f"one of {families.model_types()}",
                 received=repr(model_type),
                 remedy="load it with the config class of its family",
             )
-        return families.family(model_type).config_class.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        return families.family(model_type).config_class.from_pretrained(path, **kwargs)
 
     @staticmethod
     def register(model_type: str, config: type[PretrainedConfig], exist_ok: bool = False) -> None:
@@ -66,7 +71,11 @@ class AutoConfig:
 
 
 def _subfolder(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    return {"subfolder": kwargs["subfolder"]} if "subfolder" in kwargs else {}
+    return _given(kwargs, "subfolder")
+
+
+def _given(kwargs: Mapping[str, Any], *names: str) -> dict[str, Any]:
+    return {name: kwargs[name] for name in names if name in kwargs}
 
 
 class AutoBase:
@@ -91,11 +100,17 @@ class AutoBase:
         cls, pretrained_model_name_or_path: str | os.PathLike[str], *model_args: Any, **kwargs: Any
     ) -> Any:
         """Load the model whose class belongs to the folder's config; arguments as `ModelBase.from_pretrained`."""
-        config = kwargs.get("config")
+        path, config = pretrained_model_name_or_path, kwargs.get("config")
         if not isinstance(config, PretrainedConfig):
-            source = pretrained_model_name_or_path if config is None else config
+            hub = take_hub_arguments(kwargs)
+            if config is None:
+                order = read_order(cls.package.removeprefix("triptych_"), **_given(kwargs, *_WHICH_FORMAT))
+                source = path = fetch_model(path, kwargs.get("subfolder", ""), hub, kwargs.get("variant"), order)
+            else:
+                source = fetch_config(config, kwargs.get("subfolder", ""), hub)
+                kwargs |= hub
             config = AutoConfig.from_pretrained(source, **_subfolder(kwargs))
-        return cls.class_for(config).from_pretrained(pretrained_model_name_or_path, *model_args, **kwargs)
+        return cls.class_for(config).from_pretrained(path, *model_args, **kwargs)
 
     @classmethod
     def class_for(cls, config: PretrainedConfig) -> type[ModelBase]:

@@ -22,6 +22,7 @@ from triptych.dtypes import FLOATING
 from triptych.embeddings import Embeddings
 from triptych.errors import ArgumentError, CheckpointError, ConfigError
 from triptych.families import declared_schema, is_foreign
+from triptych.fetching import fetch_config, fetch_model, take_hub_arguments
 from triptych.formats import format_to_save, read_order
 from triptych.legacy import tf_scope
 from triptych.naming import canonical, stored
@@ -133,11 +134,12 @@ class ModelBase(Embeddings):
         state_dict: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Load a model from a local folder. Nothing that the checkpoint holds is initialised first.
+        """Load a model from a local folder or from the Hub. Nothing that the checkpoint holds is initialised first.
 
         Args:
-            pretrained_model_name_or_path: a folder with config.json and weights, of any framework and format; None
-                with `state_dict`. If there are several, safetensors go before the framework's own format.
+            pretrained_model_name_or_path: a folder with config.json and weights, of any framework and format, or the
+                name of a repository that holds them, such as "org/name" (a folder of that name goes first); None with
+                `state_dict`. If there are several, safetensors go before the framework's own format.
             config: used instead of the folder's config.json (it is copied); an object, or a path.
             ignore_mismatched_sizes: initialise weights whose shape differs instead of refusing.
             strict: None refuses damage (a missing backbone weight, another shape) and initialises a missing head;
@@ -153,21 +155,26 @@ class ModelBase(Embeddings):
                 are safetensors. Not needed where these are the only weights.
             mmap: map the files (default); False reads them into owned memory, for network file systems.
             state_dict: canonical names to arrays, used instead of files; needs `config`.
-            kwargs: fields of the config to override; what is left goes to the constructor.
+            kwargs: `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, for a repository (see
+                `triptych.hub.HubOptions`); fields of the config to override; what is left goes to the constructor.
 
         Raises:
-            ArgumentError, ConfigError, MissingFileError, CheckpointError and its subclasses,
-            CorruptCheckpointError and its subclasses, UnsafeCheckpointError, UnsupportedFormatError.
+            ArgumentError, ConfigError, MissingFileError, HubError, CheckpointError, CorruptCheckpointError and their
+            subclasses, UnsafeCheckpointError, UnsupportedFormatError.
         """
         kwargs |= cls._by_name(model_args)
         torch_dtype = kwargs.pop("torch_dtype", None)
         dtype = torch_dtype if dtype is None else dtype
         order = read_order(cls.framework, use_safetensors, from_pt, from_tf, from_flax)
-        path, checkpoint = pretrained_model_name_or_path, None
+        path, checkpoint, hub = pretrained_model_name_or_path, None, take_hub_arguments(kwargs)
         if state_dict is not None:
             if path is not None or config is None:
                 raise ArgumentError("state_dict= stands for the files.", expected="path None, and config=")
             checkpoint = cls._in_memory(state_dict, copied=True)
+        else:
+            path = fetch_model(path, subfolder, hub, variant, order)
+        if config is not None and not isinstance(config, PretrainedConfig):
+            config = fetch_config(config, subfolder, hub)
         loaded, kwargs = cls._load_config(path, config, subfolder, kwargs)
         loaded_from = str(path)
         if checkpoint is None:

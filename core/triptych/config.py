@@ -15,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 from triptych import strictjson
 from triptych.errors import ArgumentError, ConfigError, MissingFileError
+from triptych.fetching import fetch_config, take_hub_arguments
 
 CONFIG_NAME = "config.json"
 Self = TypeVar("Self", bound="PretrainedConfig")
@@ -185,24 +186,27 @@ class PretrainedConfig:
 
     @classmethod
     def get_config_dict(cls, path: str | os.PathLike[str], **kwargs: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the contents of `config.json` in folder (or file) `path`, and the keyword arguments not used.
+        """Return the contents of `config.json` in folder, file or repository `path`, and the unused arguments.
 
-        `subfolder` names a folder below `path`.
+        `subfolder` names a folder below `path`; `revision`, `token`, `cache_dir`, `force_download` and
+        `local_files_only` are for a repository of the Hub, see `triptych.hub.HubOptions`.
 
         Raises:
-            MissingFileError, ConfigError.
+            MissingFileError, ConfigError, HubError and its subclasses.
         """
-        subfolder = kwargs.pop("subfolder", "")
-        return strictjson.read(config_path(path, subfolder), ConfigError), kwargs
+        subfolder, arguments = kwargs.pop("subfolder", ""), take_hub_arguments(kwargs)
+        folder = fetch_config(path, subfolder, arguments)
+        return strictjson.read(config_path(folder, subfolder), ConfigError), kwargs
 
     @classmethod
     def from_pretrained(cls: type[Self], pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
-        """Read a config from a folder or a JSON file; keyword arguments override its fields.
+        """Read a config from a folder, a JSON file or a repository of the Hub; keyword arguments override its fields.
 
-        Returns the config, or `(config, unused)` with `return_unused_kwargs=True`.
+        Returns the config, or `(config, unused)` with `return_unused_kwargs=True`. Arguments of `get_config_dict` say
+        where to look.
 
         Raises:
-            MissingFileError, ConfigError.
+            MissingFileError, ConfigError, HubError and its subclasses.
         """
         values, kwargs = cls.get_config_dict(pretrained_model_name_or_path, **kwargs)
         kwargs.setdefault("name_or_path", str(pretrained_model_name_or_path))

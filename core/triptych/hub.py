@@ -96,9 +96,10 @@ class Snapshot:
     offline: bool = False
     records: Mapping[str, FileRecord] = field(default_factory=dict, repr=False)
 
-    def fetch(self, names: Iterable[str]) -> Path:
+    def fetch(self, names: Iterable[str], complete: bool = True) -> Path:
         """Return `folder`, with the files `names` of this commit in it; those not in the cache are downloaded.
 
+        With `complete` False more is to follow, and the cache does not yet note that `revision` names this commit.
         Downloads run in parallel, are held against size and hash in the look-up, and repeated once if they are damaged.
 
         Raises:
@@ -114,7 +115,7 @@ class Snapshot:
             raise self._unavailable(missing)
         if missing:
             self._download(missing)
-        if not self.offline:
+        if complete and not self.offline:
             self._remember()
         return self.folder
 

@@ -42,18 +42,23 @@ def local_folder(path: object, subfolder: str = "") -> Path:
             received=repr(path),
             remedy="pass a folder that holds config.json and the weights",
         )
-    inside = isinstance(subfolder, str) and all(_is_plain(part) for part in subfolder.split("/"))
-    if subfolder and not inside:
-        raise ArgumentError("subfolder leads out of its folder.", expected="a relative path", received=repr(subfolder))
+    check_subfolder(subfolder)
     folder = Path(path) / subfolder
     if not folder.is_dir():
         raise MissingFileError(
             f"{folder} is no folder.",
-            expected="a local folder with a checkpoint",
+            expected="a local folder with a checkpoint, or a repository of the Hub",
             received=repr(str(path)),
-            remedy="download the repository first, with huggingface_hub.snapshot_download, and pass its path",
+            remedy="check the path; a repository of the Hub is named name or org/name",
         )
     return folder
+
+
+def check_subfolder(subfolder: object) -> None:
+    """Raise `ArgumentError` unless `subfolder` is "" or a relative path that stays inside."""
+    inside = isinstance(subfolder, str) and all(_is_plain(part) for part in subfolder.split("/"))
+    if subfolder != "" and not inside:
+        raise ArgumentError("subfolder leads out of its folder.", expected="a relative path", received=repr(subfolder))
 
 
 def find_weights(
