@@ -14,6 +14,7 @@ import pytest
 from hub_server import READER, STRANGER, Hub
 
 from triptych import (
+    ArgumentError,
     AutoConfig,
     BertConfig,
     HubAccessError,
@@ -177,13 +178,12 @@ def test_a_push_between_two_requests_mixes_no_versions(framework: str, hub: Hub,
 
 @framework
 def test_a_failed_load_notes_no_commit(framework: str, hub: Hub, bert: Path) -> None:
-    fault = hub.fault("*model.safetensors*", status=503)
+    hub.fault("*model.safetensors*", status=503)
     cls = model_class(framework)
     with pytest.raises(HubError):
         cls.from_pretrained(REPO)
     with pytest.raises(HubOfflineError):
         cls.from_pretrained(REPO, local_files_only=True)
-    del fault
     hub.reset()
     assert_same(cls.from_pretrained(REPO), cls.from_pretrained(bert))
 
@@ -230,3 +230,29 @@ def test_a_local_folder_makes_no_request(
     with pytest.raises(HubError):
         cls.from_pretrained("org/elsewhere")
     assert tried
+
+
+@framework
+def test_a_config_of_another_repository_is_looked_up_once(framework: str, hub: Hub, bert: Path) -> None:
+    hub.create("org/config")
+    hub.commit("org/config", {"config.json": (bert / "config.json").read_bytes()})
+    hub.reset()
+    model = model_class(framework, "AutoModelForMaskedLM").from_pretrained(REPO, config="org/config")
+    assert hub.count("/api/models/org/config*") == hub.count(f"/api/models/{REPO}*") == 1
+    assert model.load_report.missing_keys == []
+
+
+@pytest.mark.parametrize("path", ["a" * 300, "a\0b", "../up", "C:\\x", "/nowhere/at/all", "org/name/file"])
+def test_what_is_no_repository_id_is_a_missing_folder(path: str, hub: Hub) -> None:
+    with pytest.raises((MissingFileError, ArgumentError)):
+        model_class("pt").from_pretrained(path)
+    assert hub.count() == 0
+
+
+@pytest.mark.parametrize(
+    "options", [{"revision": "../x"}, {"token": 3}, {"subfolder": None}, {"subfolder": "../x"}, {"proxies": {}}]
+)
+def test_bad_arguments_are_refused_before_any_request(options: dict[str, Any], hub: Hub) -> None:
+    with pytest.raises(ArgumentError):
+        model_class("pt").from_pretrained(REPO, **options)
+    assert hub.count() == 0

@@ -209,7 +209,7 @@ def test_storage_views_of_old_streams(tmp_path: Path) -> None:
 def test_tar_archives_are_read_as_torch_reads_them(mmap: bool, mtime: float, tmp_path: Path) -> None:
     path = tmp_path / "x.bin"
     path.write_bytes(tar(OrderedDict(w=Id("21"), view=Id("22"), step=3), mtime))
-    loaded = torch.load(path, weights_only=False)  # weights_only knows no tar
+    loaded = torch.load(path, weights_only=False)  # the test's own bytes; weights_only knows no tar
     read = open_torch(path, mmap)
     assert {name: ref.read().tolist() for name, ref in read.tensors.items()} == {
         name: loaded[name].tolist() for name in ("w", "view")

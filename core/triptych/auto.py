@@ -105,11 +105,10 @@ class AutoBase:
             hub = take_hub_arguments(kwargs)
             if config is None:
                 order = read_order(cls.package.removeprefix("triptych_"), **_given(kwargs, *_WHICH_FORMAT))
-                source = path = fetch_model(path, kwargs.get("subfolder", ""), hub, kwargs.get("variant"), order)
+                path = fetch_model(path, kwargs.get("subfolder", ""), hub, kwargs.get("variant"), order)
             else:
-                source = fetch_config(config, kwargs.get("subfolder", ""), hub)
-                kwargs |= hub
-            config = AutoConfig.from_pretrained(source, **_subfolder(kwargs))
+                kwargs |= hub | {"config": fetch_config(config, kwargs.get("subfolder", ""), hub)}
+            config = AutoConfig.from_pretrained(path if config is None else kwargs["config"], **_subfolder(kwargs))
         return cls.class_for(config).from_pretrained(path, *model_args, **kwargs)
 
     @classmethod

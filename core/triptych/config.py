@@ -329,7 +329,7 @@ def config_path(path: str | os.PathLike[str] | None, subfolder: str = "") -> Pat
     """
     from triptych.resolve import local_folder
 
-    if isinstance(path, (str, os.PathLike)) and Path(path).is_file():
+    if isinstance(path, (str, os.PathLike)) and os.path.isfile(path):
         return Path(path)
     file = local_folder(path, subfolder) / CONFIG_NAME
     if not file.is_file():

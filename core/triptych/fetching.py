@@ -6,18 +6,16 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from triptych import strictjson
-from triptych.errors import ConfigError, HubOfflineError, MissingFileError
+from triptych.errors import ConfigError, HubOfflineError, TriptychError
 from triptych.formats import LAYOUTS, Format
-from triptych.resolve import POINTER, check_subfolder, preferred, read_index, safe_name
-
-if TYPE_CHECKING:
-    from triptych.hub import HubOptions, Snapshot
+from triptych.hub import HubOptions, Snapshot, find_snapshot, is_repo_id
+from triptych.resolve import POINTER, check_subfolder, nothing_found, pointed_at, preferred, read_index
 
 _CONFIG = "config.json"
-_HUB_ARGUMENTS = ("revision", "token", "cache_dir", "force_download", "local_files_only", "proxies")
+_HUB_ARGUMENTS = tuple(field.name for field in fields(HubOptions))
 _INDEX_END = ".index.json"
 
 
@@ -65,13 +63,13 @@ def fetch_model(
     All files are of one commit. The cache notes the commit as that of `revision` once all are there.
 
     Raises:
-        As `fetch_config`, `formats.read_order` and `resolve.find_weights`.
+        As `fetch_config`; UnsafeCheckpointError, CorruptCheckpointError: of the config's pointer or the index.
     """
     snapshot = _snapshot(path, subfolder, arguments)
     if snapshot is None:
         return path
     here = {name.removeprefix(_join(subfolder, "")) for name in snapshot.files if _is_in(name, subfolder)}
-    pointer = _pointer(snapshot, _join(subfolder, _CONFIG)) if _CONFIG in here else None
+    pointer = _pointer(snapshot, _join(subfolder, _CONFIG), order) if _CONFIG in here else None
     name = pointer if pointer is not None and variant is None else preferred(here, variant, order)
     if name is None:
         raise _nothing(snapshot, here, variant, order)
@@ -84,51 +82,28 @@ def fetch_model(
 
 def _snapshot(path: Any, subfolder: str, arguments: Mapping[str, Any]) -> Snapshot | None:
     """Return the snapshot that `path` names, or None for what is, or could only be, a local path."""
-    options = _options(arguments)
+    options = HubOptions(**arguments)
     check_subfolder(subfolder)
-    if not isinstance(path, str) or Path(path).exists():
-        return None
-    from triptych.hub import find_snapshot, is_repo_id
-
-    return find_snapshot(path, options) if is_repo_id(path) else None
-
-
-def _options(arguments: Mapping[str, Any]) -> HubOptions:
-    from triptych.hub import HubOptions
-
-    assert {field.name for field in fields(HubOptions)} == set(_HUB_ARGUMENTS)
-    return HubOptions(**arguments)
+    return None if not is_repo_id(path) or os.path.exists(path) else find_snapshot(path, options)
 
 
 def _folder(snapshot: Snapshot, names: Sequence[str]) -> HubFolder:
     return HubFolder(snapshot.repo_id, snapshot.commit, snapshot.fetch(names))
 
 
-def _pointer(snapshot: Snapshot, config: str) -> str | None:
+def _pointer(snapshot: Snapshot, config: str, order: Sequence[Format]) -> str | None:
     """Return the file that config.json names as the weights; it is checked, as it comes from the repository."""
-    folder = snapshot.fetch([config], complete=False)
-    name = strictjson.read(folder / config, ConfigError).get(POINTER)
-    suffixes = tuple(f"{format.suffix}{end}" for format in LAYOUTS for end in ("", _INDEX_END))
-    return None if name is None else safe_name(name, folder / config, suffixes)
+    file = snapshot.fetch([config], complete=False) / config
+    name = strictjson.read(file, ConfigError).get(POINTER)
+    return None if name is None else pointed_at(name, file, order)
 
 
-def _nothing(snapshot: Snapshot, present: set[str], variant: str | None, order: Sequence[Format]) -> Exception:
-    expected = " or ".join(format.names(variant)[0] for format in order) + ", or the index of one"
-    received = ", ".join(sorted(present)[:8]) or "no files"
-    of = f" of variant {variant!r}" if variant else ""
-    if snapshot.offline:
-        return HubOfflineError(
-            f"The cache holds no weights{of} of {snapshot.repo_id}.",
-            expected=expected,
-            received=received,
-            remedy="load it once with a network, without local_files_only and HF_HUB_OFFLINE",
-        )
-    return MissingFileError(
-        f"{snapshot.repo_id} holds no weights{of} at commit {snapshot.commit}.",
-        expected=expected,
-        received=received,
-        remedy="check subfolder, variant and revision, and which formats you allow",
-    )
+def _nothing(snapshot: Snapshot, present: set[str], variant: str | None, order: Sequence[Format]) -> TriptychError:
+    if not snapshot.offline:
+        return nothing_found(f"{snapshot.repo_id} at commit {snapshot.commit}", present, variant, order)
+    error = nothing_found(f"The cache of {snapshot.repo_id}", present, variant, order)
+    remedy = "load it once with a network, without local_files_only and HF_HUB_OFFLINE"
+    return HubOfflineError(error.detail, expected=error.expected, received=error.received, remedy=remedy)
 
 
 def _is_in(name: str, subfolder: str) -> bool:

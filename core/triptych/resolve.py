@@ -44,7 +44,7 @@ def local_folder(path: object, subfolder: str = "") -> Path:
         )
     check_subfolder(subfolder)
     folder = Path(path) / subfolder
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # unlike Path's, False for a name that the system refuses
         raise MissingFileError(
             f"{folder} is no folder.",
             expected="a local folder with a checkpoint, or a repository of the Hub",
@@ -77,7 +77,7 @@ def find_weights(
     present = {path.name for path in folder.iterdir() if path.is_file()}
     name = preferred(present, variant, order)
     if name is None:
-        raise _nothing_found(folder, present, variant, order)
+        raise nothing_found(folder, present, variant, order)
     return _from_index(folder, folder / name) if name.endswith(".json") else WeightFiles(folder, (folder / name,))
 
 
@@ -92,24 +92,33 @@ def preferred(present: Container[str], variant: str | None, order: Sequence[Form
 
 
 def _named(folder: Path, name: object, order: Sequence[Format]) -> WeightFiles:
-    suffixes = tuple(f"{format.suffix}{end}" for format in order for end in ("", ".index.json"))
-    file = folder / safe_name(name, folder / "config.json", suffixes)
+    file = folder / pointed_at(name, folder / "config.json", order)
     if not file.is_file():
         raise MissingFileError(f"{folder} has no {file.name}, which its config.json names as {POINTER}.")
     return _from_index(folder, file) if file.suffix == ".json" else WeightFiles(folder, (file,))
 
 
-def _nothing_found(
-    folder: Path, names: Iterable[str], variant: str | None, order: Sequence[Format]
+def pointed_at(name: object, config: Path, order: Sequence[Format] = LAYOUTS) -> str:
+    """Return what `config` names as the weights, if it may be opened: a plain name, of a format of `order`.
+
+    Raises:
+        UnsafeCheckpointError.
+    """
+    return safe_name(name, config, tuple(f"{format.suffix}{end}" for format in order for end in ("", ".index.json")))
+
+
+def nothing_found(
+    where: object, names: Iterable[str], variant: str | None, order: Sequence[Format]
 ) -> MissingFileError:
+    """Return the error for a folder or repository `where` that has the files `names`, and no weights among them."""
     present = sorted(names)
     stems = tuple(format.stem for format in LAYOUTS)
     weights = [name for name in present if name.startswith(stems) and name.endswith((".json", *_SUFFIXES))]
     return MissingFileError(
-        f"{folder} holds no weights" + (f" of variant {variant!r}." if variant else "."),
+        f"{where} holds no weights" + (f" of variant {variant!r}." if variant else "."),
         expected=" or ".join(format.names(variant)[0] for format in order) + ", or the index of one",
-        received=", ".join(weights[:8] or present[:8]) or "an empty folder",
-        remedy="check the path and the variant" + (", and which formats you allow" if weights else ""),
+        received=", ".join(weights[:8] or present[:8]) or "no files",
+        remedy="check path, subfolder, variant and revision" + (", and which formats you allow" if weights else ""),
     )
 
 
