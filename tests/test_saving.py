@@ -51,7 +51,7 @@ def test_savers_and_a_reader_at_once(tmp_path: Path) -> None:
         try:
             read = open_checkpoint(tmp_path)
             values = {name: float(read[name].read()[0]) for name in read}
-        except (MissingFileError, TriptychError):
+        except TriptychError:
             continue  # files moved on between two reads; the reader is told, and tries again
         base = values["t0"]
         assert values == {f"t{i}": base + i for i in range(8)}
@@ -64,6 +64,14 @@ def test_savers_and_a_reader_at_once(tmp_path: Path) -> None:
     assert values["t0"] in (100, 200)
     named = {"config.json", "model.safetensors.index.json"}
     assert {p.name for p in tmp_path.iterdir() if not p.name.endswith(".safetensors")} <= named
+
+
+def test_an_index_that_is_gone_after_it_was_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text("{}")
+    monkeypatch.setattr("triptych.resolve.preferred", lambda *_: (index.unlink(), index.name)[1])
+    with pytest.raises(MissingFileError, match="is not there.*try again"):
+        open_checkpoint(tmp_path)
 
 
 def test_a_read_only_folder_is_refused_and_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

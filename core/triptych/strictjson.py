@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from triptych.errors import TriptychError
+from triptych.errors import MissingFileError, TriptychError
 
 MAX_BYTES = 100_000_000
 MAX_DEPTH = 64
@@ -88,9 +88,18 @@ def parse(data: bytes, source: str, error: type[TriptychError]) -> dict[str, Any
 
 
 def read(path: Path, error: type[TriptychError]) -> dict[str, Any]:
-    """Read and `parse` the file at `path`."""
-    with path.open("rb") as file:
-        data = file.read(MAX_BYTES + 1)
+    """Read and `parse` the file at `path`.
+
+    Raises:
+        MissingFileError: it is not there. `error`: it is not one JSON object.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError as cause:  # also of a file that was listed a moment ago, and that a save has replaced
+        raise MissingFileError(
+            f"{path} is not there.", remedy="check the path; if it was just saved, try again"
+        ) from cause
     return parse(data, str(path), error)
 
 
