@@ -11,13 +11,14 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from triptych import attention, surgery
 from triptych.checkpoint import Checkpoint, config_pointer, open_checkpoint
-from triptych.config import PretrainedConfig
+from triptych.config import CONFIG_NAME, PretrainedConfig
 from triptych.dtypes import FLOATING
 from triptych.embeddings import Embeddings
 from triptych.errors import ArgumentError, CheckpointError, ConfigError
@@ -27,6 +28,7 @@ from triptych.formats import format_to_save, read_order
 from triptych.legacy import tf_scope
 from triptych.naming import canonical, stored
 from triptych.plan import LoadPlan, LoadReport, Policy, differing_ties, plan_load
+from triptych.pushing import PushToHubMixin, push_files
 from triptych.reading import ReadAhead, collector_paused
 from triptych.resolve import local_folder
 from triptych.safetensors_file import TensorRef
@@ -37,7 +39,7 @@ logger = logging.getLogger("triptych")
 Self = TypeVar("Self", bound="ModelBase")
 
 
-class ModelBase(Embeddings):
+class ModelBase(Embeddings, PushToHubMixin):
     """Base of `PreTrainedModel`, `TFPreTrainedModel` and `FlaxPreTrainedModel`.
 
     Subclasses set `config_class` and `base_model_prefix`. Ties and ignore lists mean what they mean in transformers:
@@ -310,6 +312,8 @@ class ModelBase(Embeddings):
         variant: str | None = None,
         format: str | None = None,
         safe_serialization: bool = True,
+        push_to_hub: bool = False,
+        **push_arguments: Any,
     ) -> None:
         """Write config.json and the weights as one step that cannot lose a checkpoint.
 
@@ -323,12 +327,16 @@ class ModelBase(Embeddings):
             format: "safetensors" (names and layouts of PyTorch, which every framework's class loads), or as
                 transformers 4 wrote them: "bin", "h5", "msgpack", "safetensors-tf", "safetensors-flax".
             safe_serialization: False means the framework's own older format: "bin", "h5" or "msgpack".
+            push_to_hub: push what was written too, in one commit; `push_arguments` are those of `push_to_hub`, with
+                `repo_id` the folder's name by default.
 
         Raises:
             SaveError: the checkpoint that was there before still loads. ArgumentError.
+            HubError and its subclasses: of the push; the folder is written then.
             UnsupportedFormatError: a dtype that the format cannot hold.
         """
         chosen = format_to_save(format, safe_serialization, self.framework)
+        push = self._push_of_save(push_to_hub, save_directory, push_arguments)
         if not is_main_process:
             return
         refs = self._tensor_refs(params) if state_dict is None else list(self._in_memory(state_dict).values())
@@ -337,7 +345,7 @@ class ModelBase(Embeddings):
         config = copy.deepcopy(self.config)
         config.architectures = [self.stem()]
         config.dtype = _common_dtype(refs) or config.dtype
-        save_checkpoint(
+        files = save_checkpoint(
             save_directory,
             stored(refs, self.schema, chosen),
             config.to_json_string(),
@@ -346,6 +354,9 @@ class ModelBase(Embeddings):
             format=chosen,
             scope=tf_scope(self.stem()),
         )
+        if push is not None:
+            files.append(Path(save_directory) / CONFIG_NAME)
+            push_files(push, {file.name: file for file in files}, variant)
 
     def _tensor_refs(self, params: Any = None) -> list[TensorRef]:
         """Return the weights under canonical names, in canonical layout, to be read one at a time."""

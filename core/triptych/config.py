@@ -16,6 +16,7 @@ from typing import Any, ClassVar, TypeVar
 from triptych import strictjson
 from triptych.errors import ArgumentError, ConfigError, MissingFileError
 from triptych.fetching import fetch_config, take_hub_arguments
+from triptych.pushing import PushToHubMixin, push_files
 
 CONFIG_NAME = "config.json"
 Self = TypeVar("Self", bound="PretrainedConfig")
@@ -48,7 +49,7 @@ _PROBLEM_TYPES = (None, "regression", "single_label_classification", "multi_labe
 _NEVER_WRITTEN = ("_name_or_path", "name_or_path", "_commit_hash", "transformers_weights")
 
 
-class PretrainedConfig:
+class PretrainedConfig(PushToHubMixin):
     """Base class of all configs.
 
     Subclasses set `model_type`, list their own fields with defaults in `__init__`, pass the rest on as `**kwargs`, and
@@ -244,13 +245,25 @@ class PretrainedConfig:
         """Return the config in one JSON file."""
         return cls(**strictjson.read(Path(json_file), ConfigError))
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
-        """Write `config.json` to `save_directory`, atomically."""
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **push_arguments: Any
+    ) -> None:
+        """Write `config.json` to `save_directory`, atomically.
+
+        With `push_to_hub` it is pushed too; `push_arguments` are those of `push_to_hub`, with `repo_id` the folder's
+        name by default.
+
+        Raises:
+            ArgumentError: unknown arguments. Others of `push_to_hub`: the folder is written then.
+        """
         from triptych.saving import write_atomically
 
-        folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_atomically(folder / CONFIG_NAME, self.to_json_string().encode())
+        push = self._push_of_save(push_to_hub, save_directory, push_arguments)
+        file = Path(save_directory) / CONFIG_NAME
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, self.to_json_string().encode())
+        if push is not None:
+            push_files(push, {CONFIG_NAME: file})
 
     def to_json_file(self, json_file_path: str | os.PathLike[str], use_diff: bool = True) -> None:
         """Write the config to `json_file_path`, atomically."""

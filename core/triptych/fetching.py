@@ -16,7 +16,6 @@ from triptych.resolve import POINTER, check_subfolder, nothing_found, pointed_at
 
 _CONFIG = "config.json"
 _HUB_ARGUMENTS = tuple(field.name for field in fields(HubOptions))
-_INDEX_END = ".index.json"
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def fetch_model(
     if name is None:
         raise _nothing(snapshot, here, variant, order)
     wanted = [_join(subfolder, name)]
-    if name.endswith(_INDEX_END):  # every file is fetched once, even if force_download is set
+    if name.endswith(".json"):  # every file is fetched once, even if force_download is set
         index = snapshot.fetch(wanted, complete=False) / wanted[0]
         wanted = [_join(subfolder, shard) for shard in sorted(set(read_index(index)[0].values()))]
     return _folder(snapshot, wanted)

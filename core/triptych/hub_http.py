@@ -121,7 +121,9 @@ def explained(error: Exception, repo_id: str, what: str) -> TriptychError:
 
     if isinstance(error, TriptychError):
         return error
-    if isinstance(error, (hub.LocalEntryNotFoundError, ValueError)) and isinstance(error.__cause__, failures()):
+    if isinstance(error, (hub.LocalEntryNotFoundError, ValueError, RuntimeError)) and isinstance(
+        error.__cause__, failures()
+    ):
         return explained(error.__cause__, repo_id, what)
     reason = f"{type(error).__name__}: {str(error).strip()}"[:400]
     if isinstance(error, _Later):
@@ -148,7 +150,7 @@ def _refused(error: Any, repo_id: str, what: str, reason: str) -> HubError:
     from huggingface_hub import errors as hub
 
     received = reason.replace("\n", " ")
-    login = "log in with `hf auth login`, or pass a token that may read it"
+    login = "log in with `hf auth login`, or pass a token that is allowed to"
     if isinstance(error, hub.GatedRepoError):
         remedy = f"ask for access, or accept the conditions, at {constants.ENDPOINT}/{repo_id}; {login}"
         return HubAccessError(f"{repo_id} is gated.", received=received, remedy=remedy)

@@ -23,6 +23,7 @@ CORE_MODULES: dict[str, tuple[str, ...]] = {
     "triptych.families.qwen3": ("Qwen3Config",),
     "triptych.families.roberta": ("RobertaConfig",),
     "triptych.families.t5": ("T5Config",),
+    "triptych.pushing": ("PushToHubMixin",),
     "triptych.safetensors_file": ("TensorRef",),
     "triptych.saving": ("save_checkpoint",),
     "triptych.schema": ("Axis", "Layout", "Schema", "SchemaBuilder", "Weight"),

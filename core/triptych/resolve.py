@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -14,6 +15,10 @@ from triptych.formats import LAYOUTS, Format
 
 POINTER = "transformers_weights"
 """The config key by which transformers 4.57 and 5, and triptych, find weights under another name."""
+
+_KINDS = "|".join(rf"{format.stem}\.g[0-9a-f]{{8}}\{format.suffix}" for format in LAYOUTS)
+OWN_POINTER = re.compile(rf"(?:{_KINDS})(?:\.index\.json)?")
+"""What the pointer names when it is one that a triptych save made."""
 
 _SUFFIXES = tuple(format.suffix for format in LAYOUTS)
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from triptych.errors import ConfigError, TriptychError
 from triptych.formats import LAYOUTS, SAFETENSORS
-from triptych.resolve import POINTER, read_index
+from triptych.resolve import OWN_POINTER, POINTER, read_index
 from triptych.strictjson import read as read_json
 
 try:
@@ -30,8 +30,6 @@ except ImportError:  # Windows: saves are as safe, but two savers may leave file
 
 PREFIX = ".triptych-save-"
 TEMPORARY = ".triptych-tmp"
-_KINDS = "|".join(rf"{format.stem}\.g[0-9a-f]{{8}}\{format.suffix}" for format in LAYOUTS)
-_OWN_POINTER = re.compile(rf"(?:{_KINDS})(?:\.index\.json)?")
 _STALE_SECONDS = 3600
 _LOCK_SECONDS = 30
 
@@ -142,7 +140,7 @@ def own_pointer(folder: Path) -> str | None:
         target = read_json(folder / "config.json", ConfigError).get(POINTER)
     except (FileNotFoundError, ConfigError):
         return None
-    good = isinstance(target, str) and _OWN_POINTER.fullmatch(target) and (folder / target).is_file()
+    good = isinstance(target, str) and OWN_POINTER.fullmatch(target) and (folder / target).is_file()
     return target if good else None  # type: ignore[return-value]
 
 

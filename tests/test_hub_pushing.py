@@ -1,0 +1,365 @@
+"""push_to_hub in all three frameworks, through the real client: one commit, whatever was there before."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hub_client import environment
+from hub_server import READER, STRANGER, WRITER, Hub
+from test_hub_loading import PACKAGES, assert_same, framework, model_class, weights
+
+from triptych import (
+    ArgumentError,
+    BertConfig,
+    HubError,
+    HubNotFoundError,
+    HubOfflineError,
+    SaveError,
+)
+
+REPO = "org/pushed"
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+
+
+@pytest.fixture
+def folder(golden: Path) -> Path:
+    return golden / "bert-mlm/pt-safetensors"
+
+
+def golden_model(framework: str, folder: Path) -> Any:
+    return model_class(framework).from_pretrained(folder)
+
+
+def load(framework: str, **arguments: Any) -> Any:
+    return model_class(framework).from_pretrained(REPO, token=WRITER, **arguments)
+
+
+@framework
+def test_what_one_framework_pushes_all_load(framework: str, hub: Hub, folder: Path) -> None:
+    model = golden_model(framework, folder)
+    info = model.push_to_hub(REPO, token=WRITER, commit_message="mine", commit_description="because")
+    assert info.oid == hub.head(REPO)
+    assert [c.title for c in hub.log(REPO)][:1] == ["mine"]
+    assert len(hub.log(REPO)) == 2, "one commit beside the initial one"
+    assert set(hub.tree(REPO)) == {".gitattributes", "README.md", "config.json", "model.safetensors"}
+    for other in PACKAGES:
+        loaded = load(other)
+        assert_same(loaded, model)
+        assert loaded.config.architectures == ["BertForMaskedLM"]
+
+
+def test_outputs_of_what_tensorflow_pushed(hub: Hub, folder: Path) -> None:
+    import jax.numpy as jnp
+    import tensorflow as tf
+    import torch
+
+    model = golden_model("tf", folder)
+    model.push_to_hub(REPO, token=WRITER)
+    ids = np.arange(12).reshape(2, 6) % model.config.vocab_size
+    wanted = model(tf.constant(ids)).logits.numpy()
+    with torch.no_grad():
+        from_torch = load("pt")(torch.tensor(ids)).logits.numpy()
+    from_flax = np.asarray(load("flax")(jnp.array(ids)).logits)
+    assert np.abs(from_torch - wanted).max() < 1e-5
+    assert np.abs(from_flax - wanted).max() < 1e-5
+
+
+CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "sharded": ({"max_shard_size": "40KB"}, {}),
+    "private": ({"private": True}, {}),
+    "subfolder": ({"subfolder": "inner/model"}, {"subfolder": "inner/model"}),
+    "variant": ({"variant": "fp16"}, {"variant": "fp16"}),
+    "sharded variant": ({"variant": "fp16", "max_shard_size": "40KB"}, {"variant": "fp16"}),
+    "branch": ({"revision": "dev"}, {"revision": "dev"}),
+    "older format": ({"safe_serialization": False}, {}),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_pushed_from_tensorflow_loaded_everywhere(case: str, hub: Hub, folder: Path) -> None:
+    pushing, loading = CASES[case]
+    model = golden_model("tf", folder)
+    model.push_to_hub(REPO, token=WRITER, **pushing)
+    for other in PACKAGES:
+        assert_same(load(other, **loading), model)
+    if case == "private":
+        with pytest.raises(HubNotFoundError):
+            model_class("pt").from_pretrained(REPO, token=STRANGER)
+    if case == "branch":
+        assert set(hub.tree(REPO, "main")) == {".gitattributes"}
+    if "sharded" in case:
+        assert sum(name.endswith(".safetensors") for name in hub.tree(REPO)) > 2
+
+
+def test_a_pull_request(hub: Hub, folder: Path) -> None:
+    model = golden_model("tf", folder)
+    hub.create(REPO)
+    info = model.push_to_hub(REPO, token=WRITER, create_pr=True)
+    assert info.pr_revision == "refs/pr/1"
+    assert set(hub.tree(REPO)) == {".gitattributes"}
+    for other in PACKAGES:
+        assert_same(load(other, revision="refs/pr/1"), model)
+    changed = golden_model("pt", folder)
+    changed.resize_token_embeddings(model.config.vocab_size + 3)
+    changed.push_to_hub(REPO, token=WRITER, revision="refs/pr/1")
+    assert_same(load("flax", revision="refs/pr/1"), changed)
+    assert not hub.count("*/branch/*")
+
+
+def test_a_push_from_tensorflow_asks_for_little(hub: Hub, folder: Path) -> None:
+    model = golden_model("tf", folder)
+    model.push_to_hub(REPO, token=WRITER)
+    asked = [(r.method, r.path.removeprefix(f"/api/models/{REPO}")) for r in hub.requests]
+    assert asked.count(("POST", "/api/repos/create")) == 1
+    assert asked.count(("GET", "/revision/main")) == 1
+    assert asked.count(("POST", "/commit/main")) == 1
+    assert not [a for a in asked if "resolve" in a[1]]
+    assert len(asked) <= 8, asked
+
+
+LAYOUTS = [
+    {"max_shard_size": "40KB"},
+    {},
+    {"format": "bin", "max_shard_size": "40KB"},
+    {"format": "h5"},
+    {"max_shard_size": "60KB"},
+    {"format": "msgpack"},
+    {"format": "h5", "max_shard_size": "40KB"},
+    {},
+]
+
+
+def test_stale_weights_are_deleted_in_the_same_commit(hub: Hub, folder: Path) -> None:
+    model = golden_model("pt", folder)
+    other = {"model.fp16.safetensors": b"another variant", "onnx/model.onnx": b"x", "tokenizer.json": b"{}"}
+    hub.create(REPO)
+    hub.commit(REPO, {**other, "sub/model.safetensors": b"x"})
+    kept = {".gitattributes", "README.md", "config.json", "sub/model.safetensors", *other}
+    for number, layout in enumerate(LAYOUTS):
+        with_head = model.push_to_hub(REPO, token=WRITER, **layout)
+        assert len(hub.log(REPO)) == number + 3, "one commit each"
+        assert with_head.oid == hub.head(REPO)
+        now = set(hub.tree(REPO)) - kept
+        suffix = {"bin": ".bin", "h5": ".h5", "msgpack": ".msgpack"}.get(str(layout.get("format")), ".safetensors")
+        assert all(name.endswith((suffix, f"{suffix}.index.json")) for name in now), now
+        assert ("max_shard_size" in layout) == any("index" in name for name in now)
+        assert_same(load("flax"), model)
+
+
+def test_the_pointer_of_an_older_save_and_a_damaged_index(hub: Hub, folder: Path) -> None:
+    model = golden_model("pt", folder)
+    hub.create(REPO)
+    hub.commit(
+        REPO,
+        {
+            "model.g01234567.safetensors": b"old",
+            "pytorch_model.bin.index.json": b"{damaged",
+            "pytorch_model-00001-of-00001.bin": b"nobody names me",
+        },
+    )
+    model.push_to_hub(REPO, token=WRITER)
+    gone = {"model.g01234567.safetensors", "pytorch_model.bin.index.json"}
+    assert not gone & set(hub.tree(REPO))
+    assert "pytorch_model-00001-of-00001.bin" in hub.tree(REPO)
+    assert_same(load("tf"), model)
+
+
+def test_a_config_deletes_no_weights(hub: Hub, folder: Path) -> None:
+    golden_model("pt", folder).push_to_hub(REPO, token=WRITER, max_shard_size="40KB")
+    before = set(hub.tree(REPO))
+    config = BertConfig.from_pretrained(folder, layer_norm_eps=1e-6)
+    config.push_to_hub(REPO, token=WRITER)
+    assert set(hub.tree(REPO)) == before
+    assert BertConfig.from_pretrained(REPO, token=WRITER).layer_norm_eps == 1e-6
+    assert hub.log(REPO)[0].title == "Upload BertConfig"
+
+
+def test_the_card_is_made_once_with_tags(hub: Hub, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    import yaml
+
+    model = golden_model("pt", folder)
+    model.add_model_tags(["own: #1", "both"])
+    model.push_to_hub(REPO, token=WRITER, tags=["both", "given"])
+    assert model.model_tags == ["own: #1", "both"], "v4 appended to the model's own list"
+    card = hub.read(REPO, "README.md").decode()
+    front = yaml.safe_load(card.split("---")[1])
+    assert front == {"library_name": "triptych", "tags": ["own: #1", "both", "given"]}
+    assert REPO in card
+    hub.commit(REPO, {"README.md": b"by hand"})
+    model.push_to_hub(REPO, token=WRITER, tags="later")
+    assert hub.read(REPO, "README.md") == b"by hand"
+    assert "the tags were not added" in caplog.text
+
+
+@framework
+def test_save_pretrained_can_push(framework: str, hub: Hub, folder: Path, tmp_path: Path) -> None:
+    model = golden_model(framework, folder)
+    here = tmp_path / "pushed"
+    here.mkdir()
+    (here / "notes.txt").write_text("not mine")
+    model.save_pretrained(here, push_to_hub=True, repo_id=REPO, token=WRITER, max_shard_size="40KB")
+    assert "notes.txt" not in hub.tree(REPO)
+    assert {n for n in hub.tree(REPO) if n.startswith("model")} == {p.name for p in here.glob("model*")}
+    assert_same(load("pt"), model)
+    model.save_pretrained(here, push_to_hub=True, token=WRITER)
+    assert "model.safetensors" in hub.tree("ada/pushed"), "called as the folder"
+
+
+def test_arguments_are_refused_before_anything_is_written_or_asked(hub: Hub, folder: Path, tmp_path: Path) -> None:
+    model, config = golden_model("pt", folder), BertConfig.from_pretrained(folder)
+    new = tmp_path / "new"
+    bad_ones: list[dict[str, Any]] = [
+        {"repo_id": "a/b/c"},
+        *({"repo_id": REPO, "revision": revision} for revision in ("../x", "0" * 40)),
+        *({"repo_id": REPO, "tags": tags} for tags in (3, [1], "a\n---\nb", [""])),
+        {"repo_id": REPO, "subfolder": "../x"},
+        {"repo_id": REPO, "commit_message": 3},
+        {"repo_id": REPO, "token": ""},
+        {"repo_id": REPO, "unknown": 1},
+    ]
+    for bad in bad_ones:
+        for thing in (model, config):
+            with pytest.raises(ArgumentError):
+                thing.push_to_hub(**bad)
+            with pytest.raises(ArgumentError):
+                thing.save_pretrained(new, push_to_hub=True, **bad)
+    for thing in (model, config):
+        with pytest.raises(ArgumentError, match="without push_to_hub=True"):
+            thing.save_pretrained(new, repo_id=REPO)
+    with pytest.raises(ArgumentError, match="max_shard_size"):
+        config.push_to_hub(REPO, max_shard_size="1GB")
+    assert not new.exists()
+    assert hub.count() == 0
+
+
+def test_a_save_that_fails_pushes_nothing(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = golden_model("pt", folder)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(SaveError, match="No space left"):
+        model.push_to_hub(REPO, token=WRITER)
+    assert hub.count() == 0
+
+
+@pytest.mark.parametrize("token", [READER, STRANGER, False])
+def test_who_may_not_write_is_told(token: Any, hub: Hub, folder: Path) -> None:
+    config = BertConfig.from_pretrained(folder)
+    for exists in (False, True):
+        if exists:
+            hub.create(REPO)
+        with pytest.raises(HubError, match="hf auth login.*a token that is allowed to"):
+            config.push_to_hub(REPO, token=token)
+    assert set(hub.tree(REPO)) == {".gitattributes"}
+
+
+def test_offline_is_said(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = BertConfig.from_pretrained(folder)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(HubOfflineError):
+        config.push_to_hub(REPO, token=WRITER)
+    monkeypatch.undo()
+    hub.close()
+    with pytest.raises(HubOfflineError):
+        config.push_to_hub(REPO, token=WRITER)
+
+
+STEPS = {
+    "create": "*/repos/create",
+    "look-up": "*/revision/main",
+    "preupload": "*/preupload/*",
+    "lfs": "*/objects/batch",
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_busy_hub_is_asked_again(step: str, status: int, hub: Hub, folder: Path) -> None:
+    model = golden_model("pt", folder)
+    hub.fault(STEPS[step], status=status, times=2)
+    hub.fault("*/commit/main", status=status, times=1)
+    model.push_to_hub(REPO, token=WRITER)
+    assert len(hub.log(REPO)) == 2
+    assert_same(load("tf"), model)
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_a_hub_that_stays_broken_is_an_error_and_no_commit(step: str, hub: Hub, folder: Path) -> None:
+    model = golden_model("pt", folder)
+    hub.create(REPO)
+    hub.fault(STEPS[step], status=500)
+    with pytest.raises(HubError, match=f"The Hub did not serve .* of {REPO}"):
+        model.push_to_hub(REPO, token=WRITER)
+    assert len(hub.log(REPO)) == 1
+
+
+def test_a_commit_whose_answer_is_lost_is_made_once(hub: Hub, folder: Path) -> None:
+    model = golden_model("pt", folder)
+    hub.fault("*/commit/main", status=502, times=1)  # the test hub commits, and then answers 502
+    info = model.push_to_hub(REPO, token=WRITER)
+    assert len(hub.log(REPO)) == 2
+    assert info.oid == hub.head(REPO)
+
+
+def test_somebody_else_pushes_meanwhile(hub: Hub, folder: Path) -> None:
+    model = golden_model("pt", folder)
+    hub.create(REPO)
+    hub.after(1, "*/preupload/*", lambda: hub.commit(REPO, {"config.json": b"{}"}))
+    with pytest.raises(HubError, match="was changed while this push was on its way"):
+        model.push_to_hub(REPO, token=WRITER)
+    assert hub.read(REPO, "config.json") == b"{}"
+    assert "model.safetensors" not in hub.tree(REPO)
+    model.push_to_hub(REPO, token=WRITER)
+    assert_same(load("pt"), model)
+
+
+TWO = """
+import sys, torch
+from triptych import {cls}
+model = {cls}.from_pretrained("org/pushed", token="hf_writer")
+print(len(model.load_report.missing_keys), model.config.vocab_size)
+"""
+
+
+def test_two_processes_load_what_was_pushed_into_one_cold_cache(hub: Hub, folder: Path, tmp_path: Path) -> None:
+    model = golden_model("tf", folder)
+    model.push_to_hub(REPO, token=WRITER, max_shard_size="40KB")
+    home = tmp_path / "cold"
+    names = ("BertForMaskedLM", "FlaxBertForMaskedLM")
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO.format(cls=name)],
+            env=environment(hub, home),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in names
+    ]
+    done = [process.communicate(timeout=300) for process in running]
+    assert [p.returncode for p in running] == [0, 0], done
+    assert [out for out, _ in done] == [f"0 {model.config.vocab_size}\n"] * 2
+    hub.reset()
+    loaded = model_class("pt").from_pretrained(REPO, token=WRITER, cache_dir=home / "hub")
+    assert_same(loaded, model)
+    assert hub.count() == 1, "the cache that the two left is whole"
+
+
+def test_the_index_on_the_hub_names_what_is_there(hub: Hub, folder: Path) -> None:
+    golden_model("flax", folder).push_to_hub(REPO, token=WRITER, max_shard_size="40KB")
+    index = json.loads(hub.read(REPO, "model.safetensors.index.json"))
+    assert set(index["weight_map"].values()) <= set(hub.tree(REPO))
+    assert set(index["weight_map"]) == set(weights(load("pt")))
