@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from triptych.families.qwen3 import Qwen3Config as Qwen3Config
     from triptych.families.roberta import RobertaConfig as RobertaConfig
     from triptych.families.t5 import T5Config as T5Config
+    from triptych.pushing import PushToHubMixin as PushToHubMixin
     from triptych.safetensors_file import TensorRef as TensorRef
     from triptych.saving import save_checkpoint as save_checkpoint
     from triptych.schema import Axis as Axis

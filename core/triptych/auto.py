@@ -13,6 +13,7 @@ from triptych.config import PretrainedConfig, config_path
 from triptych.errors import ArgumentError, ConfigError
 from triptych.fetching import fetch_config, fetch_model, take_hub_arguments
 from triptych.formats import read_order
+from triptych.remote_code import CodeOptions, mapped, remote_class, take_code_arguments
 
 AUTO_TASKS: Mapping[str, str] = {
     "AutoModel": "",
@@ -44,21 +45,38 @@ class AutoConfig:
     def from_pretrained(pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
         """Read a config of any known family; see `PretrainedConfig.from_pretrained`.
 
+        With `trust_remote_code=True` the class may be one whose code comes with the config (its `auto_map`), at the
+        commit of the config or at `code_revision`; see `triptych.remote_code`.
+
         Raises:
-            ConfigError: no `model_type`, or an unknown one. MissingFileError: no config.json.
+            ConfigError: no `model_type`, or an unknown one. MissingFileError: no config.json. RemoteCodeError: it
+            needs code of its own that is not trusted or fails.
         """
         path, kwargs = pretrained_model_name_or_path, dict(kwargs)
-        path = fetch_config(path, kwargs.get("subfolder", ""), take_hub_arguments(kwargs))
-        values, _ = PretrainedConfig.get_config_dict(path, **_subfolder(kwargs))
-        model_type = values.get("model_type")
+        hub = take_hub_arguments(kwargs)
+        code = take_code_arguments(kwargs, hub)
+        path = fetch_config(path, kwargs.get("subfolder", ""), hub)
+        return AutoConfig._class_for(path, kwargs.get("subfolder", ""), code).from_pretrained(path, **kwargs)
+
+    @staticmethod
+    def _class_for(path: Any, subfolder: str, code: CodeOptions) -> type[PretrainedConfig]:
+        """Return the config class of the local or fetched folder `path`: by model_type, or its own if trusted."""
+        values, _ = PretrainedConfig.get_config_dict(path, subfolder=subfolder)
+        model_type, auto_map = values.get("model_type"), mapped(values)
+        known = isinstance(model_type, str) and model_type in families.model_types()
+        if "AutoConfig" in auto_map and (code.trust or not known):
+            found = remote_class(auto_map, "AutoConfig", path, subfolder, code, PretrainedConfig)
+            if "_auto_class" not in vars(found):
+                found.register_for_auto_class()
+            return found  # type: ignore[no-any-return]
         if not isinstance(model_type, str):
             raise ConfigError(
-                f"{config_path(path, **_subfolder(kwargs))} names no model_type.",
+                f"{config_path(path, subfolder)} names no model_type.",
                 expected=f"one of {families.model_types()}",
                 received=repr(model_type),
                 remedy="load it with the config class of its family",
             )
-        return families.family(model_type).config_class.from_pretrained(path, **kwargs)
+        return families.family(model_type).config_class
 
     @staticmethod
     def register(model_type: str, config: type[PretrainedConfig], exist_ok: bool = False) -> None:
@@ -68,10 +86,6 @@ class AutoConfig:
             ArgumentError: the class says another model_type, or the type is taken and not `exist_ok`.
         """
         families.register(model_type, families.Family(config, "", {}, lambda config, stem: None), exist_ok)  # type: ignore[arg-type,return-value]
-
-
-def _subfolder(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    return _given(kwargs, "subfolder")
 
 
 def _given(kwargs: Mapping[str, Any], *names: str) -> dict[str, Any]:
@@ -92,24 +106,70 @@ class AutoBase:
 
     @classmethod
     def from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Any:
-        """Return a newly initialised model of the class that belongs to `config`."""
-        return cls.class_for(config).from_config(config, **kwargs)
+        """Return a newly initialised model of the class that belongs to `config`.
+
+        `trust_remote_code` and `code_revision` as in `from_pretrained`.
+        """
+        code = take_code_arguments(kwargs, take_hub_arguments(kwargs))
+        source = getattr(config, "name_or_path", "")
+        return cls._class_or_code(config, source, "", code).from_config(config, **kwargs)
 
     @classmethod
     def from_pretrained(
         cls, pretrained_model_name_or_path: str | os.PathLike[str], *model_args: Any, **kwargs: Any
     ) -> Any:
-        """Load the model whose class belongs to the folder's config; arguments as `ModelBase.from_pretrained`."""
-        path, config = pretrained_model_name_or_path, kwargs.get("config")
+        """Load the model whose class belongs to the folder's config; arguments as `ModelBase.from_pretrained`.
+
+        With `trust_remote_code=True` the class may be one whose code comes with the checkpoint (its `auto_map`), of the
+        commit of its config, or of `code_revision`; see `triptych.remote_code`. It is refused or found before any
+        weights are fetched.
+
+        Raises:
+            RemoteCodeError: it needs code of its own that is not trusted or fails. What `ModelBase.from_pretrained`
+            raises.
+        """
+        path: Any = pretrained_model_name_or_path
+        subfolder, hub = kwargs.get("subfolder", ""), take_hub_arguments(kwargs)
+        code = take_code_arguments(kwargs, hub)
+        order = read_order(cls.package.removeprefix("triptych_"), **_given(kwargs, *_WHICH_FORMAT))
+        config: Any = kwargs.get("config")
+        source: Any = config
+        if config is None:
+            source = path = fetch_config(path, subfolder, hub, complete=False)
+        elif not isinstance(config, PretrainedConfig):
+            source = kwargs["config"] = fetch_config(config, subfolder, hub)
         if not isinstance(config, PretrainedConfig):
-            hub = take_hub_arguments(kwargs)
-            if config is None:
-                order = read_order(cls.package.removeprefix("triptych_"), **_given(kwargs, *_WHICH_FORMAT))
-                path = fetch_model(path, kwargs.get("subfolder", ""), hub, kwargs.get("variant"), order)
-            else:
-                kwargs |= hub | {"config": fetch_config(config, kwargs.get("subfolder", ""), hub)}
-            config = AutoConfig.from_pretrained(path if config is None else kwargs["config"], **_subfolder(kwargs))
-        return cls.class_for(config).from_pretrained(path, *model_args, **kwargs)
+            config_class = AutoConfig._class_for(source, subfolder, code)
+            config = config_class.from_pretrained(source, **_given(kwargs, "subfolder"))
+        else:
+            source = config.name_or_path
+        found = cls._class_or_code(config, source, subfolder, code)
+        path = fetch_model(path, subfolder, hub, kwargs.get("variant"), order)
+        return found.from_pretrained(path, *model_args, **kwargs)
+
+    @classmethod
+    def _class_or_code(cls, config: Any, source: Any, subfolder: str, code: CodeOptions) -> type[ModelBase]:
+        """Return `class_for(config)`, or the class that the config's auto_map names, if there is no other or its code
+        is trusted."""
+        auto_map = mapped(config.__dict__) if isinstance(config, PretrainedConfig) else {}
+        if cls.__name__ not in auto_map or (not code.trust and cls._known_class(config) is not None):
+            return cls.class_for(config)
+        base = getattr(importlib.import_module(cls.package), f"{cls.class_prefix}PreTrainedModel")
+        found: type[ModelBase] = remote_class(auto_map, cls.__name__, source, subfolder, code, base)
+        if "_auto_class" not in vars(found):
+            found.register_for_auto_class(cls.__name__)
+        return found
+
+    @classmethod
+    def _known_class(cls, config: PretrainedConfig) -> type[ModelBase] | None:
+        """Return the class that is registered or built in for `config`, or None."""
+        registered = AutoBase._registered.get((cls.__name__, type(config)))
+        if registered is not None:
+            return registered
+        known = families.family(config.model_type).classes if config.model_type in families.model_types() else {}
+        if cls.task not in known:
+            return None
+        return cls._imported(families.family(config.model_type), cls.class_prefix + known[cls.task])
 
     @classmethod
     def class_for(cls, config: PretrainedConfig) -> type[ModelBase]:
@@ -122,18 +182,15 @@ class AutoBase:
             raise ArgumentError(
                 f"{cls.__name__} needs a config.", expected="a PretrainedConfig", received=type(config).__name__
             )
-        registered = AutoBase._registered.get((cls.__name__, type(config)))
-        if registered is not None:
-            return registered
-        known = families.family(config.model_type).classes if config.model_type in families.model_types() else {}
-        if cls.task not in known:
+        found = cls._known_class(config)
+        if found is None:
             raise ConfigError(
                 f"{cls.__name__} has no class for this config.",
                 expected=f"a config of one of {families.model_types()} that has this head",
                 received=f"{type(config).__name__} of model_type {config.model_type!r}",
                 remedy=f"register one: {cls.__name__}.register(config_class, model_class)",
             )
-        return cls._imported(families.family(config.model_type), cls.class_prefix + known[cls.task])
+        return found
 
     @classmethod
     def _imported(cls, family: families.Family, name: str) -> type[ModelBase]:

@@ -30,6 +30,7 @@ from triptych.naming import canonical, stored
 from triptych.plan import LoadPlan, LoadReport, Policy, differing_ties, plan_load
 from triptych.pushing import PushToHubMixin, push_files
 from triptych.reading import ReadAhead, collector_paused
+from triptych.remote_code import code_of, take_code_arguments
 from triptych.resolve import local_folder
 from triptych.safetensors_file import TensorRef
 from triptych.saving import save_checkpoint
@@ -169,6 +170,7 @@ class ModelBase(Embeddings, PushToHubMixin):
         dtype = torch_dtype if dtype is None else dtype
         order = read_order(cls.framework, use_safetensors, from_pt, from_tf, from_flax)
         path, checkpoint, hub = pretrained_model_name_or_path, None, take_hub_arguments(kwargs)
+        take_code_arguments(kwargs)  # of the auto classes: this class is asked by its name
         if state_dict is not None:
             if path is not None or config is None:
                 raise ArgumentError("state_dict= stands for the files.", expected="path None, and config=")
@@ -345,6 +347,11 @@ class ModelBase(Embeddings, PushToHubMixin):
         config = copy.deepcopy(self.config)
         config.architectures = [self.stem()]
         config.dtype = _common_dtype(refs) or config.dtype
+        code: dict[str, bytes] = {}
+        for cls in (type(config), type(self)):
+            auto_map, texts = code_of(cls)
+            config._map_auto(auto_map)
+            code |= texts
         files = save_checkpoint(
             save_directory,
             stored(refs, self.schema, chosen),
@@ -353,9 +360,10 @@ class ModelBase(Embeddings, PushToHubMixin):
             variant=variant,
             format=chosen,
             scope=tf_scope(self.stem()),
+            beside=code,
         )
         if push is not None:
-            files.append(Path(save_directory) / CONFIG_NAME)
+            files += [Path(save_directory) / name for name in (CONFIG_NAME, *code)]
             push_files(push, {file.name: file for file in files}, variant)
 
     def _tensor_refs(self, params: Any = None) -> list[TensorRef]:
@@ -431,7 +439,7 @@ class ModelBase(Embeddings, PushToHubMixin):
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str | None = None) -> None:
-        """Remember the auto class for which this class's code is meant.
+        """Let saves write this class's code beside config.json, and `auto_map` in it name the class for `auto_class`.
 
         Raises:
             ArgumentError: there is no such auto class.

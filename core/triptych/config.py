@@ -15,8 +15,9 @@ from typing import Any, ClassVar, TypeVar
 
 from triptych import strictjson
 from triptych.errors import ArgumentError, ConfigError, MissingFileError
-from triptych.fetching import fetch_config, take_hub_arguments
+from triptych.fetching import HubFolder, fetch_config, take_hub_arguments
 from triptych.pushing import PushToHubMixin, push_files
+from triptych.remote_code import code_of, from_repository, mapped, take_code_arguments
 
 CONFIG_NAME = "config.json"
 Self = TypeVar("Self", bound="PretrainedConfig")
@@ -196,8 +197,12 @@ class PretrainedConfig(PushToHubMixin):
             MissingFileError, ConfigError, HubError and its subclasses.
         """
         subfolder, arguments = kwargs.pop("subfolder", ""), take_hub_arguments(kwargs)
+        take_code_arguments(kwargs)  # of the auto classes; a class that is asked by its name needs no code
         folder = fetch_config(path, subfolder, arguments)
-        return strictjson.read(config_path(folder, subfolder), ConfigError), kwargs
+        values = strictjson.read(config_path(folder, subfolder), ConfigError)
+        if isinstance(folder, HubFolder):
+            from_repository(values, folder.repo_id)
+        return values, kwargs
 
     @classmethod
     def from_pretrained(cls: type[Self], pretrained_model_name_or_path: str | os.PathLike[str], **kwargs: Any) -> Any:
@@ -259,11 +264,31 @@ class PretrainedConfig(PushToHubMixin):
         from triptych.saving import write_atomically
 
         push = self._push_of_save(push_to_hub, save_directory, push_arguments)
-        file = Path(save_directory) / CONFIG_NAME
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, self.to_json_string().encode())
+        folder, (auto_map, files) = Path(save_directory), code_of(type(self))
+        config = copy.deepcopy(self)
+        config._map_auto(auto_map)
+        files[CONFIG_NAME] = config.to_json_string().encode()
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            write_atomically(folder / name, text)
         if push is not None:
-            push_files(push, {CONFIG_NAME: file})
+            push_files(push, {name: folder / name for name in files})
+
+    def _map_auto(self, auto_map: Mapping[str, str]) -> None:
+        """Let `auto_map` name classes whose code is saved beside config.json."""
+        if auto_map:
+            self._set_unknown("auto_map", {**mapped(self.__dict__), **auto_map})
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
+        """Let saves write this class's code beside config.json, and `auto_map` in it name the class.
+
+        Raises:
+            ArgumentError: there is no such auto class.
+        """
+        if auto_class != "AutoConfig":
+            raise ArgumentError(f"{auto_class} is no auto class of configs.", expected="AutoConfig")
+        cls._auto_class = auto_class
 
     def to_json_file(self, json_file_path: str | os.PathLike[str], use_diff: bool = True) -> None:
         """Write the config to `json_file_path`, atomically."""

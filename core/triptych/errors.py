@@ -62,6 +62,10 @@ class UnsafeCheckpointError(TriptychError, ValueError):
     """A file asks for something that reading weights must never do."""
 
 
+class RemoteCodeError(TriptychError, ValueError):
+    """A checkpoint brings code along that is not trusted, or that does not work."""
+
+
 class LimitError(TriptychError, ValueError):
     """A file declares more than the limits allow."""
 

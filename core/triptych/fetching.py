@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 from triptych import strictjson
@@ -20,14 +19,20 @@ _HUB_ARGUMENTS = tuple(field.name for field in fields(HubOptions))
 
 @dataclass(frozen=True)
 class HubFolder(os.PathLike[str]):
-    """The cached folder of one commit, which is a path like any other; its text is the name of the repository."""
+    """The cached folder of one commit, which is a path like any other; its text is the name of the repository.
 
-    repo_id: str
-    commit: str
-    folder: Path
+    `whole` says that the weights are there, and not the config alone.
+    """
+
+    snapshot: Snapshot
+    whole: bool = False
+
+    @property
+    def repo_id(self) -> str:
+        return self.snapshot.repo_id
 
     def __fspath__(self) -> str:
-        return str(self.folder)
+        return str(self.snapshot.folder)
 
     def __str__(self) -> str:
         return self.repo_id
@@ -38,8 +43,10 @@ def take_hub_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
     return {name: kwargs.pop(name) for name in _HUB_ARGUMENTS if name in kwargs}
 
 
-def fetch_config(path: Any, subfolder: str, arguments: Mapping[str, Any]) -> Any:
+def fetch_config(path: Any, subfolder: str, arguments: Mapping[str, Any], complete: bool = True) -> Any:
     """Return `path` if it is local, else the cached folder of the repository of that name, with its config.json.
+
+    With `complete` False the weights are to follow: `fetch_model` takes what is returned for a path.
 
     Raises:
         ArgumentError, MissingFileError, HubError and its subclasses.
@@ -47,7 +54,8 @@ def fetch_config(path: Any, subfolder: str, arguments: Mapping[str, Any]) -> Any
     snapshot = _snapshot(path, subfolder, arguments)
     if snapshot is None:
         return path
-    return _folder(snapshot, [_join(subfolder, _CONFIG)])
+    snapshot.fetch([_join(subfolder, _CONFIG)], complete)
+    return HubFolder(snapshot)
 
 
 def fetch_model(
@@ -64,10 +72,13 @@ def fetch_model(
     Raises:
         As `fetch_config`; UnsafeCheckpointError, CorruptCheckpointError: of the config's pointer or the index.
     """
-    snapshot = _snapshot(path, subfolder, arguments)
+    begun = isinstance(path, HubFolder) and not path.whole
+    snapshot = path.snapshot if begun else _snapshot(path, subfolder, arguments)
     if snapshot is None:
         return path
     here = {name.removeprefix(_join(subfolder, "")) for name in snapshot.files if _is_in(name, subfolder)}
+    if _CONFIG in here and not begun:
+        snapshot.fetch([_join(subfolder, _CONFIG)], complete=False)
     pointer = _pointer(snapshot, _join(subfolder, _CONFIG), order) if _CONFIG in here else None
     name = pointer if pointer is not None and variant is None else preferred(here, variant, order)
     if name is None:
@@ -76,7 +87,8 @@ def fetch_model(
     if name.endswith(".json"):  # every file is fetched once, even if force_download is set
         index = snapshot.fetch(wanted, complete=False) / wanted[0]
         wanted = [_join(subfolder, shard) for shard in sorted(set(read_index(index)[0].values()))]
-    return _folder(snapshot, wanted)
+    snapshot.fetch(wanted)
+    return HubFolder(snapshot, whole=True)
 
 
 def _snapshot(path: Any, subfolder: str, arguments: Mapping[str, Any]) -> Snapshot | None:
@@ -86,13 +98,9 @@ def _snapshot(path: Any, subfolder: str, arguments: Mapping[str, Any]) -> Snapsh
     return None if not is_repo_id(path) or os.path.exists(path) else find_snapshot(path, options)
 
 
-def _folder(snapshot: Snapshot, names: Sequence[str]) -> HubFolder:
-    return HubFolder(snapshot.repo_id, snapshot.commit, snapshot.fetch(names))
-
-
 def _pointer(snapshot: Snapshot, config: str, order: Sequence[Format]) -> str | None:
     """Return the file that config.json names as the weights; it is checked, as it comes from the repository."""
-    file = snapshot.fetch([config], complete=False) / config
+    file = snapshot.folder / config
     name = strictjson.read(file, ConfigError).get(POINTER)
     return None if name is None else pointed_at(name, file, order)
 

@@ -9,8 +9,8 @@ CORE_MODULES: dict[str, tuple[str, ...]] = {
     "triptych.errors": (
         "ArgumentError", "CheckpointError", "ConfigError", "CorruptCheckpointError", "HubAccessError", "HubError",
         "HubNotFoundError", "HubOfflineError", "InconsistentCheckpointError", "LimitError", "MissingBackendError",
-        "MissingFileError", "SaveError", "ShapeMismatchError", "TriptychError", "TruncatedCheckpointError",
-        "UnsafeCheckpointError", "UnsupportedFormatError",
+        "MissingFileError", "RemoteCodeError", "SaveError", "ShapeMismatchError", "TriptychError",
+        "TruncatedCheckpointError", "UnsafeCheckpointError", "UnsupportedFormatError",
     ),
     "triptych.families": ("Family",),
     "triptych.families.bert": ("BertConfig",),

@@ -24,7 +24,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,11 +76,13 @@ def save_checkpoint(
     variant: str | None = None,
     format: Format = SAFETENSORS,
     scope: str = "",
+    beside: Mapping[str, bytes] | None = None,
 ) -> list[Path]:
     """Make `tensors` and `config` (text of config.json) the checkpoint in `folder`.
 
     The tensors have the names and layouts of the format's flavour, which are the canonical ones for safetensors; see
-    `naming.stored`. `scope` is that of the variables in TensorFlow's formats, see `legacy.tf_scope`.
+    `naming.stored`. `scope` is that of the variables in TensorFlow's formats, see `legacy.tf_scope`. `beside` are other
+    files by name, such as a class's code, each replaced atomically just before the checkpoint is.
 
     Returns the weight files written, the index last if there is one. Tensors are read one at a time; memory beyond them
     does not grow with the checkpoint.
@@ -106,6 +108,8 @@ def save_checkpoint(
             with staging.locked(target):
                 roll_forward(target)  # before collecting: what a pointer outranks is garbage only afterwards
                 staging.collect(target)
+                for name, data in (beside or {}).items():
+                    write_atomically(target / name, data)
                 try:
                     return save.publish(area, config)
                 finally:
