@@ -447,8 +447,9 @@ class ModelBase(Embeddings, PushToHubMixin):
         from triptych.auto import AUTO_TASKS
 
         name = auto_class or f"{cls.class_prefix}AutoModel"
-        if name.removeprefix(cls.class_prefix) not in AUTO_TASKS:
-            raise ArgumentError(f"{name} is no auto class.", expected=", ".join(AUTO_TASKS))
+        known = [cls.class_prefix + task for task in AUTO_TASKS]
+        if name not in known:
+            raise ArgumentError(f"{name} is no auto class of {cls.__name__}.", expected=", ".join(known))
         cls._auto_class = name
 
     def add_model_tags(self, tags: str | Iterable[str]) -> None:

@@ -277,7 +277,7 @@ class PretrainedConfig(PushToHubMixin):
     def _map_auto(self, auto_map: Mapping[str, str]) -> None:
         """Let `auto_map` name classes whose code is saved beside config.json."""
         if auto_map:
-            self._set_unknown("auto_map", {**mapped(self.__dict__), **auto_map})
+            self.auto_map = {**mapped(self.__dict__), **auto_map}
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:

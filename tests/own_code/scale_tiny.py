@@ -1,0 +1,3 @@
+"""What the modules of the model share."""
+
+SCALE = 2.0
