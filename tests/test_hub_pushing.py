@@ -363,3 +363,46 @@ def test_the_index_on_the_hub_names_what_is_there(hub: Hub, folder: Path) -> Non
     index = json.loads(hub.read(REPO, "model.safetensors.index.json"))
     assert set(index["weight_map"].values()) <= set(hub.tree(REPO))
     assert set(index["weight_map"]) == set(weights(load("pt")))
+
+
+def run(*arguments: object) -> Any:
+    from typer.testing import CliRunner
+
+    from triptych.cli import app
+
+    return CliRunner().invoke(app, ["push", *map(str, arguments)])
+
+
+def test_the_command_pushes_a_folder_as_it_is(hub: Hub, folder: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    golden_model("tf", folder).save_pretrained(source, max_shard_size="40KB")
+    for name in ("tokenizer.json", ".env", "notes.txt", "README.md", "code.py"):
+        (source / name).write_text("---\nlicense: mit\n---\n" if name == "README.md" else "{}")
+    done = run(source, REPO, "--token", WRITER, "--private", "--message", "from the shell", "--json")
+    assert done.exit_code == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["commit"] == hub.head(REPO)
+    names = {"config.json", "tokenizer.json", "README.md", *(p.name for p in source.glob("model*"))}
+    assert set(summary["files"]) == names
+    assert set(hub.tree(REPO)) == names | {".gitattributes"}
+    assert b"license: mit" in hub.read(REPO, "README.md")
+    assert hub.log(REPO)[0].title == "from the shell"
+    for other in PACKAGES:
+        assert_same(load(other), golden_model(other, folder))
+    pull = run(folder, REPO, "--token", WRITER, "--create-pr")
+    assert pull.exit_code == 0
+    assert "/discussions/1" in pull.stdout
+    assert "model.safetensors" in hub.tree(REPO, "refs/pr/1")
+
+
+def test_the_command_pushes_nothing_that_cannot_be_loaded(hub: Hub, folder: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    golden_model("pt", folder).save_pretrained(source, max_shard_size="40KB")
+    (source / "model-00002-of-00003.safetensors").unlink()
+    done = run(source, REPO, "--token", WRITER)
+    assert done.exit_code == 1
+    assert "names shards that are not there" in done.stderr
+    assert run(folder, "a/b/c").exit_code == 2
+    assert run(tmp_path, REPO).exit_code == 1, "no config.json"
+    assert hub.count() == 0
+    assert run(folder, REPO, "--token", READER).exit_code == 1

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from triptych.commands import app, edits, reports
+from triptych.commands import app, edits, reports, sharing
 
-__all__ = ["edits", "main", "reports"]
+__all__ = ["edits", "main", "reports", "sharing"]
 
 
 def main() -> None:

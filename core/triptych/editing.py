@@ -22,7 +22,7 @@ from triptych import layouts, surgery
 from triptych.config import PretrainedConfig
 from triptych.dtypes import FLOATING, parse_param_dtype
 from triptych.errors import ArgumentError, ShapeMismatchError, UnsupportedFormatError
-from triptych.formats import Format
+from triptych.formats import COMPANIONS, Format
 from triptych.legacy import tf_scope
 from triptych.naming import stored
 from triptych.plan import differing_ties, matched, refuse_differing_copies
@@ -30,13 +30,6 @@ from triptych.safetensors_file import TensorRef
 from triptych.saving import config_text, save_checkpoint, write_atomically
 from triptych.schema import Schema
 from triptych.source import Source, file_config, file_schema, open_source
-
-COMPANIONS = (
-    "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.json", "vocab.txt", "merges.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model",
-    "chat_template.jinja", "chat_template.json", "preprocessor_config.json", "LICENSE", "NOTICE",
-)  # fmt: skip
-"""Files beside the weights that are copied along."""
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,13 @@ LAYOUTS = (SAFETENSORS, BIN, H5, MSGPACK)
 OWN = {"pt": BIN, "tf": H5, "flax": MSGPACK}
 """The format of each framework before safetensors."""
 
+COMPANIONS = (
+    "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "vocab.txt", "merges.txt", "spiece.model", "tokenizer.model", "sentencepiece.bpe.model",
+    "chat_template.jinja", "chat_template.json", "preprocessor_config.json", "LICENSE", "NOTICE",
+)  # fmt: skip
+"""Files beside the weights that are copied along."""
+
 
 def with_variant(name: str, variant: str | None) -> str:
     """Return `name` with `variant` before its last dot: model.fp16.safetensors, model.safetensors.index.fp16.json."""

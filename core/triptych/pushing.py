@@ -17,17 +17,20 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triptych.errors import ArgumentError, HubError, TriptychError
-from triptych.formats import LAYOUTS
+from triptych import strictjson
+from triptych.errors import ArgumentError, ConfigError, HubError, TriptychError
+from triptych.formats import COMPANIONS, LAYOUTS
 from triptych.hub import HubOptions, Snapshot, find_snapshot, is_repo_id
 from triptych.hub_cache import COMMIT
 from triptych.hub_http import explained, failures, retried
-from triptych.resolve import OWN_POINTER, check_subfolder, read_index
+from triptych.remote_code import mapped
+from triptych.resolve import OWN_POINTER, POINTER, check_subfolder, local_folder, read_index
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
 
 CARD = "README.md"
+_CONFIG = "config.json"
 _CHANGED = 412
 
 logger = logging.getLogger(__name__)
@@ -190,6 +193,25 @@ def push_files(push: Push, files: Mapping[str, Path], variant: str | None = None
             return _commit(api, there, push, wanted, stale)
     except failures() as error:
         raise explained(error, repo_id, "the push") from error
+
+
+def files_of(folder: Path, variant: str | None = None) -> dict[str, Path]:
+    """Return what of `folder` belongs to its checkpoint, by name: config.json, the weights of `variant` that a load
+    would take, tokenizer files and the like, README.md, and the code that its auto_map names classes of.
+
+    The headers of the weights are read, so what cannot be loaded is not pushed.
+
+    Raises:
+        MissingFileError, CorruptCheckpointError and its subclasses, UnsafeCheckpointError, ConfigError.
+    """
+    from triptych.checkpoint import open_checkpoint  # not needed by a config, which imports this module
+
+    config = local_folder(folder) / _CONFIG
+    values = strictjson.read(config, ConfigError)
+    weights = open_checkpoint(folder, variant=variant, pointer=values.get(POINTER)).files
+    beside = [folder / name for name in (*COMPANIONS, CARD)]
+    beside += sorted(folder.glob("*.py")) if mapped(values) else []
+    return {path.name: path for path in (config, *weights, *beside) if path.is_file()}
 
 
 def _is_weight(name: str) -> bool:
