@@ -133,7 +133,8 @@ class PushToHubMixin:
             save_arguments["variant"] = variant
         with tempfile.TemporaryDirectory(prefix="triptych-push-") as folder:
             self.save_pretrained(folder, **save_arguments)  # type: ignore[attr-defined]
-            files = {path.name: path for path in Path(folder).iterdir()}
+            found = [path for path in Path(folder).rglob("*") if path.is_file()]
+            files = {path.relative_to(folder).as_posix(): path for path in found}
             return push_files(push, files, variant)
 
     def _push(self, *arguments: Any, **named: Any) -> Push:
