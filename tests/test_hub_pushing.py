@@ -175,6 +175,21 @@ def test_the_pointer_of_an_older_save_and_a_damaged_index(hub: Hub, folder: Path
     assert_same(load("tf"), model)
 
 
+def test_a_class_without_weights_deletes_none(hub: Hub, folder: Path) -> None:
+    from triptych import PushToHubMixin
+
+    class Pipeline(PushToHubMixin):
+        def save_pretrained(self, save_directory: str) -> None:
+            (Path(save_directory) / "parts").mkdir()
+            for name in ("model_index.json", "parts/model.txt"):
+                (Path(save_directory) / name).write_text("{}")
+
+    golden_model("pt", folder).push_to_hub(REPO, token=WRITER)
+    before = set(hub.tree(REPO))
+    Pipeline().push_to_hub(REPO, token=WRITER)
+    assert set(hub.tree(REPO)) == before | {"model_index.json", "parts/model.txt"}
+
+
 def test_a_config_deletes_no_weights(hub: Hub, folder: Path) -> None:
     golden_model("pt", folder).push_to_hub(REPO, token=WRITER, max_shard_size="40KB")
     before = set(hub.tree(REPO))

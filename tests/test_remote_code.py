@@ -369,6 +369,25 @@ def test_an_auto_class_of_another_framework_is_refused(framework: str, package: 
             cls.register_for_auto_class(name)
 
 
+@framework
+def test_tools_find_the_source(framework: str, hub: Hub, folder: Path) -> None:
+    """AutoGraph turns the Python of a Keras call into a graph, and needs its source for that."""
+    import inspect
+
+    hub.create(REPO)
+    hub.commit_folder(REPO, folder)
+    for path in (REPO, folder):
+        found = type(auto(framework).from_pretrained(path, trust_remote_code=True))
+        assert inspect.getsource(found) in (CODE / f"{MODULES[framework]}.py").read_text()
+        assert Path(sys.modules[found.__module__].__file__ or "").is_file()
+
+
+def test_a_config_without_a_place_names_no_code() -> None:
+    config = BertConfig(auto_map={"AutoModelForCausalLM": "evil.Model"})
+    with pytest.raises(RemoteCodeError, match="does not say where"):
+        triptych.AutoModelForCausalLM.from_config(config, trust_remote_code=True)
+
+
 def test_a_config_alone(package: str, tmp_path: Path) -> None:
     cls = importlib.import_module(f"{package}.configuration_tiny").TinyConfig
     with pytest.raises(ArgumentError, match="no auto class of configs"):
@@ -396,3 +415,8 @@ def test_classes_that_cannot_be_saved_say_so(
     with pytest.raises(ArgumentError, match=r"from \.\.a import b"):
         model.save_pretrained(tmp_path / "outside")
     assert not (tmp_path / "outside").exists()
+    source.write_text("SCALE = 2.0\ndef f():\n    from . import elsewhere\n")
+    importlib.invalidate_caches()
+    sys.modules.pop("tiny_package.scale_tiny")
+    with pytest.raises(ArgumentError, match="imports what cannot be saved"):
+        model.save_pretrained(tmp_path / "outside")

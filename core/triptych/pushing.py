@@ -185,7 +185,7 @@ def push_files(push: Push, files: Mapping[str, Path], variant: str | None = None
             options = HubOptions(revision=push.revision, token=push.token, cache_dir=Path(work) / "cache")
             there = find_snapshot(repo_id, options)
             wanted = {name: path for name, path in files.items() if name != CARD or CARD not in there.files}
-            stale = _stale(there, push, wanted, variant) if any(map(_is_weight, files)) else []
+            stale = _stale(there, push, wanted, variant)
             if CARD not in there.files and CARD not in files:
                 wanted[CARD] = Path(work) / CARD
                 wanted[CARD].write_text(_card(repo_id, push.all_tags))
@@ -215,17 +215,18 @@ def files_of(folder: Path, variant: str | None = None) -> dict[str, Path]:
     return {path.name: path for path in (config, *weights, *beside) if path.is_file()}
 
 
-def _is_weight(name: str) -> bool:
-    return any(name.startswith(format.stem) and name.endswith((format.suffix, ".json")) for format in LAYOUTS)
-
-
 def _stale(there: Snapshot, push: Push, files: Mapping[str, Path], variant: str | None) -> list[str]:
-    """Return the paths in the repository of weights of `variant`, in any layout, that `files` do not replace."""
+    """Return the paths in the repository of weights of `variant`, in any layout, that `files` replace: none if there
+    are no weights among `files`."""
     present = {name for name in there.files if os.path.dirname(name) == push.subfolder}
-    heads = [push.place(name) for format in LAYOUTS for name in format.names(variant)]
-    if variant is None:  # an older local save that was pushed as it was, its config pointing at the weights
-        heads += [name for name in present if OWN_POINTER.fullmatch(os.path.basename(name))]
-    found = {head for head in heads if head in present}
+    usual = {name for format in LAYOUTS for name in format.names(variant)}
+
+    def is_head(name: str) -> bool:  # or of an older local save that was pushed as it was, its config pointing at it
+        return name in usual or (variant is None and OWN_POINTER.fullmatch(name) is not None)
+
+    if not any(map(is_head, files)):
+        return []
+    found = {name for name in present if is_head(os.path.basename(name))}
     for index in sorted(name for name in found if name.endswith(".json")):
         found |= present & {push.place(shard) for shard in _shards(there, index)}
     return sorted(found - {push.place(name) for name in files})

@@ -61,9 +61,13 @@ def take_code_arguments(kwargs: dict[str, Any], hub: Mapping[str, Any] | None = 
 
 @dataclass(frozen=True)
 class Source:
-    """The modules of one folder: name -> git's object id of the file; `read` returns the text of one."""
+    """The modules of one folder: name -> git's object id of the file; `read` returns the text of one.
+
+    `where` names the folder in messages; `folder` is where the files lie, or will lie when they are read.
+    """
 
     where: str
+    folder: Path
     modules: Mapping[str, str]
     read: Callable[[str], bytes] = field(repr=False)
 
@@ -128,12 +132,18 @@ def _parsed(reference: object, folder: Any) -> tuple[str, str, str]:
 
 
 def _of_folder(folder: Any, subfolder: str, module: str) -> Source:
+    if not str(folder):
+        raise RemoteCodeError(
+            "The config names code, and does not say where it is.",
+            expected="a config that was loaded from the folder or repository with the code",
+            received=f"{module}.py, without name_or_path",
+        )
     here = Path(folder) if Path(folder).is_dir() else Path(folder).parent
     inner = here / subfolder
     chosen = inner if (inner / f"{module}.py").is_file() else here
     texts = {path.stem: path.read_bytes() for path in chosen.glob("*.py") if path.is_file()}
     blobs = {name: hashlib.sha1(b"blob %d\0" % len(text) + text).hexdigest() for name, text in texts.items()}
-    return Source(str(chosen), blobs, texts.__getitem__)
+    return Source(str(chosen), chosen, blobs, texts.__getitem__)
 
 
 def _of_hub(repo_id: str, folder: Any, subfolder: str, module: str, options: CodeOptions) -> Source:
@@ -152,7 +162,7 @@ def _of_hub(repo_id: str, folder: Any, subfolder: str, module: str, options: Cod
     files = [name for name in known if name.endswith(".py") and "/" not in name.removeprefix(base)]
     blobs = {_stem(name): _blob(snapshot, name) for name in files if name.startswith(base)}
     where = f"{repo_id} at commit {snapshot.commit}"
-    return Source(where, blobs, lambda name: _fetched(snapshot, f"{base}{name}.py"))
+    return Source(where, snapshot.folder / base, blobs, lambda name: _fetched(snapshot, f"{base}{name}.py"))
 
 
 def _stem(name: str) -> str:
@@ -179,7 +189,10 @@ class _Finder(importlib.abc.MetaPathFinder):
         source = self.sources.get(package)
         if source is None or module not in source.modules:
             return None
-        return importlib.machinery.ModuleSpec(fullname, _Loader(source, module), origin=f"{source.where}/{module}.py")
+        file = source.folder / f"{module}.py"
+        spec = importlib.machinery.ModuleSpec(fullname, _Loader(source, module), origin=str(file))
+        spec.has_location = True  # so that inspect, and with it TensorFlow's AutoGraph, finds the source
+        return spec
 
 
 class _Loader(importlib.abc.InspectLoader):
@@ -192,7 +205,7 @@ class _Loader(importlib.abc.InspectLoader):
         return importlib.util.decode_source(self._source.read(self._module))
 
     def exec_module(self, module: ModuleType) -> None:
-        code = compile(self.get_source(module.__name__), f"{self._source.where}/{self._module}.py", "exec")
+        code = compile(self.get_source(module.__name__), str(module.__file__), "exec")
         exec(code, module.__dict__)  # noqa: S102  (trusted by the caller, who said so)
 
 
@@ -244,16 +257,28 @@ def code_of(cls: type) -> tuple[dict[str, str], dict[str, bytes]]:
     return {name: f"{module}.{cls.__name__}"}, {f"{stem}.py": text for stem, text in texts.items()}
 
 
-def _collect(module: Any, texts: dict[str, bytes]) -> None:
-    package, _, stem = module.__name__.rpartition(".")
-    loader = module.__spec__.loader
-    text = loader.get_source(module.__name__)
+def _collect(module: ModuleType, texts: dict[str, bytes]) -> None:
+    stem = module.__name__.rpartition(".")[2]
+    get_source = getattr(getattr(module.__spec__, "loader", None), "get_source", None)
+    text = None if get_source is None else get_source(module.__name__)
     if text is None:
         raise ArgumentError(f"{module.__name__} has no source to save.", remedy="define the class in a .py file")
     texts[stem] = text.encode()
     for name in _relative_imports(text, module.__name__):
         if name not in texts:
-            _collect(importlib.import_module(f"{package}.{name}"), texts)
+            _collect(_beside(module, name), texts)
+
+
+def _beside(module: ModuleType, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(f"{module.__package__}.{name}")
+    except ImportError as cause:
+        raise ArgumentError(
+            f"{module.__name__} imports what cannot be saved with it.",
+            expected=f"a module {name} beside it",
+            received=str(cause),
+            remedy="import names from the module that defines them",
+        ) from cause
 
 
 def _relative_imports(text: str, module: str) -> list[str]:
