@@ -281,6 +281,13 @@ def test_who_may_not_write_is_told(token: Any, hub: Hub, folder: Path) -> None:
     assert set(hub.tree(REPO)) == {".gitattributes"}
 
 
+def test_who_may_not_write_opens_a_pull_request(hub: Hub, folder: Path) -> None:
+    hub.create(REPO)
+    info = golden_model("flax", folder).push_to_hub(REPO, token=STRANGER, create_pr=True)
+    assert set(hub.tree(REPO)) == {".gitattributes"}
+    assert_same(load("pt", revision=info.pr_revision), golden_model("pt", folder))
+
+
 def test_offline_is_said(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = BertConfig.from_pretrained(folder)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)

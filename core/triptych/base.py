@@ -16,17 +16,16 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from triptych import attention, surgery
 from triptych.checkpoint import Checkpoint, config_pointer, open_checkpoint
 from triptych.config import CONFIG_NAME, PretrainedConfig
 from triptych.dtypes import FLOATING
-from triptych.embeddings import Embeddings
 from triptych.errors import ArgumentError, CheckpointError, ConfigError
 from triptych.families import declared_schema, is_foreign
 from triptych.fetching import fetch_config, fetch_model, take_hub_arguments
 from triptych.formats import format_to_save, read_order
 from triptych.legacy import tf_scope
 from triptych.naming import canonical, stored
+from triptych.operations import Operations
 from triptych.plan import LoadPlan, LoadReport, Policy, differing_ties, plan_load
 from triptych.pushing import PushToHubMixin, push_files
 from triptych.reading import ReadAhead, collector_paused
@@ -40,7 +39,7 @@ logger = logging.getLogger("triptych")
 Self = TypeVar("Self", bound="ModelBase")
 
 
-class ModelBase(Embeddings, PushToHubMixin):
+class ModelBase(Operations, PushToHubMixin):
     """Base of `PreTrainedModel`, `TFPreTrainedModel` and `FlaxPreTrainedModel`.
 
     Subclasses set `config_class` and `base_model_prefix`. Ties and ignore lists mean what they mean in transformers:
@@ -373,67 +372,6 @@ class ModelBase(Embeddings, PushToHubMixin):
             TensorRef(w.name, self._dtype_of(w, params), w.shape, lambda w=w: source(w))  # type: ignore[misc]
             for w in self.schema.stored()
         ]
-
-    # -- surgery ------------------------------------------------------------------------------------------------
-
-    def resize_token_embeddings(
-        self,
-        new_num_tokens: int | None = None,
-        pad_to_multiple_of: int | None = None,
-        mean_resizing: bool = True,
-        *,
-        seed: int = 0,
-    ) -> Any:
-        """Change the vocabulary: embeddings, heads, their biases and `config.vocab_size` together.
-
-        Args:
-            new_num_tokens: rows afterwards; None keeps the number.
-            pad_to_multiple_of: round the number up to a multiple.
-            mean_resizing: draw new rows around the mean of the old ones, with 1e-9 times their covariance; otherwise
-                from a normal distribution with `config.initializer_range`.
-            seed: the same seed gives the same rows in all three frameworks.
-
-        Returns:
-            The input embeddings, as `get_input_embeddings` does.
-
-        Raises:
-            ArgumentError: an impossible size, or a model without vocabulary; the model is unchanged.
-        """
-        self._operate(
-            surgery.plan_resize(self.schema, self.config, new_num_tokens, pad_to_multiple_of, mean_resizing, seed)
-        )
-        return self.get_input_embeddings()
-
-    def prune_heads(self, heads_to_prune: Mapping[int, Iterable[int]]) -> None:
-        """Remove attention heads, by layer and original head number; `config.pruned_heads` remembers them.
-
-        Raises:
-            ArgumentError: an unknown layer or head, or all heads of a layer; the model is unchanged.
-        """
-        self._operate(surgery.plan_prune(self.schema, self.config, heads_to_prune))
-
-    def _operate(self, plan: surgery.Surgery) -> None:
-        """Compute every new array before the first is assigned, so that a failure changes nothing."""
-        schema, read = self.schema, self._reader()
-        changed = {edit.weight for edit in plan.edits}
-        arrays = {name: surgery.apply_to(schema[name], read(schema[name]), plan) for name in changed}
-        self.config.update(plan.config_changes)
-        self._replace(arrays)
-
-    def get_head_mask(self, head_mask: Any, num_hidden_layers: int, is_attention_chunked: bool = False) -> list[Any]:
-        """Return one mask per layer, broadcastable to attention probabilities, from [heads] or [layers, heads].
-
-        Raises:
-            ArgumentError: another shape, or another number of layers than the config's.
-        """
-        if num_hidden_layers != self.config.num_hidden_layers:
-            raise ArgumentError(
-                "num_hidden_layers differs from the config.",
-                expected=str(self.config.num_hidden_layers),
-                received=str(num_hidden_layers),
-            )
-        masks = attention.head_masks(self.ops, head_mask, self.config, "float32")
-        return [mask if mask is None or not is_attention_chunked else mask[..., None] for mask in masks]
 
     # -- small things that users of transformers call -----------------------------------------------------------
 
