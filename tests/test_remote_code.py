@@ -226,6 +226,8 @@ def test_code_in_a_subfolder(hub: Hub, folder: Path) -> None:
     hub.commit(REPO, {f"inner/{p.name}": p.read_bytes() for p in folder.iterdir() if p.is_file()})
     model = auto("pt").from_pretrained(REPO, trust_remote_code=True, subfolder="inner")
     assert np.abs(run("pt", model) - expected(folder)).max() < 1e-5
+    with_config = auto("pt").from_pretrained(REPO, config=model.config, trust_remote_code=True, subfolder="inner")
+    assert type(with_config) is type(model)
     again = auto("pt").from_pretrained(folder.parent, trust_remote_code=True, subfolder=folder.name)
     assert type(again) is type(model)
 

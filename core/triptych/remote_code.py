@@ -147,12 +147,12 @@ def _of_folder(folder: Any, subfolder: str, module: str) -> Source:
 
 
 def _of_hub(repo_id: str, folder: Any, subfolder: str, module: str, options: CodeOptions) -> Source:
-    own = isinstance(folder, HubFolder) and folder.repo_id == repo_id
-    if own and options.revision is None:
+    own = repo_id == str(folder)
+    if own and options.revision is None and isinstance(folder, HubFolder):
         snapshot = folder.snapshot
     else:
         asked = folder.snapshot.options if isinstance(folder, HubFolder) else HubOptions(**options.hub)
-        revision = asked.revision if options.revision is None and repo_id == str(folder) else options.revision
+        revision = asked.revision if own and options.revision is None else options.revision
         snapshot = find_snapshot(repo_id, replace(asked, revision=revision, force_download=False))
     if options.revision is None:
         remedy = f"pass code_revision={snapshot.commit!r} to stay with it"
