@@ -123,8 +123,8 @@ class PushToHubMixin:
 
         Raises:
             ArgumentError, SaveError: before any request. HubAccessError: the token may not write. HubNotFoundError,
-            HubOfflineError. HubError: the Hub failed, or somebody pushed at the same time; nothing was changed, unless
-            the error says so.
+            HubOfflineError. HubError: the Hub failed, or somebody pushed at the same time. All of the commit is made or
+            none; where the Hub broke off while it was made, the repository shows which.
         """
         push = self._push(
             repo_id, commit_message, commit_description, private, token, create_pr, revision, tags, subfolder
