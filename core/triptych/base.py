@@ -29,9 +29,10 @@ from triptych.operations import Operations
 from triptych.plan import LoadPlan, LoadReport, Policy, differing_ties, plan_load
 from triptych.pushing import PushToHubMixin, push_files
 from triptych.reading import ReadAhead, collector_paused
-from triptych.remote_code import code_of, take_code_arguments
+from triptych.remote_code import take_code_arguments
 from triptych.resolve import local_folder
 from triptych.safetensors_file import TensorRef
+from triptych.saved_code import code_of
 from triptych.saving import save_checkpoint
 from triptych.schema import Schema
 

@@ -17,7 +17,8 @@ from triptych import strictjson
 from triptych.errors import ArgumentError, ConfigError, MissingFileError
 from triptych.fetching import HubFolder, fetch_config, take_hub_arguments
 from triptych.pushing import PushToHubMixin, push_files
-from triptych.remote_code import code_of, from_repository, mapped, take_code_arguments
+from triptych.remote_code import from_repository, mapped, take_code_arguments
+from triptych.saved_code import code_of
 
 CONFIG_NAME = "config.json"
 Self = TypeVar("Self", bound="PretrainedConfig")
