@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
-from triptych.checkpoint import config_pointer, open_checkpoint
 from triptych.formats import BIN, H5, MSGPACK, SAFETENSORS, read_order
+from triptych.holding import hold
 from triptych.safetensors_file import TensorRef
 from triptych.saving import save_checkpoint
 
@@ -91,7 +91,7 @@ def generation_of(arrays: dict[str, np.ndarray]) -> int:
 
 
 def read_as_triptych(folder: Path, framework: str) -> dict[str, np.ndarray]:
-    checkpoint = open_checkpoint(folder, pointer=config_pointer(folder), order=read_order(framework))
+    checkpoint = hold(folder, order=read_order(framework)).checkpoint
     return {name: np.array(checkpoint[name].read()) for name in checkpoint}
 
 

@@ -9,10 +9,12 @@ from typing import Any, ClassVar
 
 from triptych import families
 from triptych.base import ModelBase
-from triptych.config import PretrainedConfig, config_path
+from triptych.config import PretrainedConfig, config_path, hold_config
 from triptych.errors import ArgumentError, ConfigError
-from triptych.fetching import fetch_config, fetch_model, take_hub_arguments
+from triptych.fetching import HubFolder, fetch_config, fetch_model, take_hub_arguments
 from triptych.formats import read_order
+from triptych.held import HeldFolder
+from triptych.holding import HeldModel, hold
 from triptych.remote_code import CodeOptions, mapped, remote_class, take_code_arguments
 
 AUTO_TASKS: Mapping[str, str] = {
@@ -55,13 +57,15 @@ class AutoConfig:
         path, kwargs = pretrained_model_name_or_path, dict(kwargs)
         hub = take_hub_arguments(kwargs)
         code = take_code_arguments(kwargs, hub)
-        path = fetch_config(path, kwargs.get("subfolder", ""), hub)
-        return AutoConfig._class_for(path, kwargs.get("subfolder", ""), code).from_pretrained(path, **kwargs)
+        subfolder = kwargs.get("subfolder", "")
+        held = hold_config(fetch_config(path, subfolder, hub), subfolder)
+        return AutoConfig._class_for(held, subfolder, code).from_pretrained(held, **kwargs)
 
     @staticmethod
-    def _class_for(path: Any, subfolder: str, code: CodeOptions) -> type[PretrainedConfig]:
-        """Return the config class of the local or fetched folder `path`: by model_type, or its own if trusted."""
-        values, _ = PretrainedConfig.get_config_dict(path, subfolder=subfolder)
+    def _class_for(held: HeldFolder, subfolder: str, code: CodeOptions) -> type[PretrainedConfig]:
+        """Return the config class of a local or fetched folder: by model_type, or its own if trusted."""
+        path = held.place
+        values, _ = PretrainedConfig.get_config_dict(held, subfolder=subfolder)
         model_type, auto_map = values.get("model_type"), mapped(values)
         known = isinstance(model_type, str) and model_type in families.model_types()
         if "AutoConfig" in auto_map and (code.trust or not known):
@@ -135,16 +139,21 @@ class AutoBase:
         config: Any = kwargs.get("config")
         source: Any = config
         if config is None:
-            source = path = fetch_config(path, subfolder, hub, complete=False)
+            path = fetch_config(path, subfolder, hub, complete=False)
+            if not isinstance(path, HubFolder):  # a commit stays what it is, and its weights are not there yet
+                path = hold(path, order=order, **_given(kwargs, "subfolder", "variant", "mmap"))
+            source = path
         elif not isinstance(config, PretrainedConfig):
             source = kwargs["config"] = fetch_config(config, subfolder, hub)
         if not isinstance(config, PretrainedConfig):
-            config_class = AutoConfig._class_for(source, subfolder, code)
-            config = config_class.from_pretrained(source, **_given(kwargs, "subfolder"))
+            held = hold_config(source, subfolder)
+            source = held.place
+            config = AutoConfig._class_for(held, subfolder, code).from_pretrained(held, **_given(kwargs, "subfolder"))
         else:
             source = config.name_or_path
         found = cls._class_or_code(config, source, subfolder, code)
-        path = fetch_model(path, subfolder, hub, kwargs.get("variant"), order)
+        if not isinstance(path, HeldModel):
+            path = fetch_model(path, subfolder, hub, kwargs.get("variant"), order)
         return found.from_pretrained(path, *model_args, **kwargs)
 
     @classmethod

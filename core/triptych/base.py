@@ -16,13 +16,14 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from triptych.checkpoint import Checkpoint, config_pointer, open_checkpoint
+from triptych.checkpoint import Checkpoint
 from triptych.config import CONFIG_NAME, PretrainedConfig
 from triptych.dtypes import FLOATING
 from triptych.errors import ArgumentError, CheckpointError, ConfigError
 from triptych.families import declared_schema, is_foreign
 from triptych.fetching import fetch_config, fetch_model, take_hub_arguments
 from triptych.formats import format_to_save, read_order
+from triptych.holding import HeldModel, load_held
 from triptych.legacy import tf_scope
 from triptych.naming import canonical, stored
 from triptych.operations import Operations
@@ -30,7 +31,6 @@ from triptych.plan import LoadPlan, LoadReport, Policy, differing_ties, plan_loa
 from triptych.pushing import PushToHubMixin, push_files
 from triptych.reading import ReadAhead, collector_paused
 from triptych.remote_code import take_code_arguments
-from triptych.resolve import local_folder
 from triptych.safetensors_file import TensorRef
 from triptych.saved_code import code_of
 from triptych.saving import save_checkpoint
@@ -169,38 +169,52 @@ class ModelBase(Operations, PushToHubMixin):
         torch_dtype = kwargs.pop("torch_dtype", None)
         dtype = torch_dtype if dtype is None else dtype
         order = read_order(cls.framework, use_safetensors, from_pt, from_tf, from_flax)
-        path, checkpoint, hub = pretrained_model_name_or_path, None, take_hub_arguments(kwargs)
+        path: Any = pretrained_model_name_or_path
+        hub = take_hub_arguments(kwargs)
         take_code_arguments(kwargs)  # of the auto classes: this class is asked by its name
-        if state_dict is not None:
-            if path is not None or config is None:
-                raise ArgumentError("state_dict= stands for the files.", expected="path None, and config=")
-            checkpoint = cls._in_memory(state_dict, copied=True)
-        else:
-            path = fetch_model(path, subfolder, hub, variant, order)
         if config is not None and not isinstance(config, PretrainedConfig):
             config = fetch_config(config, subfolder, hub)
-        loaded, kwargs = cls._load_config(path, config, subfolder, kwargs)
-        loaded_from = str(path)
-        if checkpoint is None:
-            pointer = config_pointer(local_folder(path, subfolder))
-            checkpoint = open_checkpoint(
-                path or "", variant=variant, subfolder=subfolder, pointer=pointer, mmap=mmap, order=order
-            )
         policy = Policy(
             strict,
             ignore_mismatched_sizes,
             tuple(cls._keys_to_ignore_on_load_missing or ()),
             tuple(cls._keys_to_ignore_on_load_unexpected or ()),
         )
+        if state_dict is not None:
+            if path is not None or config is None:
+                raise ArgumentError("state_dict= stands for the files.", expected="path None, and config=")
+            arrays = cls._in_memory(state_dict, copied=True)
+            model = cls._loaded(None, arrays, config, subfolder, policy, dtype, param_dtype, kwargs)
+        else:
+            model = load_held(
+                path if isinstance(path, HeldModel) else fetch_model(path, subfolder, hub, variant, order),
+                lambda held: cls._loaded(held, held.checkpoint, config, subfolder, policy, dtype, param_dtype, kwargs),
+                subfolder=subfolder, variant=variant, mmap=mmap, order=order,
+            )  # fmt: skip
+        if model.load_report is not None:
+            model.load_report.log(logger, str(path), cls.__name__)
+        return model._handed_over(output_loading_info)
+
+    @classmethod
+    def _loaded(
+        cls: type[Self],
+        path: Any,
+        checkpoint: Checkpoint,
+        config: Any,
+        subfolder: str,
+        policy: Policy,
+        dtype: Any,
+        param_dtype: Any,
+        arguments: Mapping[str, Any],
+    ) -> Self:
+        """Return the model that `checkpoint` holds; `path` is where its config is, unless `config` is given."""
+        loaded, kwargs = cls._load_config(path, config, subfolder, dict(arguments))
         with collector_paused():
             options = {name: kwargs[name] for name in cls.schema_options if name in kwargs}
             schema = partial(cls._schema_for, loaded, **options)
             wanted = cls._param_dtype(dtype, param_dtype)
-            plan, untied = cls._plan(loaded, schema, checkpoint, wanted, policy, loaded_from)
-            model = cls._carry_out(plan, loaded, {"dtype": dtype, **kwargs}, checkpoint.source, untied)
-        if model.load_report is not None:
-            model.load_report.log(logger, loaded_from, cls.__name__)
-        return model._handed_over(output_loading_info)
+            plan, untied = cls._plan(loaded, schema, checkpoint, wanted, policy, str(path))
+            return cls._carry_out(plan, loaded, {"dtype": dtype, **kwargs}, checkpoint.source, untied)
 
     @classmethod
     def _by_name(cls, model_args: Sequence[Any]) -> dict[str, Any]:

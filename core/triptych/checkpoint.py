@@ -7,16 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from triptych import strictjson
-from triptych.errors import ArgumentError, ConfigError, InconsistentCheckpointError
-from triptych.formats import BIN, H5, LAYOUTS, MSGPACK, Format
+from triptych.errors import ArgumentError, InconsistentCheckpointError
+from triptych.formats import BIN, H5, LAYOUTS, MSGPACK, SAVE_ID, Format
 from triptych.gguf_file import open_gguf
 from triptych.hdf5_file import open_hdf5, without_scope
 from triptych.msgpack_file import open_msgpack
-from triptych.resolve import POINTER, WeightFiles, find_weights, local_folder
+from triptych.resolve import WeightFiles, find_weights, local_folder, save_of_shard
 from triptych.safetensors_file import TensorRef, open_safetensors
 from triptych.torch_file import open_torch
-from triptych.writing import SAVE_ID
 
 _OWNERS = {BIN.suffix: "pt", H5.suffix: "tf", MSGPACK.suffix: "flax"}
 _FLAVOURS = ("pt", "tf", "flax")
@@ -37,7 +35,8 @@ class Checkpoint(Mapping[str, TensorRef]):
     """Tensors by the names in the files. Opening reads headers only; `checkpoint[name].read()` reads one tensor.
 
     `flavour` says whose names and layouts they have: "pt" (which are the canonical ones), "tf", "flax", or None where
-    the files do not say. `triptych.naming` makes them canonical.
+    the files do not say. `triptych.naming` makes them canonical. `save_id` is that of the save that made all of the
+    files, or None where they do not say.
     """
 
     def __init__(
@@ -47,12 +46,14 @@ class Checkpoint(Mapping[str, TensorRef]):
         source: str,
         flavour: str | None = "pt",
         files: Sequence[Path] = (),
+        save_id: str | None = None,
     ) -> None:
         self._tensors = dict(tensors)
         self.metadata = dict(metadata)
         self.source = source
         self.flavour = flavour
         self.files = tuple(files)
+        self.save_id = save_id
 
     def __getitem__(self, name: str) -> TensorRef:
         return self._tensors[name]
@@ -81,7 +82,7 @@ def open_checkpoint(
 
     Args:
         variant: read `model.<variant>.safetensors`, `pytorch_model.<variant>.bin`, ... and its shards.
-        pointer: a file name from the config that goes before the usual ones.
+        pointer: a file name from the config that goes before the usual ones; see `resolve.pointer_in`.
         mmap: map the files copy-on-write (default), or read each tensor into owned memory.
         order: the formats to look for, the one that wins first; see `formats.read_order`.
 
@@ -100,10 +101,11 @@ def open_checkpoint(
     first = files[found.files[0].name]
     flavour = _flavour(first)
     if found.index is None:
-        return Checkpoint(first.tensors, first.metadata, str(first.path), flavour, found.files)
+        save_id = first.metadata.get(SAVE_ID)
+        return Checkpoint(first.tensors, first.metadata, str(first.path), flavour, found.files, save_id)
     tensors = _joined(found, files)
-    _check_save_ids(found, files)
-    return Checkpoint(tensors, first.metadata, str(found.index), flavour, [*found.files, found.index])
+    save_id = _checked_save_id(found, files)
+    return Checkpoint(tensors, first.metadata, str(found.index), flavour, [*found.files, found.index], save_id)
 
 
 def open_file(path: Path, mmap: bool = True) -> WeightFile:
@@ -150,9 +152,12 @@ def _in_shards(weight_map: Mapping[str, str], files: Mapping[str, WeightFile]) -
     return {name if name in files[s].tensors else without_scope(name): s for name, s in weight_map.items()}
 
 
-def _check_save_ids(found: WeightFiles, files: Mapping[str, WeightFile]) -> None:
+def _checked_save_id(found: WeightFiles, files: Mapping[str, WeightFile]) -> str | None:
+    """Return the id of the save that index and shards are of; a shard without metadata tells it by its name."""
     expected = (found.metadata or {}).get(SAVE_ID)
     ids: dict[str, str | None] = {name: file.metadata.get(SAVE_ID) for name, file in files.items()}
+    if expected is not None:
+        ids |= {name: save_of_shard(name) for name in ids if name.endswith(MSGPACK.suffix)}
     strangers = sorted(name for name, save in ids.items() if save != expected)
     if strangers:
         raise InconsistentCheckpointError(
@@ -161,9 +166,4 @@ def _check_save_ids(found: WeightFiles, files: Mapping[str, WeightFile]) -> None
             received=", ".join(f"{name} of save {ids[name]}" for name in strangers[:4]),
             remedy="save the checkpoint again, or restore index and shards from one save",
         )
-
-
-def config_pointer(folder: Path) -> object:
-    """Return what `config.json` in `folder` says about where the weights are, or None."""
-    file = folder / "config.json"
-    return strictjson.read(file, ConfigError).get(POINTER) if file.is_file() else None
+    return expected if isinstance(expected, str) else None

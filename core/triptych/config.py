@@ -14,13 +14,15 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from triptych import strictjson
+from triptych.atomic import write_atomically
 from triptych.errors import ArgumentError, ConfigError, MissingFileError
 from triptych.fetching import HubFolder, fetch_config, take_hub_arguments
+from triptych.held import HeldFolder
 from triptych.pushing import PushToHubMixin, push_files
 from triptych.remote_code import from_repository, mapped, take_code_arguments
+from triptych.resolve import CONFIG_NAME, OF_A_FOLDER, local_folder
 from triptych.saved_code import code_of
 
-CONFIG_NAME = "config.json"
 Self = TypeVar("Self", bound="PretrainedConfig")
 
 _BASE_DEFAULTS: dict[str, Any] = {
@@ -48,7 +50,7 @@ _BASE_DEFAULTS: dict[str, Any] = {
     "dtype": None,
 }
 _PROBLEM_TYPES = (None, "regression", "single_label_classification", "multi_label_classification")
-_NEVER_WRITTEN = ("_name_or_path", "name_or_path", "_commit_hash", "transformers_weights")
+_NEVER_WRITTEN = ("_name_or_path", "name_or_path", "_commit_hash")
 
 
 class PretrainedConfig(PushToHubMixin):
@@ -73,7 +75,7 @@ class PretrainedConfig(PushToHubMixin):
     pruned_heads: dict[int, list[int]]
 
     def __init__(self, **kwargs: Any) -> None:
-        kwargs = dict(kwargs)
+        kwargs = {name: value for name, value in kwargs.items() if name not in OF_A_FOLDER}
         self.extra: dict[str, Any] = {}
         self.name_or_path = str(kwargs.pop("name_or_path", kwargs.pop("_name_or_path", "")))
         self._dtype_key = "torch_dtype" if "torch_dtype" in kwargs and "dtype" not in kwargs else "dtype"
@@ -199,10 +201,10 @@ class PretrainedConfig(PushToHubMixin):
         """
         subfolder, arguments = kwargs.pop("subfolder", ""), take_hub_arguments(kwargs)
         take_code_arguments(kwargs)  # of the auto classes; a class that is asked by its name needs no code
-        folder = fetch_config(path, subfolder, arguments)
-        values = strictjson.read(config_path(folder, subfolder), ConfigError)
-        if isinstance(folder, HubFolder):
-            from_repository(values, folder.repo_id)
+        held = hold_config(fetch_config(path, subfolder, arguments), subfolder)
+        values = copy.deepcopy(dict(held.config or {}))
+        if isinstance(held.place, HubFolder):
+            from_repository(values, held.place.repo_id)
         return values, kwargs
 
     @classmethod
@@ -254,26 +256,25 @@ class PretrainedConfig(PushToHubMixin):
     def save_pretrained(
         self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **push_arguments: Any
     ) -> None:
-        """Write `config.json` to `save_directory`, atomically.
+        """Write `config.json` to `save_directory`, atomically. The weights that are there stay what they are; a save
+        of weights that was killed past its commit is finished first.
 
         With `push_to_hub` it is pushed too; `push_arguments` are those of `push_to_hub`, with `repo_id` the folder's
         name by default.
 
         Raises:
-            ArgumentError: unknown arguments. Others of `push_to_hub`: the folder is written then.
+            ArgumentError: unknown arguments. SaveError: what was there before is still there. Others of `push_to_hub`:
+            the folder is written then.
         """
-        from triptych.saving import write_atomically
+        from triptych.saving import save_config
 
         push = self._push_of_save(push_to_hub, save_directory, push_arguments)
         folder, (auto_map, files) = Path(save_directory), code_of(type(self))
         config = copy.deepcopy(self)
         config._map_auto(auto_map)
-        files[CONFIG_NAME] = config.to_json_string().encode()
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            write_atomically(folder / name, text)
+        save_config(folder, config.to_json_string(), beside=files)
         if push is not None:
-            push_files(push, {name: folder / name for name in files})
+            push_files(push, {name: folder / name for name in (*files, CONFIG_NAME)})
 
     def _map_auto(self, auto_map: Mapping[str, str]) -> None:
         """Let `auto_map` name classes whose code is saved beside config.json."""
@@ -293,9 +294,13 @@ class PretrainedConfig(PushToHubMixin):
 
     def to_json_file(self, json_file_path: str | os.PathLike[str], use_diff: bool = True) -> None:
         """Write the config to `json_file_path`, atomically."""
-        from triptych.saving import write_atomically
+        from triptych.saving import save_config
 
-        write_atomically(Path(json_file_path), self.to_json_string(use_diff).encode())
+        file, text = Path(json_file_path), self.to_json_string(use_diff)
+        if file.name == CONFIG_NAME:
+            save_config(file.parent, text)
+        else:
+            write_atomically(file, text.encode())
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field, JSON-ready."""
@@ -360,14 +365,23 @@ class PretrainedConfig(PushToHubMixin):
         return found[0] if found else self
 
 
+def hold_config(path: Any, subfolder: str = "") -> HeldFolder:
+    """Return folder or file `path` with its config.json read; what is held already is not read again.
+
+    Raises:
+        As `config_path`; ConfigError.
+    """
+    if isinstance(path, HeldFolder) and path.subfolder == subfolder and path.config is not None:
+        return path
+    return HeldFolder(path, subfolder, strictjson.read(config_path(path, subfolder), ConfigError))
+
+
 def config_path(path: str | os.PathLike[str] | None, subfolder: str = "") -> Path:
     """Return the path of `config.json` in folder `path` (which may also be the file itself).
 
     Raises:
         ArgumentError: `path` is no path. MissingFileError: there is no such file.
     """
-    from triptych.resolve import local_folder
-
     if isinstance(path, (str, os.PathLike)) and os.path.isfile(path):
         return Path(path)
     file = local_folder(path, subfolder) / CONFIG_NAME

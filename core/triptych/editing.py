@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from triptych import layouts, surgery
+from triptych.atomic import write_atomically
 from triptych.config import PretrainedConfig
 from triptych.dtypes import FLOATING, parse_param_dtype
 from triptych.errors import ArgumentError, ShapeMismatchError, UnsupportedFormatError
@@ -27,7 +28,7 @@ from triptych.legacy import tf_scope
 from triptych.naming import stored
 from triptych.plan import differing_ties, matched, refuse_differing_copies
 from triptych.safetensors_file import TensorRef
-from triptych.saving import config_text, save_checkpoint, write_atomically
+from triptych.saving import config_text, save_checkpoint
 from triptych.schema import Schema
 from triptych.source import Source, file_config, file_schema, open_source
 

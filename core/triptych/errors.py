@@ -58,6 +58,10 @@ class InconsistentCheckpointError(CorruptCheckpointError):
     """The files of one checkpoint contradict each other."""
 
 
+class ChangedFileError(InconsistentCheckpointError):
+    """A file was replaced or written to between its opening and the reading of its tensors."""
+
+
 class UnsafeCheckpointError(TriptychError, ValueError):
     """A file asks for something that reading weights must never do."""
 

@@ -11,7 +11,7 @@ from triptych import strictjson
 from triptych.errors import ConfigError, HubOfflineError, TriptychError
 from triptych.formats import LAYOUTS, Format
 from triptych.hub import HubOptions, Snapshot, find_snapshot, is_repo_id
-from triptych.resolve import POINTER, check_subfolder, nothing_found, pointed_at, preferred, read_index
+from triptych.resolve import check_subfolder, nothing_found, pointed_at, pointer_in, preferred, read_index
 
 _CONFIG = "config.json"
 _HUB_ARGUMENTS = tuple(field.name for field in fields(HubOptions))
@@ -79,8 +79,8 @@ def fetch_model(
     here = {name.removeprefix(_join(subfolder, "")) for name in snapshot.files if _is_in(name, subfolder)}
     if _CONFIG in here and not begun:
         snapshot.fetch([_join(subfolder, _CONFIG)], complete=False)
-    pointer = _pointer(snapshot, _join(subfolder, _CONFIG), order) if _CONFIG in here else None
-    name = pointer if pointer is not None and variant is None else preferred(here, variant, order)
+    pointer = _pointer(snapshot, _join(subfolder, _CONFIG), variant, order) if _CONFIG in here else None
+    name = preferred(here, variant, order) if pointer is None else pointer
     if name is None:
         raise _nothing(snapshot, here, variant, order)
     wanted = [_join(subfolder, name)]
@@ -98,10 +98,10 @@ def _snapshot(path: Any, subfolder: str, arguments: Mapping[str, Any]) -> Snapsh
     return None if not is_repo_id(path) or os.path.exists(path) else find_snapshot(path, options)
 
 
-def _pointer(snapshot: Snapshot, config: str, order: Sequence[Format]) -> str | None:
+def _pointer(snapshot: Snapshot, config: str, variant: str | None, order: Sequence[Format]) -> str | None:
     """Return the file that config.json names as the weights; it is checked, as it comes from the repository."""
     file = snapshot.folder / config
-    name = strictjson.read(file, ConfigError).get(POINTER)
+    name = pointer_in(strictjson.read(file, ConfigError), variant)
     return None if name is None else pointed_at(name, file, order)
 
 

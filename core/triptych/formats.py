@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from triptych.errors import ArgumentError
 
+SAVE_ID = "triptych_save_id"
+"""Under this key the same value stands in every weight file, in the index and in config.json of one save."""
 _VARIANT = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_RESERVED = re.compile(r"g[0-9a-f]{8}|.*-\d{5}-of-\d{5}")
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Format:
     - `name`: what `save_pretrained(format=)` and the command line call it.
     - `single`: the name of a file that holds everything.
     - `flavour`: whose names and layouts the tensors have: "pt" (the canonical ones), "tf" or "flax".
-    - `has_metadata`: whether a file can say of which save it is.
+    - `has_metadata`: whether a file can say of which save it is; else the names of its shards do.
     """
 
     name: str
@@ -45,7 +48,7 @@ class Format:
 
 
 SAFETENSORS = Format("safetensors", "model.safetensors", "pt", True)
-BIN = Format("bin", "pytorch_model.bin", "pt", False)
+BIN = Format("bin", "pytorch_model.bin", "pt", True)
 H5 = Format("h5", "tf_model.h5", "tf", True)
 MSGPACK = Format("msgpack", "flax_model.msgpack", "flax", False)
 FORMATS = {
@@ -81,6 +84,22 @@ def with_variant(name: str, variant: str | None) -> str:
         raise ArgumentError("variant is no name.", expected="letters, digits, - and _", received=repr(variant))
     stem, _, suffix = name.rpartition(".")
     return f"{stem}.{variant}.{suffix}"
+
+
+def is_reserved_variant(variant: str) -> bool:
+    """Return whether files of this variant would be called like shards, or like those of one save alone."""
+    return _RESERVED.fullmatch(variant) is not None
+
+
+def refuse_reserved(variant: str | None) -> None:
+    """Raise `ArgumentError` if `variant` cannot be saved."""
+    if variant is not None and is_reserved_variant(variant):
+        raise ArgumentError(
+            "variant is a name that a save gives to its own files.",
+            expected="no g with eight hexadecimal digits, and no number of a shard",
+            received=repr(variant),
+            remedy="choose another name",
+        )
 
 
 def parse_format(name: object) -> Format:

@@ -18,7 +18,8 @@ from triptych import gguf_types, layouts
 from triptych.errors import InconsistentCheckpointError, ShapeMismatchError, UnsupportedFormatError
 from triptych.gguf_families import FAMILIES, ROPE_FREQS, Family, Keys, Target, llama3_scaling
 from triptych.gguf_header import GgufHeader, TensorInfo, read_header
-from triptych.safetensors_file import OwnedBytes, TensorRef
+from triptych.regular import OwnedBytes
+from triptych.safetensors_file import TensorRef
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def _reference(
             received=str(info.shape),
         )
     heads = {"q": config.get("num_attention_heads", 0), "kv": config.get("num_key_value_heads", 0)}.get(target.order, 0)
-    read = _Reader(OwnedBytes(header.path, header.size), info, _reorder(target.order, heads))
+    read = _Reader(header.source, info, _reorder(target.order, heads))
     return TensorRef(target.name, gguf_types.dtype_of(info.kind), shape, read)
 
 
@@ -157,5 +158,5 @@ def _scaling(header: GgufHeader, config: dict[str, Any], lengths: dict[str, int]
             expected=f"{ROPE_FREQS!r} of type F32 and shape {(lengths['rope'],)}, and no other scaling",
             received=f"type {info.kind}, shape {info.shape}, and {config['rope_scaling']}",
         )
-    factors = _Reader(OwnedBytes(header.path, header.size), info, None)()
+    factors = _Reader(header.source, info, None)()
     return llama3_scaling(factors, config["rope_theta"], config["head_dim"])

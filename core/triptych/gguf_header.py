@@ -23,7 +23,8 @@ from triptych.errors import (
     TruncatedCheckpointError,
     UnsupportedFormatError,
 )
-from triptych.safetensors_file import MAX_HEADER_BYTES, MAX_TENSORS, open_regular
+from triptych.regular import OwnedBytes, open_regular
+from triptych.safetensors_file import MAX_HEADER_BYTES, MAX_TENSORS
 
 MAX_STRINGS = 4_000_000
 MAX_KEY = 65_535
@@ -49,9 +50,10 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """Metadata by key (numbers, text, lists of text, and arrays of numbers), tensors by name, and the file's size."""
+    """Metadata by key (numbers, text, lists of text, and arrays of numbers), tensors by name, the file and its size."""
 
     path: Path
+    source: OwnedBytes
     size: int
     metadata: dict[str, Any]
     tensors: dict[str, TensorInfo]
@@ -65,6 +67,7 @@ def read_header(path: Path) -> GgufHeader:
         MissingBackendError: quantised tensors, and no package gguf.
     """
     with open_regular(path) as file:
+        source = OwnedBytes(file, path)
         cursor = _Cursor(file, os.fstat(file.fileno()).st_size, path)
         tensor_count, key_count = _counts(cursor)
         metadata: dict[str, Any] = {}
@@ -74,7 +77,7 @@ def read_header(path: Path) -> GgufHeader:
                 raise cursor.corrupt("has a metadata key twice.", "each key once", repr(key))
             metadata[key] = cursor.value()
         declared = [_declaration(cursor) for _ in range(tensor_count)]
-    return GgufHeader(path, cursor.size, metadata, _placed(declared, _alignment(metadata, cursor), cursor))
+    return GgufHeader(path, source, cursor.size, metadata, _placed(declared, _alignment(metadata, cursor), cursor))
 
 
 class _Cursor:

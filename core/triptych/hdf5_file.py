@@ -29,7 +29,8 @@ from triptych.errors import CorruptCheckpointError, UnsupportedFormatError
 from triptych.hdf5_format import Chunk, Structures, classified
 from triptych.hdf5_storage import DEFLATE, Stored
 from triptych.hdf5_walk import Contents, Walk
-from triptych.safetensors_file import MappedBytes, OwnedBytes, RangeReader, TensorRef, open_regular
+from triptych.regular import MappedBytes, OwnedBytes, hold, open_regular
+from triptych.safetensors_file import RangeReader, TensorRef
 
 TOP_LEVEL = "top_level_model_weights"
 """The group of weights that belong to no layer; Keras writes it without listing it."""
@@ -70,6 +71,7 @@ def open_hdf5(path: Path, mmap: bool = True) -> Hdf5File:
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
+        source = hold(file, path, mmap)
         remedy = _remedy(file.read(200))
         file.seek(0)
         with classified(path, remedy):
@@ -78,7 +80,6 @@ def open_hdf5(path: Path, mmap: bool = True) -> Hdf5File:
         raise _no_layers(contents, path)
     layers = _layers(contents, path)
     paths = _paths(contents, layers, path)
-    source = MappedBytes(path, size) if mmap else OwnedBytes(path, size)
     tensors = {name: _ref(name, [contents.datasets[p] for p in copies], source) for name, copies in paths.items()}
     return Hdf5File(path, tensors, contents.strings, layers)
 

@@ -24,13 +24,11 @@ from triptych import dtypes, strictjson
 from triptych.errors import ArgumentError, SaveError
 from triptych.msgpack_cursor import Cursor
 from triptych.msgpack_index import ARRAY, CHUNKED, MAX_DEPTH, Index, Range
+from triptych.regular import MappedBytes, OwnedBytes, hold, open_regular
 from triptych.safetensors_file import (
-    MappedBytes,
-    OwnedBytes,
     RangeReader,
     TensorRef,
     bytes_ahead,
-    open_regular,
     write_through,
 )
 
@@ -61,10 +59,10 @@ def open_msgpack(path: Path, mmap: bool = True) -> MsgpackFile:
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
+        source = hold(file, path, mmap)
         remedy = strictjson.hint(file.read(200)) or "get the file again"
         file.seek(0)
         found = Index(Cursor(file, size, path, remedy)).read()
-    source = MappedBytes(path, size) if mmap else OwnedBytes(path, size)
     return MsgpackFile(path, {name: _ref(name, shape, parts, source) for name, (shape, parts) in found.items()}, {})
 
 

@@ -24,7 +24,7 @@ from triptych.hub import HubOptions, Snapshot, find_snapshot, is_repo_id
 from triptych.hub_cache import COMMIT
 from triptych.hub_http import explained, failures, retried
 from triptych.remote_code import mapped
-from triptych.resolve import OWN_POINTER, POINTER, check_subfolder, local_folder, read_index
+from triptych.resolve import check_subfolder, pointer_to, read_index
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
@@ -205,11 +205,11 @@ def files_of(folder: Path, variant: str | None = None) -> dict[str, Path]:
     Raises:
         MissingFileError, CorruptCheckpointError and its subclasses, UnsafeCheckpointError, ConfigError.
     """
-    from triptych.checkpoint import open_checkpoint  # not needed by a config, which imports this module
+    from triptych.holding import hold  # not needed by a config, which imports this module
 
-    config = local_folder(folder) / _CONFIG
-    values = strictjson.read(config, ConfigError)
-    weights = open_checkpoint(folder, variant=variant, pointer=values.get(POINTER)).files
+    held, config = hold(folder, variant=variant), folder / _CONFIG
+    values = strictjson.read(config, ConfigError) if held.config is None else held.config
+    weights = held.checkpoint.files
     beside = [folder / name for name in (*COMPANIONS, CARD)]
     beside += sorted(folder.glob("*.py")) if mapped(values) else []
     return {path.name: path for path in (config, *weights, *beside) if path.is_file()}
@@ -222,7 +222,7 @@ def _stale(there: Snapshot, push: Push, files: Mapping[str, Path], variant: str 
     usual = {name for format in LAYOUTS for name in format.names(variant)}
 
     def is_head(name: str) -> bool:  # or of an older local save that was pushed as it was, its config pointing at it
-        return name in usual or (variant is None and OWN_POINTER.fullmatch(name) is not None)
+        return name in usual or pointer_to(name, variant) is not None
 
     if not any(map(is_head, files)):
         return []

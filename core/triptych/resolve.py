@@ -11,16 +11,81 @@ from typing import Any
 
 from triptych import strictjson
 from triptych.errors import ArgumentError, CorruptCheckpointError, MissingFileError, UnsafeCheckpointError
-from triptych.formats import LAYOUTS, Format
+from triptych.formats import LAYOUTS, SAVE_ID, Format
 
+CONFIG_NAME = "config.json"
 POINTER = "transformers_weights"
 """The config key by which transformers 4.57 and 5, and triptych, find weights under another name."""
 
-_KINDS = "|".join(rf"{format.stem}\.g[0-9a-f]{{8}}\{format.suffix}" for format in LAYOUTS)
-OWN_POINTER = re.compile(rf"(?:{_KINDS})(?:\.index\.json)?")
-"""What the pointer names when it is one that a triptych save made."""
+VARIANT_POINTER = "triptych_variant_weights"
+"""The config key by which triptych finds the weights of a variant, for the moment of their commit: {variant: file}."""
 
+OF_A_FOLDER = (SAVE_ID, POINTER, VARIANT_POINTER)
+"""The keys of config.json that are about the files beside it, and not about the model."""
+
+_VARIANT = r"(?:\.(?P<variant>[A-Za-z0-9_-]{1,64}))?"
+_KINDS = [
+    (re.compile(rf"{format.stem}{_VARIANT}\.g(?P<save>[0-9a-f]{{8}})\{format.suffix}(?P<index>\.index\.json)?"), format)
+    for format in LAYOUTS
+]
+_SHARD = re.compile(r".*\.g([0-9a-f]{8})-\d{5}-of-\d{5}\.[a-z0-9]+")
 _SUFFIXES = tuple(format.suffix for format in LAYOUTS)
+
+
+@dataclass(frozen=True)
+class Pointer:
+    """The weights that a config.json names, where a triptych save made them: a file of its own, or its index.
+
+    - `final`: the usual name of `target`, which it gets when the save is finished.
+    """
+
+    target: str
+    format: Format
+    variant: str | None
+
+    @property
+    def final(self) -> str:
+        return self.format.names(self.variant)[self.target.endswith(".json")]
+
+    @property
+    def outranked(self) -> list[str]:
+        """The files that readers could take for the weights instead, once `final` is there."""
+        names = [name for format in LAYOUTS for name in format.names(self.variant)]
+        return [name for name in names if name not in (self.final, self.format.names(self.variant)[1])]
+
+
+def pointer_in(config: Mapping[str, Any], variant: str | None = None) -> object:
+    """Return which file `config` names as the weights of `variant`, unchecked; None if it names none."""
+    if variant is None:
+        return config.get(POINTER)
+    named = config.get(VARIANT_POINTER)
+    return named.get(variant) if isinstance(named, Mapping) else None
+
+
+def own_pointer(config: Mapping[str, Any]) -> Pointer | None:
+    """Return the pointer in `config` that a triptych save made, if there is one."""
+    named = config.get(VARIANT_POINTER)
+    for variant in (None, *(named if isinstance(named, Mapping) else ())):
+        pointer = pointer_to(pointer_in(config, variant), variant)
+        if pointer is not None:
+            return pointer
+    return None
+
+
+def pointer_to(target: object, variant: str | None = None) -> Pointer | None:
+    """Return `target` as a pointer if it is a name that only a triptych save gives."""
+    if isinstance(target, str):
+        for kind, format in _KINDS:
+            match = kind.fullmatch(target)
+            if match and match["variant"] == variant:
+                return Pointer(target, format, variant)
+    return None
+
+
+def save_of_shard(name: str) -> str | None:
+    """Return the id of the save that made the shard `name`, if its name tells."""
+    match = _SHARD.fullmatch(name)
+    return match[1] if match else None
 
 
 @dataclass(frozen=True)
@@ -61,7 +126,7 @@ def local_folder(path: object, subfolder: str = "") -> Path:
 
 def check_subfolder(subfolder: object) -> None:
     """Raise `ArgumentError` unless `subfolder` is "" or a relative path that stays inside."""
-    inside = isinstance(subfolder, str) and all(_is_plain(part) for part in subfolder.split("/"))
+    inside = isinstance(subfolder, str) and all(is_plain(part) for part in subfolder.split("/"))
     if subfolder != "" and not inside:
         raise ArgumentError("subfolder leads out of its folder.", expected="a relative path", received=repr(subfolder))
 
@@ -77,7 +142,7 @@ def find_weights(
         UnsafeCheckpointError: a name leads outside the folder. CorruptCheckpointError: a bad index.
         ArgumentError: `variant` is no name.
     """
-    if pointer is not None and variant is None:
+    if pointer is not None:
         return _named(folder, pointer, order)
     present = {path.name for path in folder.iterdir() if path.is_file()}
     name = preferred(present, variant, order)
@@ -97,7 +162,7 @@ def preferred(present: Container[str], variant: str | None, order: Sequence[Form
 
 
 def _named(folder: Path, name: object, order: Sequence[Format]) -> WeightFiles:
-    file = folder / pointed_at(name, folder / "config.json", order)
+    file = folder / pointed_at(name, folder / CONFIG_NAME, order)
     if not file.is_file():
         raise MissingFileError(f"{folder} has no {file.name}, which its config.json names as {POINTER}.")
     return _from_index(folder, file) if file.suffix == ".json" else WeightFiles(folder, (file,))
@@ -167,7 +232,7 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _is_plain(name: str) -> bool:
+def is_plain(name: str) -> bool:
     """Return whether `name` is one component under POSIX and Windows rules alike, on every system."""
     windows = PureWindowsPath(name)
     plain = bool(name) and "/" not in name and "\\" not in name and "\0" not in name and name not in (".", "..")
@@ -176,7 +241,7 @@ def _is_plain(name: str) -> bool:
 
 def safe_name(name: object, named_by: Path, suffixes: tuple[str, ...]) -> str:
     """Return `name` if it is a plain file name with one of `suffixes`; raise `UnsafeCheckpointError` otherwise."""
-    if not isinstance(name, str) or not _is_plain(name) or not name.endswith(suffixes):
+    if not isinstance(name, str) or not is_plain(name) or not name.endswith(suffixes):
         raise UnsafeCheckpointError(
             f"{named_by} names a file that must not be opened.",
             expected=f"a plain file name ending in {' or '.join(suffixes)}",

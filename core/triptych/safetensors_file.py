@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,11 +22,11 @@ from triptych.errors import (
     ArgumentError,
     CorruptCheckpointError,
     LimitError,
-    MissingFileError,
     SaveError,
     TruncatedCheckpointError,
     UnsupportedFormatError,
 )
+from triptych.regular import MappedBytes, OwnedBytes, hold, open_regular
 
 MAX_HEADER_BYTES = 100_000_000
 MAX_TENSORS = 1_000_000
@@ -62,20 +61,6 @@ class TensorRef:
         return cls(name, array.dtype, tuple(array.shape), lambda: array)
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open `path` for reading if it is a regular file; a FIFO or device would block for ever."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-    except FileNotFoundError as cause:
-        raise MissingFileError(f"There is no file {path}.", remedy="check the path") from cause
-    except OSError as cause:
-        raise UnsupportedFormatError(f"{path} cannot be opened.", received=str(cause)) from cause
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UnsupportedFormatError(f"{path} is no weight file.", expected="a regular file", received="another kind")
-    return os.fdopen(descriptor, "rb")
-
-
 @dataclass(frozen=True)
 class SafetensorsFile:
     """The header of one file: references by name, and the metadata strings."""
@@ -97,13 +82,13 @@ def open_safetensors(path: Path, mmap: bool = True) -> SafetensorsFile:
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
+        source = hold(file, path, mmap)
         header, start = _read_header(file, size, path)
     metadata = _metadata(header.pop("__metadata__", {}), path)
     if len(header) > MAX_TENSORS:
         raise LimitError(f"{path} declares too many tensors.", expected=f"<= {MAX_TENSORS}", received=str(len(header)))
     entries = [(name, *_entry(name, value, path)) for name, value in header.items()]
     _check_cover(entries, size - start, path)
-    source = MappedBytes(path, size) if mmap else OwnedBytes(path, size)
     tensors = {
         name: TensorRef(name, dtype, shape, RangeReader(source, start + begin, dtype, shape))
         for name, dtype, shape, begin, _ in entries
@@ -199,46 +184,6 @@ def _check_cover(entries: list[tuple[str, np.dtype, tuple[int, ...], int, int]],
             f"{path} has bytes after its last tensor.",
             expected=f"{position} bytes of data",
             received=f"{available} bytes",
-        )
-
-
-class MappedBytes:
-    """The file as a copy-on-write map, made when first needed and shared by all its tensors."""
-
-    def __init__(self, path: Path, size: int) -> None:
-        self.path, self.size = path, size
-        self._map: np.ndarray | None = None
-
-    def bytes_at(self, start: int, count: int) -> np.ndarray:
-        if self._map is None:
-            with open_regular(self.path) as file:
-                _same_size(file, self.size, self.path)
-                self._map = np.memmap(file, dtype=np.uint8, mode="c").view(np.ndarray)
-        return self._map[start : start + count]
-
-
-class OwnedBytes:
-    """The file read with ordinary reads into memory that belongs to the caller."""
-
-    def __init__(self, path: Path, size: int) -> None:
-        self.path, self.size = path, size
-
-    def bytes_at(self, start: int, count: int) -> np.ndarray:
-        data = np.empty(count, np.uint8)
-        with open_regular(self.path) as file:
-            _same_size(file, self.size, self.path)
-            file.seek(start)
-            received = file.readinto(data.data) if count else 0  # type: ignore[attr-defined]
-        if received != count:
-            raise TruncatedCheckpointError(f"{self.path} was cut while it was read.", expected=f"{count} bytes")
-        return data
-
-
-def _same_size(file: BinaryIO, size: int, path: Path) -> None:
-    now = os.fstat(file.fileno()).st_size
-    if now != size:
-        raise TruncatedCheckpointError(
-            f"{path} changed after it was opened.", expected=f"{size} bytes", received=f"{now} bytes"
         )
 
 

@@ -11,8 +11,9 @@ not in use, and exactly one atomic rename or unlink makes them the checkpoint th
 | nothing, or the same -> older format     | the same three, under the format's own names                          |
 | these with a new config, any -> older    | rename onto `config.json`, which then names its weights: `roll_forward` |
 
-An older format (`formats.OWN`) over another one has no commit of its own where there is no config.json, or with a
-variant: each file that would go before the new ones is unlinked, and every reader finds the old weights or the new.
+A config is new if it differs in more than the id of its save; that one is put in by a rename of its own, afterwards. An
+older format (`formats.OWN`) over another one has no commit of its own where there is no config.json, or with a variant:
+each file that would go before the new ones is unlinked, and every reader finds the old weights or the new.
 
 Only then the files that the old checkpoint named are deleted (`staging.settle`). A crash leaves the staging folder with
 a list of what the save made and replaced; the next save removes those of them that no checkpoint names.
@@ -22,21 +23,21 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 from triptych import staging, strictjson
+from triptych.atomic import Access, create, flush, flush_folder
 from triptych.checkpoint import open_file
 from triptych.errors import ArgumentError, ConfigError, SaveError, TriptychError
-from triptych.formats import LAYOUTS, SAFETENSORS, Format
-from triptych.resolve import POINTER
+from triptych.formats import LAYOUTS, SAFETENSORS, SAVE_ID, Format, refuse_reserved
+from triptych.resolve import CONFIG_NAME, OF_A_FOLDER, POINTER, VARIANT_POINTER, Pointer, own_pointer
 from triptych.safetensors_file import TensorRef, parse_size
-from triptych.writing import SAVE_ID, name_in_index, write_weights
+from triptych.staging import Area
+from triptych.writing import name_in_index, write_weights
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,9 @@ def save_checkpoint(
     `naming.stored`. `scope` is that of the variables in TensorFlow's formats, see `legacy.tf_scope`. `beside` are other
     files by name, such as a class's code, each replaced atomically just before the checkpoint is.
 
+    A file may be read by those who could read the one that it replaces; weights by those who could read all weights
+    that they replace.
+
     Returns the weight files written, the index last if there is one. Tensors are read one at a time; memory beyond them
     does not grow with the checkpoint.
 
@@ -91,34 +95,69 @@ def save_checkpoint(
         SaveError: the folder is a file, is not writable, the disk is full, ...: what was there before still loads.
         ArgumentError, ConfigError, UnsupportedFormatError: before anything is written.
     """
+    target = _folder(folder)
+    shards = plan_shards(tensors, max_shard_size)
+    values = None if config is None else strictjson.parse(config.encode(), "The config to save", ConfigError)
+    format.names(variant)  # refuses a bad variant before anything is written
+    refuse_reserved(variant)
+    with _saving(target) as area:
+        save = _Save(area, shards, values, variant, format, scope)
+        save.write()
+        with staging.locked(target):
+            roll_forward(area)  # before collecting: what a pointer outranks is garbage only afterwards
+            staging.collect(area)
+            for name, data in (beside or {}).items():
+                area.put(name, data)
+            try:
+                return save.publish()
+            finally:
+                staging.settle(target, area.path)
+
+
+def save_config(folder: str | os.PathLike[str], config: str, beside: Mapping[str, bytes] | None = None) -> None:
+    """Make `config` the config of the checkpoint in `folder`, in one step; its weights stay what they are.
+
+    A save that was killed after its commit is finished first: its config.json is what names its weights.
+
+    Args:
+        beside: other files by name, each replaced atomically just before.
+
+    Raises:
+        SaveError: the folder is a file, is not writable, the disk is full, ...: what was there before is still there.
+        ArgumentError, ConfigError: before anything is written.
+    """
+    target = _folder(folder)
+    values = strictjson.parse(config.encode(), "The config to save", ConfigError)
+    with _saving(target) as area, staging.locked(target):
+        roll_forward(area)
+        for name, data in (beside or {}).items():
+            area.put(name, data)
+        saved = (_values(target / CONFIG_NAME) or {}).get(SAVE_ID)
+        values = _of_the_model(values) | ({} if saved is None else {SAVE_ID: saved})
+        area.put(CONFIG_NAME, config_text(values).encode())
+        flush_folder(target)
+
+
+def _folder(folder: object) -> Path:
     if not isinstance(folder, (str, os.PathLike)) or not os.fspath(folder):
         raise ArgumentError(
             "save_directory is no path.", expected="the path of a folder", received=repr(folder), remedy="pass a folder"
         )
-    target = Path(folder)
-    shards = plan_shards(tensors, max_shard_size)
-    if config is not None:
-        strictjson.parse(config.encode(), "The config to save", ConfigError)
-    format.names(variant)  # refuses a bad variant before anything is written
+    return Path(folder)
+
+
+@contextmanager
+def _saving(folder: Path) -> Iterator[Area]:
+    """Make `folder` and a staging folder in it; whatever the system refuses is a `SaveError`."""
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        save = _Save(target, secrets.token_hex(4), variant, format, scope)
-        with staging.area(target, save.id) as area:
-            save.write(area, shards)
-            with staging.locked(target):
-                roll_forward(target)  # before collecting: what a pointer outranks is garbage only afterwards
-                staging.collect(target)
-                for name, data in (beside or {}).items():
-                    write_atomically(target / name, data)
-                try:
-                    return save.publish(area, config)
-                finally:
-                    staging.settle(target, area.path)
+        folder.mkdir(parents=True, exist_ok=True)
+        with staging.area(folder) as area:
+            yield area
     except TriptychError:
         raise
     except OSError as cause:
         error = SaveError(
-            f"{target} could not be saved.",
+            f"{folder} could not be saved.",
             received=str(cause),
             remedy="see the cause; the folder is whole: it holds the old checkpoint, or the new one if all but its "
             "tidying was done",
@@ -128,57 +167,64 @@ def save_checkpoint(
 
 
 class _Save:
-    def __init__(self, folder: Path, save_id: str, variant: str | None, format: Format, scope: str) -> None:
-        self.folder, self.id, self.variant, self.format, self.scope = folder, save_id, variant, format, scope
+    def __init__(
+        self,
+        area: Area,
+        shards: Sequence[Shard],
+        config: dict[str, Any] | None,
+        variant: str | None,
+        format: Format,
+        scope: str,
+    ) -> None:
+        self.area, self.folder, self.shards = area, area.folder, shards
+        self.config = None if config is None else _of_the_model(config) | {SAVE_ID: area.id}
+        self.variant, self.format, self.scope = variant, format, scope
         self.single, self.index = format.names(variant)
         self.stem = self.single.removesuffix(format.suffix)
-        self.shards: Sequence[Shard] = ()
+        self.staged = [area.path / f"{number}{format.suffix}" for number in range(len(shards))]
+        self.access = Access()
 
-    def write(self, area: staging.Area, shards: Sequence[Shard]) -> None:
+    def write(self) -> None:
         """Write every shard into the staging folder, flush it, and read it back by header."""
-        self.shards = shards
-        for number, shard in enumerate(shards):
-            file = area.path / f"{number}{self.format.suffix}"
-            with file.open("x+b") as stream:
-                write_weights(stream, shard.tensors, self.format, self.scope, self.id, alone=len(shards) == 1)
+        self.access = Access.like(self.folder / name for name in staging.named_files(self.folder, self.variant))
+        for file, shard in zip(self.staged, self.shards, strict=True):
+            with create(file, self.access) as stream:
+                alone = len(self.shards) == 1
+                write_weights(stream, shard.tensors, self.format, self.scope, self.area.id, alone)
                 flush(stream)
             _verify(file, shard)
 
-    def publish(self, area: staging.Area, config: str | None) -> list[Path]:
+    def publish(self) -> list[Path]:
+        """Give the staged files their names; return those of the weights. Everything that is written is staged first,
+        so that only renames are left to do."""
         old = staging.named_files(self.folder, self.variant)
-        new_config = config is not None and _differs(self.folder / "config.json", config)
-        pointed = self._config_to_point_with(config) if old and (new_config or self._outranking()) else None
-        names = self._free_names(pointed is not None)
-        area.record(creates=[*names, self.generation_index, self.index, self.single], supersedes=old)
-        staged = [area.path / f"{number}{self.format.suffix}" for number in range(len(names))]
-        if new_config and not old:
-            write_atomically(self.folder / "config.json", (config or "").encode())
-        if len(names) == 1 and pointed is None:
-            flush_folder(area.path)
-            os.replace(staged[0], self.folder / self.single)  # the commit, unless other files outrank it
+        before = _values(self.folder / CONFIG_NAME)
+        new_config = self.config is not None and _of_the_model(self.config) != _of_the_model(before or {})
+        config = before if self.config is None else self.config
+        pointing = bool(old) and (new_config or (bool(self._outranking()) and self.variant is None))
+        names = self._names(pointing and config is not None)
+        if len(names) > 1:
+            self.area.stage("index.json", self._index_text(names).encode(), self.access)
+        self._record(names, old)
+        if pointing and config is not None:
+            self._commit_by_config(names, config)
         else:
-            for file, name in zip(staged, names, strict=True):
-                staging.link(file, self.folder / name)
-            flush_folder(self.folder)
-            self._commit_named(names, pointed)
-        if pointed is None:
-            for name in self._outranking():
-                (self.folder / name).unlink()  # the last of them is the commit then
-        flush_folder(self.folder)
-        if new_config and old and pointed is None:
-            write_atomically(self.folder / "config.json", (config or "").encode())
+            self._commit_by_name(names, first=not old and POINTER not in (before or {}))
         return [self.folder / name for name in ([*names, self.index] if len(names) > 1 else [self.single])]
 
-    @property
-    def generation_index(self) -> str:
-        return f"{self.stem}.g{self.id}{self.format.suffix}.index.json"
+    def _record(self, names: list[str], old: list[str]) -> None:
+        creates = dict(zip(names, self.staged, strict=True))
+        if len(names) > 1:
+            index = self.area.path / "index.json"
+            creates |= {self.index: index, self._own_name(self.index): index}
+        else:
+            creates[self.single] = self.staged[0]
+        self.area.record(creates, old)
 
-    def _config_to_point_with(self, config: str | None) -> str | None:
-        """Return the text of the config that is to name the weights; None where no config can."""
-        file = self.folder / "config.json"
-        if self.variant is not None or (config is None and not file.is_file()):
-            return None
-        return file.read_text() if config is None else config
+    def _own_name(self, name: str) -> str:
+        """Return a name of this save alone, in place of that of the single file or the index."""
+        own = f"{self.stem}.g{self.area.id}{self.format.suffix}"
+        return own if name == self.single else f"{own}.index.json"
 
     def _outranking(self) -> list[str]:
         """Return the existing files that readers would take for the weights instead, those they take first last."""
@@ -188,27 +234,63 @@ class _Save:
         others = [name for name in heads if name != own] if older else heads[: heads.index(own)]
         return [name for name in reversed(others) if os.path.lexists(self.folder / name)]
 
-    def _free_names(self, by_pointer: bool) -> list[str]:
+    def _names(self, pointing: bool) -> list[str]:
         count, suffix = len(self.shards), self.format.suffix
         if count == 1:
-            return [f"{self.stem}.g{self.id}{suffix}" if by_pointer else self.single]
+            return [self._own_name(self.single) if pointing else self.single]
         plain = [f"{self.stem}-{k:05d}-of-{count:05d}{suffix}" for k in range(1, count + 1)]
-        if not any(os.path.lexists(self.folder / name) for name in plain):
+        if self.format.has_metadata and not any(os.path.lexists(self.folder / name) for name in plain):
             return plain
-        return [name.replace(self.stem, f"{self.stem}.g{self.id}", 1) for name in plain]
+        return [name.replace(self.stem, f"{self.stem}.g{self.area.id}", 1) for name in plain]
 
-    def _commit_named(self, names: list[str], pointed: str | None) -> None:
-        """Write the index of the shards `names`, or the config `pointed` with a pointer to the weights."""
-        index = self._index_text(names).encode()
-        if pointed is None:
-            write_atomically(self.folder / self.index, index)  # the commit, unless other files outrank it
-            return
-        target = names[0] if len(names) == 1 else self.generation_index
+    def _commit_by_name(self, names: list[str], first: bool) -> None:
+        """Put single file or index under its usual name, and the config after it, or before it if it is to be `first`:
+        where there are no weights that it would not fit."""
+        config = None
+        if self.config is not None:
+            config = self._stage_config("config.json", self.config)
+        if config is not None and first:
+            os.replace(config, self.folder / CONFIG_NAME)
+        if len(names) == 1:
+            flush_folder(self.area.path)
+            os.replace(self.staged[0], self.folder / self.single)  # the commit, unless other files outrank it
+        else:
+            self._link_shards(names)
+            os.replace(self.area.path / "index.json", self.folder / self.index)  # the same
+        for name in self._outranking():
+            (self.folder / name).unlink()  # the last of them is the commit then
+        flush_folder(self.folder)
+        if config is not None and not first:
+            os.replace(config, self.folder / CONFIG_NAME)
+            flush_folder(self.folder)
+
+    def _commit_by_config(self, names: list[str], config: Mapping[str, Any]) -> None:
+        """Let config.json name the weights, and then give these their usual names; see `roll_forward`."""
+        usual = self.single if len(names) == 1 else self.index
+        pointer = Pointer(self._own_name(usual), self.format, self.variant)
         if len(names) > 1:
-            write_atomically(self.folder / target, index)
-        text = config_text({**json.loads(pointed), POINTER: target})
-        write_atomically(self.folder / "config.json", text.encode())  # the commit
-        roll_forward(self.folder)
+            self._link_shards(names)
+        head = self.staged[0] if len(names) == 1 else self.area.path / "index.json"
+        staging.link(head, self.folder / pointer.target)
+        twin = self.area.twin(self.folder / pointer.target)
+        plain = _of_the_model(config) | {SAVE_ID: self.area.id}
+        key: dict[str, Any] = {POINTER: pointer.target}
+        if self.variant is not None:
+            key = {VARIANT_POINTER: {self.variant: pointer.target}}
+        pointing, final = self._stage_config("pointing.json", plain | key), self._stage_config("config.json", plain)
+        flush_folder(self.folder)
+        os.replace(pointing, self.folder / CONFIG_NAME)  # the commit
+        _finish(self.folder, pointer, twin, final)
+
+    def _stage_config(self, name: str, values: Mapping[str, Any]) -> Path:
+        file = self.folder / CONFIG_NAME
+        access = Access.like([file]) if file.is_file() else self.access
+        return self.area.stage(name, config_text(values).encode(), access)
+
+    def _link_shards(self, names: list[str]) -> None:
+        for file, name in zip(self.staged, names, strict=True):
+            staging.link(file, self.folder / name)
+        flush_folder(self.folder)
 
     def _index_text(self, names: list[str]) -> str:
         weight_map = {
@@ -218,87 +300,54 @@ class _Save:
         }
         metadata: dict[str, object] = {"total_size": sum(shard.nbytes for shard in self.shards)}
         metadata["total_parameters"] = sum(r.nbytes // r.dtype.itemsize for s in self.shards for r in s.tensors)
-        metadata |= {SAVE_ID: self.id} if self.format.has_metadata else {}
+        metadata[SAVE_ID] = self.area.id
         return json.dumps({"metadata": metadata, "weight_map": weight_map}, indent=2, sort_keys=True) + "\n"
 
 
-def roll_forward(folder: Path) -> None:
+def roll_forward(area: Area) -> None:
     """Finish a save that was committed by the config's pointer: move the weights to their usual names.
 
     Every state on the way loads the same weights; killed anywhere, it can be run again. Does nothing when the config
     points nowhere, or at a file that triptych did not make.
     """
-    file = folder / "config.json"
-    target = staging.own_pointer(folder)
-    if target is None:
+    pointer = staging.pending(area.folder)
+    if pointer is None:
         return
-    format = next(format for format in LAYOUTS if target.startswith(f"{format.stem}.g"))
-    if target.endswith(".json"):
-        write_atomically(folder / format.index, (folder / target).read_bytes())
-        (folder / format.single).unlink(missing_ok=True)
-    else:
-        with _twin(folder / target) as twin:
-            os.replace(twin, folder / format.single)
-    for name in (name for other in LAYOUTS if other is not format for name in other.names()):
+    config = area.folder / CONFIG_NAME
+    values = strictjson.read(config, ConfigError)
+    if own_pointer(values) != pointer:  # locks do not work here, and another save was quicker
+        return
+    values = {key: value for key, value in values.items() if key not in (POINTER, VARIANT_POINTER)}
+    final = area.stage("rolled.json", config_text(values).encode(), Access.like([config]))
+    _finish(area.folder, pointer, area.twin(area.folder / pointer.target), final)
+
+
+def _finish(folder: Path, pointer: Pointer, twin: Path, config: Path) -> None:
+    """Rename the weights' second name `twin` to the usual one and put in the `config` without pointer."""
+    os.replace(twin, folder / pointer.final)
+    for name in pointer.outranked:
         (folder / name).unlink(missing_ok=True)
     flush_folder(folder)
-    config = json.loads(file.read_bytes())
-    del config[POINTER]
-    write_atomically(file, config_text(config).encode())
-    (folder / target).unlink()
+    os.replace(config, folder / CONFIG_NAME)
+    flush_folder(folder)
+    (folder / pointer.target).unlink(missing_ok=True)
 
 
-@contextmanager
-def _twin(file: Path) -> Iterator[Path]:
-    """Yield a second name of `file`: a hard link, or a copy where the file system has none."""
-    twin = file.with_name(f"{file.name}{staging.TEMPORARY}")
-    twin.unlink(missing_ok=True)
-    try:
-        os.link(file, twin)
-    except OSError:
-        shutil.copyfile(file, twin)
-        with twin.open("rb") as stream:
-            flush(stream)
-    try:
-        yield twin
-    finally:
-        twin.unlink(missing_ok=True)
-
-
-def config_text(values: dict[str, object]) -> str:
+def config_text(values: Mapping[str, object]) -> str:
     """Return the text of a config.json: sorted keys, indent 2, one newline at the end."""
     return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
 
-def write_atomically(file: Path, data: bytes) -> None:
-    """Replace `file` by `data` in one rename; a reader sees the old or the new contents, never a part."""
-    temporary = file.with_name(f"{file.name}.{secrets.token_hex(4)}{staging.TEMPORARY}")
+def _values(config: Path) -> dict[str, Any] | None:
+    """Return what the existing `config` says; None if there is none that can be read."""
     try:
-        with temporary.open("xb") as stream:
-            stream.write(data)
-            flush(stream)
-        os.replace(temporary, file)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    flush_folder(file.parent)
+        return strictjson.read(config, ConfigError)
+    except TriptychError:
+        return None
 
 
-def flush(stream: BinaryIO) -> None:
-    """Write an open file through to the disk: Python's own buffer first."""
-    stream.flush()
-    os.fsync(stream.fileno())
-
-
-def flush_folder(folder: Path) -> None:
-    """Write the names in `folder` through to the disk, where the system can (Windows cannot)."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _of_the_model(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in OF_A_FOLDER}
 
 
 def _verify(file: Path, shard: Shard) -> None:
@@ -306,7 +355,3 @@ def _verify(file: Path, shard: Shard) -> None:
     meant = {ref.name: (ref.dtype.newbyteorder("="), ref.shape) for ref in shard.tensors}
     if read != meant:
         raise SaveError(f"{file} does not read back as it was written.", remedy="check the disk and save again")
-
-
-def _differs(file: Path, text: str) -> bool:
-    return not file.is_file() or file.read_bytes() != text.encode()

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych import families, strictjson
+from triptych import families
 from triptych.checkpoint import Checkpoint, is_gguf, open_checkpoint
 from triptych.config import PretrainedConfig
-from triptych.errors import ArgumentError, ConfigError, UnsupportedFormatError
+from triptych.errors import ArgumentError, UnsupportedFormatError
 from triptych.formats import FORMATS, LAYOUTS, SAFETENSORS, Format
 from triptych.gguf_file import open_gguf
+from triptych.holding import hold
 from triptych.legacy_generic import generic_weights
 from triptych.naming import canonical, flavour_by_names
-from triptych.resolve import POINTER, local_folder
+from triptych.resolve import OF_A_FOLDER, local_folder
 from triptych.safetensors_file import TensorRef
 from triptych.schema import Schema, Weight
 
@@ -60,11 +61,9 @@ def open_source(path: Path, variant: str | None = None) -> Source:
     if path.is_file():
         raise ArgumentError("The source has no name of a format.", expected="*.gguf or a folder", received=str(path))
     folder = local_folder(path)
-    file = folder / "config.json"
-    config = strictjson.read(file, ConfigError) if file.is_file() else None
-    raw = open_checkpoint(folder, variant=variant, pointer=(config or {}).get(POINTER))
-    if config is not None:
-        config.pop(POINTER, None)  # it names files of the source
+    held = hold(folder, variant=variant)
+    raw = held.checkpoint
+    config = None if held.config is None else {k: v for k, v in held.config.items() if k not in OF_A_FOLDER}
     schema = None if config is None else file_schema(config, raw)
     flavour = raw.flavour or _flavour(raw, schema)
     tensors, generic, unknown = _canonical(raw, schema, flavour)

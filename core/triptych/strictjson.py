@@ -10,7 +10,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from triptych.errors import MissingFileError, TriptychError
+from triptych.errors import TriptychError
+from triptych.regular import open_regular
 
 MAX_BYTES = 100_000_000
 MAX_DEPTH = 64
@@ -91,15 +92,11 @@ def read(path: Path, error: type[TriptychError]) -> dict[str, Any]:
     """Read and `parse` the file at `path`.
 
     Raises:
-        MissingFileError: it is not there. `error`: it is not one JSON object.
+        MissingFileError: it is not there. UnsupportedFormatError: it is no regular file. `error`: it is not one JSON
+        object.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError as cause:  # also of a file that was listed a moment ago, and that a save has replaced
-        raise MissingFileError(
-            f"{path} is not there.", remedy="check the path; if it was just saved, try again"
-        ) from cause
+    with open_regular(path) as file:
+        data = file.read(MAX_BYTES + 1)
     return parse(data, str(path), error)
 
 

@@ -23,11 +23,13 @@ from triptych.errors import (
     TruncatedCheckpointError,
     UnsupportedFormatError,
 )
-from triptych.safetensors_file import MAX_TENSORS, TensorRef, open_regular
+from triptych.formats import SAVE_ID
+from triptych.regular import hold, open_regular
+from triptych.safetensors_file import MAX_TENSORS, TensorRef
 from triptych.torch_pickle import MAX_BYTES, Unpickler
 from triptych.torch_storage import Deflated, Extent, Files, locate
 from triptych.torch_tar import read_tar
-from triptych.torch_values import Storage, TorchTensor, is_natural, storage_dtype
+from triptych.torch_values import NOTES, Storage, TorchTensor, is_natural, storage_dtype
 from triptych.zip_directory import STORED, Record, inflate, read_directory
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -37,11 +39,16 @@ GROWTH = 16
 FREE_GROWTH = 2**28
 """... or have this many bytes."""
 _WRAPPERS = ("state_dict", "model")
+_MAX_NOTE = 64
 
 
 @dataclass(frozen=True)
 class TorchFile:
-    """The tensors of one file by name. `metadata["ignored"]` is a JSON list of the entries that are no tensors."""
+    """The tensors of one file by name.
+
+    `metadata` says of which save the file is if triptych wrote it; its entry "ignored" is a JSON list of the entries of
+    the file that are no tensors.
+    """
 
     path: Path
     tensors: dict[str, TensorRef]
@@ -64,21 +71,21 @@ def open_torch(path: Path, mmap: bool = True) -> TorchFile:
     """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
-        files = Files(path, size, mmap)
+        files = Files(path, size, hold(file, path, mmap))
         head = file.read(512)
         file.seek(0)
         if head.startswith(b"PK"):
-            top, extents = _read_zip(file, files)
+            top, extents, notes = _read_zip(file, files)
         elif head.startswith(b"\x80"):
-            top, extents = _read_stream(file, files)
+            (top, extents), notes = _read_stream(file, files), {}
         elif head[257:262] == b"ustar":
-            top, extents = read_tar(file, files)
+            (top, extents), notes = read_tar(file, files), {}
         else:
             raise _foreign(head, path)
     tensors, ignored = _state_dict(top, path)
     refs = {name: locate(name, tensor, extents, path) for name, tensor in tensors.items()}
     _check_growth(refs, tensors, extents, files)
-    return TorchFile(path, refs, {"ignored": json.dumps(ignored)} if ignored else {})
+    return TorchFile(path, refs, notes | ({"ignored": json.dumps(ignored)} if ignored else {}))
 
 
 def _foreign(head: bytes, path: Path) -> Exception:
@@ -94,7 +101,7 @@ def _foreign(head: bytes, path: Path) -> Exception:
 # -- containers
 
 
-def _read_zip(file: BinaryIO, files: Files) -> tuple[object, Mapping[str, Extent]]:
+def _read_zip(file: BinaryIO, files: Files) -> tuple[object, Mapping[str, Extent], dict[str, str]]:
     path = files.path
     records = read_directory(file, files.size, path)
     root = next((name[: -len("data.pkl")] for name in records if name.endswith("/data.pkl")), None)
@@ -114,7 +121,18 @@ def _read_zip(file: BinaryIO, files: Files) -> tuple[object, Mapping[str, Extent
         raise CorruptCheckpointError(f"{path} has bytes after the end of its pickle.", expected="one pickle")
     prefix = f"{root}data/"
     storages = {name.removeprefix(prefix): record for name, record in records.items() if name.startswith(prefix)}
-    return top, {key: _zip_extent(files, record, big_endian) for key, record in storages.items()}
+    extents = {key: _zip_extent(files, record, big_endian) for key, record in storages.items()}
+    return top, extents, _notes(file, records.get(f"{root}{NOTES}{SAVE_ID}"), path)
+
+
+def _notes(file: BinaryIO, record: Record | None, path: Path) -> dict[str, str]:
+    """Return of which save the file is, where it says so."""
+    if record is None:
+        return {}
+    text = inflate(file, record, path) if record.size <= _MAX_NOTE else b""
+    if not text.isalnum() or not text.isascii():
+        raise CorruptCheckpointError(f"{path} has a bad {SAVE_ID}.", expected="a few letters and digits")
+    return {SAVE_ID: text.decode()}
 
 
 def _zip_extent(files: Files, record: Record, big_endian: bool) -> Extent:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import math
 import sys
 from collections.abc import Mapping
@@ -12,7 +14,8 @@ from typing import BinaryIO
 import numpy as np
 
 from triptych.errors import CorruptCheckpointError, LimitError, TruncatedCheckpointError
-from triptych.safetensors_file import MAX_NAME, MappedBytes, OwnedBytes, TensorRef, open_regular
+from triptych.regular import MappedBytes, OwnedBytes
+from triptych.safetensors_file import MAX_NAME, TensorRef
 from triptych.torch_values import TorchTensor
 from triptych.zip_directory import Record, inflate
 
@@ -22,9 +25,9 @@ MAX_LENGTH = 2**48
 class Files:
     """One file, and how its bytes are read."""
 
-    def __init__(self, path: Path, size: int, mmap: bool) -> None:
+    def __init__(self, path: Path, size: int, source: MappedBytes | OwnedBytes) -> None:
         self.path, self.size = path, size
-        self._source = MappedBytes(path, size) if mmap else OwnedBytes(path, size)
+        self._source = source
 
     def bytes_at(self, start: int, count: int) -> np.ndarray:
         return self._source.bytes_at(start, count)
@@ -52,8 +55,8 @@ class Deflated:
     record: Record
 
     def bytes_at(self, start: int, count: int) -> np.ndarray:
-        with open_regular(self.files.path) as file:
-            data = bytearray(inflate(file, self.record, self.files.path))
+        stored = io.BytesIO(self.files.bytes_at(self.record.start, self.record.stored).data)
+        data = bytearray(inflate(stored, dataclasses.replace(self.record, start=0), self.files.path))
         return np.frombuffer(data, np.uint8)[start : start + count]
 
 

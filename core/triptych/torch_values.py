@@ -53,6 +53,8 @@ class _Opaque:
 
 OPAQUE = _Opaque()
 
+NOTES = ".data/"
+"""Where an archive has records beside its tensors; torch keeps the id of a serialization there."""
 KINDS = {
     "Double": "F64",
     "Float": "F32",

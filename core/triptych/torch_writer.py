@@ -13,13 +13,14 @@ import math
 import struct
 import sys
 import zipfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import BinaryIO
 
 from triptych.dtypes import safetensors_name
 from triptych.errors import SaveError
 from triptych.safetensors_file import ALIGNMENT, MAX_NAME, TensorRef, raw_bytes
-from triptych.torch_values import DTYPES, KINDS
+from triptych.torch_values import DTYPES, KINDS, NOTES
 
 _ROOT = "archive"
 _BLOCK = 2**20
@@ -34,12 +35,15 @@ _STORAGES = {name: f"{kind}Storage" for kind, name in KINDS.items()}
 _TORCH_NAMES = {name: torch_name for torch_name, name in DTYPES.items()}
 
 
-def write_torch(file: BinaryIO, tensors: Iterable[TensorRef]) -> None:
+def write_torch(file: BinaryIO, tensors: Iterable[TensorRef], notes: Mapping[str, str] = MappingProxyType({})) -> None:
     """Write `tensors` in their order to `file`, which is open for writing, seekable and empty.
 
     Each tensor gets a storage of its own, so tensors that share memory are written once for each name. The same tensors
     give the same bytes. `torch.load` reads the file with and without weights_only and mmap, `open_torch` likewise;
     before torch 2.3, `torch.load` does not know all of uint16 to uint64 and float8.
+
+    Args:
+        notes: short texts by name, each in a record of its own beside those of torch, which looks at none of them.
 
     Raises:
         UnsupportedFormatError: a dtype that torch does not have. SaveError: two tensors of one name, a name that cannot
@@ -54,6 +58,8 @@ def write_torch(file: BinaryIO, tensors: Iterable[TensorRef]) -> None:
         for number, ref in enumerate(refs):
             _store(archive, file, f"data/{number}", raw_bytes(ref))
         _store(archive, file, "version", b"3\n")
+        for name, text in notes.items():
+            _store(archive, file, f"{NOTES}{name}", text.encode())
 
 
 # -- records

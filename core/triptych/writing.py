@@ -6,16 +6,13 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
-from triptych.formats import BIN, H5, MSGPACK, Format
+from triptych.formats import BIN, H5, MSGPACK, SAVE_ID, Format
 from triptych.hdf5_file import TOP_LEVEL
 from triptych.hdf5_writer import DEFAULT_METADATA, write_hdf5, write_hdf5_shard
 from triptych.legacy import MLM_HEAD, SHARED, variable_name
 from triptych.msgpack_file import write_msgpack
 from triptych.safetensors_file import TensorRef, write_safetensors
 from triptych.torch_writer import write_torch
-
-SAVE_ID = "triptych_save_id"
-"""Metadata key: the same value stands in every shard and in the index of one save."""
 
 
 def write_weights(
@@ -32,7 +29,7 @@ def write_weights(
     """
     metadata = {"format": format.flavour, SAVE_ID: save_id}
     if format is BIN:
-        write_torch(file, tensors)
+        write_torch(file, tensors, {SAVE_ID: save_id})
     elif format is MSGPACK:
         write_msgpack(file, tensors)
     elif format is not H5:

@@ -1,0 +1,186 @@
+"""Regular files: opened without being blocked, and known again by identity from then on.
+
+Whoever reads a header reads the tensors later; between the two another process may put a new file under the name, or
+write into this one. A mapped file is mapped at once, a file that is read piece by piece is held open, and where so many
+are that descriptors would run out, it is opened again and compared.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import stat
+import sys
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar
+
+import numpy as np
+
+from triptych.errors import (
+    ChangedFileError,
+    MissingFileError,
+    TruncatedCheckpointError,
+    UnsupportedFormatError,
+)
+
+MAX_HELD = 64
+"""Files that are held open at a time, in the whole process; a system may allow as few as 256 descriptors."""
+_MAX_READ = 2**30
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open `path` for reading if it is a regular file; a FIFO or device would block for ever."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError as cause:
+        raise MissingFileError(
+            f"There is no file {path}.", remedy="check the path; if it was just saved, try again"
+        ) from cause
+    except OSError as cause:
+        raise UnsupportedFormatError(f"{path} cannot be opened.", received=str(cause)) from cause
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise UnsupportedFormatError(f"{path} is no weight file.", expected="a regular file", received="another kind")
+    return os.fdopen(descriptor, "rb")
+
+
+@dataclass(frozen=True)
+class Identity:
+    """By what a file is known again. A file that is written to, or another one under its name, differs in it.
+
+    The time of the last change is left out: giving the file a second name changes it.
+    """
+
+    device: int
+    inode: int
+    size: int
+    written: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Identity:
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def hold(file: BinaryIO, path: Path, mmap: bool) -> MappedBytes | OwnedBytes:
+    """Return the bytes of the open `file`, to be read later, whatever is done to its name `path` until then.
+
+    Args:
+        mmap: map it copy-on-write (a part is then a view; truncating the file afterwards kills the process); False
+            reads each part into owned memory when asked for.
+    """
+    return MappedBytes(file, path) if mmap else OwnedBytes(file, path)
+
+
+class MappedBytes:
+    """A file as a copy-on-write map, shared by all its tensors. It keeps no descriptor."""
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self.path = path
+        try:
+            self._map = _mapped(file.fileno(), os.fstat(file.fileno()).st_size)
+        except OSError as cause:
+            raise UnsupportedFormatError(
+                f"{path} cannot be mapped.", received=str(cause), remedy="pass mmap=False, which reads it"
+            ) from cause
+
+    def bytes_at(self, start: int, count: int) -> np.ndarray:
+        """Return `count` bytes from byte `start`, which may be written to without reaching the file."""
+        return self._map[start : start + count]
+
+
+class OwnedBytes:
+    """A file read with ordinary reads into memory that belongs to the caller.
+
+    It is held open if there are not `MAX_HELD` already, else opened again for each read.
+    """
+
+    _held: ClassVar[weakref.WeakSet[OwnedBytes]] = weakref.WeakSet()
+
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self.path = path
+        self.identity = Identity.of(os.fstat(file.fileno()))
+        self._descriptor: int | None = None
+        if hasattr(os, "preadv") and len(self._held) < MAX_HELD:
+            self._descriptor = os.dup(file.fileno())
+            self._held.add(self)
+            weakref.finalize(self, os.close, self._descriptor)
+
+    def bytes_at(self, start: int, count: int) -> np.ndarray:
+        """Return `count` bytes from byte `start`.
+
+        Raises:
+            ChangedFileError: the file was written to, or another one has its name. MissingFileError.
+        """
+        data = np.empty(count, np.uint8)
+        if self._descriptor is not None:
+            self._check(self._descriptor)
+            _fill(data, self._descriptor, start, self.path)
+            self._check(self._descriptor)
+            return data
+        with open_regular(self.path) as file:
+            self._check(file.fileno())
+            file.seek(start)
+            received = file.readinto(data.data) if count else 0  # type: ignore[attr-defined]
+            self._check(file.fileno())
+        if received != count:
+            raise _cut(self.path, count)
+        return data
+
+    def _check(self, descriptor: int) -> None:
+        if Identity.of(os.fstat(descriptor)) != self.identity:
+            raise ChangedFileError(
+                f"{self.path} changed after it was opened.", expected="the file that was opened", remedy="load it again"
+            )
+
+
+def _fill(data: np.ndarray, descriptor: int, start: int, path: Path) -> None:
+    done = 0
+    while done < len(data):
+        received = os.preadv(descriptor, [data[done : done + _MAX_READ].data], start + done)
+        if not received:
+            raise _cut(path, len(data))
+        done += received
+
+
+def _cut(path: Path, count: int) -> TruncatedCheckpointError:
+    return TruncatedCheckpointError(f"{path} was cut while it was read.", expected=f"{count} bytes")
+
+
+def _mapped(descriptor: int, size: int) -> np.ndarray:
+    """Return the file as a private, writable map.
+
+    Python's own map keeps a duplicate of the descriptor for as long as it lives (before 3.13, always), so that a
+    checkpoint of many shards could not be opened.
+    """
+    if not size:
+        return np.empty(0, np.uint8)
+    if sys.platform == "win32":
+        return np.frombuffer(mmap.mmap(descriptor, size, access=mmap.ACCESS_COPY), np.uint8)
+    return np.asarray(_PrivateMap(descriptor, size))
+
+
+class _PrivateMap:
+    """Memory that mmap(2) returned, as an object that numpy takes for an array; unmapped when no array is left."""
+
+    def __init__(self, descriptor: int, size: int) -> None:
+        system = _system()
+        flags, access = mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE
+        address = system.mmap(None, size, access, flags, descriptor, 0)
+        if address == ctypes.c_void_p(-1).value:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        weakref.finalize(self, system.munmap, address, size).atexit = False
+        self.__array_interface__: dict[str, Any] = {
+            "version": 3, "typestr": "|u1", "shape": (size,), "data": (address, False),
+        }  # fmt: skip
+
+
+def _system() -> ctypes.CDLL:
+    system = ctypes.CDLL(None, use_errno=True)
+    system.mmap.restype = ctypes.c_void_p
+    system.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
+    system.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    return system
