@@ -5,7 +5,8 @@
 Each trial prepares a folder that holds an old checkpoint and foreign files, forks a child that saves a new one over it,
 kills the child, and checks that the folder loads wholly old or wholly new, by triptych and by following the config's
 pointer, the single file or the index as transformers does; that nothing else changed; and that the next save leaves
-exactly its own files. Exits with status 1 if a check fails.
+exactly its own files. With --variant, the weights are those of a variant. With --config-alone, a config is saved to the
+folder before that, and must not change which weights are read. Exits with status 1 if a check fails.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
+from triptych.config import PretrainedConfig
 from triptych.formats import BIN, H5, MSGPACK, SAFETENSORS, read_order
 from triptych.holding import hold
 from triptych.safetensors_file import TensorRef
@@ -65,6 +67,10 @@ FOREIGN = {
 }
 
 
+variant: str | None = None
+"""Whose weights are saved; set once, from the command line."""
+
+
 def config_text(generation: int) -> str:
     return json.dumps({"generation": generation, "model_type": "none"}, indent=2, sort_keys=True) + "\n"
 
@@ -73,7 +79,7 @@ def save(folder: Path, generation: int, layout: str, new_config: bool) -> None:
     text = config_text(generation if new_config else 0)
     refs = [TensorRef.of(name, array) for name, array in expected(generation).items()]
     format, size = LAYOUTS[layout]
-    save_checkpoint(folder, refs, text, max_shard_size=size, format=format, scope="model")
+    save_checkpoint(folder, refs, text, max_shard_size=size, format=format, scope="model", variant=variant)
 
 
 def expected(generation: int) -> dict[str, np.ndarray]:
@@ -91,12 +97,15 @@ def generation_of(arrays: dict[str, np.ndarray]) -> int:
 
 
 def read_as_triptych(folder: Path, framework: str) -> dict[str, np.ndarray]:
-    checkpoint = hold(folder, order=read_order(framework)).checkpoint
+    checkpoint = hold(folder, variant=variant, order=read_order(framework)).checkpoint
     return {name: np.array(checkpoint[name].read()) for name in checkpoint}
 
 
 def read_as_transformers(folder: Path) -> dict[str, np.ndarray] | None:
-    """Return what the config's pointer, the single file or the index leads to; None if that is no safetensors file."""
+    """Return what the config's pointer, the single file or the index leads to; None if that is no safetensors file, or
+    if a variant is saved, whose pointer transformers does not know."""
+    if variant is not None:
+        return None
     pointer = json.loads((folder / "config.json").read_text()).get("transformers_weights")
     if pointer is None:
         pointer = "model.safetensors" if (folder / "model.safetensors").is_file() else "model.safetensors.index.json"
@@ -130,7 +139,8 @@ def check_next_save(folder: Path) -> None:
     """Save a single file: it and the foreign files must then be all there is."""
     save(folder, 2, "single", True)
     assert check(folder, True) == 2
-    left = {path.name for path in folder.iterdir()} - set(FOREIGN) - {"config.json", "model.safetensors"}
+    own = {"config.json", SAFETENSORS.names(variant)[0]}
+    left = {path.name for path in folder.iterdir()} - set(FOREIGN) - own
     assert not left, f"left behind: {sorted(left)}"
 
 
@@ -160,8 +170,25 @@ def prepare(before: str, root: Path) -> Path:
     return folder
 
 
-def trial(before: str, after: str, new_config: bool, root: Path, at: float | None, operation: int | None) -> int | None:
-    """Run one trial; return the generation found, or None if the child ended before it was killed."""
+def save_config_alone(folder: Path, generation: int) -> bool:
+    """Save the config of `generation`, which the folder holds, and return whether its weights are still read."""
+    PretrainedConfig(generation=generation).save_pretrained(folder)
+    return generation_of(read_as_triptych(folder, "pt")) == generation
+
+
+def trial(
+    before: str,
+    after: str,
+    new_config: bool,
+    root: Path,
+    at: float | None,
+    operation: int | None,
+    lost: list[str] | None,
+) -> int | None:
+    """Run one trial; return the generation found, or None if the child ended before it was killed.
+
+    A trial in which a config that was saved alone changed the weights is added to the list `lost`, if there is one.
+    """
     folder = prepare(before, root)
     if not new_config:
         (folder / "config.json").write_text(config_text(0))
@@ -176,6 +203,8 @@ def trial(before: str, after: str, new_config: bool, root: Path, at: float | Non
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     generation = check(folder, new_config)
+    if lost is not None and not save_config_alone(folder, generation):
+        lost.append(f"{before} -> {after}")
     check_next_save(folder)
     shutil.rmtree(folder)
     return generation if os.WIFSIGNALED(status) else None
@@ -209,7 +238,12 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every-operation", action="store_true", help="also kill before each file operation")
     parser.add_argument("--step", type=int, default=1, help="of those, only every STEP-th")
+    parser.add_argument("--variant", help="save the weights of this variant")
+    parser.add_argument("--config-alone", action="store_true", help="save a config alone after each kill")
     arguments = parser.parse_args()
+    global variant
+    variant = arguments.variant
+    lost: list[str] | None = [] if arguments.config_alone else None
     chance = random.Random(arguments.seed)
     found: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as scratch:
@@ -218,16 +252,18 @@ def main() -> int:
             before, after = TRANSITIONS[number % len(TRANSITIONS)]
             longest = 1.3 * duration_of(before, after, root)
             new_config = number % 2 == 0
-            result = trial(before, after, new_config, root, chance.uniform(0, longest), None)
+            result = trial(before, after, new_config, root, chance.uniform(0, longest), None, lost)
             found[{None: "finished", 1: "old", 2: "new"}[result]] += 1
         if arguments.every_operation:
             for before, after in TRANSITIONS:
                 for new_config in (False, True):
                     for operation in range(1, operations_of(before, after, new_config, root) + 1, arguments.step):
-                        result = trial(before, after, new_config, root, None, operation)
+                        result = trial(before, after, new_config, root, None, operation, lost)
                         found[{None: "finished", 1: "old", 2: "new"}[result]] += 1
     print(f"{sum(found.values())} saves killed or finished, every folder whole: {dict(found)}")
-    return 0
+    if lost:
+        print(f"{len(lost)} of them lost their weights to a config saved alone: {dict(Counter(lost))}")
+    return int(bool(lost))
 
 
 if __name__ == "__main__":

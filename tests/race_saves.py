@@ -58,7 +58,7 @@ def model_class() -> Any:
 
         def __init__(self, config: RaceConfig) -> None:
             super().__init__(config)
-            self.layers = nn.ModuleList(nn.Linear(8, 8) for _ in range(LAYERS))
+            self.blocks = nn.ModuleList(nn.Linear(8, 8) for _ in range(LAYERS))
             self.post_init()
 
     AutoConfig.register("race", RaceConfig)
@@ -73,7 +73,7 @@ def tensors_of(number: int, format: str) -> list[TensorRef]:
     last = "/" if format in ("h5", "msgpack") else "."
     refs = []
     for layer in range(LAYERS):
-        place = f"layers{between}{layer}{last}"
+        place = f"blocks{between}{layer}{last}"
         refs.append(TensorRef.of(f"{place}{kernel}", np.full((8, 8), number, np.float32)))
         refs.append(TensorRef.of(f"{place}{bias}", np.full(8, number, np.float32)))
     return refs
