@@ -142,12 +142,13 @@ def race(cls: Any, folder: Path, formats: tuple[str, ...], sizes: tuple[int, ...
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--loads", type=int, default=20_000, help="number of loads, over all settings")
+    parser.add_argument("--step", type=int, default=1, help="of the settings, only every STEP-th")
     arguments = parser.parse_args()
     cls = model_class()
     settings = [
         *product([(format,) for format in FORMATS], LAYOUTS, (1, 2)),
         *product([FORMATS], LAYOUTS, (1, 2)),
-    ]
+    ][:: arguments.step]
     total: Counter = Counter()
     with tempfile.TemporaryDirectory() as scratch:
         for number, (formats, layout, savers) in enumerate(settings):

@@ -2,27 +2,41 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import json
 import multiprocessing
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from triptych import MissingFileError, TensorRef, open_checkpoint, save_checkpoint
+from triptych import ArgumentError, MissingFileError, PretrainedConfig, TensorRef, open_checkpoint, save_checkpoint
+from triptych.atomic import Access, create
 from triptych.errors import SaveError, TriptychError
-from triptych.staging import PREFIX
+from triptych.staging import PREFIX, _place
 
 SCRIPT = Path(__file__).parent / "kill_saves.py"
 
 
 def test_killed_saves_leave_the_old_or_the_new_checkpoint() -> None:
-    command = [sys.executable, str(SCRIPT), "--kills", "20", "--every-operation", "--step", "5"]
+    command = [sys.executable, str(SCRIPT), "--kills", "11", "--every-operation", "--step", "11", "--config-alone"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every folder whole" in done.stdout
+    assert "'old'" in done.stdout
+    assert "'new'" in done.stdout
+
+
+def test_killed_saves_of_a_variant_leave_config_and_weights_together() -> None:
+    command = [sys.executable, str(SCRIPT), "--kills", "0", "--every-operation", "--step", "23", "--variant", "v"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
     assert "'old'" in done.stdout
     assert "'new'" in done.stdout
 
@@ -143,3 +157,182 @@ def test_every_byte_is_on_the_disk_before_the_commit(tmp_path: Path, monkeypatch
         for path in tmp_path.iterdir():
             assert synced[path.stat().st_ino] == path.stat().st_size, path.name
         assert tmp_path.stat().st_ino in synced
+
+
+# -- what is deleted, and what is not
+
+
+@pytest.mark.parametrize("variant", ["gdeadbeef", "x-00001-of-00002", "-00001-of-00002"])
+def test_a_variant_that_is_called_like_files_of_a_save_is_refused(variant: str, tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, [TensorRef.of("w", np.zeros(3))], "{}")
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    with pytest.raises(ArgumentError, match="variant is a name that a save gives to its own files"):
+        save_checkpoint(tmp_path, [TensorRef.of("w", np.ones(3))], variant=variant)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+NO_PROCESS = 2**22 + 1  # beyond the largest id that Linux gives
+
+
+def _wrong_mark(file: Path) -> str:
+    status = file.lstat()
+    return f"{status.st_ino} {status.st_size} {status.st_mtime_ns + 1}"
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        lambda folder: {"creates": ["README.md", ".."], "supersedes": ["pytorch_model.bin", ".."]},
+        lambda folder: {"creates": {"..": "1 2 3", ".": "", "README.md": _wrong_mark(folder / "README.md")}},
+        lambda folder: {"supersedes": {"pytorch_model.bin": _wrong_mark(folder / "pytorch_model.bin"), "": ""}},
+        lambda folder: {"creates": {"pytorch_model.bin": "", "empty.py": "x", "../outside.bin": "x"}},
+        lambda folder: {"creates": 5, "supersedes": None},
+    ],
+)
+def test_a_planted_record_deletes_nothing(record: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    save_checkpoint(folder, [TensorRef.of("w", np.zeros(3))], "{}")
+    foreign = {"README.md": b"# mine", "pytorch_model.bin": b"old", "empty.py": b"", "tokenizer.json": b"{}"}
+    for name, content in foreign.items():
+        (folder / name).write_bytes(content)
+    (tmp_path / "outside.bin").write_bytes(b"")
+    planted = folder / f"{PREFIX}0123abcd-{NO_PROCESS}-{_place()}"
+    planted.mkdir()
+    (planted / "record.json").write_text(json.dumps(record(folder)))
+    save_checkpoint(folder, [TensorRef.of("w", np.ones(3))], "{}", variant="v")
+    assert {name: (folder / name).read_bytes() for name in foreign} == foreign
+    assert (tmp_path / "outside.bin").exists()
+    assert not planted.exists()
+
+
+@pytest.mark.parametrize("place", ["folder", "record"])
+def test_a_fifo_in_the_place_of_a_staging_folder_blocks_nothing(place: str, tmp_path: Path) -> None:
+    planted = tmp_path / f"{PREFIX}0123abcd-{NO_PROCESS}-{_place()}"
+    if place == "record":
+        planted.mkdir()
+    os.mkfifo(planted / "record.json" if place == "record" else planted)
+    save_checkpoint(tmp_path, [TensorRef.of("w", np.ones(3))], "{}")
+    assert open_checkpoint(tmp_path)["w"].read().sum() == 3
+
+
+# -- other saves: alive or dead
+
+
+@pytest.mark.parametrize("locked", [True, False])
+@pytest.mark.parametrize("owner", [f"{NO_PROCESS}-{_place()}", f"{os.getpid()}-00000000", "x"])
+def test_a_save_whose_lock_is_held_is_alive(owner: str, locked: bool, tmp_path: Path) -> None:
+    """Its process may be unknown here, in another namespace; without a lock, it is then the time that tells."""
+    other = tmp_path / f"{PREFIX}0123abcd-{owner}"
+    other.mkdir()
+    descriptor = os.open(other, os.O_RDONLY)
+    if locked:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    save_checkpoint(tmp_path, [TensorRef.of("w", np.ones(3))], "{}")
+    os.close(descriptor)
+    assert other.exists() is (locked or _place() not in owner)
+    if other.exists():
+        os.utime(other, (0, 0))
+    save_checkpoint(tmp_path, [TensorRef.of("w", np.ones(3))], "{}")
+    assert not other.exists()
+
+
+def _save_without_locks(folder: Path, value: int, sizes: list[int], failures: multiprocessing.Queue) -> None:
+    fcntl.flock = lambda *_: None
+    _save_often(folder, value, sizes, failures)
+
+
+def test_saves_where_locks_do_nothing(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    failures = context.Queue()
+    savers = [
+        context.Process(target=_save_without_locks, args=(tmp_path, 100 * n, [1024, 10**9, 600] * 8, failures))
+        for n in (1, 2)
+    ]
+    for saver in savers:
+        saver.start()
+    for saver in savers:
+        saver.join()
+    assert failures.empty(), failures.get()
+    values = {name: float(ref.read()[0]) for name, ref in open_checkpoint(tmp_path).items()}
+    assert values in [{f"t{i}": base + i for i in range(8)} for base in (100, 200)]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_names_that_another_save_takes_first(links: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    if not links:
+        monkeypatch.setattr("os.link", fail)
+    taken = tmp_path / "model-00002-of-00003.safetensors"
+    lexists = os.path.lexists
+
+    def lexists_before_it_is_taken(path: object) -> bool:
+        found = lexists(path) and path != taken
+        taken.write_bytes(b"theirs")
+        return found
+
+    monkeypatch.setattr("os.path.lexists", lexists_before_it_is_taken)
+    files = save_checkpoint(tmp_path, [TensorRef.of(n, np.ones(64)) for n in "abc"], max_shard_size=512)
+    monkeypatch.undo()
+    assert taken.read_bytes() == b"theirs"
+    assert {p.name for p in tmp_path.iterdir()} == {taken.name, *(p.name for p in files)}
+    assert {ref.read().sum() for ref in open_checkpoint(tmp_path).values()} == {64}
+
+
+def test_a_file_system_that_knows_no_locks_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setattr("time.sleep", lambda _: pytest.fail("waited"))
+    save_checkpoint(tmp_path, [TensorRef.of("w", np.ones(3))], "{}")
+    assert open_checkpoint(tmp_path)["w"].read().sum() == 3
+
+
+# -- who may read what is written
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o664])
+@pytest.mark.parametrize(("before", "after"), [(10**9, 10**9), (10**9, 1024), (1024, 10**9), (1024, 2048)])
+@pytest.mark.parametrize("config", ["{}", '{"a": 1}', None])
+def test_a_save_keeps_the_mode_of_what_it_replaces(
+    mode: int, before: int, after: int, config: str | None, tmp_path: Path
+) -> None:
+    save_checkpoint(tmp_path, [TensorRef.of(n, np.zeros(64)) for n in "abcd"], "{}", max_shard_size=before)
+    for path in tmp_path.iterdir():
+        path.chmod(mode)
+
+    def read() -> np.ndarray:
+        staged = [p for area in tmp_path.glob(f"{PREFIX}*") for p in area.iterdir()]
+        assert {stat.S_IMODE(p.stat().st_mode) for p in staged} == {mode}
+        return np.ones(64)
+
+    refs = [TensorRef(n, np.dtype(np.float64), (64,), read) for n in "abcd"]
+    save_checkpoint(tmp_path, refs, config, max_shard_size=after)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {mode}
+
+
+def test_a_config_saved_alone_keeps_its_mode(tmp_path: Path) -> None:
+    PretrainedConfig().save_pretrained(tmp_path)
+    (tmp_path / "config.json").chmod(0o640)
+    PretrainedConfig(bos_token_id=1).save_pretrained(tmp_path)
+    PretrainedConfig(bos_token_id=2).to_json_file(tmp_path / "config.json")
+    assert stat.S_IMODE((tmp_path / "config.json").stat().st_mode) == 0o640
+
+
+def test_a_group_that_cannot_be_given_gets_no_more_than_everybody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = tmp_path / "old"
+    old.write_bytes(b"x")
+    old.chmod(0o640)
+    assert Access.like([old]) == Access(0o640, old.stat().st_gid)
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.fchown", refuse)
+    for mode, given in ((0o640, 0o600), (0o664, 0o644), (0o660, 0o600), (0o666, 0o666)):
+        with create(tmp_path / oct(mode), Access(mode, old.stat().st_gid + 1)) as stream:
+            assert stat.S_IMODE(os.fstat(stream.fileno()).st_mode) == given

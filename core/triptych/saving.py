@@ -183,6 +183,7 @@ class _Save:
         self.stem = self.single.removesuffix(format.suffix)
         self.staged = [area.path / f"{number}{format.suffix}" for number in range(len(shards))]
         self.access = Access()
+        self.usual_names = format.has_metadata
 
     def write(self) -> None:
         """Write every shard into the staging folder, flush it, and read it back by header."""
@@ -195,8 +196,18 @@ class _Save:
             _verify(file, shard)
 
     def publish(self) -> list[Path]:
-        """Give the staged files their names; return those of the weights. Everything that is written is staged first,
-        so that only renames are left to do."""
+        """Give the staged files their names; return those of the weights.
+
+        Where locks do not work, another save may take the usual names of the shards first.
+        """
+        try:
+            return self._publish()
+        except FileExistsError:
+            self.usual_names = False
+            return self._publish()
+
+    def _publish(self) -> list[Path]:
+        """Stage everything that is left to write, then rename."""
         old = staging.named_files(self.folder, self.variant)
         before = _values(self.folder / CONFIG_NAME)
         new_config = self.config is not None and _of_the_model(self.config) != _of_the_model(before or {})
@@ -239,7 +250,7 @@ class _Save:
         if count == 1:
             return [self._own_name(self.single) if pointing else self.single]
         plain = [f"{self.stem}-{k:05d}-of-{count:05d}{suffix}" for k in range(1, count + 1)]
-        if self.format.has_metadata and not any(os.path.lexists(self.folder / name) for name in plain):
+        if self.usual_names and not any(os.path.lexists(self.folder / name) for name in plain):
             return plain
         return [name.replace(self.stem, f"{self.stem}.g{self.area.id}", 1) for name in plain]
 
@@ -288,8 +299,16 @@ class _Save:
         return self.area.stage(name, config_text(values).encode(), access)
 
     def _link_shards(self, names: list[str]) -> None:
-        for file, name in zip(self.staged, names, strict=True):
-            staging.link(file, self.folder / name)
+        linked: list[tuple[Path, Path]] = []
+        try:
+            for file, name in zip(self.staged, names, strict=True):
+                staging.link(file, self.folder / name)
+                linked.append((file, self.folder / name))
+        except FileExistsError:
+            for file, final in linked:
+                os.replace(final, file)
+                final.unlink(missing_ok=True)  # a rename onto another name of the same file does nothing
+            raise
         flush_folder(self.folder)
 
     def _index_text(self, names: list[str]) -> str:
@@ -328,6 +347,8 @@ def _finish(folder: Path, pointer: Pointer, twin: Path, config: Path) -> None:
     for name in pointer.outranked:
         (folder / name).unlink(missing_ok=True)
     flush_folder(folder)
+    if staging.pending(folder) != pointer:  # locks do not work here, and another save has committed
+        return
     os.replace(config, folder / CONFIG_NAME)
     flush_folder(folder)
     (folder / pointer.target).unlink(missing_ok=True)
