@@ -186,11 +186,20 @@ class _StoredReader:
 
 
 def _inflated(data: np.ndarray, count: int, path: Path) -> np.ndarray:
-    """Inflate at most `count` + 1 bytes, whatever the compressed data would make."""
+    """Inflate `count` bytes; the stream must end there, where zlib compares its checksum, and with the chunk."""
+    stream = zlib.decompressobj()
     try:
-        return np.frombuffer(zlib.decompressobj().decompress(data.tobytes(), count + 1), np.uint8)
+        values = stream.decompress(data.tobytes(), count + 1)  # no more, whatever the compressed data would make
     except zlib.error as cause:
         raise CorruptCheckpointError(f"{path} has a chunk that cannot be inflated.", received=str(cause)) from cause
+    if len(values) != count or not stream.eof or stream.unused_data:
+        raise CorruptCheckpointError(
+            f"{path} has a damaged chunk.",
+            expected=f"one zlib stream of {count} bytes",
+            received=f"{len(values)} bytes" if len(values) != count else "bytes after it" if stream.eof else "no end",
+            remedy="get the file again",
+        )
+    return np.frombuffer(values, np.uint8)
 
 
 def _unshuffled(data: np.ndarray, dtype: np.dtype) -> np.ndarray:
