@@ -58,7 +58,7 @@ class Stored:
         data = self.files.bytes_at(self.record.start + start, count)
         with self._lock:
             if not self._is_checked:
-                crc = zlib.crc32(data) if count == self.record.size else self._crc()
+                crc = zlib.crc32(data.data) if count == self.record.size else self._crc()
                 check_crc(self.record, crc, self.files.path)
                 self._is_checked = True
         return data
@@ -66,7 +66,7 @@ class Stored:
     def _crc(self) -> int:
         crc, end = 0, self.record.start + self.record.size
         for start in range(self.record.start, end, _PIECE):
-            crc = zlib.crc32(self.files.bytes_at(start, min(_PIECE, end - start)), crc)
+            crc = zlib.crc32(self.files.bytes_at(start, min(_PIECE, end - start)).data, crc)
         return crc
 
 
