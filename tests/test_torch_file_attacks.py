@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import io
 import operator
 import os
 import pickle
@@ -34,6 +35,8 @@ from triptych.errors import (
     UnsupportedFormatError,
 )
 from triptych.torch_file import open_torch
+from triptych.torch_storage import Files
+from triptych.torch_tar import _check_extension
 
 SECONDS = 10
 """Far more than any refusal takes on a quiet machine (0.001 to 1.5 s), far less than any attack wants."""
@@ -365,6 +368,17 @@ def test_tar_archives_are_checked(tmp_path: Path) -> None:
     for identifier in (Id("23"), Id("x"), Id(("module", 1)), Id("9" * 5000)):
         path.write_bytes(tar({"w": identifier}))
         refused(path, CorruptCheckpointError)
+
+
+@pytest.mark.parametrize(
+    "text", [b" " * 8191, b"14 size=1\n", b"9 path=a\n", b"12 mtime=1.5\n 9 size=1\n", b"12 mtime=1.5"]
+)
+def test_extensions_of_tar_headers_hold_times_only(text: bytes) -> None:
+    files = Files(Path("x.bin"), 0, True)
+    times = b"13 mtime=1.5\n12 ctime=-2\n"
+    _check_extension(io.BytesIO(times), len(times), files)
+    with pytest.raises(CorruptCheckpointError, match="times only"):
+        _check_extension(io.BytesIO(text), len(text), files)
 
 
 # -- archives ------------------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def _layers(contents: Contents, path: Path) -> dict[str, tuple[str, ...]]:
         raise CorruptCheckpointError(
             f"{path} lists layers that are not there, or some twice.",
             expected="each layer of layer_names once in the file",
-            received=repr(strange[:4] or sorted({name for name in listed if listed.count(name) > 1})[:4]),
+            received=repr((strange or strictjson.repeated(listed))[:4]),
         )
     groups = [name for name in listed if name in contents.lists]
     groups += [TOP_LEVEL] if TOP_LEVEL in contents.lists and TOP_LEVEL not in groups else []

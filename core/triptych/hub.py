@@ -107,9 +107,9 @@ class Snapshot:
             network. HubError: it could not be downloaded, or came damaged twice. UnsafeCheckpointError: a name that
             leads outside.
         """
-        wanted = list(dict.fromkeys(names))
+        wanted, there = list(dict.fromkeys(names)), frozenset(self.files)
         for name in wanted:
-            self._check_name(name)
+            self._check_name(name, there)
         problems = self._problems(wanted)
         if problems and self.offline:
             raise self._unavailable(problems)
@@ -120,10 +120,10 @@ class Snapshot:
             self._remember()
         return self.folder
 
-    def _check_name(self, name: str) -> None:
+    def _check_name(self, name: str, there: frozenset[str]) -> None:
         if not isinstance(name, str) or not is_inside(name):
             raise UnsafeCheckpointError("A file name leads outside its repository.", received=repr(name)[:120])
-        if name not in self.files and not self.offline:
+        if name not in there and not self.offline:
             raise MissingFileError(
                 f"{self.repo_id} has no {name} at {self.options.revision or 'main'} (commit {self.commit}).",
                 received=", ".join(self.files[:8]) or "no files",

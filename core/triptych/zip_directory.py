@@ -192,10 +192,11 @@ def _entries(data: bytes, count: int, path: Path) -> list[_Entry]:
 
 def _wide(extra: bytes, fields: tuple[int, ...]) -> list[int]:
     """Return `fields` with those that do not fit 32 bits taken from the zip64 extra field (header 1)."""
-    values = b""
-    while len(extra) >= 4 and not values:
-        kind, length = struct.unpack_from("<2H", extra)
-        values, extra = (extra[4 : 4 + length] if kind == 1 else b""), extra[4 + length :]
+    values, position = b"", 0
+    while position + 4 <= len(extra) and not values:
+        kind, length = struct.unpack_from("<2H", extra, position)
+        values = extra[position + 4 : position + 4 + length] if kind == 1 else b""
+        position += 4 + length
     result = []
     for field in fields:
         if field == 2**32 - 1:
