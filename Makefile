@@ -17,6 +17,7 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/deptry --no-ansi core pt tf flax conformance
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/load.py

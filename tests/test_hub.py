@@ -26,9 +26,11 @@ from triptych import (
     MissingFileError,
     TriptychError,
     UnsafeCheckpointError,
+    hub_cache,
     open_checkpoint,
 )
 from triptych.hub import HubOptions, Snapshot, find_snapshot, is_repo_id
+from triptych.hub_cache import FileRecord
 from triptych.hub_http import ATTEMPTS, LONGEST_WAIT
 
 REPO = "org/bert"
@@ -433,15 +435,89 @@ def truncate(path: Path) -> None:
     os.truncate(path, 100)
 
 
-@pytest.mark.parametrize("harm", [truncate, lambda path: os.truncate(path, 0), Path.unlink])
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    age(path)
+
+
+def age(path: Path) -> None:
+    """Change the time of modification, whose clock may be coarser than the test is quick."""
+    os.utime(path, ns=(0, path.stat().st_mtime_ns - 1))
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that were hashed since, as if each load were a process of its own."""
+    names: list[str] = []
+
+    def damage(known: FileRecord, path: Path) -> str:
+        names.append(path.name)
+        return right(known, path)
+
+    right = FileRecord.damage
+    monkeypatch.setattr(FileRecord, "damage", damage)
+    monkeypatch.setattr(hub_cache, "_checked", type("Forgetful", (set,), {"add": lambda *_: None})())
+    return names
+
+
+@pytest.mark.parametrize("harm", [truncate, lambda path: os.truncate(path, 0), Path.unlink, flip])
 def test_a_damaged_cache_is_mended_online_and_told_offline(hub: Hub, bert: str, harm: Callable[[Path], object]) -> None:
     snapshot = load()
     harm(blob_of(snapshot, "model.safetensors"))
-    with pytest.raises(HubOfflineError, match=r"model.safetensors: (\d+ bytes instead of|not in the cache)"):
+    with pytest.raises(
+        HubOfflineError, match=r"model.safetensors: (\d+ bytes instead|not in the cache|a content of hash)"
+    ):
         offline()
     hub.reset()
     assert same(load(), hub) and hub.count() == 3
     assert same(offline(), hub)
+
+
+def test_a_file_of_the_cache_is_hashed_once_and_again_when_it_changed(hub: Hub, bert: str, hashed: list[str]) -> None:
+    snapshot = load()
+    assert sorted(hashed) == PLAIN
+    assert same(load(), hub) and same(offline(), hub) and sorted(hashed) == PLAIN
+    age(blob_of(snapshot, "model.safetensors"))
+    assert same(offline(), hub) and same(load(), hub) and hashed[2:] == ["model.safetensors"]
+    flip(blob_of(snapshot, "config.json"))
+    hub.reset()
+    assert same(load(), hub) and hub.count("*", "GET") == 2 and hub.count("*/config.json", "GET") == 1
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_what_another_program_cached_is_held_against_the_names_of_its_blobs(
+    name: str, hub: Hub, bert: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for file in PLAIN:
+        hf_hub_download(REPO, file)
+    snapshot = offline()
+    assert snapshot.records == {} and same(snapshot, hub)
+    flip(blob_of(snapshot, name))
+    with pytest.raises(HubOfflineError, match=f"{name}: a content of hash .* instead of .*Remedy: load it once with"):
+        offline()
+    assert same(load(), hub) and f"{name} of {REPO} is damaged in the cache" in caplog.text
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_a_cache_that_cannot_be_written_is_still_checked(
+    writable: bool, hub: Hub, bert: str, hashed: list[str]
+) -> None:
+    for name in PLAIN:
+        hf_hub_download(REPO, name)
+    blobs = [blob_of(offline(), name) for name in PLAIN]
+    repository = blobs[0].parents[1]
+    shutil.rmtree(repository / "triptych")
+    (repository / "triptych").write_text("no folder")
+    if not writable:
+        Path(constants.HF_ASSETS_CACHE).write_text("no folder")
+    hashed.clear()
+    assert same(offline(), hub) and same(offline(), hub)
+    assert sorted(hashed) == sorted(PLAIN * (1 if writable else 2))
+    flip(blobs[1])
+    with pytest.raises(HubOfflineError, match="model.safetensors: a content of hash"):
+        offline()
 
 
 @pytest.mark.parametrize("content", ["", "../../x", "g" * 40, "0" * 40, "\udcff"])

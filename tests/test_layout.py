@@ -17,6 +17,12 @@ from triptych.backends import is_installed
 
 ROOT = Path(__file__).parents[1]
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax"}
+HUB_CLIENT = {"huggingface_hub", "httpx", "httpx2", "requests"}
+COMPUTING = (
+    "attention", "cache", "functional", "heads", "layouts", "outputs", "rotary", "schema", "families.common",
+    "forward.bert", "forward.distilbert", "forward.gpt2", "forward.llama",
+)  # fmt: skip
+GOLDEN = ROOT / "tests/golden/bert-mlm"
 
 
 def run(code: str, cwd: Path = ROOT) -> str:
@@ -25,8 +31,12 @@ def run(code: str, cwd: Path = ROOT) -> str:
     return done.stdout.strip()
 
 
+def modules_after(statement: str) -> set[str]:
+    return set(json.loads(run(f"import sys, json\n{statement}\nprint(json.dumps(list(sys.modules)))")))
+
+
 def loaded_after(statement: str) -> set[str]:
-    return set(json.loads(run(f"import sys, json\n{statement}\nprint(json.dumps(list(sys.modules)))"))) & FRAMEWORKS
+    return modules_after(statement) & FRAMEWORKS
 
 
 def test_source_roots_are_not_packages() -> None:
@@ -139,3 +149,26 @@ def test_lock_covers_every_requirement() -> None:
     ]
     wanted = {spec.split(">")[0].split("=")[0].split("[")[0].lower().replace("_", "-") for spec in asked} - {"triptych"}
     assert wanted <= locked, wanted - locked
+
+
+def test_what_computes_needs_no_config_and_no_hub() -> None:
+    loaded = modules_after("import " + ", ".join(f"triptych.{name}" for name in COMPUTING))
+    assert "triptych.forward.llama" in loaded
+    assert not loaded & {*HUB_CLIENT, "triptych.config", "triptych.hub", "triptych.hub_http", "triptych.pushing"}
+
+
+def test_reading_checkpoints_loads_neither_libhdf5_nor_the_client_of_the_hub() -> None:
+    layouts = [str(path) for path in GOLDEN.glob("*-*")]
+    loaded = modules_after(
+        f"import triptych\nfor p in {layouts}:\n    assert [r.read() for r in triptych.open_checkpoint(p).values()]"
+    )
+    assert len(layouts) >= 9 and "triptych.hdf5_file" in loaded and not loaded & {*HUB_CLIENT, "h5py"}
+
+
+def test_only_writing_hdf5_loads_libhdf5(tmp_path: Path) -> None:
+    def saved(format: str) -> set[str]:
+        save = f"triptych.BertModel.from_pretrained({str(GOLDEN / 'tf-h5')!r}).save_pretrained({str(tmp_path)!r}"
+        return modules_after(f"import triptych\n{save}, format={format!r})")
+
+    assert not saved("msgpack") & {*HUB_CLIENT, "h5py"}
+    assert "h5py" in saved("h5")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import io
 import operator
 import os
 import pickle
@@ -18,11 +19,12 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch_files import Call, Id, Marker, floats, pickled, stream, tar, tensor, write_zip
 
-from triptych import torch_pickle
+from triptych import torch_pickle, torch_storage
 from triptych.errors import (
     CorruptCheckpointError,
     LimitError,
@@ -33,6 +35,8 @@ from triptych.errors import (
     UnsupportedFormatError,
 )
 from triptych.torch_file import open_torch
+from triptych.torch_storage import Files
+from triptych.torch_tar import _check_extension
 
 SECONDS = 10
 """Far more than any refusal takes on a quiet machine (0.001 to 1.5 s), far less than any attack wants."""
@@ -366,6 +370,17 @@ def test_tar_archives_are_checked(tmp_path: Path) -> None:
         refused(path, CorruptCheckpointError)
 
 
+@pytest.mark.parametrize(
+    "text", [b" " * 8191, b"14 size=1\n", b"9 path=a\n", b"12 mtime=1.5\n 9 size=1\n", b"12 mtime=1.5"]
+)
+def test_extensions_of_tar_headers_hold_times_only(text: bytes) -> None:
+    files = Files(Path("x.bin"), 0, True)
+    times = b"13 mtime=1.5\n12 ctime=-2\n"
+    _check_extension(io.BytesIO(times), len(times), files)
+    with pytest.raises(CorruptCheckpointError, match="times only"):
+        _check_extension(io.BytesIO(text), len(text), files)
+
+
 # -- archives ------------------------------------------------------------------------------------------------------
 
 
@@ -549,6 +564,60 @@ def test_flipped_bytes_never_escape_the_error_tree(name: str, tmp_path: Path) ->
         (tmp_path / "x.bin").write_bytes(damaged)
         outcomes[opened(tmp_path / "x.bin")] += 1
     assert min(outcomes[True], outcomes[False]) > 50
+
+
+@pytest.mark.parametrize(("change", "mmap"), [(0x01, True), (0xFF, False)], ids=["mmap", "owned"])
+def test_no_changed_byte_of_an_archive_changes_a_value(change: int, mmap: bool, tmp_path: Path) -> None:
+    path, whole = tmp_path / "x.bin", torch.arange(12.0)
+    torch.save({"a": torch.tensor([1, 2]), "b": whole[3:6], "c": whole.reshape(3, 4).t()}, path)
+
+    def values() -> dict[str, object]:
+        return {name: (r.dtype, r.shape, r.read().tobytes()) for name, r in open_torch(path, mmap).tensors.items()}
+
+    content, right, refusals = path.read_bytes(), values(), set()
+    for at in range(len(content)):
+        path.write_bytes(content[:at] + bytes([content[at] ^ change]) + content[at + 1 :])
+        try:
+            assert values() == right, at
+        except TriptychError:
+            refusals.add(at)
+    for start, size in ((content.index(data), len(data)) for data in (right["a"][2], whole.numpy().tobytes())):
+        assert refusals.issuperset(range(start, start + size))
+
+
+@pytest.mark.parametrize("name", ["data.pkl", "byteorder", "data/0"])
+def test_a_record_of_another_checksum_is_refused_unless_it_has_none(name: str, tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "x.bin", {"w": tensor()}, order="little")
+    content = path.read_bytes()
+    at = central(content, f"archive/{name}".encode()) + 16
+    path.write_bytes(patched(content, at, "<I", 1))
+    with pytest.raises(CorruptCheckpointError, match=f"(?s){name}.*Received: 0x"):
+        open_torch(path).tensors["w"].read()
+    path.write_bytes(patched(content, at, "<I", 0))
+    assert open_torch(path).tensors["w"].read().tolist() == [1, 2, 3, 4]
+
+
+def test_archives_that_torch_wrote_without_checksums_are_read(tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"w": torch.arange(3)}, tmp_path / "x.bin")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    with zipfile.ZipFile(tmp_path / "x.bin") as archive:
+        assert {record.CRC for record in archive.infolist()} == {0}
+    assert open_torch(tmp_path / "x.bin").tensors["w"].read().tolist() == [0, 1, 2]
+
+
+def test_one_storage_of_many_tensors_is_summed_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    whole = torch.arange(2000.0)
+    torch.save({str(n): row for n, row in enumerate(whole.reshape(100, 20))}, tmp_path / "x.bin")
+    summed, crc32 = [], zlib.crc32
+    refs = open_torch(tmp_path / "x.bin", mmap=False).tensors
+    monkeypatch.setattr(torch_storage, "_PIECE", 1000)
+    monkeypatch.setattr(torch_storage.zlib, "crc32", lambda data, crc=0: summed.append(len(data)) or crc32(data, crc))
+    rows = [ref.read() for ref in refs.values()]
+    assert np.concatenate(rows).tolist() == whole.tolist()
+    assert summed == [1000] * 8
 
 
 def test_pickles_of_random_opcodes_never_escape_the_error_tree(tmp_path: Path) -> None:

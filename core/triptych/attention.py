@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from triptych.config import PretrainedConfig
 
 
 def split_heads(ops: Any, x: Any, heads: int) -> Any:

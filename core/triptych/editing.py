@@ -31,6 +31,7 @@ from triptych.safetensors_file import TensorRef
 from triptych.saving import config_text, save_checkpoint
 from triptych.schema import Schema
 from triptych.source import Source, file_config, file_schema, open_source
+from triptych.strictjson import repeated
 
 
 @dataclass(frozen=True)
@@ -222,9 +223,8 @@ def rename(draft: Draft, names: Mapping[str, str]) -> Draft:
     strange = [name for name in names if name not in draft.tensors]
     after = [names.get(name, name) for name in draft.tensors]
     if strange or len(set(after)) != len(after):
-        twice = sorted({name for name in after if after.count(name) > 1}) if not strange else []
         raise ArgumentError("These tensors cannot be renamed.", expected="names that are there, to names that are free",
-                            received=", ".join(strange or twice))  # fmt: skip
+                            received=", ".join(strange or sorted(repeated(after))))  # fmt: skip
     renamed = {names.get(n, n): dataclasses.replace(r, name=names.get(n, n)) for n, r in draft.tensors.items()}
     return dataclasses.replace(draft, tensors=renamed)
 

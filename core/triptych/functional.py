@@ -8,10 +8,12 @@ Shapes: B batch, Q query length, K key length, N heads, D head_dim, H hidden, C 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from triptych.config import PretrainedConfig
 
 ACTIVATIONS = (
     "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python", "quick_gelu", "relu", "silu", "swish", "tanh",

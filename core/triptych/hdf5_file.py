@@ -108,7 +108,7 @@ def _layers(contents: Contents, path: Path) -> dict[str, tuple[str, ...]]:
         raise CorruptCheckpointError(
             f"{path} lists layers that are not there, or some twice.",
             expected="each layer of layer_names once in the file",
-            received=repr(strange[:4] or sorted({name for name in listed if listed.count(name) > 1})[:4]),
+            received=repr((strange or strictjson.repeated(listed))[:4]),
         )
     groups = [name for name in listed if name in contents.lists]
     groups += [TOP_LEVEL] if TOP_LEVEL in contents.lists and TOP_LEVEL not in groups else []
@@ -187,11 +187,20 @@ class _StoredReader:
 
 
 def _inflated(data: np.ndarray, count: int, path: Path) -> np.ndarray:
-    """Inflate at most `count` + 1 bytes, whatever the compressed data would make."""
+    """Inflate `count` bytes; the stream must end there, where zlib compares its checksum, and with the chunk."""
+    stream = zlib.decompressobj()
     try:
-        return np.frombuffer(zlib.decompressobj().decompress(data.tobytes(), count + 1), np.uint8)
+        values = stream.decompress(data.tobytes(), count + 1)  # no more, whatever the compressed data would make
     except zlib.error as cause:
         raise CorruptCheckpointError(f"{path} has a chunk that cannot be inflated.", received=str(cause)) from cause
+    if len(values) != count or not stream.eof or stream.unused_data:
+        raise CorruptCheckpointError(
+            f"{path} has a damaged chunk.",
+            expected=f"one zlib stream of {count} bytes",
+            received=f"{len(values)} bytes" if len(values) != count else "bytes after it" if stream.eof else "no end",
+            remedy="get the file again",
+        )
+    return np.frombuffer(values, np.uint8)
 
 
 def _unshuffled(data: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -77,7 +77,7 @@ class Structures:
         self._file, self._remedy = file, remedy
         self._heaps: dict[int, dict[int, bytes]] = {}
         self._budget = min(2 * size, MAX_HEADER_BYTES)
-        self._objects = 0
+        self._objects = self._characters = 0
         self.ranges: list[tuple[int, int, str]] = []  # start, end, and no name: what was read
 
     def bad(self, what: str, received: object) -> CorruptCheckpointError:
@@ -115,6 +115,12 @@ class Structures:
         self._objects += number
         if self._objects > _MAX_OBJECTS:
             raise LimitError(f"{self.path} has too many entries.", expected=f"at most {_MAX_OBJECTS}")
+
+    def count_characters(self, count: int) -> None:
+        """Raise `LimitError` if all names together have more than `MAX_HEADER_BYTES`."""
+        self._characters += count
+        if self._characters > MAX_HEADER_BYTES:
+            raise LimitError(f"{self.path} has too many long names.", expected=f"at most {MAX_HEADER_BYTES} characters")
 
     def check_entries(self, number: int) -> None:
         """Raise `LimitError` if a list has more than `MAX_ENTRIES`."""
@@ -197,7 +203,10 @@ class Structures:
                 raise self.bad("symbol table", f"{signature!r} at byte {node}")
             self._count(count)
             for at, header, kind in struct.iter_unpack("<QQI20x", self.read(node + 8, 40 * count)):
-                name = names[at : names.index(b"\0", at)].decode()
+                if (end := names.find(b"\0", at, at + MAX_NAME + 1)) < 0:
+                    raise LimitError(f"{self.path} has too long a name.", expected=f"at most {MAX_NAME} bytes")
+                self.count_characters(end - at)  # names may share their bytes
+                name = names[at:end].decode()
                 if kind == _SOFT:
                     raise self.unsafe(f"{group}/{name}", "a soft link")
                 found.append((name, header))

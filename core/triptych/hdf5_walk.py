@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from triptych.errors import CorruptCheckpointError, LimitError, UnsupportedFormatError
 from triptych.hdf5_format import Message, Structures
 from triptych.hdf5_storage import LAYOUT, Storage, Stored, read_shape
-from triptych.safetensors_file import MAX_HEADER_BYTES, MAX_NAME
+from triptych.safetensors_file import MAX_NAME
 
 MAX_DEPTH = 64
 _LINK_INFO, _LINK, _ATTRIBUTE, _SYMBOL_TABLE, _ATTRIBUTE_INFO = 0x02, 0x06, 0x0C, 0x11, 0x15
@@ -52,7 +52,6 @@ class Walk:
         self.datasets: dict[str, Stored] = {}
         self.lists: dict[str, list[str]] = {}
         self.seen: set[int] = set()
-        self.characters = 0
 
     def run(self) -> Contents:
         root = self.structures.root()
@@ -86,7 +85,7 @@ class Walk:
 
     def _path(self, prefix: str, link: str, header: int) -> str:
         path = f"{prefix}/{link}" if prefix else link
-        self._count_characters(len(path))
+        self.structures.count_characters(len(path))
         if link in ("", ".", "..") or "/" in link:
             raise CorruptCheckpointError(f"{self.path} has a bad name.", received=repr(path)[:120])
         if len(path) > MAX_NAME:
@@ -96,11 +95,6 @@ class Walk:
         self.seen.add(header)
         self.structures.check_entries(len(self.seen))
         return path
-
-    def _count_characters(self, count: int) -> None:
-        self.characters += count
-        if self.characters > MAX_HEADER_BYTES:
-            raise LimitError(f"{self.path} has too many long names.", expected=f"at most {MAX_HEADER_BYTES} characters")
 
     def _links(self, messages: list[Message], path: str) -> list[tuple[str, int]]:
         """Return name and header address of what a group holds."""
@@ -162,7 +156,7 @@ class Walk:
             raise CorruptCheckpointError(
                 f"{self.path} has a bad list of names.", expected=f"{count} strings", received=f"{len(data)} bytes"
             )
-        self._count_characters(sum(map(len, names)))
+        self.structures.count_characters(sum(map(len, names)))
         return names
 
 

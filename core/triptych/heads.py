@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from triptych import functional as fn
 from triptych import outputs
-from triptych.config import PretrainedConfig
+
+if TYPE_CHECKING:
+    from triptych.config import PretrainedConfig
 
 
 def task_output(

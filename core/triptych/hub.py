@@ -5,7 +5,7 @@
 
 Requests: none when `revision` is a commit whose list is in the cache, or offline; else one for the look-up. `fetch`
 asks for nothing that is in the cache, and for a missing file twice (a HEAD and a GET, which huggingface_hub's cache
-needs). A push in between never mixes two versions.
+needs). A push in between never mixes two versions. A file that was damaged in the cache counts as missing.
 """
 
 from __future__ import annotations
@@ -107,38 +107,49 @@ class Snapshot:
             network. HubError: it could not be downloaded, or came damaged twice. UnsafeCheckpointError: a name that
             leads outside.
         """
-        wanted = list(dict.fromkeys(names))
+        wanted, there = list(dict.fromkeys(names)), frozenset(self.files)
         for name in wanted:
-            self._check_name(name)
-        missing = [name for name in wanted if self.options.force_download or self._problem(name)]
-        if missing and self.offline:
-            raise self._unavailable(missing)
+            self._check_name(name, there)
+        problems = self._problems(wanted)
+        if problems and self.offline:
+            raise self._unavailable(problems)
+        missing = wanted if self.options.force_download else list(problems)
         if missing:
-            self._download(missing)
+            self._download(missing, problems)
         if complete and not self.offline:
             self._remember()
         return self.folder
 
-    def _check_name(self, name: str) -> None:
+    def _check_name(self, name: str, there: frozenset[str]) -> None:
         if not isinstance(name, str) or not is_inside(name):
             raise UnsafeCheckpointError("A file name leads outside its repository.", received=repr(name)[:120])
-        if name not in self.files and not self.offline:
+        if name not in there and not self.offline:
             raise MissingFileError(
                 f"{self.repo_id} has no {name} at {self.options.revision or 'main'} (commit {self.commit}).",
                 received=", ".join(self.files[:8]) or "no files",
                 remedy="check the name, subfolder, variant and revision",
             )
 
-    def _problem(self, name: str) -> str:
-        """Return what is wrong with the cached file, "" if nothing; only its size is looked at."""
-        path = self.folder / name
-        return self.records.get(name, FileRecord()).wrong_size(path) if path.is_file() else "not in the cache"
+    def _problems(self, names: list[str]) -> dict[str, str]:
+        """Return what is wrong with cached files, by name; most are hashed once only, see `RepositoryCache.damage`."""
+        with ThreadPoolExecutor(WORKERS) as pool:
+            found = dict(zip(names, pool.map(self._problem, names), strict=True))
+        return {name: problem for name, problem in found.items() if problem}
 
-    def _unavailable(self, names: list[str]) -> HubOfflineError:
+    def _problem(self, name: str) -> str:
+        path, known = self.folder / name, self.records.get(name, FileRecord())
+        try:
+            if path.is_file():
+                return _cache(self.repo_id, self.options).damage(path, known)
+        except FileNotFoundError:
+            pass  # another process is just mending it
+        return "not in the cache"
+
+    def _unavailable(self, problems: Mapping[str, str]) -> HubOfflineError:
         return HubOfflineError(
             f"{self.repo_id} cannot be loaded without the Hub.",
-            expected=f"{', '.join(names)} of commit {self.commit} in the cache",
-            received="; ".join(dict.fromkeys(f"{name}: {self._problem(name)}" for name in names[:4])),
+            expected=f"{', '.join(problems)} of commit {self.commit} in the cache",
+            received="; ".join(f"{name}: {problem}" for name, problem in list(problems.items())[:4]),
             remedy="load it once with a network, without local_files_only and HF_HUB_OFFLINE",
         )
 
@@ -148,7 +159,7 @@ class Snapshot:
         except OSError as error:  # a cache that cannot be written still serves what is in it
             logger.info("The cache could not be written: %s", error)
 
-    def _download(self, names: list[str]) -> None:
+    def _download(self, names: list[str], problems: Mapping[str, str]) -> None:
         from huggingface_hub.utils import tqdm
 
         total = sum(self.records[name].size or 0 for name in names)
@@ -156,15 +167,17 @@ class Snapshot:
         with tqdm(total=total, unit="B", unit_scale=True, desc=description, disable=None) as bar:
             part, pool = part_of(bar), ThreadPoolExecutor(min(WORKERS, len(names)))
             try:
-                for done in [pool.submit(self._download_one, name, part) for name in names]:
+                for done in [pool.submit(self._download_one, name, part, problems.get(name, "")) for name in names]:
                     done.result()
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _download_one(self, name: str, bar: type) -> None:
+    def _download_one(self, name: str, bar: type, problem: str) -> None:
         """Download `name`; when it comes damaged, once more, in place of the damaged file and of its blob."""
         path = self.folder / name
-        damaged = self._problem(name) if path.is_file() else ""
+        damaged = problem if path.is_file() else ""
+        if damaged:
+            logger.warning("%s of %s is damaged in the cache (%s): it is downloaded again", name, self.repo_id, damaged)
         try:
             for _ in range(2):
                 force = self.options.force_download or (bool(damaged) and path.is_file())
@@ -198,13 +211,13 @@ class Snapshot:
             raise
         if Path(path) != self.folder / name:
             raise HubError(f"The Hub gave {name} of another commit.", expected=self.commit, received=str(path))
-        return self.records[name].damage(Path(path))
+        return self._problem(name)
 
     def _discard(self, name: str) -> None:
         """Remove `name` from the cache if it is damaged: no later load shall find it there."""
         path = self.folder / name
         if path.is_symlink() or path.is_file():
-            if not path.is_file() or self.records[name].damage(path):
+            if self._problem(name):
                 _cache(self.repo_id, self.options).remove(path)
 
 
@@ -245,7 +258,9 @@ def _cache_dir(options: HubOptions) -> str | os.PathLike[str]:
 
 
 def _cache(repo_id: str, options: HubOptions) -> RepositoryCache:
-    return RepositoryCache(repo_id, _cache_dir(options))
+    from huggingface_hub import constants
+
+    return RepositoryCache(repo_id, _cache_dir(options), Path(constants.HF_ASSETS_CACHE) / "triptych/checked")
 
 
 def _snapshot(repo_id: str, commit: str, records: Mapping[str, FileRecord], options: HubOptions) -> Snapshot:

@@ -2,13 +2,15 @@
 
 Layout: <cache>/models--<org>--<name>/{refs/<revision>, snapshots/<commit>/<file> -> ../../blobs/<etag>}
 (https://huggingface.co/docs/huggingface_hub/guides/manage-cache). triptych adds triptych/<commit>.json, the list of a
-commit's files: a commit never changes, so what was looked up once need not be asked again.
+commit's files: a commit never changes, so what was looked up once need not be asked again; and, without content, a file
+triptych/checked/<hash>-<size>-<mtime>-<inode> for each blob that was hashed, and need not be again while it stays so.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import uuid
@@ -19,6 +21,10 @@ from pathlib import Path, PureWindowsPath
 COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _PIECE = 1 << 20
+_checked: set[str] = set()
+"""What `RepositoryCache.damage` found right in this process, for where it can be noted nowhere else."""
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,10 +60,14 @@ def is_inside(name: str) -> bool:
 
 
 class RepositoryCache:
-    """The folder of one repository in the cache `cache_dir`, which need not exist yet."""
+    """The folder of one repository in the cache `cache_dir`, which need not exist yet.
 
-    def __init__(self, repo_id: str, cache_dir: str | os.PathLike[str]) -> None:
+    `notes` is a folder for what `damage` found, where `cache_dir` cannot be written.
+    """
+
+    def __init__(self, repo_id: str, cache_dir: str | os.PathLike[str], notes: str | os.PathLike[str]) -> None:
         self.folder = Path(cache_dir).expanduser().resolve() / ("models--" + repo_id.replace("/", "--"))
+        self._notes = (self.folder / "triptych/checked", Path(notes))
 
     def snapshot(self, commit: str) -> Path:
         return self.folder / "snapshots" / commit
@@ -97,6 +107,35 @@ class RepositoryCache:
         if revision != commit:
             _write_once(self.folder / "refs" / revision, commit)
 
+    def damage(self, path: Path, known: FileRecord) -> str:
+        """Return what is wrong with the file `path` of a snapshot, or "" if it is what the Hub has.
+
+        It is hashed once, and again when its size, time of modification or inode are others: a change that keeps all
+        three is not seen. Where `known` tells no hash, the name of the blob does.
+        """
+        known = known if known.sha256 or known.blob else _named(path, known.size)
+        wrong = known.wrong_size(path)
+        if wrong or not (known.sha256 or known.blob):
+            return wrong
+        status = path.stat()
+        note = f"{known.sha256 or known.blob}-{status.st_size}-{status.st_mtime_ns}-{status.st_ino}"
+        if note in _checked or any((folder / note).is_file() for folder in self._notes):
+            return ""
+        wrong = known.damage(path)
+        if not wrong:
+            self._note(note)
+        return wrong
+
+    def _note(self, note: str) -> None:
+        _checked.add(note)
+        for folder in self._notes:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / note).touch()
+                return
+            except OSError as error:
+                logger.info("What was checked could not be noted: %s", error)
+
     def remove(self, path: Path) -> None:
         """Remove the file `path` of a snapshot and the blob that it links to."""
         if path.is_symlink():
@@ -104,6 +143,12 @@ class RepositoryCache:
             if blob.parent == self.folder / "blobs":
                 blob.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
+
+
+def _named(path: Path, size: int | None) -> FileRecord:
+    """Return what the name of the blob that `path` links to says: it is the hash of an LFS file, or git's."""
+    name = Path(os.readlink(path)).name if path.is_symlink() else ""
+    return record(size, name, name)
 
 
 def record(size: object, sha256: object, blob: object) -> FileRecord:

@@ -75,9 +75,9 @@ def inspect(path: Path, variant: str | None = None) -> Inspection:
         What `source.open_source` raises.
     """
     source = open_source(path, variant)
-    strange = set() if source.schema is None else set(matched(source.schema, source.tensors)[1])
+    notes = _notes(source)
     entries = tuple(
-        Entry(name, ref.shape, ref.dtype.name, ref.nbytes, *_about(source, name, strange))
+        Entry(name, ref.shape, ref.dtype.name, ref.nbytes, *_about(source, name, notes))
         for name, ref in source.tensors.items()
     )
     schema = None if source.config is None else class_schema(source.config, source.tensors)
@@ -88,15 +88,18 @@ def inspect(path: Path, variant: str | None = None) -> Inspection:
     return Inspection(source, {file.name: file.stat().st_size for file in source.raw.files}, entries, missing)
 
 
-def _about(source: Source, name: str, strange: set[str]) -> tuple[str | None, str]:
-    """Return what a tensor is tied to, and a note; `strange` are the names that no class of the family has."""
+def _notes(source: Source) -> dict[str, str]:
+    """Return what is special about tensors, by name; what is said last counts."""
+    strange = [] if source.schema is None else matched(source.schema, source.tensors)[1]
+    notes = dict.fromkeys(strange, "no class of the family has it")
+    notes |= dict.fromkeys(source.generic, "named by the rules of layers alone")
+    notes |= dict.fromkeys(source.unknown, "no rule knows this name")
+    return notes | dict.fromkeys(() if source.schema is None else source.schema.ignorable, "not needed by any model")
+
+
+def _about(source: Source, name: str, notes: dict[str, str]) -> tuple[str | None, str]:
+    """Return what a tensor is tied to, and a note."""
     weight = None if source.schema is None else source.schema.get(name)
     if weight is not None and weight.tied_to is not None:
         return weight.tied_to, "tied"
-    if source.schema is not None and name in source.schema.ignorable:
-        return None, "not needed by any model"
-    if name in source.unknown:
-        return None, "no rule knows this name"
-    if name in source.generic:
-        return None, "named by the rules of layers alone"
-    return None, "no class of the family has it" if name in strange else ""
+    return None, notes.get(name, "")

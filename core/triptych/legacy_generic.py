@@ -66,7 +66,8 @@ def generic_canonical(name: str, shape: tuple[int, ...], siblings: Collection[st
         scope = scope[1:]
     leaves = _FLAX_STATISTICS if statistics else _LEAVES[flavour]
     new = leaves.get(leaf, leaf)
-    twins = [other for other in siblings if other != leaf and leaves.get(other, other) == new]
+    same = [other for other, canonical in leaves.items() if canonical == new] + [new] * (new not in leaves)
+    twins = [other for other in same if other != leaf and other in siblings]
     if twins:
         raise _no_rule(name, f"{leaf} and {twins[0]} in one layer, which are both {new} in PyTorch")
     return _described(name, ".".join([*scope, new]), shape, leaf, siblings, flavour)

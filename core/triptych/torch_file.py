@@ -27,7 +27,7 @@ from triptych.formats import SAVE_ID
 from triptych.regular import hold, open_regular
 from triptych.safetensors_file import MAX_TENSORS, TensorRef
 from triptych.torch_pickle import MAX_BYTES, Unpickler
-from triptych.torch_storage import Deflated, Extent, Files, locate
+from triptych.torch_storage import Deflated, Extent, Files, Stored, locate
 from triptych.torch_tar import read_tar
 from triptych.torch_values import NOTES, Storage, TorchTensor, is_natural, storage_dtype
 from triptych.zip_directory import STORED, Record, inflate, read_directory
@@ -63,7 +63,7 @@ def open_torch(path: Path, mmap: bool = True) -> TorchFile:
     Args:
         mmap: map the file copy-on-write. Tensors that share a storage are then views of the same memory, unless they
             are misaligned, compressed, byte-swapped or not contiguous; those are read as copies. False reads each
-            tensor into memory of its own.
+            tensor into memory of its own. Either way the checksum of a storage is compared at its first read.
 
     Raises:
         UnsafeCheckpointError: the pickle names code. MissingFileError, TruncatedCheckpointError,
@@ -136,9 +136,8 @@ def _notes(file: BinaryIO, record: Record | None, path: Path) -> dict[str, str]:
 
 
 def _zip_extent(files: Files, record: Record, big_endian: bool) -> Extent:
-    if record.method == STORED:
-        return Extent(files, record.start, record.size, big_endian)
-    return Extent(Deflated(files, record), 0, record.size, big_endian)
+    source = Stored(files, record) if record.method == STORED else Deflated(files, record)
+    return Extent(source, 0, record.size, big_endian)
 
 
 def _is_big_endian(file: BinaryIO, record: Record | None, path: Path) -> bool:

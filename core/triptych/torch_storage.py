@@ -6,6 +6,8 @@ import dataclasses
 import io
 import math
 import sys
+import threading
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +19,10 @@ from triptych.errors import CorruptCheckpointError, LimitError, TruncatedCheckpo
 from triptych.regular import MappedBytes, OwnedBytes
 from triptych.safetensors_file import MAX_NAME, TensorRef
 from triptych.torch_values import TorchTensor
-from triptych.zip_directory import Record, inflate
+from triptych.zip_directory import Record, check_crc, inflate
 
 MAX_LENGTH = 2**48
+_PIECE = 2**24
 
 
 class Files:
@@ -47,6 +50,29 @@ class Files:
         return Extent(self, position + 8, size)
 
 
+class Stored:
+    """A record that is not compressed. Its checksum is compared once, when something of it is first read."""
+
+    def __init__(self, files: Files, record: Record) -> None:
+        self.files, self.record = files, record
+        self._lock, self._is_checked = threading.Lock(), not record.crc
+
+    def bytes_at(self, start: int, count: int) -> np.ndarray:
+        data = self.files.bytes_at(self.record.start + start, count)
+        with self._lock:
+            if not self._is_checked:
+                crc = zlib.crc32(data.data) if count == self.record.size else self._crc()
+                check_crc(self.record, crc, self.files.path)
+                self._is_checked = True
+        return data
+
+    def _crc(self) -> int:
+        crc, end = 0, self.record.start + self.record.size
+        for start in range(self.record.start, end, _PIECE):
+            crc = zlib.crc32(self.files.bytes_at(start, min(_PIECE, end - start)).data, crc)
+        return crc
+
+
 @dataclass(frozen=True)
 class Deflated:
     """A compressed record. It is inflated whole, each time."""
@@ -64,7 +90,7 @@ class Deflated:
 class Extent:
     """A storage: `size` bytes from byte `start` of `source`."""
 
-    source: Files | Deflated
+    source: Files | Stored | Deflated
     start: int
     size: int
     big_endian: bool = False

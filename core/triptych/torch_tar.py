@@ -89,7 +89,7 @@ def _header(file: BinaryIO, files: Files, position: int) -> bytes:
 def _check_extension(file: BinaryIO, length: int, files: Files) -> None:
     """Python writes times into pax extension headers; names and sizes there would replace those of the next header."""
     text = file.read(length) if length <= 16 * _BLOCK else b" size="
-    if re.search(rb" (?!mtime=|atime=|ctime=)[^=\n]*=", text):
+    if not re.fullmatch(rb"(?:[0-9]+ [mac]time=[^=\n]*\n)*", text):
         raise _corrupt(files, "pax headers with times only", "another one")
 
 

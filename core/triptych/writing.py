@@ -8,7 +8,6 @@ from typing import BinaryIO
 
 from triptych.formats import BIN, H5, MSGPACK, SAVE_ID, Format
 from triptych.hdf5_file import TOP_LEVEL
-from triptych.hdf5_writer import DEFAULT_METADATA, write_hdf5, write_hdf5_shard
 from triptych.legacy import MLM_HEAD, SHARED, variable_name
 from triptych.msgpack_file import write_msgpack
 from triptych.safetensors_file import TensorRef, write_safetensors
@@ -34,10 +33,13 @@ def write_weights(
         write_msgpack(file, tensors)
     elif format is not H5:
         write_safetensors(file, tensors, metadata)
-    elif alone:
-        write_hdf5(file, _layers(tensors, scope), DEFAULT_METADATA | {SAVE_ID: save_id})
     else:
-        write_hdf5_shard(file, tensors, {SAVE_ID: save_id})
+        from triptych import hdf5_writer  # and with it libhdf5, which is needed for nothing else
+
+        if alone:
+            hdf5_writer.write_hdf5(file, _layers(tensors, scope), hdf5_writer.DEFAULT_METADATA | {SAVE_ID: save_id})
+        else:
+            hdf5_writer.write_hdf5_shard(file, tensors, {SAVE_ID: save_id})
 
 
 def name_in_index(name: str, format: Format, scope: str) -> str:

@@ -38,7 +38,11 @@ _ALLOWED_FLAGS = 0x80E
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One file of an archive: `stored` bytes at `start`, which are `size` bytes after inflating."""
+    """One file of an archive: `stored` bytes at `start`, which are `size` bytes after inflating, of checksum `crc`.
+
+    A `crc` of 0 says nothing: torch.save writes it where it shall compute none (`set_crc32_options(False)`,
+    `skip_data`).
+    """
 
     name: str
     start: int
@@ -102,7 +106,8 @@ def inflate(file: BinaryIO, record: Record, path: Path) -> bytes:
     """
     file.seek(record.start)
     data = file.read(record.stored)
-    if record.method == STORED:  # no checksum: torch can be told not to write one
+    if record.method == STORED:
+        check_crc(record, zlib.crc32(data), path)
         return data
     try:
         stream = zlib.decompressobj(-zlib.MAX_WBITS)
@@ -112,6 +117,12 @@ def inflate(file: BinaryIO, record: Record, path: Path) -> bytes:
     if len(data) != record.size or not stream.eof or stream.unused_data or zlib.crc32(data) != record.crc:
         raise _corrupt(path, "data of the size and checksum announced", f"other data in {record.name[:80]!r}")
     return data
+
+
+def check_crc(record: Record, crc: int, path: Path) -> None:
+    """Raise `CorruptCheckpointError` if the contents of a stored record, whose checksum is `crc`, are not its own."""
+    if record.crc and crc != record.crc:
+        raise _corrupt(path, f"data of checksum {record.crc:#010x} in {record.name[:80]!r}", f"{crc:#010x}")
 
 
 def _corrupt(path: Path, expected: str, received: str) -> CorruptCheckpointError:
@@ -181,10 +192,11 @@ def _entries(data: bytes, count: int, path: Path) -> list[_Entry]:
 
 def _wide(extra: bytes, fields: tuple[int, ...]) -> list[int]:
     """Return `fields` with those that do not fit 32 bits taken from the zip64 extra field (header 1)."""
-    values = b""
-    while len(extra) >= 4 and not values:
-        kind, length = struct.unpack_from("<2H", extra)
-        values, extra = (extra[4 : 4 + length] if kind == 1 else b""), extra[4 + length :]
+    values, position = b"", 0
+    while position + 4 <= len(extra) and not values:
+        kind, length = struct.unpack_from("<2H", extra, position)
+        values = extra[position + 4 : position + 4 + length] if kind == 1 else b""
+        position += 4 + length
     result = []
     for field in fields:
         if field == 2**32 - 1:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError, ConfigError
 from triptych.schema import Schema
+
+if TYPE_CHECKING:
+    from triptych.config import PretrainedConfig
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from triptych.config import PretrainedConfig
 from triptych.errors import ConfigError
 from triptych.functional import ACTIVATIONS
 from triptych.schema import Axis, Layout, SchemaBuilder
+
+if TYPE_CHECKING:
+    from triptych.config import PretrainedConfig
 
 
 def heads_axis(config: PretrainedConfig, layer: int) -> Axis:
