@@ -15,7 +15,7 @@ from flax.jax_utils import partial_eval_by_shape
 from flax.traverse_util import unflatten_dict
 
 from triptych import layouts
-from triptych.base import ModelBase, refuse_unknown
+from triptych.base import ModelBase, refuse_undeclared, refuse_unknown
 from triptych.config import PretrainedConfig
 from triptych.dtypes import parse_param_dtype
 from triptych.errors import ArgumentError
@@ -226,6 +226,10 @@ class FlaxPreTrainedModel(ModelBase):
     def _empty(cls, config: PretrainedConfig, schema: Schema, **options: Any) -> Iterator[Any]:
         do_init = options.pop("_do_init", True)
         model = cls(config, _do_init=False, **options)
+        if not cls.__module__.startswith("triptych_") and model.declared_schema is not None:
+            declared = {layouts.native_path(weight, "flax") for weight in schema.stored()}
+            traced = layers.flat(model._traced_shapes())  # not of our own classes, whose schemas are tested
+            refuse_undeclared((".".join(path) for path in traced if path not in declared), cls)
         model._params = {}
         yield model
         model._params = unflatten_dict(model._params)

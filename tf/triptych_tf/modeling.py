@@ -108,7 +108,7 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         with keras.StatelessScope():  # variables get their values when it ends
             with layers.default_policy(options.pop("dtype", None)):
                 model = cls(config, **options)
-            loading = layers.Loading(model._variables(), cls.__name__)
+            loading = layers.Loading(model._variables(), cls)
             model.__dict__["_loading"] = loading  # not by setattr: Keras would track what is in it
             try:
                 yield model
