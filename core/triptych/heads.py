@@ -8,6 +8,9 @@ from triptych import functional as fn
 from triptych import outputs
 from triptych.config import PretrainedConfig
 
+TARGETS = {"labels": "logits", "start_positions": "start_logits", "end_positions": "end_logits"}
+"""The arguments of a call that are labels, and the part of the output with which each is compared."""
+
 
 def task_output(
     ops: Any,
