@@ -81,6 +81,29 @@ def test_t5_decodes_with_a_cache(backend: Backend, name: str) -> None:
     assert largest_difference(np.concatenate(found, 1), golden.expected["out.logits"]) <= golden.tolerance()
 
 
+BRANCHED = [("gpt2", "GPT2LMHeadModel"), ("llama", "LlamaForCausalLM"), ("t5", "T5ForConditionalGeneration")]
+
+
+@pytest.mark.parametrize(("variant", "stem"), BRANCHED)
+def test_one_text_is_continued_in_two_ways(backend: Backend, variant: str, stem: str, tmp_path: Path) -> None:
+    config = config_of(variant)
+    model = backend.load(stem, random_folder(tmp_path, config, stem))
+    ids = random_inputs(config)["input_ids"]
+    read, encoded = ("decoder_input_ids", {"input_ids": ids}) if config.is_encoder_decoder else ("input_ids", {})
+
+    def logits(text: np.ndarray, cache: object) -> tuple[np.ndarray, object]:
+        output = run_raw(backend, model, {**encoded, read: text}, cache)
+        return np.asarray(output.logits.detach() if backend.name == "pt" else output.logits), output.past_key_values
+
+    empty, prefix, ways = model.init_cache(2, 16), ids[:, :5], (ids[:, 5:8], ids[:, 8:11])
+    start, cache = logits(prefix, empty)
+    for text in (*ways, ways[0]):
+        whole, _ = logits(np.concatenate([prefix, text], 1), None)
+        assert largest_difference(np.concatenate([start, logits(text, cache)[0]], 1), whole) <= TOLERANCE
+        assert largest_difference(logits(text, empty)[0], logits(text, None)[0]) <= TOLERANCE
+    assert largest_difference(*(logits(text, cache)[0] for text in ways)) > 0.1
+
+
 def test_encoder_outputs_stand_for_the_input(backend: Backend) -> None:
     golden = Golden("t5-tied")
     model = backend.load(golden.stem, golden.folder)

@@ -11,13 +11,17 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
+import torch
 
 from golden_models import GOLDEN, Golden
 from triptych import AutoConfig, MissingFileError, editing, open_checkpoint
+from triptych.families import declared_schema
 from triptych.formats import FORMATS
 from triptych.hdf5_file import TOP_LEVEL, open_hdf5
+from triptych.layouts import native_path
+from triptych.plan import Policy, plan_load
 from triptych.source import open_source
-from triptych_conformance import Backend
+from triptych_conformance import BACKENDS, Backend
 
 FOLDERS = [path for name in Golden.stems for path in sorted((GOLDEN / name).iterdir()) if path.is_dir()]
 
@@ -149,3 +153,75 @@ def test_files_of_before_safetensors_and_of_another_framework(backend: Backend, 
     assert all(after[name].tobytes() == array.tobytes() for name, array in before.items())
     with pytest.raises(MissingFileError):
         backend.load(golden.stem, tmp_path, use_safetensors=True)
+
+
+ONE_STORAGE = {
+    "one tensor": ("encoder.layer.0.attention.self.query.bias", "encoder.layer.0.attention.self.key.bias", 0),
+    "one matrix": ("encoder.layer.0.attention.self.query.weight", "encoder.layer.1.attention.self.key.weight", 0),
+    "a view inside": ("encoder.layer.0.intermediate.dense.bias", "encoder.layer.1.output.LayerNorm.bias", 3),
+    "an overlap": ("encoder.layer.0.output.LayerNorm.bias", "encoder.layer.1.output.dense.bias", 16),
+}
+"""Two weights, and the element of the first one's storage at which the second starts."""
+
+
+@pytest.fixture(scope="module")
+def one_storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of torch.save in which these weights share memory, and a tied weight is there under both its names."""
+    golden, folder = Golden("bert-mlm"), tmp_path_factory.mktemp("one_storage")
+    state = {name: torch.tensor(ref.read()) for name, ref in open_checkpoint(golden.folder).items()}
+    for first, second, start in ONE_STORAGE.values():
+        one, other = f"bert.{first}", f"bert.{second}"
+        storage = torch.cat([state[one].flatten(), state[other].flatten()])
+        state[one] = storage[: state[one].numel()].view(state[one].shape)
+        state[other] = storage[start : start + state[other].numel()].view(state[other].shape)
+    state["cls.predictions.decoder.weight"] = state["bert.embeddings.word_embeddings.weight"]
+    torch.save(state, folder / "pytorch_model.bin")
+    (folder / "config.json").write_bytes((golden.folder / "config.json").read_bytes())
+    return folder
+
+
+def add_one(backend: Backend, model: Any, name: str) -> None:
+    """Change a weight in place, as an optimiser does; JAX has no such thing."""
+    if backend.name == "pt":
+        model.get_parameter(name).data.add_(1)
+    else:
+        model._weights()[native_path(model.schema[name], "tf")][0].assign_add(1)
+
+
+@pytest.mark.parametrize("case", ONE_STORAGE)
+@pytest.mark.parametrize("changed", [0, 1])
+@pytest.mark.parametrize("framework", [b for b in BACKENDS if b.name != "flax"], ids=lambda b: b.name)
+def test_weights_of_one_storage_do_not_share_memory(
+    framework: Backend, case: str, changed: int, one_storage: Path
+) -> None:
+    model = framework.load("BertForMaskedLM", one_storage)
+    before = framework.weights(model)
+    name = f"bert.{ONE_STORAGE[case][changed]}"
+    add_one(framework, model, name)
+    after = framework.weights(model)
+    assert {n for n in before if not np.array_equal(before[n], after[n])} == {name}
+
+
+def test_a_tied_weight_stored_twice_stays_tied(backend: Backend, one_storage: Path) -> None:
+    model = backend.load("BertForMaskedLM", one_storage, strict=True)
+    assert "cls.predictions.decoder.weight" not in backend.weights(model)
+    if backend.name == "pt":
+        assert model.cls.predictions.decoder.weight is model.bert.embeddings.word_embeddings.weight
+
+
+def test_only_what_shares_a_storage_is_copied(one_storage: Path) -> None:
+    checkpoint = open_checkpoint(one_storage)
+    schema = declared_schema(AutoConfig.from_pretrained(one_storage), "BertForMaskedLM")
+    plan = plan_load(schema, checkpoint, None, Policy())
+    copied = [assignment.weight.name for assignment in plan.assignments if assignment.copied]
+    assert len(copied) == len(ONE_STORAGE)
+    assert all(
+        any(name in (f"bert.{one}", f"bert.{other}") for name in copied) for one, other, _ in ONE_STORAGE.values()
+    )
+    arrays = {a.weight.name: a.read("pt") for a in plan.assignments}
+    assert all(np.array_equal(array, checkpoint[name].read()) for name, array in arrays.items())
+    mapped = {name for name, array in arrays.items() if np.may_share_memory(array, checkpoint[name].read())}
+    assert mapped == arrays.keys() - set(copied)
+    assert not any(
+        a.copied for a in plan_load(schema, open_checkpoint(one_storage, mmap=False), None, Policy()).assignments
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from triptych import (
     FlaxPreTrainedModel,
     PretrainedConfig,
     PreTrainedModel,
+    Schema,
     TFPreTrainedModel,
     families,
     open_checkpoint,
@@ -174,6 +176,21 @@ def test_damage_is_refused(backend: Backend, saved: Path) -> None:
     model = cls.from_pretrained(None, config=TinyConfig(), state_dict=weights)
     assert model.load_report.missing_keys == ["head.bias"]
     assert np.array_equal(backend.weights(model)["head.weight"], weights["head.weight"])
+
+
+@pytest.mark.parametrize("lacking", ["head.bias", "tiny.norm.weight"])
+def test_a_schema_that_lacks_a_parameter_is_refused(
+    backend: Backend, lacking: str, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cls = CLASSES[backend.name]
+    whole = cls.from_pretrained(saved).schema
+    lacks = Schema({n: w for n, w in whole.items() if n != lacking}, whole.base_prefix, whole.is_base)
+    monkeypatch.setattr(cls, "declare_schema", lambda config: whole)
+    assert cls.from_pretrained(saved).load_report.missing_keys == []
+    monkeypatch.setattr(cls, "declare_schema", lambda config: lacks)
+    layer = re.escape(lacking.rpartition(".")[0])
+    with pytest.raises(ArgumentError, match=rf"(?s)does not declare.*Received: {layer}\.\w+\."):
+        cls.from_pretrained(saved)
 
 
 def test_pruning_asks_for_declared_heads(backend: Backend, saved: Path) -> None:

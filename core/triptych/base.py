@@ -445,3 +445,14 @@ def refuse_unknown(options: Mapping[str, Any], cls: type[ModelBase]) -> None:
             received=", ".join(sorted(options)),
             remedy="remove them, or check their spelling",
         )
+
+
+def refuse_undeclared(names: Iterable[str], cls: type[ModelBase]) -> None:
+    """Raise if a live model of `cls` has parameters, of these names, for which its schema has no weight."""
+    if listed := ", ".join(names):
+        raise ArgumentError(
+            f"{cls.__name__} has parameters that its schema does not declare.",
+            expected="a weight in declare_schema for every parameter",
+            received=listed,
+            remedy="declare them, or remove declare_schema and the schema is derived from the module",
+        )

@@ -1,7 +1,8 @@
 """Keys and values of the tokens already seen, so that decoding computes each token once.
 
-Each framework has its own way. PyTorch: an object that grows. TensorFlow and JAX: a dict of arrays of a fixed size,
-given to a call and returned by it, so that the call is compiled once for all steps.
+Each framework has its own way. PyTorch: an object that grows. TensorFlow and JAX: a dict of arrays of a fixed size, so
+that a call is compiled once for all steps. A call never changes the cache that it is given, it returns another: so one
+text can be continued in several ways.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from triptych.errors import ArgumentError
 
 
 class GrowingCache:
-    """Keys and values [B, N, K, D] of each decoder layer; a call appends to it. `position` tokens are held."""
+    """Keys and values [B, N, K, D] of each decoder layer, of `position` tokens."""
 
     def __init__(self, ops: Any) -> None:
         self._ops = ops
@@ -21,6 +22,13 @@ class GrowingCache:
         self.values: dict[int, Any] = {}
         self.position = 0
         self._memory: dict[int, tuple[Any, Any]] = {}
+
+    def branch(self) -> GrowingCache:
+        """Return a cache of the same tensors, to which a call appends without changing this one."""
+        made = GrowingCache(self._ops)
+        made.keys, made.values, made.position = dict(self.keys), dict(self.values), self.position
+        made._memory = dict(self._memory)
+        return made
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return the number of tokens held, under the name that transformers gives it."""
@@ -124,7 +132,7 @@ def opened(ops: Any, past_key_values: Any, use_cache: bool | None) -> Any:
         ArgumentError: another kind of cache; `use_cache=True` without one where its size must be known first.
     """
     if isinstance(past_key_values, GrowingCache):
-        return past_key_values
+        return past_key_values.branch()
     if isinstance(past_key_values, Mapping) and {"keys", "values", "memory", "position"} <= set(past_key_values):
         return FixedCache(ops, past_key_values)
     if past_key_values is not None:

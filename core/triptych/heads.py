@@ -10,6 +10,9 @@ from triptych import outputs
 if TYPE_CHECKING:
     from triptych.config import PretrainedConfig
 
+TARGETS = {"labels": "logits", "start_positions": "start_logits", "end_positions": "end_logits"}
+"""The arguments of a call that are labels, and the part of the output with which each is compared."""
+
 
 def task_output(
     ops: Any,

@@ -18,22 +18,27 @@ from triptych.schema import Schema, Weight
 
 @dataclass(frozen=True)
 class Assignment:
-    """One weight, the tensor of the checkpoint that fills it, and the dtype it gets."""
+    """One weight, the tensor of the checkpoint that fills it, and the dtype it gets.
+
+    `copied`: another weight gets a view of the same memory, and this one must not.
+    """
 
     weight: Weight
     ref: TensorRef
     dtype: np.dtype
+    copied: bool = False
 
     def needs_work(self, framework: str) -> bool:
-        """Return whether reading casts or permutes, and is not just a view of the file."""
-        return self.ref.dtype != self.dtype or layouts.permutation(self.weight.layout, framework) is not None
+        """Return whether reading copies, casts or permutes, and is not just a view of the file."""
+        changes = self.ref.dtype != self.dtype or layouts.permutation(self.weight.layout, framework) is not None
+        return self.copied or changes
 
     def read(self, framework: str) -> np.ndarray:
         """Return the array in the layout that `framework` keeps it in."""
-        array = self.ref.read()
-        if array.dtype != self.dtype:
+        array, order = self.ref.read(), layouts.permutation(self.weight.layout, framework)
+        if array.dtype != self.dtype or (self.copied and order is None):
             array = layouts.converted(array, self.dtype)
-        return layouts.permuted(array, layouts.permutation(self.weight.layout, framework))
+        return layouts.permuted(array, order)
 
 
 Mismatch = tuple[str, tuple[int, ...], tuple[int, ...]]
@@ -196,12 +201,30 @@ def plan_load(
             remedy="load it with the class that saved it, or without strict=True",
         )
     wrong = {name for name, _, _ in mismatched}
+    fitting = {n: ref for n, ref in present.items() if n not in wrong}
+    copied = _sharing(fitting)
     assignments = tuple(
-        Assignment(schema[n], ref, _target_dtype(ref.dtype, param_dtype))
-        for n, ref in present.items()
-        if n not in wrong
+        Assignment(schema[n], ref, _target_dtype(ref.dtype, param_dtype), n in copied) for n, ref in fitting.items()
     )
     return LoadPlan(schema, assignments, tuple(missing), tuple(unexpected), tuple(mismatched))
+
+
+def _sharing(present: Mapping[str, TensorRef]) -> set[str]:
+    """Return the weights to be copied so that no two have bytes in common: tensors of a torch file may be views of
+    one storage. Of those that have, the first in the file stays a view, and the larger one of one place."""
+    spans: dict[object, list[tuple[int, int, str]]] = {}
+    for name, ref in present.items():
+        file, start, end = ref.span or (ref.name, 0, max(ref.nbytes, 1))
+        spans.setdefault(file, []).append((start, -end, name))
+    copied = set()
+    for group in spans.values():
+        reached = 0
+        for start, negative_end, name in sorted(group):
+            if start < reached:
+                copied.add(name)
+            else:
+                reached = -negative_end
+    return copied
 
 
 def _target_dtype(stored: np.dtype, wanted: np.dtype | None) -> np.dtype:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -40,17 +41,42 @@ class ReadAhead:
         return assignment.read(self._framework) if started is None else started.result()
 
 
-@contextmanager
-def collector_paused() -> Iterator[None]:
-    """Pause the cyclic garbage collector: a pass over a framework's objects takes as long as a load of BERT."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
+class _Collector:
+    """The cyclic garbage collector. It is the process's: loads on several threads at a time pause it together."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._pauses = 0
+        self._enabled = True
+
+    def pause(self) -> None:
+        with self._lock:
+            if not self._pauses:
+                self._enabled = gc.isenabled()
+            self._pauses += 1
+            gc.disable()
+
+    def resume(self) -> None:
+        """Let it run again, even if another load is not done: else loads without a gap would pause it for ever."""
+        with self._lock:
+            self._pauses -= 1
+            if not self._enabled:
+                return
             if not gc.get_freeze_count():
                 # Counts the new objects as old ones; the pass would else come at once, over all of the framework's.
                 gc.freeze()
                 gc.unfreeze()
             gc.enable()
+
+
+_collector = _Collector()
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Pause the cyclic garbage collector: a pass over a framework's objects takes as long as a load of BERT."""
+    _collector.pause()
+    try:
+        yield
+    finally:
+        _collector.resume()

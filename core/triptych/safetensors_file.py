@@ -44,12 +44,15 @@ class TensorRef:
 
     `read()` returns a C-contiguous array of that dtype and shape. It may be a copy-on-write view of a mapped file:
     writing to it is allowed and never reaches the file.
+
+    `span` is (file, first byte, end) where such views of two tensors may be of the same memory.
     """
 
     name: str
     dtype: np.dtype
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]
+    span: tuple[object, int, int] | None = None
 
     @property
     def nbytes(self) -> int:

@@ -29,7 +29,7 @@ class Files:
     """One file, and how its bytes are read."""
 
     def __init__(self, path: Path, size: int, source: MappedBytes | OwnedBytes) -> None:
-        self.path, self.size = path, size
+        self.path, self.size, self.mapped = path, size, isinstance(source, MappedBytes)
         self._source = source
 
     def bytes_at(self, start: int, count: int) -> np.ndarray:
@@ -122,7 +122,8 @@ def locate(name: str, tensor: TorchTensor, extents: Mapping[str, Extent], path: 
     start += tensor.offset * item
     if 0 not in tensor.shape and start + _span(tensor) * item > end:
         raise _outside(name, path, f"an end at byte {end} or before", f"byte {start + _span(tensor) * item}")
-    return TensorRef(name, tensor.dtype, tensor.shape, _Reader(extent, start, tensor))
+    reader = _Reader(extent, start, tensor)
+    return TensorRef(name, tensor.dtype, tensor.shape, reader, reader.span())
 
 
 def _outside(name: str, path: Path, expected: str, received: str) -> CorruptCheckpointError:
@@ -162,16 +163,32 @@ class _Reader:
         if 0 in shape:
             return np.empty(shape, dtype)
         data = self.extent.source.bytes_at(self.extent.start + self.start, _span(self.tensor) * dtype.itemsize)
-        if self.extent.big_endian == (sys.byteorder == "little"):
+        if self._is_swapped():
             data = _swapped(data, dtype)
         if data.ctypes.data % dtype.itemsize:
             data = data.copy()  # frameworks require arrays aligned to their item size
-        array = data.view(dtype)
-        strides = [stride if length > 1 else 0 for length, stride in zip(shape, self.tensor.strides, strict=True)]
+        array, strides = data.view(dtype), self._strides()
         if _is_contiguous(shape, strides):
             return array.reshape(shape)
         strided = np.lib.stride_tricks.as_strided(array, shape, [stride * dtype.itemsize for stride in strides])
         return strided.copy(order="C")
+
+    def span(self) -> tuple[object, int, int] | None:
+        """Return the bytes of the file of which the array is a view; None where each read makes a copy."""
+        source, shape = self.extent.source, self.tensor.shape
+        if isinstance(source, Deflated) or not source.mapped or self._is_swapped():
+            return None
+        if 0 in shape or not _is_contiguous(shape, self._strides()):
+            return None
+        start = self.extent.start + self.start
+        return source, start, start + _span(self.tensor) * self.tensor.dtype.itemsize
+
+    def _is_swapped(self) -> bool:
+        return self.extent.big_endian == (sys.byteorder == "little")
+
+    def _strides(self) -> list[int]:
+        pairs = zip(self.tensor.shape, self.tensor.strides, strict=True)
+        return [stride if length > 1 else 0 for length, stride in pairs]
 
 
 def _is_contiguous(shape: tuple[int, ...], strides: list[int]) -> bool:

@@ -15,7 +15,7 @@ from flax.jax_utils import partial_eval_by_shape
 from flax.traverse_util import unflatten_dict
 
 from triptych import layouts
-from triptych.base import ModelBase, refuse_unknown
+from triptych.base import ModelBase, refuse_undeclared, refuse_unknown
 from triptych.config import PretrainedConfig
 from triptych.dtypes import parse_param_dtype
 from triptych.errors import ArgumentError
@@ -226,6 +226,10 @@ class FlaxPreTrainedModel(ModelBase):
     def _empty(cls, config: PretrainedConfig, schema: Schema, **options: Any) -> Iterator[Any]:
         do_init = options.pop("_do_init", True)
         model = cls(config, _do_init=False, **options)
+        if model.declared_schema is not None and not cls._is_built_in():
+            declared = {layouts.native_path(weight, "flax") for weight in schema.stored()}
+            traced = layers.flat(model._traced_shapes())
+            refuse_undeclared((".".join(path) for path in traced if path not in declared), cls)
         model._params = {}
         yield model
         model._params = unflatten_dict(model._params)
@@ -288,6 +292,12 @@ class FlaxPreTrainedModel(ModelBase):
             flat[layouts.native_path(schema[name], "flax")] = arrays.to_native(layouts.permuted(array, order))
         self._params, self._shapes = unflatten_dict(flat), None
         self.module = self.module.clone(config=self.config)
+
+    @classmethod
+    def _is_built_in(cls) -> bool:
+        """Return whether module and schema are our own, of which tests show that they agree: a trace takes a second."""
+        declare = getattr(cls.declare_schema, "__func__", None)
+        return cls.module_class.__module__.startswith("triptych_") and declare is ModelBase.declare_schema.__func__  # type: ignore[attr-defined]
 
     def _traced_shapes(self) -> Any:
         if self._shapes is None:

@@ -3,6 +3,7 @@ the layers of which the built-in models are made."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,7 +23,15 @@ _LAYOUTS: dict[type, dict[str, Layout]] = {
     nn.Embedding: {"weight": Layout.EMBEDDING},
     nn.LayerNorm: {"weight": Layout.NORM, "bias": Layout.NORM_BIAS},
 }
-_empty_depth = 0
+
+
+class _Building(threading.local):
+    """How many models without values this thread is building, one inside the other."""
+
+    depth = 0
+
+
+_building = _Building()
 
 
 class _NoFills(TorchFunctionMode):
@@ -39,29 +48,30 @@ class _NoFills(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+def _to_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
+    if not building_empty() or parameter is None or parameter.is_meta:
+        return None  # as it is
+    return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
+
+
+# Torch has one list of hooks for all threads, and reads it without a lock: so it is changed once, and for all time.
+register_module_parameter_registration_hook(_to_meta)  # type: ignore[arg-type]
+
+
 @contextmanager
 def parameters_on_meta() -> Iterator[None]:
-    """Build modules whose parameters take no memory and no time; buffers are made as usual."""
-    global _empty_depth
-
-    def to_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
-        if parameter is None or parameter.is_meta:
-            return parameter
-        return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
-
-    handle = register_module_parameter_registration_hook(to_meta)  # type: ignore[arg-type]
-    _empty_depth += 1
+    """Build modules whose parameters take no memory and no time, in this thread; buffers are made as usual."""
+    _building.depth += 1
     try:
         with _NoFills():
             yield
     finally:
-        _empty_depth -= 1
-        handle.remove()
+        _building.depth -= 1
 
 
 def building_empty() -> bool:
-    """Return whether a model is being built whose weights come from a checkpoint."""
-    return _empty_depth > 0
+    """Return whether this thread is building a model whose weights come from a checkpoint."""
+    return _building.depth > 0
 
 
 def layout_of(module: nn.Module, leaf: str) -> Layout:

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from triptych.base import ModelBase, refuse_unknown
+from triptych.base import ModelBase, refuse_undeclared, refuse_unknown
 from triptych.config import PretrainedConfig
 from triptych.derived import declared_ties, derived_schema
 from triptych.dtypes import parse_param_dtype
-from triptych.errors import ArgumentError
 from triptych.plan import Assignment
 from triptych.schema import Schema, Weight
 from triptych_pt import arrays, ops
@@ -89,11 +88,7 @@ class PreTrainedModel(nn.Module, ModelBase):
             model = cls(config, **options)
         yield model
         model.tie_weights()
-        left = [name for name, parameter in model.named_parameters() if parameter.is_meta]
-        if left:
-            raise ArgumentError(
-                f"{cls.__name__} has parameters that its schema does not declare.", received=", ".join(left)
-            )
+        refuse_undeclared((name for name, parameter in model.named_parameters() if parameter.is_meta), cls)
         model.eval()
 
     def _assign(

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from triptych import functional as fn
 from triptych import layouts, outputs
+from triptych.base import ModelBase, refuse_undeclared
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
 from triptych.plan import Assignment
@@ -282,8 +283,8 @@ _MIXED = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 class Loading:
     """A load in progress: which variable gets its value from where, once Keras lets them have values."""
 
-    def __init__(self, weights: Mapping[tuple[str, ...], Any], class_name: str) -> None:
-        self.weights, self.class_name = weights, class_name
+    def __init__(self, weights: Mapping[tuple[str, ...], Any], cls: type[ModelBase]) -> None:
+        self.weights, self.cls = weights, cls
         self.planned: set[tuple[str, ...]] = set()
         self.dtypes: set[str] = set()
         self.error: BaseException | None = None
@@ -321,16 +322,14 @@ class Loading:
 
     def refuse_unassigned(self) -> None:
         """Raise unless the plan named every variable."""
-        left = [".".join(path) for path in self.weights if path not in self.planned]
-        if left:
-            raise ArgumentError(
-                f"{self.class_name} has variables that its schema does not declare.", received=", ".join(left)
-            )
+        refuse_undeclared((".".join(path) for path in self.weights if path not in self.planned), self.cls)
 
     def _take(self, weight: Weight) -> Any:
         path = layouts.native_path(weight, "tf")
         if path not in self.weights:
-            raise ArgumentError(f"{self.class_name} has no variable for a weight of its schema.", received=weight.name)
+            raise ArgumentError(
+                f"{self.cls.__name__} has no variable for a weight of its schema.", received=weight.name
+            )
         self.planned.add(path)
         return self.weights[path]
 

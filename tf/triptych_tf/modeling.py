@@ -15,6 +15,8 @@ from triptych import layouts
 from triptych.base import ModelBase, refuse_unknown
 from triptych.config import PretrainedConfig
 from triptych.derived import declared_ties, derived_schema
+from triptych.errors import ArgumentError
+from triptych.heads import TARGETS
 from triptych.outputs import ModelOutput
 from triptych.plan import Assignment
 from triptych.schema import Layout, Schema, Weight
@@ -75,16 +77,91 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         given = {name: value for name, value in zip(names, args, strict=False) if value is not None}
         return super().__call__(*args[len(names) :], **given, **kwargs)
 
+    # -- training -----------------------------------------------------------------------------------------------
+
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> None:
+        """Prepare for `fit` and `evaluate`, as Keras does; without `loss` the model's own is used.
+
+        The labels are among the inputs, or `y`: an array, or a dict by the names of the call's arguments. Metrics
+        compare them, as they are, with the logits; in question answering each metric is there for start and end.
+        """
+        every, weighted = self._for_each_target(metrics), self._for_each_target(weighted_metrics)
+        super().compile(optimizer, loss, loss_weights, every, weighted, *args, **kwargs)
+
+    def train_step(self, data: Any) -> Any:
+        return super().train_step(self._labelled(data))
+
+    def test_step(self, data: Any) -> Any:
+        return super().test_step(self._labelled(data))
+
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """Return the loss of `fit`: the model's own where the labels are among its inputs, else the compiled one."""
-        if y is None and isinstance(y_pred, ModelOutput) and y_pred.loss is not None:
-            return y_pred.loss + sum(self.losses)
-        return super().compute_loss(x, y, _prediction(y, y_pred), sample_weight, training)
+        """Return the loss of `fit`: the compiled one, or the model's own where there is none.
+
+        Raises:
+            ArgumentError: sample weights, and the loss is the model's own.
+        """
+        if self.loss is not None or not isinstance(y_pred, ModelOutput) or "loss" not in y_pred:
+            return super().compute_loss(x, *self._compared(x, y, y_pred), sample_weight, training)
+        if sample_weight is not None:
+            raise ArgumentError("The model's own loss takes no weights.", received="sample_weight or class_weight",
+                                remedy="compile the model with a loss")  # fmt: skip
+        return y_pred["loss"] + sum(self.losses)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        return super().compute_metrics(x, y, _prediction(y, y_pred), sample_weight)
+        return super().compute_metrics(x, *self._compared(x, y, y_pred), sample_weight)
+
+    @property
+    def _label_names(self) -> list[str]:
+        return [name for name in TARGETS if name in self.call_signature_parameters]
+
+    def _for_each_target(self, metrics: Any) -> Any:
+        """Return a list of metrics for each of several targets, where Keras would ask for that; else as they are."""
+        outputs = [TARGETS[name] for name in self._label_names]
+        if not isinstance(metrics, (list, tuple)) or len(outputs) < 2 or len(metrics) == len(outputs):
+            return metrics
+        return {name: [_copy(metric) for metric in metrics] for name in outputs}
+
+    def _labelled(self, data: Any) -> Any:
+        """Return a batch of `fit`, with the targets among the inputs if the loss is the model's own."""
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        names = self._label_names
+        if self.loss is not None or y is None or not names or isinstance(x, (list, tuple)):
+            return data
+        labels = {names[0]: y} if len(names) == 1 else {}
+        if isinstance(y, Mapping):
+            labels = {next((n for n in names if TARGETS[n] == name), name): value for name, value in y.items()}
+        if not labels or not set(labels) <= set(names):
+            raise ArgumentError("Which labels are these?", expected=f"a dict of {', '.join(names)}",
+                                received=str(list(labels) or type(y).__name__))  # fmt: skip
+        inputs = x if isinstance(x, Mapping) else {self.call_signature_parameters[0]: x}
+        return {**labels, **inputs}, y, sample_weight
+
+    def _compared(self, x: Any, y: Any, y_pred: Any) -> tuple[Any, Any]:
+        """Return the targets, of `y` or else of the inputs `x`, and the parts of an output to compare with them."""
+        if not isinstance(y_pred, ModelOutput):
+            return y, y_pred
+        names = self._label_names
+        if y is None and isinstance(x, Mapping):
+            y = {name: x[name] for name in names if name in x} or None
+            y = y[names[0]] if y and len(names) == 1 else y
+        if isinstance(y, Mapping):
+            y = {TARGETS.get(name, name): value for name, value in y.items()}
+            return y, {name: y_pred[name] for name in y}
+        if len(names) == 1 and TARGETS[names[0]] in y_pred:
+            return y, y_pred[TARGETS[names[0]]]
+        parts = [value for name, value in y_pred.items() if name not in ("loss", "hidden_states", "attentions")]
+        return y, parts[0] if len(parts) == 1 else parts
 
     def __dir__(self) -> list[str]:
         # Keras saves whatever is listed here, and would never come back from a base_model that is the model itself.
@@ -108,7 +185,7 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         with keras.StatelessScope():  # variables get their values when it ends
             with layers.default_policy(options.pop("dtype", None)):
                 model = cls(config, **options)
-            loading = layers.Loading(model._variables(), cls.__name__)
+            loading = layers.Loading(model._variables(), cls)
             model.__dict__["_loading"] = loading  # not by setattr: Keras would track what is in it
             try:
                 yield model
@@ -220,11 +297,6 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         return {path: (variable, owner) for path, variable, owner in layers.walk(self)}
 
 
-def _prediction(y: Any, y_pred: Any) -> Any:
-    """Return what of an output is compared with the targets: the parts that they name, or all but the by-products."""
-    if not isinstance(y_pred, ModelOutput):
-        return y_pred
-    if isinstance(y, Mapping):
-        return {name: y_pred[name] for name in y}
-    parts = [value for name, value in y_pred.items() if name not in ("loss", "hidden_states", "attentions")]
-    return parts[0] if len(parts) == 1 else parts
+def _copy(metric: Any) -> Any:
+    """Return a metric with a state of its own."""
+    return type(metric).from_config(metric.get_config()) if isinstance(metric, keras.metrics.Metric) else metric
