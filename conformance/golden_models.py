@@ -32,13 +32,6 @@ class Golden:
         self.mask = self.expected["attention_mask"]
         self.vocab_size = int(self.expected["out.logits"].shape[-1]) if name != "bert-cls" else 99
 
-    def tolerance(self, output: str = "logits") -> float:
-        """Return how far an output may be from the record: 1e-5, and twice that for the logits of t5-v11.
-
-        They are up to 22 in size, where float32 has steps of 1.9e-6: the record itself is 9.5e-6 from float64's result.
-        """
-        return 2e-5 if (self.name, output) == ("t5-v11", "logits") else 1e-5
-
     @property
     def folder(self) -> Path:
         return self.path / "pt-safetensors"

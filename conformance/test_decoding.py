@@ -14,10 +14,9 @@ from small_models import config_of, decoder_inputs, random_folder, random_inputs
 from triptych import ArgumentError
 from triptych.cli import app
 from triptych.gguf_file import open_gguf
-from triptych_conformance import BACKENDS, Backend, largest_difference
+from triptych_conformance import BACKENDS, Backend, assert_close
 from triptych_conformance.decoding import greedy, step_of
 
-TOLERANCE = 1e-5
 DECODERS = [
     ("gpt2", "GPT2LMHeadModel"), ("llama", "LlamaForCausalLM"), ("mistral", "MistralForCausalLM"),
     ("qwen2", "Qwen2ForCausalLM"), ("qwen3", "Qwen3ForCausalLM"), ("llama, llama3", "LlamaForCausalLM"),
@@ -56,7 +55,7 @@ def test_cached_logits_are_those_of_the_whole_text(backend: Backend, variant: st
         cache = output.past_key_values
         found.append(np.asarray(output.logits.detach() if backend.name == "pt" else output.logits))
     mask = inputs["attention_mask"]
-    assert largest_difference(np.concatenate(found, 1), whole, mask) <= TOLERANCE
+    assert_close(np.concatenate(found, 1), whole, mask)
 
 
 def run_raw(backend: Backend, model: object, inputs: dict[str, np.ndarray], cache: object) -> object:
@@ -78,7 +77,7 @@ def test_t5_decodes_with_a_cache(backend: Backend, name: str) -> None:
         output = run_raw(backend, model, inputs, cache)
         cache = output.past_key_values
         found.append(np.asarray(output.logits.detach() if backend.name == "pt" else output.logits))
-    assert largest_difference(np.concatenate(found, 1), golden.expected["out.logits"]) <= golden.tolerance()
+    assert_close(np.concatenate(found, 1), golden.expected["out.logits"])
 
 
 BRANCHED = [("gpt2", "GPT2LMHeadModel"), ("llama", "LlamaForCausalLM"), ("t5", "T5ForConditionalGeneration")]
@@ -114,8 +113,7 @@ def test_encoder_outputs_stand_for_the_input(backend: Backend) -> None:
 
         rest = {name: torch.tensor(value) for name, value in rest.items()}
     again = model(**rest, encoder_outputs=(first.encoder_last_hidden_state,))
-    assert largest_difference(*(np.asarray(o.logits.detach() if backend.name == "pt" else o.logits)
-                                for o in (again, first))) <= TOLERANCE  # fmt: skip
+    assert_close(*(np.asarray(o.logits.detach() if backend.name == "pt" else o.logits) for o in (again, first)))
 
 
 def test_caches_are_asked_for(backend: Backend, tmp_path: Path) -> None:

@@ -10,9 +10,7 @@ import pytest
 
 from golden_models import Golden
 from triptych import ArgumentError, open_checkpoint
-from triptych_conformance import BACKENDS, Backend, largest_difference
-
-TOLERANCE = 1e-5
+from triptych_conformance import BACKENDS, Backend, assert_close
 
 
 def resized(backend: Backend, golden: Golden, **options: object) -> tuple[object, dict[str, np.ndarray]]:
@@ -69,7 +67,7 @@ def test_resize_is_the_same_everywhere(golden: Golden, options: dict[str, object
     reference = results[0][0]
     expected = BACKENDS[0].run(reference, inputs)["logits"]
     for backend, (model, _) in zip(BACKENDS, results, strict=True):
-        assert largest_difference(backend.run(model, inputs)["logits"], expected, golden.mask) <= golden.tolerance()
+        assert_close(backend.run(model, inputs)["logits"], expected, golden.mask, backend.name)
 
 
 def test_resize_as_recorded(backend: Backend, golden: Golden) -> None:
@@ -77,7 +75,7 @@ def test_resize_as_recorded(backend: Backend, golden: Golden) -> None:
     shrunk, _ = resized(backend, golden, new_num_tokens=rows)
     clipped = {n: a if n == "attention_mask" else np.minimum(a, rows - 1) for n, a in golden.inputs.items()}
     outputs = backend.run(shrunk, clipped)["logits"]
-    assert largest_difference(outputs, golden.expected["shrunk.logits"], golden.mask) <= golden.tolerance()
+    assert_close(outputs, golden.expected["shrunk.logits"], golden.mask)
     grown, _ = resized(backend, golden, new_num_tokens=golden.vocab_size + 6)
     assert grown.num_parameters() == golden.expected["resized.num_parameters"]
 
@@ -138,12 +136,12 @@ def test_prune_as_recorded(backend: Backend, golden: Golden, tmp_path: Path) -> 
     masked = backend.run(model, {**golden.inputs, "head_mask": golden.expected["head_mask"]})["logits"]
     model.prune_heads(heads_of(golden))
     pruned = backend.run(model, golden.inputs)["logits"]
-    assert largest_difference(pruned, golden.expected["pruned.logits"], golden.mask) <= TOLERANCE
-    assert largest_difference(pruned, masked, golden.mask) <= TOLERANCE
+    assert_close(pruned, golden.expected["pruned.logits"], golden.mask)
+    assert_close(pruned, masked, golden.mask)
     model.save_pretrained(tmp_path)
     for loader in BACKENDS:
         again = loader.run(loader.load(golden.stem, tmp_path, strict=True), golden.inputs)["logits"]
-        assert largest_difference(again, golden.expected["pruned.logits"], golden.mask) <= TOLERANCE
+        assert_close(again, golden.expected["pruned.logits"], golden.mask)
 
 
 @recorded_masks
@@ -162,7 +160,7 @@ def test_a_pruned_file_follows_the_rules_of_transformers_4(backend: Backend, gol
 @recorded_masks
 def test_the_recorded_pruned_folder_loads(backend: Backend, golden: Golden) -> None:
     outputs = backend.run(backend.load(golden.stem, golden.path / "pruned", strict=True), golden.inputs)["logits"]
-    assert largest_difference(outputs, golden.expected["pruned.logits"], golden.mask) <= TOLERANCE
+    assert_close(outputs, golden.expected["pruned.logits"], golden.mask)
 
 
 @recorded_masks
@@ -181,11 +179,8 @@ def test_pruning_in_steps_is_pruning_at_once(backend: Backend, golden: Golden) -
     mask[0, [0, 1, 3]] = mask[1, 2] = 0
     whole = backend.load(golden.stem, golden.folder)
     masked = backend.run(whole, {**golden.inputs, "head_mask": mask})["logits"]
-    assert largest_difference(outputs[0], masked, golden.mask) <= TOLERANCE
-    assert (
-        largest_difference(backend.run(once, {**golden.inputs, "head_mask": mask})["logits"], masked, golden.mask)
-        <= TOLERANCE
-    )
+    assert_close(outputs[0], masked, golden.mask)
+    assert_close(backend.run(once, {**golden.inputs, "head_mask": mask})["logits"], masked, golden.mask)
 
 
 @pytest.mark.parametrize(
@@ -244,6 +239,6 @@ def test_embeddings_can_be_replaced(backend: Backend) -> None:
     assert model.get_output_embeddings() is not None
     logits = backend.run(model, golden.inputs)["logits"]
     expected = BACKENDS[0].load(golden.stem, None, config=model.config, state_dict=backend.weights(model))
-    assert largest_difference(logits, BACKENDS[0].run(expected, golden.inputs)["logits"], golden.mask) <= TOLERANCE
+    assert_close(logits, BACKENDS[0].run(expected, golden.inputs)["logits"], golden.mask)
     model.resize_token_embeddings(64)
     assert np.array_equal(backend.weights(model)[name], table[:64])

@@ -18,7 +18,7 @@ from triptych import (
     open_checkpoint,
     save_checkpoint,
 )
-from triptych_conformance import BACKENDS, Backend, largest_difference
+from triptych_conformance import BACKENDS, Backend, assert_close
 
 bert_only = pytest.mark.parametrize("golden", [Golden(n) for n in Golden.of_bert], ids=Golden.of_bert)
 
@@ -54,7 +54,7 @@ def test_transformers_5_loads_what_each_saved(backend: Backend, golden: Golden, 
     assert not any(info.values())
     outputs = BACKENDS[0].run(theirs.eval(), golden.inputs, output_hidden_states=True)
     for name, value in outputs.items():
-        assert largest_difference(value, golden.expected[f"out.{name}"], golden.mask) <= 1e-5, name
+        assert_close(value, golden.expected[f"out.{name}"], golden.mask, name)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["architectures"] == [golden.stem]
 
@@ -77,7 +77,7 @@ def test_an_untied_head_keeps_its_values(backend: Backend, untied_by: str, tmp_p
     assert model.load_report.untied == ([] if untied_by == "config" else ["cls.predictions.decoder.weight"])
     outputs = backend.run(model, golden.inputs)["logits"]
     reference = transformers.BertForMaskedLM.from_pretrained(folder, tie_word_embeddings=False).eval()
-    assert largest_difference(outputs, BACKENDS[0].run(reference, golden.inputs)["logits"], golden.mask) <= 1e-5
+    assert_close(outputs, BACKENDS[0].run(reference, golden.inputs)["logits"], golden.mask)
     model.save_pretrained(tmp_path / "again")
     for loader in BACKENDS:
         weights = loader.weights(loader.load(golden.stem, tmp_path / "again", strict=True))

@@ -22,6 +22,7 @@ from triptych import (
     HubOfflineError,
     SaveError,
 )
+from triptych_conformance import assert_close
 
 REPO = "org/pushed"
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
@@ -71,8 +72,8 @@ def test_outputs_of_what_tensorflow_pushed(hub: Hub, folder: Path) -> None:
     with torch.no_grad():
         from_torch = load("pt")(torch.tensor(ids)).logits.numpy()
     from_flax = np.asarray(load("flax")(jnp.array(ids)).logits)
-    assert np.abs(from_torch - wanted).max() < 1e-5
-    assert np.abs(from_flax - wanted).max() < 1e-5
+    assert_close(from_torch, wanted)
+    assert_close(from_flax, wanted)
 
 
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {

@@ -35,6 +35,7 @@ from triptych.legacy import FLAVOURS, LegacyWeight, canonical_refs, legacy_weigh
 from triptych.legacy_generic import generic_canonical, generic_legacy, generic_refs, generic_weights
 from triptych.plan import Policy, plan_load
 from triptych.schema import Axis, Layout, Schema, SchemaBuilder
+from triptych_conformance import assert_close
 
 GOLDEN = Path(__file__).parent / "golden"
 NAMES = json.loads((GOLDEN / "legacy_names.json").read_text())["cases"]
@@ -499,7 +500,7 @@ def test_axis_orders_are_those_of_the_layers() -> None:
             suffix = ":0" if flavour == "tf" else ""
             weight = generic_canonical(f"conv/kernel{suffix}", kernel.shape, {"kernel"}, flavour)
             expected = convolve(channels_first, torch.from_numpy(weight.to_canonical(kernel)))
-            np.testing.assert_allclose(output, np.moveaxis(expected.numpy(), 1, -1), rtol=1e-4, atol=1e-5)
+            assert_close(output, np.moveaxis(expected.numpy(), 1, -1), what=flavour)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from triptych import (
     save_checkpoint,
 )
 from triptych.checkpoint import open_checkpoint
+from triptych_conformance import assert_close, compare
 
 CODE = Path(__file__).parent / "own_code"
 REPO = "org/tiny"
@@ -141,7 +142,7 @@ def test_trusted_code_of_a_folder(framework: str, folder: Path) -> None:
     before = sorted(folder.rglob("*"))
     model = auto(framework).from_pretrained(folder, trust_remote_code=True)
     assert type(model).__name__ == f"{PREFIXES[framework]}TinyModel"
-    assert np.abs(run(framework, model) - expected(folder)).max() < 1e-5
+    assert_close(run(framework, model), expected(folder))
     assert sorted(folder.rglob("*")) == before, "nothing is written beside the code"
     config = AutoConfig.from_pretrained(folder, trust_remote_code=True, hidden_size=4)
     assert type(config) is type(model.config)
@@ -157,15 +158,15 @@ def test_trusted_code_of_the_hub_is_that_of_the_config(framework: str, hub: Hub,
     hub.commit(REPO, {"scale_tiny.py": b"SCALE = 3.0\n"})
     hub.reset()
     model = auto(framework).from_pretrained(REPO, trust_remote_code=True, revision=first)
-    assert np.abs(run(framework, model) - expected(folder)).max() < 1e-5
+    assert_close(run(framework, model), expected(folder))
     needed = {"config.json", "model.safetensors", "configuration_tiny.py", "scale_tiny.py", f"{MODULES[framework]}.py"}
     assert {r.path.rpartition("/")[2] for r in hub.requests if "/resolve/" in r.path} == needed
     assert hub.count() == 1 + 2 * len(needed)
     hub.reset()
     newer = auto(framework).from_pretrained(REPO, trust_remote_code=True)
-    assert np.abs(run(framework, newer) - expected(folder)).max() > 1e-3, "the newer code scales by 3"
+    assert compare(run(framework, newer), expected(folder)).fraction > 100, "the newer code scales by 3"
     pinned = auto(framework).from_pretrained(REPO, trust_remote_code=True, code_revision=first)
-    assert np.abs(run(framework, pinned) - expected(folder)).max() < 1e-5
+    assert_close(run(framework, pinned), expected(folder))
     assert type(pinned) is type(model), "the same code is one class"
     assert type(pinned) is not type(newer)
 
@@ -175,7 +176,7 @@ def test_a_push_between_config_and_code_mixes_nothing(hub: Hub, folder: Path) ->
     hub.commit_folder(REPO, folder)
     hub.after(1, "*/resolve/*/config.json", lambda: hub.commit(REPO, {"scale_tiny.py": b"SCALE = 3.0\n"}))
     model = auto("pt").from_pretrained(REPO, trust_remote_code=True)
-    assert np.abs(run("pt", model) - expected(folder)).max() < 1e-5
+    assert_close(run("pt", model), expected(folder))
     hub.reset()
     local = auto("pt").from_pretrained(REPO, trust_remote_code=True, revision=hub.log(REPO)[1].oid)
     assert type(local) is type(model)
@@ -197,7 +198,7 @@ def test_cached_code_loads_offline(hub: Hub, folder: Path, monkeypatch: pytest.M
         del sys.modules[name]
     hub.close()
     model = auto("pt").from_pretrained(REPO, trust_remote_code=True, local_files_only=True)
-    assert np.abs(run("pt", model) - expected(folder)).max() < 1e-5
+    assert_close(run("pt", model), expected(folder))
 
 
 def test_code_of_another_repository(hub: Hub, folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -213,7 +214,7 @@ def test_code_of_another_repository(hub: Hub, folder: Path, tmp_path: Path, capl
         auto("pt").from_pretrained(REPO)
     for path in (REPO, folder):
         model = auto("pt").from_pretrained(path, trust_remote_code=True, code_revision=first)
-        assert np.abs(run("pt", model) - expected(folder)).max() < 1e-5
+        assert_close(run("pt", model), expected(folder))
     assert "code_revision" not in caplog.text
     auto("pt").from_pretrained(REPO, trust_remote_code=True)
     assert f"code_revision='{hub.head('org/code')}'" in caplog.text, "how to pin is said"
@@ -225,7 +226,7 @@ def test_code_in_a_subfolder(hub: Hub, folder: Path) -> None:
     hub.create(REPO)
     hub.commit(REPO, {f"inner/{p.name}": p.read_bytes() for p in folder.iterdir() if p.is_file()})
     model = auto("pt").from_pretrained(REPO, trust_remote_code=True, subfolder="inner")
-    assert np.abs(run("pt", model) - expected(folder)).max() < 1e-5
+    assert_close(run("pt", model), expected(folder))
     with_config = auto("pt").from_pretrained(REPO, config=model.config, trust_remote_code=True, subfolder="inner")
     assert type(with_config) is type(model)
     again = auto("pt").from_pretrained(folder.parent, trust_remote_code=True, subfolder=folder.name)
@@ -327,7 +328,7 @@ def test_registered_classes_are_saved_with_their_code(framework: str, package: s
     assert json.loads((saved / "config.json").read_text())["auto_map"] == wanted
     assert not getattr(model.config, "auto_map", None), "the model in memory is as it was"
     again = auto(framework).from_pretrained(saved, trust_remote_code=True)
-    assert np.abs(run(framework, again) - expected(folder)).max() < 1e-5
+    assert_close(run(framework, again), expected(folder))
 
 
 def test_three_frameworks_save_into_one_folder_and_push_it(package: str, hub: Hub, folder: Path) -> None:
@@ -345,7 +346,7 @@ def test_three_frameworks_save_into_one_folder_and_push_it(package: str, hub: Hu
     pushed = {name for name in hub.tree(REPO) if name.endswith(".py")}
     assert pushed == {"configuration_tiny.py", "scale_tiny.py", "modeling_flax_tiny.py"}
     again = auto("flax").from_pretrained(REPO, token=WRITER, trust_remote_code=True)
-    assert np.abs(run("flax", again) - expected(folder)).max() < 1e-5
+    assert_close(run("flax", again), expected(folder))
 
 
 def test_what_was_loaded_with_its_code_is_saved_with_it(hub: Hub, folder: Path) -> None:
@@ -360,7 +361,7 @@ def test_what_was_loaded_with_its_code_is_saved_with_it(hub: Hub, folder: Path) 
     assert auto_map["AutoModel"] == f"{REPO}--{AUTO_MAP['AutoModel']}", "the others are where they were"
     for name in PACKAGES:
         again = auto(name).from_pretrained(saved, trust_remote_code=True)
-        assert np.abs(run(name, again) - expected(folder)).max() < 1e-5
+        assert_close(run(name, again), expected(folder))
 
 
 @framework

@@ -1,11 +1,17 @@
 """Checks that a model does the same in PyTorch, TensorFlow and Flax; run them on models of your own.
 
 from triptych_conformance import BACKENDS, compare_folder
-compare_folder("my-model", "BertModel", {"input_ids": ids, "attention_mask": mask}).assert_within(1e-5)
+compare_folder("my-model", "BertModel", {"input_ids": ids, "attention_mask": mask}).assert_within()
 """
 
 from triptych_conformance.parity import BACKENDS as BACKENDS
 from triptych_conformance.parity import Backend as Backend
 from triptych_conformance.parity import Parity as Parity
 from triptych_conformance.parity import compare_folder as compare_folder
-from triptych_conformance.parity import largest_difference as largest_difference
+from triptych_conformance.parity import parity_of as parity_of
+from triptych_conformance.tolerance import Comparison as Comparison
+from triptych_conformance.tolerance import assert_close as assert_close
+from triptych_conformance.tolerance import assert_close_in_low_precision as assert_close_in_low_precision
+from triptych_conformance.tolerance import compare as compare
+from triptych_conformance.tolerance import compare_low_precision as compare_low_precision
+from triptych_conformance.tolerance import largest_difference as largest_difference

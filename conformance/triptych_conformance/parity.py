@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import itertools
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from triptych.backends import require
 from triptych.names import BACKENDS as _PACKAGES
+from triptych_conformance.tolerance import FLOAT32, Comparison, compare
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -94,43 +96,42 @@ def _chosen() -> tuple[Backend, ...]:
 BACKENDS = _chosen()
 
 
-def largest_difference(one: np.ndarray, other: np.ndarray, mask: np.ndarray | None = None) -> float:
-    """Return the largest absolute difference, at positions [B, Q] whose mask is 1 where the shape has them.
-
-    Attention probabilities [B, N, Q, K] are compared at the queries that count. Shapes that differ, and values that are
-    not finite where they should be, count as infinitely far apart.
-    """
-    if one.shape != other.shape:
-        return float("inf")
-    difference = np.abs(one.astype(np.float64) - other.astype(np.float64))
-    if mask is not None and one.ndim >= 2:
-        where = mask.astype(bool)
-        if one.shape[:2] == mask.shape:
-            difference = difference[where]
-        elif one.ndim == 4 and one.shape[0] == mask.shape[0] and one.shape[2] == mask.shape[1]:
-            difference = difference.transpose(0, 2, 1, 3)[where]
-    largest = float(difference.max(initial=0.0))
-    return float("inf") if np.isnan(largest) else largest
-
-
 @dataclass(frozen=True)
 class Parity:
-    """The largest difference of each output, between each pair of backends: (output, "pt-tf") -> number."""
+    """How far each output lies apart between each pair of backends: (output, "pt-tf") -> numbers; pt is the reference.
 
-    differences: Mapping[tuple[str, str], float]
+    An output that one of the two does not give is infinitely far apart.
+    """
+
+    comparisons: Mapping[tuple[str, str], Comparison]
+
+    @property
+    def differences(self) -> dict[tuple[str, str], float]:
+        """The largest difference of each output, between each pair of backends."""
+        return {key: comparison.difference for key, comparison in self.comparisons.items()}
 
     @property
     def largest(self) -> float:
         return max(self.differences.values())
 
-    def assert_within(self, tolerance: float) -> None:
-        """Raise AssertionError naming every output and pair that differs by more than `tolerance`."""
-        bad = {key: value for key, value in self.differences.items() if not value <= tolerance}
-        assert not bad, f"beyond {tolerance}: {bad}"
+    def assert_within(self, tolerance: float = FLOAT32) -> None:
+        """Raise AssertionError naming every output and pair that is not close.
+
+        Args:
+            tolerance: how far an output may lie apart whose size is at most 1; a larger one may by as much more.
+        """
+        bad = []
+        for (output, pair), measured in self.comparisons.items():
+            comparison = replace(measured, tolerance=measured.tolerance * (tolerance / FLOAT32))
+            comparison.record(f"{output} {pair}")
+            if not comparison.fraction <= 1:
+                bad.append(f"{output} {pair}: {comparison}")
+        if bad:
+            raise AssertionError("\n".join(bad))
 
 
 def compare_folder(folder: Any, stem: str, inputs: Arrays, **options: Any) -> Parity:
-    """Load `folder` as class `stem` in every backend, run `inputs`, and compare every output.
+    """Load `folder` as class `stem` in every backend, run `inputs`, and compare every output by the rule of `compare`.
 
     Args:
         inputs: numpy arrays by argument name; `attention_mask` [B, Q] also says which positions count.
@@ -141,15 +142,17 @@ def compare_folder(folder: Any, stem: str, inputs: Arrays, **options: Any) -> Pa
         model = backend.load(stem, folder)
         known = {"output_hidden_states": True} if backend.takes(model, "output_hidden_states") else {}
         results[backend.name] = backend.run(model, inputs, **{**known, **options})
-    names = list(results)
-    pairs = [(one, other) for i, one in enumerate(names) for other in names[i + 1 :]]
-    mask = inputs.get("attention_mask")
-    return Parity(
-        {
-            (output, f"{one}-{other}"): largest_difference(
-                results[one][output], results[other].get(output, np.zeros(())), mask
-            )
-            for one, other in pairs
-            for output in results[one]
-        }
-    )
+    return parity_of(results, inputs.get("attention_mask"))
+
+
+def parity_of(results: Mapping[str, Arrays], mask: np.ndarray | None = None) -> Parity:
+    """Return how far the outputs of each two backends lie apart; `results` are outputs by name of the backend."""
+    absent = Comparison(float("inf"), FLOAT32)
+    comparisons = {}
+    for reference, other in itertools.combinations(results, 2):
+        ours, theirs = results[other], results[reference]
+        for output in dict.fromkeys((*theirs, *ours)):
+            both = output in ours and output in theirs
+            comparison = compare(ours[output], theirs[output], mask) if both else absent
+            comparisons[output, f"{reference}-{other}"] = comparison
+    return Parity(comparisons)
