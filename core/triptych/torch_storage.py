@@ -54,7 +54,7 @@ class Stored:
     """A record that is not compressed. Its checksum is compared once, when something of it is first read."""
 
     def __init__(self, files: Files, record: Record) -> None:
-        self.files, self.record = files, record
+        self.files, self.record, self.mapped = files, record, files.mapped
         self._lock, self._is_checked = threading.Lock(), not record.crc
 
     def bytes_at(self, start: int, count: int) -> np.ndarray:
