@@ -24,6 +24,7 @@ from triptych.families import declared_schema, is_foreign
 from triptych.fetching import fetch_config, fetch_model, take_hub_arguments
 from triptych.formats import format_to_save, read_order
 from triptych.legacy import tf_scope
+from triptych.names import AUTO_TASKS
 from triptych.naming import canonical, stored
 from triptych.operations import Operations
 from triptych.plan import LoadPlan, LoadReport, Policy, differing_ties, plan_load
@@ -383,8 +384,6 @@ class ModelBase(Operations, PushToHubMixin):
         Raises:
             ArgumentError: there is no such auto class.
         """
-        from triptych.auto import AUTO_TASKS
-
         name = auto_class or f"{cls.class_prefix}AutoModel"
         known = [cls.class_prefix + task for task in AUTO_TASKS]
         if name not in known:
