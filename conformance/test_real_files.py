@@ -162,6 +162,41 @@ def test_impossible_configs_are_refused(kind: str, fields: dict[str, Any]) -> No
         config_of(kind, **fields)
 
 
+SET_LATER = [
+    ("bert", "BertForMaskedLM", "is_decoder", True),
+    ("bert", "BertForMaskedLM", "num_attention_heads", 5),
+    ("electra", "ElectraModel", "hidden_act", "nonsense"),
+    ("distilbert", "DistilBertModel", "pruned_heads", {7: [0]}),
+    ("gpt2", "GPT2LMHeadModel", "add_cross_attention", True),
+    ("llama", "LlamaForCausalLM", "rope_scaling", {"rope_type": "yarn", "factor": 2.0}),
+    ("t5", "T5EncoderModel", "tie_encoder_decoder", True),
+]
+
+
+@pytest.mark.parametrize(("kind", "stem", "name", "value"), SET_LATER, ids=str)
+def test_a_field_that_is_set_later_is_checked_by_every_framework(
+    backend: Backend, kind: str, stem: str, name: str, value: object, tmp_path: Path
+) -> None:
+    folder = random_folder(tmp_path / "saved", config_of(kind), stem)
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
+    cls, model, config = backend.cls(stem), backend.load(stem, folder), config_of(kind)
+    setattr(config, name, value)
+    setattr(model.config, name, value)
+    for call in (
+        lambda: cls(config),
+        lambda: cls.from_config(config),
+        lambda: backend.cls("AutoModel").from_config(config),
+        lambda: cls.from_pretrained(folder, config=config),
+        lambda: backend.cls("AutoModel").from_pretrained(folder, config=config),
+        lambda: model.save_pretrained(folder),
+        lambda: model.save_pretrained(tmp_path / "new"),
+    ):
+        with pytest.raises(ConfigError, match=name):
+            call()
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == files
+    assert not (tmp_path / "new").exists()
+
+
 def test_head_and_base_files_load_into_each_other(backend: Backend, tmp_path: Path) -> None:
     for kind, base, head in (("llama", "LlamaModel", "LlamaForCausalLM"), ("gpt2", "GPT2Model", "GPT2LMHeadModel"),
                              ("t5", "T5EncoderModel", "T5ForConditionalGeneration")):  # fmt: skip

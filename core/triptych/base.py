@@ -112,7 +112,7 @@ class ModelBase(Operations, PushToHubMixin):
         """Return a new model with freshly initialised weights.
 
         Raises:
-            ArgumentError: `config` is not of `config_class`.
+            ArgumentError: `config` is not of `config_class`. ConfigError: a field of it was set to an impossible value.
         """
         cls._check_config(config)
         return cls(copy.deepcopy(config), **kwargs)  # type: ignore[call-arg]
@@ -226,6 +226,7 @@ class ModelBase(Operations, PushToHubMixin):
 
     @classmethod
     def _check_config(cls, config: object) -> None:
+        """Raise unless a model of this class can be built of `config` as it is now: fields may be set at any time."""
         wanted = cls.config_class or PretrainedConfig
         if not isinstance(config, wanted):
             raise ArgumentError(
@@ -234,6 +235,7 @@ class ModelBase(Operations, PushToHubMixin):
                 received=type(config).__name__,
                 remedy="load the config with the class's own config class",
             )
+        config._validate_whole()
 
     @classmethod
     def _plan(
@@ -335,10 +337,12 @@ class ModelBase(Operations, PushToHubMixin):
 
         Raises:
             SaveError: the checkpoint that was there before still loads. ArgumentError.
+            ConfigError: a field of `self.config` was set to an impossible value; nothing is written.
             HubError and its subclasses: of the push; the folder is written then.
             UnsupportedFormatError: a dtype that the format cannot hold.
         """
         chosen = format_to_save(format, safe_serialization, self.framework)
+        self._check_config(self.config)
         push = self._push_of_save(push_to_hub, save_directory, push_arguments)
         if not is_main_process:
             return
