@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -159,6 +160,28 @@ def test_wrong_usage_is_status_2(arguments: tuple[str, ...], model: Path, tmp_pa
     given = [{"{model}": str(model), "{text}": str(tmp_path / "x.txt"), "out": str(out)}.get(a, a) for a in arguments]
     assert_one_message(run(*given), 2)
     assert not out.exists()
+
+
+def test_heads_of_the_last_layer_are_pruned_by_its_number_from_the_end(golden: Path, tmp_path: Path) -> None:
+    source = golden / "bert-mlm/pt-safetensors"
+    for layer in ("-1", "2"):
+        done = run("prune", source, tmp_path / layer, "--heads", f"{layer}:0,2")
+        assert done.exit_code == 0, done.output
+    counted, plain = arrays(tmp_path / "-1"), arrays(tmp_path / "2")
+    assert counted.keys() == plain.keys() and all(np.array_equal(counted[name], plain[name]) for name in plain)
+    assert contents(tmp_path / "-1")["config.json"] == contents(tmp_path / "2")["config.json"]
+    assert json.loads((tmp_path / "2/config.json").read_text())["pruned_heads"] == {"2": [0, 2]}
+    for heads in ("-4:0", "3:0", "0:99", "--1:0", "-:0", "0:-1"):
+        assert_one_message(run("prune", source, tmp_path / "out", f"--heads={heads}"), 2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_prunes_what_is_not_there_is_refused(golden: Path, tmp_path: Path) -> None:
+    shutil.copytree(golden / "bert-mlm/pt-safetensors", tmp_path / "in")
+    config = json.loads((tmp_path / "in/config.json").read_text())
+    for heads in ({"7": [0]}, {"0": [99]}):
+        (tmp_path / "in/config.json").write_text(json.dumps({**config, "pruned_heads": heads}))
+        assert_one_message(run("convert", tmp_path / "in", tmp_path / "out"), 1, "pruned_heads")
 
 
 def test_values_that_do_not_fit_are_no_infinities(tmp_path: Path) -> None:
