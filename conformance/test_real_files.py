@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from quantised_files import LAYOUTS, quantised_folder
 
 from golden_models import Golden
 from small_models import config_of, random_folder, random_inputs
 from triptych import (
     ArgumentError,
     AutoConfig,
+    CheckpointError,
     ConfigError,
     InconsistentCheckpointError,
     TensorRef,
+    UnsupportedFormatError,
     open_checkpoint,
     save_checkpoint,
 )
@@ -194,6 +197,33 @@ def test_a_field_that_is_set_later_is_checked_by_every_framework(
         with pytest.raises(ConfigError, match=name):
             call()
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == files
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_quantised_weights_are_refused_by_every_framework(backend: Backend, layout: str, tmp_path: Path) -> None:
+    golden = Golden("llama-gqa")
+    folder = quantised_folder(golden.folder, tmp_path, layout)
+    method = LAYOUTS[layout][0].get("quant_method", "bitsandbytes")
+    config = AutoConfig.from_pretrained(folder)  # which is data
+    for name in (golden.stem, "AutoModel", "AutoModelForCausalLM"):
+        cls = backend.cls(name)
+        for call in (
+            lambda cls=cls: cls.from_pretrained(folder),
+            lambda cls=cls: cls.from_pretrained(folder, config=config),
+            lambda cls=cls: cls.from_pretrained(folder, strict=False),
+            lambda cls=cls: cls.from_config(config),
+        ):
+            with pytest.raises(UnsupportedFormatError, match=f"(?s)quantised with {method}.*Remedy.*dequantise"):
+                call()
+    # A config that keeps silent: what is stored says it too, or weights are missing.
+    for options in ({"config": AutoConfig.from_pretrained(golden.folder)}, {"quantization_config": None}):
+        with pytest.raises((UnsupportedFormatError, CheckpointError), match="quantised|lacks|shape"):
+            backend.load(golden.stem, folder, **options)
+    model = backend.load(golden.stem, golden.folder)
+    model.config.quantization_config = LAYOUTS[layout][0]
+    with pytest.raises(UnsupportedFormatError, match=method):
+        model.save_pretrained(tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 

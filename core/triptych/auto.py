@@ -14,6 +14,7 @@ from triptych.errors import ArgumentError, ConfigError
 from triptych.fetching import fetch_config, fetch_model, take_hub_arguments
 from triptych.formats import read_order
 from triptych.names import AUTO_TASKS
+from triptych.quantised import refuse_quantised
 from triptych.remote_code import CodeOptions, mapped, remote_class, take_code_arguments
 
 _WHICH_FORMAT = ("use_safetensors", "from_pt", "from_tf", "from_flax")
@@ -133,6 +134,7 @@ class AutoBase:
         else:
             source = config.name_or_path
         found = cls._class_or_code(config, source, subfolder, code)
+        refuse_quantised(config)
         path = fetch_model(path, subfolder, hub, kwargs.get("variant"), order)
         return found.from_pretrained(path, *model_args, **kwargs)
 

@@ -29,6 +29,7 @@ from triptych.naming import canonical, stored
 from triptych.operations import Operations
 from triptych.plan import LoadPlan, LoadReport, Policy, differing_ties, plan_load
 from triptych.pushing import PushToHubMixin, push_files
+from triptych.quantised import refuse_quantised
 from triptych.reading import ReadAhead, collector_paused
 from triptych.remote_code import take_code_arguments
 from triptych.resolve import local_folder
@@ -181,6 +182,7 @@ class ModelBase(Operations, PushToHubMixin):
         if config is not None and not isinstance(config, PretrainedConfig):
             config = fetch_config(config, subfolder, hub)
         loaded, kwargs = cls._load_config(path, config, subfolder, kwargs)
+        cls._check_config(loaded)
         loaded_from = str(path)
         if checkpoint is None:
             pointer = config_pointer(local_folder(path, subfolder))
@@ -236,6 +238,7 @@ class ModelBase(Operations, PushToHubMixin):
                 remedy="load the config with the class's own config class",
             )
         config._validate_whole()
+        refuse_quantised(config)
 
     @classmethod
     def _plan(
