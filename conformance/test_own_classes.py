@@ -16,6 +16,7 @@ import torch
 from triptych import (
     ArgumentError,
     AutoConfig,
+    BertConfig,
     CheckpointError,
     FlaxPreTrainedModel,
     PretrainedConfig,
@@ -215,6 +216,33 @@ def test_a_state_dict_is_copied(backend: Backend, saved: Path) -> None:
     for array in weights.values():
         array += 1
     assert np.array_equal(backend.run(model, IDS)["logits"], before)
+
+
+@pytest.mark.parametrize("auto_class", ["AutoModel", "AutoModelForMaskedLM"])
+def test_a_built_in_class_is_replaced_only_when_asked(
+    backend: Backend, auto_class: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(AutoBase, "_registered", {})
+    auto, built_in = backend.cls(auto_class), backend.cls(auto_class).class_for(BertConfig())
+
+    class Own(built_in):  # type: ignore[misc, valid-type]
+        pass
+
+    with pytest.raises(ArgumentError, match=rf"(?s)BertConfig is taken.*{built_in.__name__}.*exist_ok=True"):
+        auto.register(BertConfig, Own)
+    assert auto.class_for(BertConfig()) is built_in
+    auto.register(BertConfig, Own, exist_ok=True)
+    assert auto.class_for(BertConfig()) is Own
+    for register in (AutoConfig.register, lambda name, cls: families.register(name, families.family(name))):
+        with pytest.raises(ArgumentError, match="(?s)taken.*exist_ok=True"):
+            register("bert", BertConfig)
+
+
+def test_a_head_that_a_family_has_not_is_registered(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AutoBase, "_registered", {})
+    own = backend.cls("BertModel")
+    backend.cls("AutoModelForTextEncoding").register(BertConfig, own)
+    assert backend.cls("AutoModelForTextEncoding").class_for(BertConfig()) is own
 
 
 def test_registered_plain_classes_are_compared(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,15 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from quantised_files import LAYOUTS, quantised_folder
 
 from golden_models import Golden
 from small_models import config_of, random_folder, random_inputs
 from triptych import (
     ArgumentError,
     AutoConfig,
+    CheckpointError,
     ConfigError,
     InconsistentCheckpointError,
     TensorRef,
+    UnsupportedFormatError,
     open_checkpoint,
     save_checkpoint,
 )
@@ -158,6 +161,68 @@ def backend_call(backend: Backend, model: Any, golden: Golden, encoder_outputs: 
 def test_impossible_configs_are_refused(kind: str, fields: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="(?s)Received|Expected"):
         config_of(kind, **fields)
+
+
+SET_LATER = [
+    ("bert", "BertForMaskedLM", "is_decoder", True),
+    ("bert", "BertForMaskedLM", "num_attention_heads", 5),
+    ("electra", "ElectraModel", "hidden_act", "nonsense"),
+    ("distilbert", "DistilBertModel", "pruned_heads", {7: [0]}),
+    ("gpt2", "GPT2LMHeadModel", "add_cross_attention", True),
+    ("llama", "LlamaForCausalLM", "rope_scaling", {"rope_type": "yarn", "factor": 2.0}),
+    ("t5", "T5EncoderModel", "tie_encoder_decoder", True),
+]
+
+
+@pytest.mark.parametrize(("kind", "stem", "name", "value"), SET_LATER, ids=str)
+def test_a_field_that_is_set_later_is_checked_by_every_framework(
+    backend: Backend, kind: str, stem: str, name: str, value: object, tmp_path: Path
+) -> None:
+    folder = random_folder(tmp_path / "saved", config_of(kind), stem)
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
+    cls, model, config = backend.cls(stem), backend.load(stem, folder), config_of(kind)
+    setattr(config, name, value)
+    setattr(model.config, name, value)
+    for call in (
+        lambda: cls(config),
+        lambda: cls.from_config(config),
+        lambda: backend.cls("AutoModel").from_config(config),
+        lambda: cls.from_pretrained(folder, config=config),
+        lambda: backend.cls("AutoModel").from_pretrained(folder, config=config),
+        lambda: model.save_pretrained(folder),
+        lambda: model.save_pretrained(tmp_path / "new"),
+    ):
+        with pytest.raises(ConfigError, match=name):
+            call()
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == files
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_quantised_weights_are_refused_by_every_framework(backend: Backend, layout: str, tmp_path: Path) -> None:
+    golden = Golden("llama-gqa")
+    folder = quantised_folder(golden.folder, tmp_path, layout)
+    method = LAYOUTS[layout][0].get("quant_method", "bitsandbytes")
+    config = AutoConfig.from_pretrained(folder)  # which is data
+    for name in (golden.stem, "AutoModel", "AutoModelForCausalLM"):
+        cls = backend.cls(name)
+        for call in (
+            lambda cls=cls: cls.from_pretrained(folder),
+            lambda cls=cls: cls.from_pretrained(folder, config=config),
+            lambda cls=cls: cls.from_pretrained(folder, strict=False),
+            lambda cls=cls: cls.from_config(config),
+        ):
+            with pytest.raises(UnsupportedFormatError, match=f"(?s)quantised with {method}.*Remedy.*dequantise"):
+                call()
+    # A config that keeps silent: what is stored says it too, or weights are missing.
+    for options in ({"config": AutoConfig.from_pretrained(golden.folder)}, {"quantization_config": None}):
+        with pytest.raises((UnsupportedFormatError, CheckpointError), match="quantised|lacks|shape"):
+            backend.load(golden.stem, folder, **options)
+    model = backend.load(golden.stem, golden.folder)
+    model.config.quantization_config = LAYOUTS[layout][0]
+    with pytest.raises(UnsupportedFormatError, match=method):
+        model.save_pretrained(tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_head_and_base_files_load_into_each_other(backend: Backend, tmp_path: Path) -> None:

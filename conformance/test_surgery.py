@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,40 @@ def test_the_recorded_pruned_folder_loads(backend: Backend, golden: Golden) -> N
 
 
 @recorded_masks
+def test_a_folder_whose_layers_are_counted_from_the_end_loads(backend: Backend, golden: Golden, tmp_path: Path) -> None:
+    """transformers 4.48.3 writes `{"-1": [0]}` for prune_heads({-1: [0]}), and prunes the last layer when it loads."""
+    shutil.copytree(golden.path / "pruned", tmp_path / "pruned")
+    config = json.loads((tmp_path / "pruned/config.json").read_text())
+    layers = backend.load(golden.stem, golden.folder).config.num_hidden_layers
+    config["pruned_heads"] = {str(int(layer) - layers): heads for layer, heads in config["pruned_heads"].items()}
+    (tmp_path / "pruned/config.json").write_text(json.dumps(config))
+    model = backend.load(golden.stem, tmp_path / "pruned", strict=True)
+    outputs = backend.run(model, golden.inputs)["logits"]
+    assert_close(outputs, golden.expected["pruned.logits"], golden.mask)
+    assert model.config.pruned_heads == heads_of(golden)
+
+
+@pytest.mark.parametrize(
+    ("name", "counted", "plain"),
+    [
+        ("bert-mlm", {-1: [0], 2: [2], -3: [1]}, {0: [1], 2: [0, 2]}),
+        ("t5-tied", {-1: [0]}, {5: [0]}),
+        ("llama-gqa", {-1: [0, 1]}, {2: [0, 1]}),
+    ],
+)
+def test_layers_are_counted_from_the_end_too(
+    backend: Backend, name: str, counted: dict[int, list[int]], plain: dict[int, list[int]]
+) -> None:
+    golden = Golden(name)
+    models = [backend.load(golden.stem, golden.folder) for _ in range(2)]
+    for model, heads in zip(models, (counted, plain), strict=True):
+        model.prune_heads(heads)
+    assert models[0].config.pruned_heads == models[1].config.pruned_heads == plain
+    first, second = map(backend.weights, models)
+    assert all(np.array_equal(first[weight], second[weight]) for weight in second)
+
+
+@recorded_masks
 def test_pruning_in_steps_is_pruning_at_once(backend: Backend, golden: Golden) -> None:
     once, steps = (backend.load(golden.stem, golden.folder) for _ in range(2))
     once.prune_heads({0: [0, 1, 3], 1: [2]})
@@ -184,7 +219,8 @@ def test_pruning_in_steps_is_pruning_at_once(backend: Backend, golden: Golden) -
 
 
 @pytest.mark.parametrize(
-    "heads", [{9: [0]}, {0: [4]}, {0: [-1]}, {0: [0, 1, 2, 3]}, {0: 1}, [0], {"a": [0]}, {0: ["x"]}, None]
+    "heads",
+    [{9: [0]}, {-9: [0]}, {0: [4]}, {0: [99]}, {0: [-1]}, {0: [0, 1, 2, 3]}, {0: 1}, [0], {"a": [0]}, {0: ["x"]}, None],
 )
 def test_impossible_heads_change_nothing(backend: Backend, heads: object) -> None:
     golden = Golden("bert-mlm")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from gguf_models import make_model, write_gguf
+from quantised_files import LAYOUTS, quantised_folder
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
@@ -159,6 +161,65 @@ def test_wrong_usage_is_status_2(arguments: tuple[str, ...], model: Path, tmp_pa
     given = [{"{model}": str(model), "{text}": str(tmp_path / "x.txt"), "out": str(out)}.get(a, a) for a in arguments]
     assert_one_message(run(*given), 2)
     assert not out.exists()
+
+
+def test_heads_of_the_last_layer_are_pruned_by_its_number_from_the_end(golden: Path, tmp_path: Path) -> None:
+    source = golden / "bert-mlm/pt-safetensors"
+    for layer in ("-1", "2"):
+        done = run("prune", source, tmp_path / layer, "--heads", f"{layer}:0,2")
+        assert done.exit_code == 0, done.output
+    counted, plain = arrays(tmp_path / "-1"), arrays(tmp_path / "2")
+    assert counted.keys() == plain.keys() and all(np.array_equal(counted[name], plain[name]) for name in plain)
+    assert contents(tmp_path / "-1")["config.json"] == contents(tmp_path / "2")["config.json"]
+    assert json.loads((tmp_path / "2/config.json").read_text())["pruned_heads"] == {"2": [0, 2]}
+    for heads in ("-4:0", "3:0", "0:99", "--1:0", "-:0", "0:-1"):
+        assert_one_message(run("prune", source, tmp_path / "out", f"--heads={heads}"), 2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_prunes_what_is_not_there_is_refused(golden: Path, tmp_path: Path) -> None:
+    shutil.copytree(golden / "bert-mlm/pt-safetensors", tmp_path / "in")
+    config = json.loads((tmp_path / "in/config.json").read_text())
+    for heads in ({"7": [0]}, {"0": [99]}):
+        (tmp_path / "in/config.json").write_text(json.dumps({**config, "pruned_heads": heads}))
+        assert_one_message(run("convert", tmp_path / "in", tmp_path / "out"), 1, "pruned_heads")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_quantised_files_are_moved_as_they_are(layout: str, golden: Path, tmp_path: Path) -> None:
+    source = quantised_folder(golden / "llama-gqa/pt-safetensors", tmp_path / "in", layout)
+    for verb in (("convert", "--format", "safetensors"), ("convert", "--format", "bin"),
+                 ("reshard", "--max-shard-size", "8KB"), ("convert", "--dtype", "auto")):  # fmt: skip
+        done = run(verb[0], source, tmp_path / "out", *verb[1:])
+        assert done.exit_code == 0, done.output
+        before, after = arrays(source), arrays(tmp_path / "out")
+        assert {n: (a.dtype, a.tobytes()) for n, a in before.items()} == {
+            n: (a.dtype, a.tobytes()) for n, a in after.items()
+        }
+        configs = [json.loads((folder / "config.json").read_text()) for folder in (source, tmp_path / "out")]
+        assert configs[0]["quantization_config"] == configs[1]["quantization_config"]
+        for reader in (("verify", source), ("verify", source, tmp_path / "out"), ("inspect", tmp_path / "out")):
+            assert run(*reader).exit_code == 0, reader
+    method = LAYOUTS[layout][0].get("quant_method", "bitsandbytes")
+    assert f"note: quantised with {method}" in run("verify", source).output
+    assert json.loads(run("inspect", source, "--json").stdout)["missing"] == []
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_quantised_weights_are_not_computed_with(layout: str, golden: Path, tmp_path: Path) -> None:
+    source = quantised_folder(golden / "llama-gqa/pt-safetensors", tmp_path / "in", layout)
+    method = LAYOUTS[layout][0].get("quant_method", "bitsandbytes")
+    for verb in (("cast", "--dtype", "bfloat16"), ("convert", "--dtype", "bfloat16"), ("prune", "--heads", "0:0,1"),
+                 ("convert", "--format", "h5"), ("convert", "--format", "msgpack")):  # fmt: skip
+        expected = (method,) if "--format" not in verb else ()
+        assert_one_message(run(verb[0], source, tmp_path / "out", *verb[1:]), 1, *expected)
+    assert not (tmp_path / "out").exists()
+    # Embeddings and head are floating numbers here, and there they are not.
+    done = run("resize", source, tmp_path / "resized", "--vocab-size", "120")
+    assert done.exit_code == 0, done.output
+    assert arrays(tmp_path / "resized")["lm_head.weight"].shape[0] == 120
+    source = quantised_folder(golden / "llama-gqa/pt-safetensors", tmp_path / "all", layout, also="lm_head.weight")
+    assert_one_message(run("resize", source, tmp_path / "out", "--vocab-size", "120"), 1, method, "lm_head")
 
 
 def test_values_that_do_not_fit_are_no_infinities(tmp_path: Path) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from triptych import AutoConfig, BertConfig, ConfigError, PretrainedConfig
+from triptych import AutoConfig, Axis, BertConfig, ConfigError, PretrainedConfig, Qwen2Config, SchemaBuilder, T5Config
+from triptych.config import positive_int
 from triptych.errors import ArgumentError
+from triptych.families import family, model_types
 
 FOLDERS = [
     "bert-mlm/pt-safetensors",
@@ -164,3 +168,254 @@ def test_a_class_may_turn_a_default_around(tmp_path: Path) -> None:
     for tied in (True, False):
         Turned(tie_word_embeddings=tied).save_pretrained(tmp_path)
         assert Turned.from_pretrained(tmp_path).tie_word_embeddings is tied
+
+
+# -- fields that are set later ----------------------------------------------------------------------------------------
+
+YARN = {"rope_type": "yarn", "factor": 2.0}
+_OF_BERT = [("is_decoder", True), ("add_cross_attention", True), ("hidden_act", "nonsense"), ("num_attention_heads", 5),
+            ("position_embedding_type", "relative_key"), ("classifier_dropout", 2)]  # fmt: skip
+_OF_LLAMA = [("rope_scaling", YARN), ("rope_scaling", 5), ("rope_parameters", {**YARN, "rope_theta": 5.0}),
+             ("rope_parameters", {"full_attention": {"rope_theta": 5.0}}), ("num_key_value_heads", 5),
+             ("hidden_act", "nonsense"), ("pretraining_tp", 2), ("is_causal", False),
+             ("partial_rotary_factor", 0.5)]  # fmt: skip
+_OF_QWEN = [*_OF_LLAMA, ("layer_types", ["full_attention"]), ("layer_types", ["sliding_attention"] * 28)]
+REFUSED: dict[str, list[tuple[str, Any]]] = {
+    "bert": _OF_BERT,
+    "roberta": _OF_BERT,
+    "electra": [*_OF_BERT, ("embedding_size", 0)],
+    "distilbert": [("n_heads", 5), ("num_attention_heads", 5), ("activation", "nonsense"), ("dropout", 2)],
+    "gpt2": [("n_head", 5), ("activation_function", "x"), ("add_cross_attention", True), ("is_causal", False)],
+    "llama": _OF_LLAMA,
+    "mistral": [*_OF_LLAMA, ("sliding_window", 0)],
+    "qwen2": _OF_QWEN,
+    "qwen3": _OF_QWEN,
+    "t5": [("feed_forward_proj", "x"), ("feed_forward_proj", {"a": 1}), ("relative_attention_num_buckets", 3),
+           ("relative_attention_max_distance", 2), ("relative_attention_max_distance", 2**31 - 1),
+           ("num_decoder_layers", 0), ("tie_encoder_decoder", True), ("is_decoder", True), ("is_causal", False)],
+}  # fmt: skip
+EVERYWHERE = [("num_hidden_layers", 0), ("num_hidden_layers", 2**31 - 1), ("num_attention_heads", 2**31 - 1),
+              ("vocab_size", 2**31), ("problem_type", "x"), ("id2label", 5), ("id2label", {"x": "y"}),
+              ("id2label", {"0": [1]}), ("label2id", 5), ("pruned_heads", 5), ("pruned_heads", {"0": "12"}),
+              ("pruned_heads", {0: [99]}), ("pruned_heads", {0: [-1]}), ("pruned_heads", {99: [0]}),
+              ("pruned_heads", {-99: [0]}), ("tf_legacy_loss", True)]  # fmt: skip
+CASES = [(kind, *case) for kind, cases in REFUSED.items() for case in [*cases, *EVERYWHERE]]
+
+
+@pytest.mark.parametrize(("kind", "name", "value"), CASES, ids=str)
+def test_a_field_is_checked_at_creation_and_when_it_is_set_later(
+    kind: str, name: str, value: Any, tmp_path: Path
+) -> None:
+    cls = family(kind).config_class
+    with pytest.raises(ConfigError, match="(?s)Expected|Received"):
+        cls.from_dict({name: value})
+    config = cls()
+    with pytest.raises(ConfigError, match="(?s)Expected|Received"):
+        setattr(config, name, value)  # only a property may refuse already here
+        config.save_pretrained(tmp_path / "folder")
+    with pytest.raises(ConfigError, match="(?s)Expected|Received"):
+        setattr(config, name, value)
+        config.to_json_file(tmp_path / "config.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+class Fussy(PretrainedConfig):
+    model_type = "fussy"
+
+    def __init__(self, width: int = 1, inner: Any = None, **kwargs: Any) -> None:
+        self.width = width
+        self.text_config = Mapped(inner) if isinstance(inner, int) else inner
+        super().__init__(**kwargs)
+
+    def validate(self) -> None:  # without super(): the configs that it holds are checked all the same
+        if self.width > 3:
+            raise ConfigError("`width` is too large.")
+
+
+class Checked(PretrainedConfig):
+    model_type = "checked"
+    checks = {"width": positive_int}
+
+    def __init__(self, width: int = 1, **kwargs: Any) -> None:
+        self.width = width
+        super().__init__(**kwargs)
+
+
+@pytest.mark.parametrize("cls", [Fussy, Checked])
+def test_a_class_of_ones_own_is_checked_by_its_own_rules(cls: Any, tmp_path: Path) -> None:
+    config = cls()
+    config.width = 4 if isinstance(config, Fussy) else 0
+    with pytest.raises(ConfigError, match="width"):
+        config.save_pretrained(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_config_within_a_config_is_checked_and_written(tmp_path: Path) -> None:
+    config = Fussy(inner=BertConfig(hidden_size=24))
+    config.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["text_config"]["hidden_size"] == 24
+    config.text_config.is_decoder = True
+    for write in (config.save_pretrained, lambda folder: config.to_json_file(folder / "config.json")):
+        with pytest.raises(ConfigError, match="is_decoder"):
+            write(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["text_config"].get("is_decoder", False) is False
+
+
+def test_what_may_be_set_later_is_written_as_at_creation() -> None:
+    import torch
+
+    config = BertConfig()
+    config.dtype, config.id2label, config.pruned_heads = torch.float16, {"0": "a", "1": "b"}, {"-1": (1,)}
+    config._validate_whole()
+    assert (config.dtype, config.id2label, config.pruned_heads) == ("float16", {0: "a", 1: "b"}, {11: [1]})
+    config = family("llama").config_class()
+    config.rope_parameters = {"rope_type": "linear", "factor": 2.0, "rope_theta": 5.0}
+    assert (config.rope_theta, config.rope_scaling) == (5.0, {"rope_type": "linear", "factor": 2.0})
+    assert config.rope_parameters == {"rope_type": "linear", "factor": 2.0, "rope_theta": 5.0}
+    assert "rope_parameters" not in config.to_dict()
+
+
+@pytest.mark.parametrize("value", [float("nan"), object, {1: {"a": float("inf")}}, {1: 2, "a": 3}], ids=repr)
+def test_what_json_cannot_hold_is_refused(value: object, tmp_path: Path) -> None:
+    config = BertConfig()
+    config.mine = value
+    with pytest.raises(ConfigError, match="JSON"):
+        config.save_pretrained(tmp_path / "folder")
+
+
+def test_update_undoes_also_what_is_no_field() -> None:
+    config = BertConfig()
+    with pytest.raises(AttributeError):
+        config.update({"vocab_size": 5, "head_dim": 3})
+    assert config.vocab_size == 30522
+
+
+def test_groups_of_heads_are_checked_with_the_config() -> None:
+    config = family("llama").config_class(num_attention_heads=4, num_key_value_heads=2)
+    config.pruned_heads = {-1: [0]}
+    with pytest.raises(ConfigError, match="groups of different sizes"):
+        config.validate()
+
+
+@pytest.mark.parametrize("use", [True, False])
+def test_a_window_that_is_turned_off_later_is_off(use: bool) -> None:
+    config = Qwen2Config(use_sliding_window=True, sliding_window=7, max_window_layers=1)
+    config.use_sliding_window = use
+    assert [config.window(layer) for layer in (0, 1)] == [None, 7 if use else None]
+
+
+# -- fields that follow from others -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"dense_act_fn": "silu"},
+        {"is_gated_act": True},
+        {"feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu"},
+    ],
+    ids=str,
+)
+def test_what_follows_from_feed_forward_proj_cannot_contradict_it(fields: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="feed_forward_proj"):
+        T5Config(**fields)
+    given = {"feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu_new", "is_gated_act": True}
+    config = T5Config(**given)
+    assert given.items() <= config.to_dict().items()
+    config.feed_forward_proj = "relu"
+    with pytest.raises(ConfigError, match="dense_act_fn"):
+        config.validate()
+
+
+def test_torchscript_means_tuples() -> None:
+    assert [BertConfig(torchscript=t, return_dict=d).use_return_dict for t, d in
+            [(False, True), (True, True), (False, False)]] == [True, False, False]  # fmt: skip
+
+
+# -- layers and heads -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", sorted(REFUSED))
+def test_layers_to_prune_are_counted_from_the_end_too(kind: str, tmp_path: Path) -> None:
+    """As in transformers 4.48.3, which writes the numbers as they were given. T5 counts its attentions through."""
+    sizes = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    config = family(kind).config_class.from_dict(sizes)
+    last = {"t5": 5}.get(kind, 1)
+    for layer in (-1, -last - 1, last):
+        config.pruned_heads = {str(layer): [0, 1]}
+        config.save_pretrained(tmp_path)
+        assert family(kind).config_class.from_pretrained(tmp_path).pruned_heads == {layer % (last + 1): [0, 1]}
+    config.pruned_heads = {last: [0], -1: [1]}
+    config.validate()
+    assert config.pruned_heads == {last: [0, 1]}
+    for missing in (-last - 2, last + 1):
+        config.pruned_heads = {missing: [0]}
+        with pytest.raises(ConfigError, match=rf"layer {missing}.*-{last + 1} to {last}"):
+            config.validate()
+
+
+@pytest.mark.parametrize("kind", sorted(REFUSED))
+def test_the_largest_numbers_of_layers_and_heads_cost_little(kind: str) -> None:
+    sizes = {"num_hidden_layers": 10_000, "num_attention_heads": 10_000, "num_key_value_heads": 5_000}
+    config = family(kind).config_class.from_dict({**sizes, "hidden_size": 20_000})
+    schema = family(kind).schema(config, family(kind).classes[""])
+    assert len(schema) > 90_000
+    assert sum(len(axis.ids or ()) for weight in schema.values() for axis in weight.axes) == 0
+
+
+def test_a_schema_without_end_is_refused() -> None:
+    build, width = SchemaBuilder(), Axis("hidden", 3)
+    with pytest.raises(ConfigError, match=r"(?s)262,144.*layers\.\d+"):
+        for layer in range(2**31 - 1):
+            build.under(f"layers.{layer}").rms_norm("norm", width)
+
+
+def test_numbers_of_labels() -> None:
+    for count in (0, -1, 1_000_001, 2**31 - 1, "3", True):
+        with pytest.raises(ConfigError, match="num_labels"):
+            BertConfig(num_labels=count)
+    config = BertConfig(num_labels=3)
+    with pytest.raises(ConfigError, match="num_labels"):
+        config.num_labels = 2**31 - 1
+    assert config.num_labels == 3
+
+
+def test_labels_by_name_are_kept_beside_default_names(tmp_path: Path) -> None:
+    config = BertConfig()
+    config.label2id = {"no": 0, "yes": 1}
+    config.save_pretrained(tmp_path)
+    assert BertConfig.from_pretrained(tmp_path).label2id == {"no": 0, "yes": 1}
+
+
+# -- keys and values that anybody may have written --------------------------------------------------------------------
+
+ODD_KEYS = ("self", "__class__", "kwargs", "extra", "to_dict", "from_pretrained", "checks", "rope_parameters")
+ODD_VALUES = (None, True, -1, 1.5, 2**31 - 1, 10**400, float("nan"), "x", [1], {"a": 1}, [[1]])
+
+
+@pytest.mark.parametrize("key", ODD_KEYS)
+def test_a_key_with_a_name_of_python_is_kept(key: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "bert", key: {"a": 1}}))
+    for config in (AutoConfig.from_pretrained(tmp_path), BertConfig.from_json_file(tmp_path / "config.json")):
+        config.save_pretrained(tmp_path / "again")
+        assert json.loads((tmp_path / "again/config.json").read_text())[key] == {"a": 1}
+
+
+@pytest.mark.parametrize("kind", sorted(set(REFUSED) & set(model_types())))
+def test_any_value_of_any_key_is_taken_or_refused_by_a_config_error(kind: str) -> None:
+    cls, stem = family(kind).config_class, family(kind).classes[""]
+    small = {"num_hidden_layers": 2}
+    taken = refused = 0
+    for key in (*cls().to_dict(), *ODD_KEYS, "num_labels", "torch_dtype", "architectures", "is_causal"):
+        for value in ODD_VALUES:
+            values: Mapping[str, Any] = {**small, cls.attribute_map.get(key, key): value}
+            try:
+                config = cls.from_dict(values)
+                family(kind).schema(config, stem)
+                written = json.loads(config.to_json_string())
+            except ConfigError:
+                refused += 1
+                continue
+            taken += 1
+            assert cls.from_dict(written).to_json_string() == config.to_json_string()
+    assert taken > 100 and refused > 100

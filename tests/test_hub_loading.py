@@ -23,6 +23,7 @@ from triptych import (
     HubOfflineError,
     MissingFileError,
     UnsafeCheckpointError,
+    UnsupportedFormatError,
 )
 
 REPO = "org/bert"
@@ -124,6 +125,20 @@ def test_safetensors_go_first_and_nothing_else_is_fetched(
     model_class(framework).from_pretrained(REPO)
     assert hub.count() == 1 + 2 * 2
     assert not hub.count("*.bin*") + hub.count("*.h5*") + hub.count("*.msgpack*")
+
+
+@framework
+def test_quantised_weights_are_refused_before_they_are_fetched(
+    framework: str, hub: Hub, bert: Path, tmp_path: Path
+) -> None:
+    config = json.loads((bert / "config.json").read_text()) | {"quantization_config": {"quant_method": "awq"}}
+    shutil.copytree(bert, tmp_path / "folder")
+    (tmp_path / "folder/config.json").write_text(json.dumps(config))
+    hub.commit_folder(REPO, tmp_path / "folder")
+    hub.reset()
+    with pytest.raises(UnsupportedFormatError, match="awq"):
+        model_class(framework, "AutoModel").from_pretrained(REPO)
+    assert hub.count("*config.json") > 0 == hub.count("*safetensors")
 
 
 @framework

@@ -15,20 +15,10 @@ from triptych.fetching import HubFolder, fetch_config, fetch_model, take_hub_arg
 from triptych.formats import read_order
 from triptych.held import HeldFolder
 from triptych.holding import HeldModel, hold
+from triptych.names import AUTO_TASKS
+from triptych.quantised import refuse_quantised
 from triptych.remote_code import CodeOptions, mapped, remote_class, take_code_arguments
 
-AUTO_TASKS: Mapping[str, str] = {
-    "AutoModel": "",
-    "AutoModelForPreTraining": "PreTraining",
-    "AutoModelForCausalLM": "CausalLM",
-    "AutoModelForMaskedLM": "MaskedLM",
-    "AutoModelForSeq2SeqLM": "Seq2SeqLM",
-    "AutoModelForSequenceClassification": "SequenceClassification",
-    "AutoModelForTokenClassification": "TokenClassification",
-    "AutoModelForQuestionAnswering": "QuestionAnswering",
-    "AutoModelForTextEncoding": "TextEncoding",
-}
-"""Auto class (without the framework's prefix) -> task, a key of `Family.classes`."""
 _WHICH_FORMAT = ("use_safetensors", "from_pt", "from_tf", "from_flax")
 
 
@@ -152,6 +142,7 @@ class AutoBase:
         else:
             source = config.name_or_path
         found = cls._class_or_code(config, source, subfolder, code)
+        refuse_quantised(config)
         if not isinstance(path, HeldModel):
             path = fetch_model(path, subfolder, hub, kwargs.get("variant"), order)
         return found.from_pretrained(path, *model_args, **kwargs)
@@ -179,6 +170,15 @@ class AutoBase:
         if cls.task not in known:
             return None
         return cls._imported(families.family(config.model_type), cls.class_prefix + known[cls.task])
+
+    @classmethod
+    def _of_family(cls, config_class: type[PretrainedConfig]) -> str | None:
+        """Return the name of the class that the family of exactly this config class has for the task, or None."""
+        model_type = config_class.model_type
+        found = families.family(model_type) if model_type in families.model_types() else None
+        if found is None or found.config_class is not config_class or cls.task not in found.classes:
+            return None
+        return cls.class_prefix + found.classes[cls.task]
 
     @classmethod
     def class_for(cls, config: PretrainedConfig) -> type[ModelBase]:
@@ -222,7 +222,8 @@ class AutoBase:
         """Make `model_class` the one for `config_class`.
 
         Raises:
-            ArgumentError: the model class is of another framework or config class, or the pair is taken.
+            ArgumentError: the model class is of another framework or config class, or there is one already, built in
+            or registered, and not `exist_ok`.
         """
         framework = cls.package.removeprefix("triptych_")
         if not issubclass(model_class, ModelBase) or model_class.framework != framework:
@@ -238,8 +239,14 @@ class AutoBase:
                 received=str(model_class.config_class),
             )
         key = (cls.__name__, config_class)
-        if key in AutoBase._registered and not exist_ok:
-            raise ArgumentError(f"{config_class.__name__} is taken.", remedy="pass exist_ok=True to replace it")
+        taken = AutoBase._registered.get(key)
+        if not exist_ok and (taken is not None or cls._of_family(config_class)):
+            raise ArgumentError(
+                f"{config_class.__name__} is taken.",
+                expected=f"a config class without a class of {cls.__name__}",
+                received=f"that of {taken.__name__ if taken else cls._of_family(config_class)}",
+                remedy="pass exist_ok=True to replace it",
+            )
         AutoBase._registered[key] = model_class
 
 

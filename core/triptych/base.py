@@ -25,10 +25,12 @@ from triptych.fetching import fetch_config, fetch_model, take_hub_arguments
 from triptych.formats import format_to_save, read_order
 from triptych.holding import HeldModel, load_held
 from triptych.legacy import tf_scope
+from triptych.names import AUTO_TASKS
 from triptych.naming import canonical, stored
 from triptych.operations import Operations
 from triptych.plan import LoadPlan, LoadReport, Policy, differing_ties, plan_load
 from triptych.pushing import PushToHubMixin, push_files
+from triptych.quantised import refuse_quantised
 from triptych.reading import ReadAhead, collector_paused
 from triptych.remote_code import take_code_arguments
 from triptych.safetensors_file import TensorRef
@@ -111,7 +113,7 @@ class ModelBase(Operations, PushToHubMixin):
         """Return a new model with freshly initialised weights.
 
         Raises:
-            ArgumentError: `config` is not of `config_class`.
+            ArgumentError: `config` is not of `config_class`. ConfigError: a field of it was set to an impossible value.
         """
         cls._check_config(config)
         return cls(copy.deepcopy(config), **kwargs)  # type: ignore[call-arg]
@@ -209,6 +211,7 @@ class ModelBase(Operations, PushToHubMixin):
     ) -> Self:
         """Return the model that `checkpoint` holds; `path` is where its config is, unless `config` is given."""
         loaded, kwargs = cls._load_config(path, config, subfolder, dict(arguments))
+        cls._check_config(loaded)
         with collector_paused():
             options = {name: kwargs[name] for name in cls.schema_options if name in kwargs}
             schema = partial(cls._schema_for, loaded, **options)
@@ -239,6 +242,7 @@ class ModelBase(Operations, PushToHubMixin):
 
     @classmethod
     def _check_config(cls, config: object) -> None:
+        """Raise unless a model of this class can be built of `config` as it is now: fields may be set at any time."""
         wanted = cls.config_class or PretrainedConfig
         if not isinstance(config, wanted):
             raise ArgumentError(
@@ -247,6 +251,8 @@ class ModelBase(Operations, PushToHubMixin):
                 received=type(config).__name__,
                 remedy="load the config with the class's own config class",
             )
+        config._validate_whole()
+        refuse_quantised(config)
 
     @classmethod
     def _plan(
@@ -348,10 +354,12 @@ class ModelBase(Operations, PushToHubMixin):
 
         Raises:
             SaveError: the checkpoint that was there before still loads. ArgumentError.
+            ConfigError: a field of `self.config` was set to an impossible value; nothing is written.
             HubError and its subclasses: of the push; the folder is written then.
             UnsupportedFormatError: a dtype that the format cannot hold.
         """
         chosen = format_to_save(format, safe_serialization, self.framework)
+        self._check_config(self.config)
         push = self._push_of_save(push_to_hub, save_directory, push_arguments)
         if not is_main_process:
             return
@@ -397,8 +405,6 @@ class ModelBase(Operations, PushToHubMixin):
         Raises:
             ArgumentError: there is no such auto class.
         """
-        from triptych.auto import AUTO_TASKS
-
         name = auto_class or f"{cls.class_prefix}AutoModel"
         known = [cls.class_prefix + task for task in AUTO_TASKS]
         if name not in known:

@@ -11,6 +11,7 @@ import numpy as np
 
 from triptych.editing import Draft
 from triptych.plan import LoadPlan, Policy, plan_load
+from triptych.quantised import quantised_by
 from triptych.safetensors_file import TensorRef, raw_bytes
 from triptych.source import class_schema
 
@@ -58,12 +59,16 @@ def combined(draft: Draft, hashes: dict[str, str]) -> str:
 
 
 def check_whole(draft: Draft) -> LoadPlan | None:
-    """Plan the load of the class that the config names; None for an unknown architecture, where nothing is expected.
+    """Plan the load of the class that the config names; None where nothing is known of the weights: for an unknown
+    architecture, or if they are quantised.
 
     Raises:
         CheckpointError: a backbone weight is missing. ShapeMismatchError. InconsistentCheckpointError.
     """
-    if draft.config is None or (schema := class_schema(draft.config, draft.tensors)) is None:
+    if draft.config is None or quantised_by(draft.config):
+        return None
+    schema = class_schema(draft.config, draft.tensors)
+    if schema is None:
         return None
     return plan_load(schema, draft.tensors, None, Policy(), str(draft.source))
 

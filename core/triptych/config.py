@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import operator
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,12 @@ from typing import Any, ClassVar, TypeVar
 
 from triptych import strictjson
 from triptych.atomic import write_atomically
+from triptych.checks import natural as natural
+from triptych.checks import optional_positive_int as optional_positive_int
+from triptych.checks import part_count as part_count
+from triptych.checks import positive_int as positive_int
+from triptych.checks import positive_number as positive_number
+from triptych.checks import probability as probability
 from triptych.errors import ArgumentError, ConfigError, MissingFileError
 from triptych.fetching import HubFolder, fetch_config, take_hub_arguments
 from triptych.held import HeldFolder
@@ -23,6 +30,7 @@ from triptych.remote_code import from_repository, mapped, take_code_arguments
 from triptych.resolve import CONFIG_NAME, OF_A_FOLDER, local_folder
 from triptych.saved_code import code_of
 
+_SCALARS = (str, int, float, type(None))
 Self = TypeVar("Self", bound="PretrainedConfig")
 
 _BASE_DEFAULTS: dict[str, Any] = {
@@ -50,6 +58,7 @@ _BASE_DEFAULTS: dict[str, Any] = {
     "dtype": None,
 }
 _PROBLEM_TYPES = (None, "regression", "single_label_classification", "multi_label_classification")
+_MAX_DEFAULT_LABELS = 1_000_000
 _NEVER_WRITTEN = ("_name_or_path", "name_or_path", "_commit_hash")
 
 
@@ -58,7 +67,8 @@ class PretrainedConfig(PushToHubMixin):
 
     Subclasses set `model_type`, list their own fields with defaults in `__init__`, pass the rest on as `**kwargs`, and
     may set `attribute_map` (alias -> real name, used for reading, writing and as keyword) and `checks` (field name ->
-    function that raises ValueError or returns False for an impossible value).
+    function that raises ValueError or returns False for an impossible value). Both are asked at creation, and again
+    whenever a model is built of the config and when either is saved: so a field that was set later is checked too.
 
     Keyword arguments that no class declares become attributes when their name is a plain identifier that shadows
     nothing; the others stay in `extra`. Both are written back to `config.json`.
@@ -106,19 +116,20 @@ class PretrainedConfig(PushToHubMixin):
             setattr(self, name, value)
 
     def _set_labels(self, num_labels: Any, id2label: Any, label2id: Any) -> None:
-        if id2label is not None and not isinstance(id2label, Mapping):
-            raise ConfigError("`id2label` is no mapping.", received=repr(id2label)[:80])
         if id2label is None:
+            _parse_labels({}, label2id)
             count = 2 if num_labels is None else num_labels
-            if type(count) is not int or not 0 < count <= 10**7:
-                raise ConfigError("`num_labels` is impossible.", expected="a positive integer", received=repr(count))
+            if type(count) is not int or not 0 < count <= _MAX_DEFAULT_LABELS:
+                raise ConfigError(
+                    "`num_labels` is impossible.",
+                    expected=f"an integer from 1 to {_MAX_DEFAULT_LABELS:,}",
+                    received=repr(count)[:80],
+                    remedy="name more labels than that in `id2label`",
+                )
             self.id2label = {i: f"LABEL_{i}" for i in range(count)}
             self.label2id = {label: i for i, label in self.id2label.items()}
             return
-        try:
-            self.id2label = {int(key): label for key, label in id2label.items()}
-        except (TypeError, ValueError) as cause:
-            raise ConfigError("`id2label` has a key that is no number.", received=repr(id2label)[:80]) from cause
+        self.id2label, self.label2id = _parse_labels(id2label, label2id)
         if num_labels is not None and num_labels != len(self.id2label):
             raise ConfigError(
                 "`num_labels` contradicts `id2label`.",
@@ -126,7 +137,6 @@ class PretrainedConfig(PushToHubMixin):
                 received=repr(num_labels),
                 remedy="pass only one of them",
             )
-        self.label2id = dict(label2id) if label2id else {label: i for i, label in self.id2label.items()}
 
     # -- attributes ---------------------------------------------------------------------------------------------
 
@@ -160,7 +170,8 @@ class PretrainedConfig(PushToHubMixin):
 
     @property
     def use_return_dict(self) -> bool:
-        return bool(self.return_dict)
+        """Whether calls return an output by name, not a tuple, if they do not say."""
+        return bool(self.return_dict) and not getattr(self, "torchscript", False)
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other) and self.to_dict() == other.to_dict()  # type: ignore[attr-defined]
@@ -173,10 +184,14 @@ class PretrainedConfig(PushToHubMixin):
     # -- checks -------------------------------------------------------------------------------------------------
 
     def validate(self) -> None:
-        """Raise `ConfigError` naming the first field with an impossible value."""
+        """Raise `ConfigError` naming the first field with an impossible value.
+
+        An override calls `super().validate()` first. It may be called any number of times.
+        """
         if self.problem_type not in _PROBLEM_TYPES:
             raise ConfigError("`problem_type` is unknown.", expected=f"{_PROBLEM_TYPES}", received=self.problem_type)
-        self.pruned_heads = _parse_pruned_heads(self.pruned_heads)
+        self._set_labels(None, self.id2label, self.label2id)
+        self.dtype = _dtype_name(self.dtype)
         for name, check in type(self).checks.items():
             value = getattr(self, name)
             try:
@@ -186,6 +201,49 @@ class PretrainedConfig(PushToHubMixin):
             if not good:
                 expected = (check.__doc__ or "").strip().rstrip(".")
                 raise ConfigError(f"`{name}` is impossible.", expected=expected, received=repr(value)[:80])
+        self.pruned_heads = self._parse_pruned_heads()
+
+    def _validate_whole(self) -> None:
+        """Validate this config and those that it holds, as they are now: before a model is built or a file written."""
+        self.validate()
+        for part in list(vars(self).values()):
+            if isinstance(part, PretrainedConfig):
+                part._validate_whole()
+
+    def attention_count(self) -> int | None:
+        """Return how many attentions `pruned_heads` counts: one for each layer; None if that is not known.
+
+        A family with more of them overrides it.
+        """
+        layers = getattr(self, "num_hidden_layers", None)
+        return layers if type(layers) is int else None
+
+    def _parse_pruned_heads(self) -> dict[int, list[int]]:
+        """Return `pruned_heads` with each layer once, under its number from 0; transformers also counts from the end.
+
+        Raises:
+            ConfigError: no mapping of layers to heads, a layer or head that is not there, or every head of a layer.
+        """
+        count, heads = self.attention_count(), getattr(self, "num_attention_heads", None)
+        result: dict[int, set[int]] = {}
+        for layer, gone in _layers_and_heads(self.pruned_heads):
+            number = number_of_layer(layer, count)
+            if number is None:
+                raise ConfigError(
+                    f"`pruned_heads` names layer {layer}, which is not there.",
+                    expected="layers from 0" if count is None else f"layers from {-count} to {count - 1}",
+                    received=repr(self.pruned_heads)[:80],
+                )
+            result[number] = result.get(number, set()) | gone
+        for number, gone in result.items():
+            strange = [head for head in gone if head < 0 or type(heads) is int and head >= heads]
+            if strange or type(heads) is int and len(gone) >= heads:
+                raise ConfigError(
+                    f"`pruned_heads` of layer {number} is impossible.",
+                    expected=f"some of the heads 0 to {heads - 1}, leaving at least one" if heads else "heads from 0",
+                    received=str(sorted(gone))[:80],
+                )
+        return {number: sorted(gone) for number, gone in result.items()}
 
     # -- files --------------------------------------------------------------------------------------------------
 
@@ -239,19 +297,27 @@ class PretrainedConfig(PushToHubMixin):
                 values[real] = values.pop(alias)
         if "name_or_path" in kwargs:
             values["name_or_path"] = kwargs.pop("name_or_path")
-        known = set(cls(**values).__dict__) | set(cls.attribute_map) | set(values) | {"num_labels", "torch_dtype"}
+        known = set(cls._of(values).__dict__) | set(cls.attribute_map) | set(values) | {"num_labels", "torch_dtype"}
         override = {name: kwargs.pop(name) for name in list(kwargs) if name in known and not name.startswith("_")}
         if "num_labels" in override and "id2label" not in override:
             values.pop("id2label", None), values.pop("label2id", None)
         for name, value in override.items():
             values[cls.attribute_map.get(name, name)] = value
-        config = cls(**values)
+        config = cls._of(values)
         return (config, kwargs) if return_unused else config
+
+    @classmethod
+    def _of(cls: type[Self], values: Mapping[str, Any]) -> Self:
+        """Return a config of the contents of a file, where a key may be called as Python calls the first argument."""
+        config = cls(**{name: value for name, value in values.items() if name != "self"})
+        if "self" in values:
+            config.extra["self"] = values["self"]
+        return config
 
     @classmethod
     def from_json_file(cls: type[Self], json_file: str | os.PathLike[str]) -> Self:
         """Return the config in one JSON file."""
-        return cls(**strictjson.read(Path(json_file), ConfigError))
+        return cls._of(strictjson.read(Path(json_file), ConfigError))
 
     def save_pretrained(
         self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **push_arguments: Any
@@ -263,11 +329,13 @@ class PretrainedConfig(PushToHubMixin):
         name by default.
 
         Raises:
+            ConfigError: a field was set to an impossible value; nothing is written.
             ArgumentError: unknown arguments. SaveError: what was there before is still there. Others of `push_to_hub`:
             the folder is written then.
         """
         from triptych.saving import save_config
 
+        self._validate_whole()
         push = self._push_of_save(push_to_hub, save_directory, push_arguments)
         folder, (auto_map, files) = Path(save_directory), code_of(type(self))
         config = copy.deepcopy(self)
@@ -293,9 +361,15 @@ class PretrainedConfig(PushToHubMixin):
         cls._auto_class = auto_class
 
     def to_json_file(self, json_file_path: str | os.PathLike[str], use_diff: bool = True) -> None:
-        """Write the config to `json_file_path`, atomically."""
+        """Write the config to `json_file_path`, atomically.
+
+        Raises:
+            ConfigError: a field was set to an impossible value; nothing is written.
+            SaveError: of a config.json, whose folder may hold a save to be finished first.
+        """
         from triptych.saving import save_config
 
+        self._validate_whole()
         file, text = Path(json_file_path), self.to_json_string(use_diff)
         if file.name == CONFIG_NAME:
             save_config(file.parent, text)
@@ -304,7 +378,11 @@ class PretrainedConfig(PushToHubMixin):
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field, JSON-ready."""
-        values = {key: copy.deepcopy(value) for key, value in self.__dict__.items() if not key.startswith("_")}
+        values = {
+            key: value.to_dict() if isinstance(value, PretrainedConfig) else copy.deepcopy(value)
+            for key, value in self.__dict__.items()
+            if not key.startswith("_")
+        }
         values |= values.pop("extra")
         values.pop("name_or_path", None)
         values["model_type"] = type(self).model_type or values.get("model_type", "")
@@ -325,14 +403,21 @@ class PretrainedConfig(PushToHubMixin):
             key = self._dtype_key if name == "dtype" else name
             if own_defaults is not None and values.get(key) == default == own_defaults.get(name):
                 values.pop(key, None)
-        if self.id2label == {0: "LABEL_0", 1: "LABEL_1"}:
+        if (self.id2label, self.label2id) == ({0: "LABEL_0", 1: "LABEL_1"}, {"LABEL_0": 0, "LABEL_1": 1}):
             values.pop("id2label"), values.pop("label2id")
         return {key: value for key, value in values.items() if key not in _NEVER_WRITTEN}
 
     def to_json_string(self, use_diff: bool = True) -> str:
         """Return the text of `config.json`: sorted keys, indent 2, one newline at the end."""
         values = self.to_diff_dict() if use_diff else self.to_dict()
-        return json.dumps(values, indent=2, sort_keys=True) + "\n"
+        try:
+            return json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n"
+        except (TypeError, ValueError) as cause:
+            raise ConfigError(
+                "The config cannot be written as JSON.",
+                expected="text, finite numbers, true, false, null, and lists and mappings of them",
+                received=str(cause),
+            ) from cause
 
     def update(self, config_dict: Mapping[str, Any]) -> None:
         """Set the fields of `config_dict`; a bad value raises `ConfigError` and changes nothing."""
@@ -340,8 +425,8 @@ class PretrainedConfig(PushToHubMixin):
         try:
             for name, value in config_dict.items():
                 setattr(self, name, value)
-            self.validate()
-        except ConfigError:
+            self._validate_whole()
+        except Exception:
             self.__dict__.clear()
             self.__dict__.update(before)
             raise
@@ -402,9 +487,36 @@ def _dtype_name(value: object) -> str | None:
     return str(name).removeprefix("torch.")
 
 
-def _parse_pruned_heads(value: Any) -> dict[int, list[int]]:
+def _parse_labels(id2label: Any, label2id: Any) -> tuple[dict[int, Any], dict[Any, Any]]:
+    """Return both mappings, the first with integer keys; the second follows from it where it is not given."""
+    for name, labels in (("id2label", id2label), ("label2id", label2id or {})):
+        if not isinstance(labels, Mapping):
+            raise ConfigError(f"`{name}` is no mapping.", received=repr(labels)[:80])
+        if not all(isinstance(label, _SCALARS) for label in labels.values()):
+            raise ConfigError(f"`{name}` maps to what is no text or number.", received=repr(labels)[:80])
     try:
-        return {int(layer): sorted({int(head) for head in heads}) for layer, heads in dict(value or {}).items()}
+        names = {int(number): label for number, label in id2label.items()}
+    except (TypeError, ValueError) as cause:
+        raise ConfigError("`id2label` has a key that is no number.", received=repr(id2label)[:80]) from cause
+    return names, dict(label2id) if label2id else {label: number for number, label in names.items()}
+
+
+def number_of_layer(layer: int, count: int | None) -> int | None:
+    """Return the number from 0 of `layer` among `count`, negative ones counted from the end; None if not there."""
+    if count is None:
+        return layer if layer >= 0 else None
+    return layer % count if -count <= layer < count else None
+
+
+def _layers_and_heads(value: Any) -> list[tuple[int, set[int]]]:
+    def whole(number: Any) -> int:
+        return int(number) if isinstance(number, str) else operator.index(number)
+
+    try:
+        pairs = dict(value or {}).items()
+        if any(isinstance(heads, (str, Mapping)) for _, heads in pairs):
+            raise TypeError("no list of heads")
+        return [(whole(layer), {whole(head) for head in heads}) for layer, heads in pairs]
     except (TypeError, ValueError) as cause:
         raise ConfigError(
             "`pruned_heads` is impossible.", expected="layer -> list of heads", received=repr(value)[:80]
@@ -420,28 +532,3 @@ def _parse_as(text: str, old: Any, name: str) -> Any:
         return type(old)(text)
     except (KeyError, ValueError, TypeError) as cause:
         raise ConfigError(f"`{name}` cannot be {text!r}.", expected=f"a {type(old).__name__}") from cause
-
-
-def positive_int(value: Any) -> bool:
-    """a positive integer below 2^31"""
-    return type(value) is int and 0 < value < 2**31
-
-
-def natural(value: Any) -> bool:
-    """an integer from 0, below 2^31"""
-    return type(value) is int and 0 <= value < 2**31
-
-
-def optional_positive_int(value: Any) -> bool:
-    """a positive integer below 2^31, or None"""
-    return value is None or positive_int(value)
-
-
-def probability(value: Any) -> bool:
-    """a number from 0 to 1"""
-    return type(value) in (int, float) and 0 <= value <= 1
-
-
-def positive_number(value: Any) -> bool:
-    """a positive number"""
-    return type(value) in (int, float) and 0 < value < float("inf")

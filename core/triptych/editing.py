@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -27,6 +27,7 @@ from triptych.formats import COMPANIONS, Format
 from triptych.legacy import tf_scope
 from triptych.naming import stored
 from triptych.plan import differing_ties, matched, refuse_differing_copies
+from triptych.quantised import REMEDY, quantised_by, with_scales
 from triptych.safetensors_file import TensorRef
 from triptych.saving import config_text, save_checkpoint
 from triptych.schema import Schema
@@ -92,6 +93,8 @@ def _notes(source: Source) -> tuple[str, ...]:
         notes.append("there is no config.json")
     elif source.schema is None:
         notes.append(f"model_type {source.config.get('model_type')!r} is unknown: no names are checked")
+    if method := quantised_by(source.config):
+        notes.append(f"quantised with {method}: names and shapes are not checked")
     if source.generic:
         notes.append(f"named by the rules of layers alone: {_listed(source.generic)}")
     if source.unknown:
@@ -108,10 +111,15 @@ def cast(draft: Draft, dtype: object) -> Draft:
     """Return `draft` with its floating tensors as `dtype`: "float32", "bfloat16", "float16" or "float64".
 
     Integers, bool and float8 keep theirs. Reading raises `ArgumentError` for a finite value that overflows.
+
+    Raises:
+        UnsupportedFormatError: one of them belongs to a quantised weight.
     """
     wanted = parse_param_dtype(dtype)
     if wanted is None:
         return draft
+    changed = [name for name, ref in draft.tensors.items() if ref.dtype in FLOATING and ref.dtype != wanted]
+    _refuse_quantised(draft, changed, "cast")
     tensors = {name: _cast(ref, wanted) for name, ref in draft.tensors.items()}
     config = draft.config
     if config is not None:
@@ -159,7 +167,7 @@ def resize(
 
     Raises:
         ArgumentError: an impossible size, or a model without vocabulary. UnsupportedFormatError: an unknown
-            architecture. ShapeMismatchError: a tensor has another shape than config.json says.
+        architecture, or quantised weights. ShapeMismatchError: a tensor has another shape than config.json says.
     """
     schema, config = _known(draft, "resized")
     return _operated(
@@ -191,6 +199,7 @@ def _known(draft: Draft, done: str) -> tuple[Schema, PretrainedConfig]:
 
 def _operated(draft: Draft, plan: surgery.Surgery) -> Draft:
     schema, config = _known(draft, "changed")
+    _refuse_quantised(draft, [edit.weight for edit in plan.edits], "changed")
     changed = {edit.weight for edit in plan.edits} & draft.tensors.keys()
     wrong = [name for name in changed if draft.tensors[name].shape != schema[name].shape]
     if wrong:
@@ -206,6 +215,23 @@ def _operated(draft: Draft, plan: surgery.Surgery) -> Draft:
     written = json.loads(config.to_json_string(use_diff=False))
     values = {**(draft.config or {}), **{key: written[key] for key in plan.config_changes}}
     return dataclasses.replace(draft, tensors=tensors, config=values, schema=file_schema(values, tensors))
+
+
+def _refuse_quantised(draft: Draft, names: list[str], done: str) -> None:
+    """Raise if tensors or weights of `names` are quantised, by the config and by what is stored beside them."""
+    method = quantised_by(draft.config)
+    if method is None:
+        return
+    tensors = draft.tensors
+    weights: Collection[str] = draft.schema or ()
+    strange = [n for n in names if n in tensors and (n not in weights or tensors[n].dtype not in FLOATING)]
+    if coded := strange or with_scales(names, tensors, weights):
+        raise UnsupportedFormatError(
+            f"{draft.source} cannot be {done}: it is quantised with {method}.",
+            expected="floating numbers, with no scales beside them",
+            received=_listed(coded),
+            remedy=REMEDY,
+        )
 
 
 def _edited(schema: Schema, ref: TensorRef, plan: surgery.Surgery) -> TensorRef:

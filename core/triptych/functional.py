@@ -62,7 +62,7 @@ def output_flags(
     return (
         bool(config.output_attentions if attentions is None else attentions),
         bool(config.output_hidden_states if hidden_states is None else hidden_states),
-        bool(config.return_dict if return_dict is None else return_dict),
+        bool(config.use_return_dict if return_dict is None else return_dict),
     )
 
 

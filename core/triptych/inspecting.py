@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.plan import matched
+from triptych.quantised import quantised_by
 from triptych.source import Source, class_schema, open_source
 
 
@@ -80,7 +81,8 @@ def inspect(path: Path, variant: str | None = None) -> Inspection:
         Entry(name, ref.shape, ref.dtype.name, ref.nbytes, *_about(source, name, notes))
         for name, ref in source.tensors.items()
     )
-    schema = None if source.config is None else class_schema(source.config, source.tensors)
+    config = None if quantised_by(source.config) else source.config
+    schema = None if config is None else class_schema(config, source.tensors)
     missing: tuple[str, ...] = ()
     if schema is not None:
         present, _ = matched(schema, source.tensors)

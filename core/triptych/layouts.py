@@ -1,7 +1,7 @@
 """Where a canonical weight lives inside a live Keras or Flax model, and which axes change place.
 
 One table per framework. The canonical layout is PyTorch's, so its table is the identity. Every permutation here is its
-own inverse, which `tests/test_layouts.py` checks together with the round trip of every name.
+own inverse, which `conformance/test_schema.py` checks together with the round trip of every name.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 CORE_MODULES: dict[str, tuple[str, ...]] = {
     "triptych.auto": ("AutoConfig",),
     "triptych.checkpoint": ("Checkpoint", "open_checkpoint"),
@@ -29,11 +31,18 @@ CORE_MODULES: dict[str, tuple[str, ...]] = {
     "triptych.schema": ("Axis", "Layout", "Schema", "SchemaBuilder", "Weight"),
 }  # fmt: skip
 
-_AUTO = (
-    "AutoModel", "AutoModelForPreTraining", "AutoModelForCausalLM", "AutoModelForMaskedLM", "AutoModelForSeq2SeqLM",
-    "AutoModelForSequenceClassification", "AutoModelForTokenClassification", "AutoModelForQuestionAnswering",
-    "AutoModelForTextEncoding",
-)  # fmt: skip
+AUTO_TASKS: Mapping[str, str] = {
+    "AutoModel": "",
+    "AutoModelForPreTraining": "PreTraining",
+    "AutoModelForCausalLM": "CausalLM",
+    "AutoModelForMaskedLM": "MaskedLM",
+    "AutoModelForSeq2SeqLM": "Seq2SeqLM",
+    "AutoModelForSequenceClassification": "SequenceClassification",
+    "AutoModelForTokenClassification": "TokenClassification",
+    "AutoModelForQuestionAnswering": "QuestionAnswering",
+    "AutoModelForTextEncoding": "TextEncoding",
+}
+"""Auto class (without the framework's prefix) -> task, a key of `Family.classes`."""
 
 
 def _classes(stem: str, *heads: str) -> tuple[str, ...]:
@@ -45,7 +54,7 @@ _OF_LLAMA = ("ForCausalLM", _SEQUENCE)
 
 BACKEND_MODULES: dict[str, tuple[str, ...]] = {
     "modeling": ("PreTrainedModel",),
-    "auto": _AUTO,
+    "auto": tuple(AUTO_TASKS),
     "bert": _classes("Bert", "ForMaskedLM", _SEQUENCE, _TOKEN, _SPAN),
     "distilbert": _classes("DistilBert", "ForMaskedLM", _SEQUENCE, _TOKEN, _SPAN),
     "electra": _classes("Electra", "ForPreTraining", "ForMaskedLM", _SEQUENCE, _TOKEN, _SPAN),

@@ -11,7 +11,13 @@ import numpy as np
 
 from triptych import layouts
 from triptych.dtypes import FLOATING
-from triptych.errors import CheckpointError, InconsistentCheckpointError, ShapeMismatchError
+from triptych.errors import (
+    CheckpointError,
+    InconsistentCheckpointError,
+    ShapeMismatchError,
+    UnsupportedFormatError,
+)
+from triptych.quantised import REMEDY, stored_quantised
 from triptych.safetensors_file import TensorRef
 from triptych.schema import Schema, Weight
 
@@ -184,12 +190,14 @@ def plan_load(
     Raises:
         CheckpointError: a backbone weight is missing (or anything at all, under `strict`); every name is listed.
         ShapeMismatchError: a weight has another shape. InconsistentCheckpointError: copies of one weight differ.
+        UnsupportedFormatError: weights are quantised, whatever the config says.
     """
     present, rest = matched(schema, checkpoint)
     missing = [weight for weight in schema.stored() if weight.name not in present]
     mismatched = [(n, ref.shape, schema[n].shape) for n, ref in present.items() if ref.shape != schema[n].shape]
     unexpected = [n for n in rest if n not in schema.ignorable and not _matches(n, policy.ignore_unexpected)]
     if policy.strict is not False:
+        _refuse_quantised(checkpoint, {ref.name for ref in present.values()}, source)
         refuse_differing_copies(schema, checkpoint, source)
         _refuse_missing(missing, policy, source)
     _refuse_shapes(mismatched, policy, source)
@@ -252,6 +260,17 @@ def refuse_differing_copies(schema: Schema, checkpoint: Mapping[str, TensorRef],
             expected="the same values under both names",
             received=", ".join(f"{one} unlike {other}" for one, other in differing),
             remedy="find out which is right and remove the other; strict=False takes the second",
+        )
+
+
+def _refuse_quantised(checkpoint: Mapping[str, TensorRef], weights: set[str], source: str) -> None:
+    found = stored_quantised(checkpoint, weights)
+    if found:
+        raise UnsupportedFormatError(
+            f"{source} stores quantised weights, with scales that the model has not.",
+            expected="floating numbers",
+            received=", ".join(f"{checkpoint[name].dtype.name} {name}" for name in found[:4]),
+            remedy=REMEDY,
         )
 
 

@@ -35,6 +35,10 @@ def parse_rope(theta: Any, scaling: Any, parameters: Any) -> tuple[Any, dict[str
     for name, value in (("rope_scaling", scaling), ("rope_parameters", parameters)):
         if value is not None and not isinstance(value, Mapping):
             raise ConfigError(f"`{name}` is no mapping.", expected="a mapping or null", received=repr(value)[:80])
+        if any(isinstance(part, Mapping) for part in (value or {}).values()):
+            raise ConfigError(
+                f"`{name}` by kind of layer is not built in.", expected="one for all", received=repr(value)[:80]
+            )
     if parameters is not None:
         rest = {name: value for name, value in parameters.items() if name != "rope_theta"}
         theta, scaling = parameters.get("rope_theta", theta), rest
@@ -48,10 +52,11 @@ def _kind(scaling: Mapping[str, Any] | None) -> str:
 
 def check_rope(config: Any) -> None:
     """Raise `ConfigError` unless `config.rope_scaling` is of a kind that is built in, with all its numbers."""
+    parse_rope(config.rope_theta, config.rope_scaling, None)
     scaling, kind = config.rope_scaling or {}, _kind(config.rope_scaling)
     if kind not in _REQUIRED or scaling.get("partial_rotary_factor", 1.0) != 1.0 or config.head_dim % 2:
         raise ConfigError(
-            "These rotary positions are not built in.",
+            "`rope_scaling` or `head_dim` asks for rotary positions that are not built in.",
             expected=f"an even head_dim, all of it rotated, and rope_type one of {sorted(_REQUIRED)}",
             received=f"head_dim {config.head_dim}, {dict(scaling)}",
             remedy="register a class of your own",

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from triptych.errors import ArgumentError
+from triptych.errors import ArgumentError, ConfigError
+
+MAX_WEIGHTS = 2**18
+"""More weights than any model has; to declare 2^31 layers would take forever."""
 
 
 class Layout(StrEnum):
@@ -142,6 +145,13 @@ class SchemaBuilder:
         full = self._full(name)
         if full in self.weights:
             raise ArgumentError(f"The schema declares {full!r} twice.")
+        if len(self.weights) == MAX_WEIGHTS:
+            raise ConfigError(
+                "The config asks for too many weights.",
+                expected=f"at most {MAX_WEIGHTS:,}",
+                received=f"more, the next of them {full!r}",
+                remedy="correct its number of layers",
+            )
         options.setdefault("backbone", self._backbone)
         self.weights[full] = Weight(full, tuple(axes), layout, **options)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from triptych.config import PretrainedConfig
+from triptych.config import PretrainedConfig, number_of_layer
 from triptych.errors import ArgumentError
 from triptych.schema import Axis, Layout, Schema, Weight
 
@@ -150,11 +150,13 @@ def plan_resize(
 def plan_prune(schema: Schema, config: PretrainedConfig, heads_to_prune: Mapping[int, Iterable[int]]) -> Surgery:
     """Plan the removal of heads, by layer and original head number; heads already gone are no matter.
 
+    Negative layers are counted from the end, as in transformers.
+
     Raises:
         ArgumentError: an unknown layer or head, or every head of a layer.
     """
     axes = _head_axes(schema)
-    wanted = _parse_heads(heads_to_prune)
+    wanted = _by_layer(_parse_heads(heads_to_prune), config.attention_count() or 1 + max(axes, default=-1))
     for layer, heads in wanted.items():
         if layer not in axes:
             raise ArgumentError(
@@ -212,12 +214,21 @@ def _head_axes(schema: Schema) -> dict[int, Axis]:
     return {a.layer: a for w in schema.values() for a in w.axes if a.name == HEADS and a.layer is not None}
 
 
-def _parse_heads(heads_to_prune: Mapping[int, Iterable[int]]) -> dict[int, set[int]]:
+def _by_layer(heads_to_prune: Iterable[tuple[int, set[int]]], count: int) -> dict[int, set[int]]:
+    """Return the heads of each of `count` layers under its number from 0; unknown layers stay as they are."""
+    result: dict[int, set[int]] = {}
+    for layer, heads in heads_to_prune:
+        number = number_of_layer(layer, count)
+        result.setdefault(layer if number is None else number, set()).update(heads)
+    return result
+
+
+def _parse_heads(heads_to_prune: Mapping[int, Iterable[int]]) -> list[tuple[int, set[int]]]:
     try:
         wanted = {layer: set(heads) for layer, heads in heads_to_prune.items()}
         numbers = [n for layer, heads in wanted.items() for n in (layer, *heads)]
         if all(isinstance(n, (int, np.integer)) and not isinstance(n, bool) for n in numbers):
-            return {int(layer): {int(head) for head in heads} for layer, heads in wanted.items()}
+            return [(int(layer), {int(head) for head in heads}) for layer, heads in wanted.items()]
     except (AttributeError, TypeError):
         pass
     raise ArgumentError(

@@ -40,7 +40,8 @@ class FlaxPreTrainedModel(ModelBase):
         kwargs: further fields of the module.
 
     Raises:
-        ArgumentError: the config is not of `config_class`. ConfigError: the module has no such field.
+        ArgumentError: the config is not of `config_class`. ConfigError: a field of it was set to an impossible value,
+            or the module has no such field.
     """
 
     framework = "flax"

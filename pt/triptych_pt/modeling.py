@@ -27,7 +27,7 @@ class PreTrainedModel(nn.Module, ModelBase):
     """Base class of PyTorch models. Subclasses build their modules in `__init__` and end it with `self.post_init()`.
 
     Raises:
-        ArgumentError: the config is not of `config_class`.
+        ArgumentError: the config is not of `config_class`. ConfigError: a field was set to an impossible value.
     """
 
     framework = "pt"

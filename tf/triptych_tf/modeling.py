@@ -35,7 +35,7 @@ class TFPreTrainedModel(keras.Model, ModelBase):
             `name`, `trainable`.
 
     Raises:
-        ArgumentError: the config is not of `config_class`.
+        ArgumentError: the config is not of `config_class`. ConfigError: a field was set to an impossible value.
     """
 
     framework = "tf"

@@ -137,7 +137,9 @@ def resize(
 def prune(
     source: Source,
     destination: Destination,
-    heads: Annotated[list[str], typer.Option(metavar="LAYER:HEAD,...", help="Heads to remove, from 0, by layer.")],
+    heads: Annotated[
+        list[str], typer.Option(metavar="LAYER:HEAD,...", help="Heads to remove, from 0, by layer; -1 is the last.")
+    ],
     format: Format = None,
     variant: Variant = None,
     max_shard_size: ShardSize = "5GB",
@@ -165,10 +167,10 @@ def _heads(texts: list[str]) -> dict[int, list[int]]:
     result: dict[int, list[int]] = {}
     for text in texts:
         layer, _, heads = text.partition(":")
-        numbers = [layer, *heads.split(",")]
+        numbers = [layer.removeprefix("-"), *heads.split(",")]
         if not all(number.isascii() and number.isdigit() for number in numbers):
             raise ArgumentError("--heads is unclear.", expected="LAYER:HEAD,..., such as 0:1,3", received=repr(text))
-        result.setdefault(int(layer), []).extend(map(int, numbers[1:]))
+        result.setdefault(int(layer), []).extend(map(int, heads.split(",")))
     return result
 
 

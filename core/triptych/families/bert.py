@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych.config import PretrainedConfig, positive_int, positive_number, probability
+from triptych.config import PretrainedConfig, part_count, positive_int, positive_number, probability
 from triptych.families import Family
 from triptych.families.common import (
     heads_axis,
     labels_axis,
+    optional_probability,
     require_activation,
+    require_built_in,
     require_divisor,
-    require_value,
     vocab_head,
     with_base,
 )
@@ -29,13 +30,14 @@ class BertConfig(PretrainedConfig):
     checks = {
         "vocab_size": positive_int,
         "hidden_size": positive_int,
-        "num_hidden_layers": positive_int,
-        "num_attention_heads": positive_int,
+        "num_hidden_layers": part_count,
+        "num_attention_heads": part_count,
         "intermediate_size": positive_int,
         "max_position_embeddings": positive_int,
         "type_vocab_size": positive_int,
         "hidden_dropout_prob": probability,
         "attention_probs_dropout_prob": probability,
+        "classifier_dropout": optional_probability,
         "layer_norm_eps": positive_number,
         "initializer_range": positive_number,
     }
@@ -67,12 +69,7 @@ class BertConfig(PretrainedConfig):
         super().validate()
         require_divisor(self, "num_attention_heads", "hidden_size")
         require_activation(self, "hidden_act")
-        require_value(
-            self, "position_embedding_type", ["absolute"],
-            "relative position embeddings are not built in; register a class of your own",
-        )  # fmt: skip
-        for name in ("is_decoder", "add_cross_attention"):
-            require_value(self, name, [False], "an encoder that decodes is not built in; register a class of your own")
+        require_built_in(self, "position_embedding_type", "is_decoder", "add_cross_attention")
 
     @property
     def head_dim(self) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+from triptych.checks import probability
 from triptych.errors import ConfigError
 from triptych.functional import ACTIVATIONS
 from triptych.schema import Axis, Layout, SchemaBuilder
@@ -12,17 +14,25 @@ from triptych.schema import Axis, Layout, SchemaBuilder
 if TYPE_CHECKING:
     from triptych.config import PretrainedConfig
 
+_BUILT_IN: dict[str, tuple[Any, ...]] = {
+    "add_cross_attention": (False, None),
+    "is_causal": (True,),
+    "is_decoder": (False, None),
+    "partial_rotary_factor": (1.0,),
+    "position_embedding_type": ("absolute",),
+    "pretraining_tp": (1, None),
+    "tf_legacy_loss": (False, None),
+    "tie_encoder_decoder": (False, None),
+}
+"""Fields that change what transformers computes, with the values for which triptych computes the same."""
+
 
 def heads_axis(config: PretrainedConfig, layer: int) -> Axis:
     """Return the axis of the (query) heads that layer `layer` still has."""
     gone = set(config.pruned_heads.get(layer, ()))
+    if not gone:
+        return Axis("heads", config.num_attention_heads, block=config.head_dim, layer=layer)
     kept = tuple(head for head in range(config.num_attention_heads) if head not in gone)
-    if not kept or any(head >= config.num_attention_heads or head < 0 for head in gone):
-        raise ConfigError(
-            f"`pruned_heads` of layer {layer} is impossible.",
-            expected=f"some of the heads 0 to {config.num_attention_heads - 1}, leaving at least one",
-            received=str(sorted(gone)),
-        )
     return Axis("heads", len(kept), block=config.head_dim, ids=kept, layer=layer)
 
 
@@ -33,9 +43,11 @@ def kv_heads_axis(config: PretrainedConfig, layer: int) -> Axis:
         ConfigError: `pruned_heads` leaves them different numbers of query heads.
     """
     group = config.num_attention_heads // config.num_key_value_heads
-    kept = [head // group for head in heads_axis(config, layer).unit_ids]
-    used = tuple(dict.fromkeys(kept))
-    if len({kept.count(head) for head in used}) > 1:
+    if not config.pruned_heads.get(layer):
+        return Axis("kv_heads", config.num_key_value_heads, block=config.head_dim, layer=layer, group=group)
+    counts = Counter(head // group for head in heads_axis(config, layer).unit_ids)
+    used = tuple(counts)
+    if len(set(counts.values())) > 1:
         raise ConfigError(
             f"`pruned_heads` of layer {layer} leaves groups of different sizes.",
             expected=f"whole groups of {group} heads, or the same number of heads from every group",
@@ -73,6 +85,17 @@ def require_value(config: PretrainedConfig, name: str, supported: Iterable[Any],
             received=repr(value),
             remedy=remedy,
         )
+
+
+def require_built_in(config: PretrainedConfig, *names: str) -> None:
+    """Raise `ConfigError` if one of these fields, or one that concerns every family, asks for what is not built in."""
+    for name in ("tf_legacy_loss", *names):
+        require_value(config, name, _BUILT_IN[name], "set it so, or register a class of your own that computes it")
+
+
+def optional_probability(value: Any) -> bool:
+    """a number from 0 to 1, or None"""
+    return value is None or probability(value)
 
 
 def labels_axis(config: PretrainedConfig) -> Axis:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych.config import PretrainedConfig, positive_int, positive_number, probability
+from triptych.config import PretrainedConfig, part_count, positive_int, positive_number, probability
 from triptych.families import Family
 from triptych.families.bert import IGNORABLE
 from triptych.families.common import (
     heads_axis,
     labels_axis,
     require_activation,
+    require_built_in,
     require_divisor,
     vocab_head,
     with_base,
@@ -30,8 +31,8 @@ class DistilBertConfig(PretrainedConfig):
     checks = {
         "vocab_size": positive_int,
         "max_position_embeddings": positive_int,
-        "n_layers": positive_int,
-        "n_heads": positive_int,
+        "n_layers": part_count,
+        "n_heads": part_count,
         "dim": positive_int,
         "hidden_dim": positive_int,
         "dropout": probability,
@@ -67,6 +68,7 @@ class DistilBertConfig(PretrainedConfig):
         super().validate()
         require_divisor(self, "n_heads", "dim")
         require_activation(self, "activation")
+        require_built_in(self)
 
     @property
     def head_dim(self) -> int:

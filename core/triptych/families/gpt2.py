@@ -8,6 +8,7 @@ from typing import Any
 from triptych.config import (
     PretrainedConfig,
     optional_positive_int,
+    part_count,
     positive_int,
     positive_number,
     probability,
@@ -17,8 +18,8 @@ from triptych.families.common import (
     heads_axis,
     labels_axis,
     require_activation,
+    require_built_in,
     require_divisor,
-    require_value,
     vocab_head,
     with_base,
 )
@@ -43,8 +44,8 @@ class GPT2Config(PretrainedConfig):
         "vocab_size": positive_int,
         "n_positions": positive_int,
         "n_embd": positive_int,
-        "n_layer": positive_int,
-        "n_head": positive_int,
+        "n_layer": part_count,
+        "n_head": part_count,
         "n_inner": optional_positive_int,
         "resid_pdrop": probability,
         "embd_pdrop": probability,
@@ -87,7 +88,7 @@ class GPT2Config(PretrainedConfig):
         super().validate()
         require_divisor(self, "n_head", "n_embd")
         require_activation(self, "activation_function")
-        require_value(self, "add_cross_attention", [False], "register a class of your own")
+        require_built_in(self, "add_cross_attention", "is_causal")
 
     @property
     def cached_heads(self) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from triptych.config import (
     PretrainedConfig,
+    part_count,
     positive_int,
     positive_number,
     probability,
@@ -19,8 +20,8 @@ from triptych.families.common import (
     kv_heads_axis,
     labels_axis,
     require_activation,
+    require_built_in,
     require_divisor,
-    require_value,
     vocab_head,
     with_base,
 )
@@ -43,9 +44,9 @@ class LlamaConfig(PretrainedConfig):
         "vocab_size": positive_int,
         "hidden_size": positive_int,
         "intermediate_size": positive_int,
-        "num_hidden_layers": positive_int,
-        "num_attention_heads": positive_int,
-        "num_key_value_heads": positive_int,
+        "num_hidden_layers": part_count,
+        "num_attention_heads": part_count,
+        "num_key_value_heads": part_count,
         "head_dim": positive_int,
         "max_position_embeddings": positive_int,
         "initializer_range": positive_number,
@@ -93,8 +94,19 @@ class LlamaConfig(PretrainedConfig):
         super().validate()
         require_divisor(self, "num_key_value_heads", "num_attention_heads")
         require_activation(self, "hidden_act")
-        require_value(self, "pretraining_tp", [1, None], "slices of the projections give the same result: set it to 1")
+        require_built_in(self, "pretraining_tp", "partial_rotary_factor", "is_causal")
         check_rope(self)
+        for layer in self.pruned_heads:
+            kv_heads_axis(self, layer)
+
+    @property
+    def rope_parameters(self) -> dict[str, Any]:
+        """Rotary positions as transformers 5 writes them; setting them sets `rope_theta` and `rope_scaling`."""
+        return {"rope_type": "default", **(self.rope_scaling or {}), "rope_theta": self.rope_theta}
+
+    @rope_parameters.setter
+    def rope_parameters(self, value: Any) -> None:
+        self.rope_theta, self.rope_scaling = parse_rope(self.rope_theta, None, value)
 
     @property
     def qkv_bias(self) -> bool:

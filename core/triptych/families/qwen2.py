@@ -63,6 +63,12 @@ class Qwen2Config(LlamaConfig):
                 expected=f"{self.num_hidden_layers} of {known}",
                 received=repr(self.layer_types)[:80],
             )
+        if SLIDING in (self.layer_types or ()) and not (self.use_sliding_window and self.sliding_window):
+            raise ConfigError(
+                "`layer_types` asks for a window that the config has not.",
+                expected="use_sliding_window true, and a number as sliding_window",
+                received=f"{self.use_sliding_window!r} and {self.sliding_window!r}",
+            )
 
     @property
     def qkv_bias(self) -> bool:
@@ -73,6 +79,8 @@ class Qwen2Config(LlamaConfig):
         return False
 
     def window(self, layer: int) -> int | None:
+        if not self.use_sliding_window:
+            return None
         if self.layer_types is not None:
             return self.sliding_window if self.layer_types[layer] == SLIDING else None
         return self.sliding_window if layer >= self.max_window_layers else None

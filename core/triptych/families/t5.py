@@ -6,14 +6,14 @@ from typing import Any
 
 from triptych.config import (
     PretrainedConfig,
-    optional_positive_int,
+    part_count,
     positive_int,
     positive_number,
     probability,
 )
 from triptych.errors import ConfigError
 from triptych.families import Family
-from triptych.families.common import heads_axis, vocab_head
+from triptych.families.common import heads_axis, optional_probability, require_built_in, vocab_head
 from triptych.schema import Axis, Schema, SchemaBuilder
 
 _FEED_FORWARD = {
@@ -24,6 +24,7 @@ _FEED_FORWARD = {
     "silu": ("silu", False),
     "gated-silu": ("silu", True),
 }
+_FURTHEST = 1_000_000
 
 
 class T5Config(PretrainedConfig):
@@ -45,12 +46,13 @@ class T5Config(PretrainedConfig):
         "d_model": positive_int,
         "d_kv": positive_int,
         "d_ff": positive_int,
-        "num_layers": positive_int,
-        "num_decoder_layers": optional_positive_int,
-        "num_heads": positive_int,
+        "num_layers": part_count,
+        "num_decoder_layers": part_count,
+        "num_heads": part_count,
         "relative_attention_num_buckets": positive_int,
         "relative_attention_max_distance": positive_int,
         "dropout_rate": probability,
+        "classifier_dropout": optional_probability,
         "layer_norm_epsilon": positive_number,
         "initializer_factor": positive_number,
     }
@@ -87,7 +89,8 @@ class T5Config(PretrainedConfig):
 
     def validate(self) -> None:
         super().validate()
-        if self.feed_forward_proj not in _FEED_FORWARD:
+        require_built_in(self, "tie_encoder_decoder", "is_decoder", "is_causal")
+        if not isinstance(self.feed_forward_proj, str) or self.feed_forward_proj not in _FEED_FORWARD:
             raise ConfigError(
                 "`feed_forward_proj` is unknown.",
                 expected=f"one of {sorted(_FEED_FORWARD)}",
@@ -99,12 +102,26 @@ class T5Config(PretrainedConfig):
                 expected="an even number from 4",
                 received=str(self.relative_attention_num_buckets),
             )
-        if self.relative_attention_max_distance <= self.relative_attention_num_buckets // 2:
+        half = self.relative_attention_num_buckets // 2
+        if not half < self.relative_attention_max_distance <= _FURTHEST:
             raise ConfigError(
                 "`relative_attention_max_distance` is impossible.",
-                expected=f"more than {self.relative_attention_num_buckets // 2}, half the number of buckets",
+                expected=f"more than {half}, half the number of buckets, and at most {_FURTHEST:,}",
                 received=str(self.relative_attention_max_distance),
             )
+
+        for name in ("dense_act_fn", "is_gated_act"):
+            follows = getattr(self, name)
+            if self.extra.get(name, follows) != follows:
+                raise ConfigError(
+                    f"`{name}` contradicts `feed_forward_proj`, from which it follows.",
+                    expected=repr(follows),
+                    received=repr(self.extra[name])[:80],
+                    remedy="pass both, or leave it out",
+                )
+
+    def attention_count(self) -> int:
+        return int(self.num_layers + 2 * self.num_decoder_layers)
 
     @property
     def dense_act_fn(self) -> str:
