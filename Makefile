@@ -4,6 +4,7 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
+WORKERS ?= 2
 
 .PHONY: demo test lint bench clean
 
@@ -11,7 +12,7 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest --durations=15
+	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal --durations=30
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
