@@ -202,6 +202,16 @@ def test_a_config_saved_alone_stays_that_of_the_weights(tmp_path: Path) -> None:
     assert held.config[SAVE_ID] == held.checkpoint.save_id
 
 
+def test_a_config_saved_alone_keeps_a_pointer_of_others(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    (tmp_path / "model.safetensors").rename(tmp_path / "mine.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({POINTER: "mine.safetensors"}))
+    BertConfig().save_pretrained(tmp_path)
+    assert values(hold(tmp_path).checkpoint) == {1}
+    save(tmp_path, 2, config='{"a": 1}')
+    assert values(hold(tmp_path).checkpoint) == {2}
+
+
 # -- descriptors
 
 

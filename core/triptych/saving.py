@@ -132,9 +132,9 @@ def save_config(folder: str | os.PathLike[str], config: str, beside: Mapping[str
         roll_forward(area)
         for name, data in (beside or {}).items():
             area.put(name, data)
-        saved = (_values(target / CONFIG_NAME) or {}).get(SAVE_ID)
-        values = _of_the_model(values) | ({} if saved is None else {SAVE_ID: saved})
-        area.put(CONFIG_NAME, config_text(values).encode())
+        before = _values(target / CONFIG_NAME) or {}
+        kept = {key: before[key] for key in OF_A_FOLDER if key in before}
+        area.put(CONFIG_NAME, config_text(_of_the_model(values) | kept).encode())
         flush_folder(target)
 
 
@@ -269,7 +269,7 @@ class _Save:
             self._link_shards(names)
             os.replace(self.area.path / "index.json", self.folder / self.index)  # the same
         for name in self._outranking():
-            (self.folder / name).unlink()  # the last of them is the commit then
+            (self.folder / name).unlink(missing_ok=True)  # the last of them is the commit then
         flush_folder(self.folder)
         if config is not None and not first:
             os.replace(config, self.folder / CONFIG_NAME)
