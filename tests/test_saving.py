@@ -219,7 +219,11 @@ def test_a_fifo_in_the_place_of_a_staging_folder_blocks_nothing(place: str, tmp_
 
 
 @pytest.mark.parametrize("locked", [True, False])
-@pytest.mark.parametrize("owner", [f"{NO_PROCESS}-{_place()}", f"{os.getpid()}-00000000", "x"])
+@pytest.mark.parametrize(
+    "owner",
+    [f"{NO_PROCESS}-{_place()}", f"{os.getpid()}-00000000", "x"],
+    ids=["no process", "a process of another place", "nobody"],
+)
 def test_a_save_whose_lock_is_held_is_alive(owner: str, locked: bool, tmp_path: Path) -> None:
     """Its process may be unknown here, in another namespace; without a lock, it is then the time that tells."""
     other = tmp_path / f"{PREFIX}0123abcd-{owner}"
