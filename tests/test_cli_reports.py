@@ -73,6 +73,12 @@ def test_what_names_say_is_not_interpreted(tmp_path: Path) -> None:
     assert "\x1b" not in run("diff", folder, other).stdout
 
 
+@pytest.mark.parametrize("named", [5, "Model", {"a": 1}, [1], None])
+def test_architectures_may_be_anything(named: object, tmp_path: Path) -> None:
+    result = run("inspect", folder_of(tmp_path, {"w": np.ones(2, np.float32)}, architectures=named))
+    assert result.exit_code == 0 and result.exception is None, result.output
+
+
 def test_an_unknown_architecture_is_named_by_layers_and_says_so(tmp_path: Path) -> None:
     from triptych.formats import H5
 

@@ -130,7 +130,9 @@ def _show(found: Inspection) -> None:
     from rich.tree import Tree
 
     facts: dict[str, Any] = found.as_dict()
-    kind = ", ".join([str(facts["model_type"] or "no model_type"), *map(str, facts["architectures"] or [])])
+    named = facts["architectures"] or []
+    kinds = [facts["model_type"] or "no model_type", *(named if isinstance(named, list) else [named])]
+    kind = ", ".join(map(str, kinds))
     root = Tree(Text(printable(f"{facts['path']} ({facts['format']}; {kind})")))
     branches: dict[str, Tree] = {"": root}
     for entry in found.entries:
