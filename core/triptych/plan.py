@@ -30,10 +30,7 @@ class Assignment:
 
     def read(self, framework: str) -> np.ndarray:
         """Return the array in the layout that `framework` keeps it in."""
-        array = self.ref.read()
-        if array.dtype != self.dtype:
-            array = layouts.converted(array, self.dtype)
-        return layouts.permuted(array, layouts.permutation(self.weight.layout, framework))
+        return layouts.permuted(self.ref.read(), layouts.permutation(self.weight.layout, framework), self.dtype)
 
 
 Mismatch = tuple[str, tuple[int, ...], tuple[int, ...]]
