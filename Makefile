@@ -22,6 +22,7 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/load.py
+	$(BIN)/python benchmarks/load16.py
 	$(BIN)/python benchmarks/convert.py
 
 $(STAMP): requirements.lock pyproject.toml

@@ -42,9 +42,9 @@ class Assignment:
     def read(self, framework: str) -> np.ndarray:
         """Return the array in the layout that `framework` keeps it in."""
         array, order = self.ref.read(), layouts.permutation(self.weight.layout, framework)
-        if array.dtype != self.dtype or (self.copied and order is None):
-            array = layouts.converted(array, self.dtype)
-        return layouts.permuted(array, order)
+        if self.copied and order is None:
+            return layouts.converted(array, self.dtype)
+        return layouts.permuted(array, order, self.dtype)
 
 
 Mismatch = tuple[str, tuple[int, ...], tuple[int, ...]]

@@ -6,8 +6,10 @@ are changed by the same edits, so the numbers are the same everywhere.
 
 from __future__ import annotations
 
+import math
+import os
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +21,8 @@ from triptych.schema import Axis, Layout, Schema, Weight
 VOCAB = "vocab"
 HEADS = "heads"
 KV_HEADS = "kv_heads"
+_BLOCK = 2**20
+"""So many random numbers are drawn at a time, or half as many as the table has."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +54,16 @@ class Grow:
     seed: int
 
     def apply(self, array: np.ndarray) -> np.ndarray:
-        rows = np.moveaxis(array, self.axis, 0)
-        new = _new_rows(rows, self).astype(array.dtype)
-        return np.ascontiguousarray(np.moveaxis(np.concatenate([rows, new]), 0, self.axis))
+        shape = list(array.shape)
+        shape[self.axis] += self.count
+        result = np.empty(shape, array.dtype)
+        old, rows = np.moveaxis(array, self.axis, 0), np.moveaxis(result, self.axis, 0)
+        rows[: len(old)] = old
+        start = len(old)
+        for new in _new_rows(old, self):
+            rows[start : start + len(new)] = new
+            start += len(new)
+        return result
 
 
 Edit = Keep | Grow
@@ -66,20 +77,38 @@ class Surgery:
     config_changes: Mapping[str, object]
 
 
-def _new_rows(old: np.ndarray, grow: Grow) -> np.ndarray:
-    """Return float32 rows of the shape of `old`'s rows."""
-    shape = (grow.count, *old.shape[1:])
+def _new_rows(old: np.ndarray, grow: Grow) -> Iterator[np.ndarray]:
+    """Yield float32 rows of the shape of `old`'s rows, some at a time, in memory of about three times `old` as float32.
+
+    The numbers are drawn row after row, so they are the same however many come at a time.
+    """
+    shape, count = old.shape[1:], len(old)
+    width = math.prod(shape)
     rng = np.random.default_rng([grow.seed, zlib.crc32(grow.weight.encode())])
     if grow.fill == "zeros":
-        return np.zeros(shape, np.float32)
+        yield from (np.zeros((size, *shape), np.float32) for size in _parts(grow.count, _BLOCK // width))
+        return
     if grow.fill == "normal":
-        return (rng.standard_normal(shape) * grow.std).astype(np.float32)
-    rows = old.astype(np.float32).reshape(len(old), -1)
+        for size in _parts(grow.count, _BLOCK // width):
+            yield (rng.standard_normal((size, *shape)) * grow.std).astype(np.float32)
+        return
+    rows = old.astype(np.float32, copy=False).reshape(count, -1)
     mean = rows.mean(axis=0, dtype=np.float64)
-    # z @ (rows - mean) / sqrt(n) has exactly the covariance of the rows: no factorisation that could fail is needed.
-    z = rng.standard_normal((grow.count, len(rows)))
-    noise = (z @ rows - z.sum(axis=1, keepdims=True) * mean) / np.sqrt(len(rows))
-    return (mean + np.sqrt(1e-9) * noise).astype(np.float32).reshape(shape)
+    rows = rows.astype(np.float64)
+    for size in _parts(grow.count, max(_BLOCK // count, width // 2)):
+        yield (mean + np.sqrt(1e-9) * _noise(rng, rows, mean, size)).astype(np.float32).reshape(size, *shape)
+
+
+def _noise(rng: np.random.Generator, rows: np.ndarray, mean: np.ndarray, size: int) -> np.ndarray:
+    """Return `size` random rows around zero, with the covariance of `rows`; without a factorisation, which can fail."""
+    z = rng.standard_normal((size, len(rows)))
+    return (z @ rows - z.sum(axis=1, keepdims=True) * mean) / np.sqrt(len(rows))
+
+
+def _parts(total: int, most: int) -> list[int]:
+    """Return nearly equal sizes of at most `most`, or 1, that add up to `total`."""
+    count = -(-total // max(most, 1))
+    return [total // count + (number < total % count) for number in range(count)]
 
 
 def target_vocab_size(current: int, new_num_tokens: int | None, pad_to_multiple_of: int | None) -> int:
@@ -127,7 +156,7 @@ def plan_resize(
     zeros.
 
     Raises:
-        ArgumentError: see `target_vocab_size` and `vocab_size`.
+        ArgumentError: see `target_vocab_size` and `vocab_size`; or a weight would be larger than this machine's memory.
     """
     old = vocab_size(schema)
     new = target_vocab_size(old, new_num_tokens, pad_to_multiple_of)
@@ -144,7 +173,31 @@ def plan_resize(
         zeros = weight.layout is Layout.BIAS and (head_is_tied or not mean_resizing)
         fill = "zeros" if zeros else "mean" if mean_resizing else "normal"
         edits.append(Grow(weight.name, axis, new - old, fill, std, seed))
-    return Surgery(tuple(edits), {"vocab_size": new})
+    surgery = Surgery(tuple(edits), {"vocab_size": new})
+    _refuse_larger_than_memory(schema, surgery)
+    return surgery
+
+
+def _refuse_larger_than_memory(schema: Schema, surgery: Surgery) -> None:
+    memory = _memory()
+    for edit in surgery.edits:
+        shape = shape_after(schema[edit.weight], surgery)
+        least = 2 * math.prod(shape)  # no floating type that a model is in has less than 2 bytes
+        if memory is not None and least > memory:
+            raise ArgumentError(
+                "The vocabulary would be larger than the memory of this machine.",
+                expected=f"weights of at most {memory / 1e9:.1f} GB",
+                received=f"{edit.weight} {list(shape)}, at least {least / 1e9:.1f} GB",
+            )
+
+
+def _memory() -> int | None:
+    """Return the bytes of memory that this machine has, or None if it does not say."""
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" not in names or "SC_PAGE_SIZE" not in names:
+        return None
+    size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return size if size > 0 else None
 
 
 def plan_prune(schema: Schema, config: PretrainedConfig, heads_to_prune: Mapping[int, Iterable[int]]) -> Surgery:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import tensorflow as tf
 
@@ -42,7 +44,14 @@ def to_native(array: np.ndarray) -> tf.Tensor:
     TensorFlow never writes into memory that it does not own: the first update of a variable copies it.
     """
     native_dtype(array.dtype)
+    _introduced(array.dtype)
     return tf.raw_ops.Identity(input=array)  # convert_to_tensor copies numpy arrays
+
+
+@cache
+def _introduced(dtype: np.dtype) -> None:
+    """Have TensorFlow see `dtype` once: it copies the first array of bfloat16 or float8, however large."""
+    tf.raw_ops.Identity(input=np.empty(0, dtype))
 
 
 def to_numpy(tensor: tf.Tensor) -> np.ndarray:
