@@ -105,9 +105,10 @@ def test_a_file_that_is_not_held_is_known_again(tmp_path: Path, monkeypatch: pyt
         values(opened)
 
 
-def test_a_file_that_is_held_and_written_to_is_noticed(tmp_path: Path) -> None:
+@MAPPED_OR_NOT
+def test_a_file_that_is_held_and_written_to_is_noticed(mmap: bool, tmp_path: Path) -> None:
     save(tmp_path, 1)
-    opened = open_checkpoint(tmp_path, mmap=False)
+    opened = open_checkpoint(tmp_path, mmap=mmap)
     with (tmp_path / "model.safetensors").open("r+b") as file:
         file.seek(-4, 2)
         file.write(b"1234")

@@ -13,6 +13,7 @@ import os
 import stat
 import sys
 import weakref
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
@@ -79,15 +80,24 @@ class MappedBytes:
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self.path = path
+        self.identity = Identity.of(os.fstat(file.fileno()))
         try:
-            self._map = _mapped(file.fileno(), os.fstat(file.fileno()).st_size)
+            self._map = _mapped(file.fileno(), self.identity.size)
         except OSError as cause:
             raise UnsupportedFormatError(
                 f"{path} cannot be mapped.", received=str(cause), remedy="pass mmap=False, which reads it"
             ) from cause
 
     def bytes_at(self, start: int, count: int) -> np.ndarray:
-        """Return `count` bytes from byte `start`, which may be written to without reaching the file."""
+        """Return `count` bytes from byte `start`, which may be written to without reaching the file.
+
+        Raises:
+            ChangedFileError: the file was written to. It may have lost its name.
+        """
+        with suppress(OSError):
+            now = Identity.of(os.stat(self.path))
+            if (now.device, now.inode) == (self.identity.device, self.identity.inode) and now != self.identity:
+                raise _changed(self.path)
         return self._map[start : start + count]
 
 
@@ -131,9 +141,13 @@ class OwnedBytes:
 
     def _check(self, descriptor: int) -> None:
         if Identity.of(os.fstat(descriptor)) != self.identity:
-            raise ChangedFileError(
-                f"{self.path} changed after it was opened.", expected="the file that was opened", remedy="load it again"
-            )
+            raise _changed(self.path)
+
+
+def _changed(path: Path) -> ChangedFileError:
+    return ChangedFileError(
+        f"{path} changed after it was opened.", expected="the file that was opened", remedy="load it again"
+    )
 
 
 def _fill(data: np.ndarray, descriptor: int, start: int, path: Path) -> None:
