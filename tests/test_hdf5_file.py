@@ -21,6 +21,7 @@ from keras.src.legacy.saving.legacy_h5_format import load_attributes_from_hdf5_g
 
 from triptych import hdf5_format
 from triptych.errors import (
+    ChangedFileError,
     CorruptCheckpointError,
     LimitError,
     MissingFileError,
@@ -496,7 +497,7 @@ def test_missing_fifo_folder_and_changed_file(tmp_path: Path) -> None:
             open_hdf5(tmp_path / name)
     found = opened(tmp_path, lambda f: f.update({"w": ONES}))
     found.path.write_bytes(b"x")
-    with pytest.raises(TruncatedCheckpointError, match="changed"):
+    with pytest.raises(ChangedFileError, match="changed"):
         found.tensors["w"].read()
 
 

@@ -18,6 +18,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from triptych.errors import (
     ArgumentError,
+    ChangedFileError,
     CorruptCheckpointError,
     LimitError,
     MissingFileError,
@@ -285,7 +286,7 @@ def test_missing_file_folder_and_changed_file(tmp_path: Path) -> None:
         open_msgpack(tmp_path)
     tensors = opened(tree(("a", array())), tmp_path)
     (tmp_path / "flax_model.msgpack").write_bytes(b"\x80")
-    with pytest.raises(TruncatedCheckpointError, match="changed"):
+    with pytest.raises(ChangedFileError, match="changed"):
         tensors["a"].read()
 
 
