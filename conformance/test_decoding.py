@@ -33,9 +33,8 @@ def test_a_cache_changes_nothing_and_is_compiled_once(
     ids = random_inputs(config)["input_ids"][:, :5]
     step, compiled = step_of(backend.name, model)
     text = greedy(step, model.init_cache(2, 12), ids, 6)
-    for length in range(5, 11):
-        logits = backend.run(model, {"input_ids": text[:, :length]})["logits"]
-        assert np.array_equal(logits[:, -1].argmax(-1), text[:, length])
+    logits = backend.run(model, {"input_ids": text[:, :-1]})["logits"]
+    assert np.array_equal(logits[:, 4:].argmax(-1), text[:, 5:])
     if backend.name != "pt":
         assert compiled == [(2, 5), (2, 1)]
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from small_models import CLASSES, PLAIN, config_of, decoder_inputs, random_folder, random_inputs
-from triptych import ArgumentError, ConfigError
+from triptych import ArgumentError, ConfigError, open_checkpoint
 from triptych.errors import MissingFileError
+from triptych.formats import SAVE_ID
 from triptych_conformance import BACKENDS, Backend, assert_close, compare
 
 
@@ -70,27 +72,41 @@ def test_losses_are_those_of_transformers_5(kind: str, stem: str, tmp_path: Path
 
 
 @pytest.mark.parametrize(("kind", "stem"), PLAIN)
-def test_pruned_heads_equal_masked_heads(backend: Backend, kind: str, stem: str, tmp_path: Path) -> None:
+def test_pruned_heads_equal_masked_heads(kind: str, stem: str, tmp_path: Path) -> None:
+    """What each framework saves is the same, bit for bit, so it is enough that each loads what another one saved."""
     config = config_of(kind, stem)
     folder = random_folder(tmp_path, config, stem)
     inputs = {**random_inputs(config), **decoder_inputs(stem, config)}
     heads, masks = HEADS[kind], MASKS[kind](config)
     if stem == "T5EncoderModel":
         heads, masks = {0: [1], 1: [0, 2]}, {"head_mask": masks["head_mask"]}
-    masked = backend.run(backend.load(stem, folder), {**inputs, **masks})
-    whole = backend.run(backend.load(stem, folder), inputs)
-    model = backend.load(stem, folder)
-    model.prune_heads(heads)
-    pruned = backend.run(model, inputs)
-    name = next(iter(pruned))
-    compared(pruned, masked, inputs["attention_mask"], "pruned")
-    assert compare(pruned[name], whole[name], inputs["attention_mask"]).fraction > 100
-    assert model.config.pruned_heads == heads
-    assert model._derive_schema().summary() == model.schema.summary()
-    model.save_pretrained(tmp_path / "pruned")
-    for loader in BACKENDS:
-        again = loader.run(loader.load(stem, tmp_path / "pruned", strict=True), inputs)
-        compared(again, pruned, inputs["attention_mask"], f"saved, {loader.name}")
+    saved = []
+    for backend in BACKENDS:
+        model = backend.load(stem, folder)
+        whole = backend.run(model, inputs)
+        masked = backend.run(model, {**inputs, **masks})
+        model.prune_heads(heads)
+        pruned = backend.run(model, inputs)
+        name = next(iter(pruned))
+        compared(pruned, masked, inputs["attention_mask"], f"{backend.name}, pruned")
+        assert compare(pruned[name], whole[name], inputs["attention_mask"]).fraction > 100, backend.name
+        assert model.config.pruned_heads == heads
+        assert model._derive_schema().summary() == model.schema.summary()
+        model.save_pretrained(tmp_path / backend.name)
+        saved.append(checkpoint_of(tmp_path / backend.name))
+    assert all(one == saved[0] for one in saved)
+    for backend, saver in zip(BACKENDS, BACKENDS[1:] + BACKENDS[:1], strict=True):
+        again = backend.run(backend.load(stem, tmp_path / saver.name, strict=True), inputs)
+        compared(again, pruned, inputs["attention_mask"], f"saved, {backend.name}")
+
+
+def checkpoint_of(folder: Path) -> tuple[dict[str, object], dict[str, tuple[str, tuple[int, ...], bytes]]]:
+    """Return the config of a folder, without the id of its save, and dtype, shape and bytes of its weights by name."""
+    config = {
+        name: value for name, value in json.loads((folder / "config.json").read_text()).items() if name != SAVE_ID
+    }
+    arrays = {name: ref.read() for name, ref in open_checkpoint(folder).items()}
+    return config, {name: (array.dtype.name, array.shape, array.tobytes()) for name, array in arrays.items()}
 
 
 def _mask(config: object, layers: int, heads: int, gone: dict[int, list[int]]) -> np.ndarray:
