@@ -11,6 +11,7 @@ from small_models import CLASSES, PLAIN, config_of, decoder_inputs, random_folde
 from triptych import ArgumentError, ConfigError
 from triptych.errors import MissingFileError
 from triptych_conformance import BACKENDS, Backend, assert_close, compare
+from witness import calls_of, calls_that_differ
 
 
 def compared(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], mask: np.ndarray, who: str) -> None:
@@ -26,12 +27,18 @@ def test_as_transformers_5(variant: str, stem: str, tmp_path: Path) -> None:
     folder = random_folder(tmp_path, config, stem)
     inputs = {**random_inputs(config), **decoder_inputs(stem, config)}
     reference = getattr(transformers, stem).from_pretrained(folder, attn_implementation="eager").eval()
-    theirs = BACKENDS[0].run(reference, inputs, output_hidden_states=True)
+    everything = {"output_hidden_states": True, "output_attentions": True}
+    mask = inputs["attention_mask"]
+    theirs, expected = calls_of(reference, lambda: BACKENDS[0].run(reference, inputs, **everything))
+    assert any("attentions" in name for name in theirs)
     for backend in BACKENDS:
         model = backend.load(stem, folder, strict=True)
-        ours = backend.run(model, inputs, output_hidden_states=True)
+        if backend.name == "pt":  # whose layers have the names of transformers'
+            _, calls = calls_of(model, lambda model=model: BACKENDS[0].run(model, inputs))
+            assert calls_that_differ(calls, expected, lambda *pair: compare(*pair, mask).fraction <= 1) == []
+        ours = backend.run(model, inputs, **everything)
         assert set(ours) == set(theirs), backend.name
-        compared(ours, theirs, inputs["attention_mask"], backend.name)
+        compared(ours, theirs, mask, backend.name)
 
 
 LABELLED = [(kind, stem) for kind, stem in PLAIN if "For" in stem or "LMHead" in stem]
