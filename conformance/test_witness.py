@@ -18,14 +18,15 @@ from triptych_conformance import BACKENDS, compare
 from witness import Seen, calls_of, calls_that_differ, declared, differences, epsilons_of, reference, weights_of
 
 PT = BACKENDS[0]
-RECORD = json.loads((Path(__file__).parents[1] / "tests/golden/witness_4_48.json").read_text())
+RECORD = json.loads((Path(__file__).parents[1] / "tests/golden/witness_4_48.json").read_text())["cases"]
 UNTIED: dict[str, Any] = {"tie_word_embeddings": False}
 OF_BERT = [{}, {**UNTIED, "type_vocab_size": 3, "num_labels": 1, "layer_norm_eps": 0.02}]
 OF_LLAMA = [
     {},
     {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True, "rms_norm_eps": 0.02},
-    {**UNTIED, "num_key_value_heads": None, "head_dim": None, "num_labels": 1},
-]
+    {**UNTIED, "hidden_size": 24, "num_key_value_heads": None, "head_dim": None, "num_labels": 1,
+     "attention_bias": False, "mlp_bias": False},
+]  # fmt: skip
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "bert": OF_BERT,
     "distilbert": [{}, {**UNTIED, "sinusoidal_pos_embds": True, "num_labels": 1}],
@@ -66,11 +67,17 @@ def test_weights_without_a_pooler(kind: str, stem: str) -> None:
     ]
 
 
-@pytest.mark.parametrize("case", RECORD["cases"], ids=lambda case: case["config"]["feed_forward_proj"])
-def test_weights_of_transformers_4(case: dict[str, Any]) -> None:
-    """See `tests/record_witness.py` for what is recorded and why."""
-    theirs = {name: Seen(**{**seen, "shape": tuple(seen["shape"])}) for name, seen in case["weights"].items()}
-    assert_declared(declared_schema(family("t5").config_class(**case["config"]), case["stem"]), theirs)
+@pytest.mark.parametrize("number", range(len(RECORD)), ids=lambda number: f"{number}-{RECORD[number]['stem']}")
+def test_weights_of_transformers_4(number: int) -> None:
+    """Those of the untied T5, and of pruned models: see `tests/record_witness.py`."""
+    assert_declared(*of_record(RECORD[number]))
+
+
+def of_record(case: dict[str, Any]) -> tuple[Schema, dict[str, Seen]]:
+    """Return what triptych declares, and what transformers 4 had."""
+    schema = declared_schema(family(case["model_type"]).config_class(**case["config"]), case["stem"])
+    assert schema is not None
+    return schema, {name: Seen(**{**seen, "shape": tuple(seen["shape"])}) for name, seen in case["weights"].items()}
 
 
 @pytest.mark.parametrize(("kind", "stem", "number"), CASES)
@@ -89,7 +96,7 @@ def differing_epsilons(config: PretrainedConfig, stem: str) -> list[str]:
 
 
 OTHERWISE_WRITTEN = {"id2label", "rope_scaling", "layer_types"}
-"""Fields that transformers 5 writes in another form: keys as numbers, with the theta in it, one entry for each layer."""
+"""Fields that transformers 5 has in another form: keys as numbers, the theta among them, one entry for each layer."""
 
 
 @pytest.mark.parametrize("kind", SMALL)
@@ -101,7 +108,7 @@ def differing_defaults(kind: str) -> list[str]:
     import transformers
 
     theirs = transformers.AutoConfig.for_model(kind).to_dict()
-    theirs |= {"rope_theta": value["rope_theta"] for name, value in theirs.items() if name == "rope_parameters"}
+    theirs |= theirs.get("rope_parameters", {})
     ours = family(kind).config_class().to_dict()
     shared = (ours.keys() & theirs.keys()) - OTHERWISE_WRITTEN
     assert len(shared) > 20
@@ -145,7 +152,7 @@ WRONG_DECLARATIONS: dict[str, tuple[str, str, Edit, str]] = {
         "encoder.embed_tokens.weight: transformers has it"),
     "axes turned": (
         "t5", "T5EncoderModel", turned(T5_Q), f"{T5_Q}: shape (12, 15), in transformers (15, 12)"),
-    "axes of a square": (
+    "layout of a square": (
         "gpt2", "GPT2Model", changed("h.1.attn.c_proj.weight", layout=Layout.LINEAR),
         "h.1.attn.c_proj.weight: layout linear, in transformers conv1d"),
     "length of an axis": (
@@ -165,9 +172,23 @@ def test_a_wrong_declaration_is_named(mistake: str) -> None:
     config = config_of(kind, stem)
     schema = declared_schema(config, stem)
     assert schema is not None
+    assert said_of(schema, edit, weights_of(theirs_of(config, stem))) == [said]
+
+
+def said_of(schema: Schema, edit: Edit, theirs: dict[str, Seen]) -> list[str]:
     edit(weights := dict(schema.weights))
-    theirs = weights_of(theirs_of(config, stem))
-    assert differences(declared(replace(schema, weights=weights), theirs), theirs) == [said]
+    return differences(declared(replace(schema, weights=weights), theirs), theirs)
+
+
+SQUARES = {"BertModel": "encoder.layer.1.attention.output.dense.weight", "GPT2Model": "h.1.attn.c_proj.weight"}
+
+
+@pytest.mark.parametrize("stem", SQUARES)
+def test_turned_axes_of_a_square_are_named(stem: str) -> None:
+    schema, theirs = of_record(next(case for case in RECORD if case["stem"] == stem))
+    shape = theirs[SQUARES[stem]].shape
+    said = f"{SQUARES[stem]}: shape {shape[::-1]}, in transformers {shape}"
+    assert said_of(schema, turned(SQUARES[stem]), theirs) == [said]
 
 
 def test_a_wrong_epsilon_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

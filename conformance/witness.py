@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 LAYOUTS = {"Linear": ("linear", "bias"), "Conv1D": ("conv1d", "bias"), "Embedding": ("embedding", "embedding")}
@@ -58,7 +58,7 @@ def epsilons_of(model: Any) -> dict[str, float]:
     return {name: values[0] for name, values in found.items() if values}
 
 
-@lru_cache(maxsize=None)
+@cache
 def reference(stem: str, config_json: str, **options: Any) -> Any:
     """Return a new model of transformers' class `stem` for a config.json's text, without values, its weights tied."""
     import json
@@ -128,7 +128,7 @@ def calls_that_differ(ours: Calls, theirs: Calls, close: Callable[[Any, Any], bo
 
 
 def _arranged(one: Any, other: Any) -> Any:
-    """Return a tensor with heads before queries or after them, and one row for all texts or each its own, as `other`."""
+    """Return a tensor as `other` is: heads before queries or after them, one row for all texts or one for each."""
     if one.ndim == 4 and one.shape != other.shape:
         one = one.transpose(1, 2)
     return one.expand_as(other) if one.shape[1:] == other.shape[1:] and one.shape[0] == 1 else one

@@ -20,6 +20,7 @@ class Qwen2Config(LlamaConfig):
     """
 
     model_type = "qwen2"
+    qkv_bias, output_bias, feed_forward_bias = True, False, False
     checks = {**LlamaConfig.checks, "sliding_window": optional_positive_int, "max_window_layers": natural}
 
     def __init__(
@@ -63,14 +64,6 @@ class Qwen2Config(LlamaConfig):
                 expected=f"{self.num_hidden_layers} of {known}",
                 received=repr(self.layer_types)[:80],
             )
-
-    @property
-    def qkv_bias(self) -> bool:
-        return True
-
-    @property
-    def output_bias(self) -> bool:
-        return False
 
     def window(self, layer: int) -> int | None:
         if self.layer_types is not None:
