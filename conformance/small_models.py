@@ -1,6 +1,6 @@
 """A small config of every built-in family, with all that is odd about it, and a random checkpoint of any class.
 
-Epsilons are large, so that outputs show them.
+Epsilons are large and activations unusual, so that outputs show which are used.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from triptych import PretrainedConfig, Schema, TensorRef, save_checkpoint
 from triptych.families import declared_schema, family, model_types
 
 BERT = dict(vocab_size=31, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=10,
-            max_position_embeddings=16, num_labels=4, layer_norm_eps=0.02)  # fmt: skip
+            max_position_embeddings=16, num_labels=4, layer_norm_eps=0.02, hidden_act="silu")  # fmt: skip
 LLAMA = dict(vocab_size=31, hidden_size=18, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=3,
              head_dim=4, intermediate_size=10, max_position_embeddings=32, num_labels=4, pad_token_id=0,
              rms_norm_eps=0.02)  # fmt: skip
@@ -42,7 +42,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "electra of one width": ("electra", {"embedding_size": 12}),
     "gpt2, odd scales": ("gpt2", {"n_inner": 7, "scale_attn_by_inverse_layer_idx": True, "scale_attn_weights": False,
                                   "activation_function": "relu"}),
-    "llama, biases, tied": ("llama", {**BIASES, "tie_word_embeddings": True}),
+    "llama, biases, tied": ("llama", {**BIASES, "hidden_act": "gelu", "tie_word_embeddings": True}),
     "llama, linear": ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 2.5}}),
     "llama, dynamic": ("llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 3.0},
                                  "max_position_embeddings": 6}),

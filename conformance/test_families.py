@@ -20,7 +20,7 @@ def compared(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], mask: n
 
 
 def by_layer(name: str) -> tuple[bool, bool]:
-    """Sort outputs such that a difference is first seen where it arises: layers before logits, encoder before decoder."""
+    """Sort outputs such that a difference is first seen where it arises: layers, the encoder's before the decoder's."""
     return "." not in name, not name.startswith("encoder")
 
 
