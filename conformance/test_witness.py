@@ -16,7 +16,17 @@ from triptych import Axis, Layout, PretrainedConfig, Schema
 from triptych.families import declared_schema, family
 from triptych.names import BACKEND_MODULES, MODEL_MODULES
 from triptych_conformance import BACKENDS, compare
-from witness import Seen, calls_of, calls_that_differ, declared, differences, epsilons_of, reference, weights_of
+from witness import (
+    Seen,
+    assert_none,
+    calls_of,
+    calls_that_differ,
+    declared,
+    differences,
+    epsilons_of,
+    reference,
+    weights_of,
+)
 
 PT = BACKENDS[0]
 RECORD = json.loads((Path(__file__).parents[1] / "tests/golden/witness_4_48.json").read_text())["cases"]
@@ -48,7 +58,7 @@ def theirs_of(config: PretrainedConfig, stem: str, **options: Any) -> Any:
 
 def assert_declared(schema: Schema | None, theirs: dict[str, Seen]) -> None:
     assert schema is not None
-    assert differences(declared(schema, theirs), theirs) == []
+    assert_none(differences(declared(schema, theirs), theirs))
 
 
 def test_every_public_class_has_a_case() -> None:
@@ -89,7 +99,7 @@ def of_record(case: dict[str, Any]) -> tuple[Schema, dict[str, Seen]]:
 @pytest.mark.parametrize(("kind", "stem", "number"), CASES)
 def test_epsilons(kind: str, stem: str, number: int) -> None:
     config = config_of(kind, stem, **OPTIONS[kind][number])
-    assert differing_epsilons(config, stem) == []
+    assert_none(differing_epsilons(config, stem))
 
 
 def differing_epsilons(config: PretrainedConfig, stem: str) -> list[str]:
@@ -107,7 +117,7 @@ OTHERWISE_WRITTEN = {"id2label", "rope_scaling", "layer_types"}
 
 @pytest.mark.parametrize("kind", SMALL)
 def test_defaults(kind: str) -> None:
-    assert differing_defaults(kind) == []
+    assert_none(differing_defaults(kind))
 
 
 def differing_defaults(kind: str) -> list[str]:

@@ -94,6 +94,11 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]
     return lines
 
 
+def assert_none(lines: list[str]) -> None:
+    """Raise AssertionError with all of the lines, if there are any."""
+    assert not lines, "\n".join(lines)
+
+
 Calls = dict[str, tuple[Any, Any]]
 """Name of a layer -> what went in and what came out, in the order of the calls."""
 
