@@ -1,4 +1,7 @@
-"""A small config of every built-in family, with all that is odd about it, and a random checkpoint of any class."""
+"""A small config of every built-in family, with all that is odd about it, and a random checkpoint of any class.
+
+Epsilons are large and activations unusual, so that outputs show which are used.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,16 @@ from triptych import PretrainedConfig, Schema, TensorRef, save_checkpoint
 from triptych.families import declared_schema, family, model_types
 
 BERT = dict(vocab_size=31, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=10,
-            max_position_embeddings=16, num_labels=4)  # fmt: skip
+            max_position_embeddings=16, num_labels=4, layer_norm_eps=0.02, hidden_act="silu")  # fmt: skip
 LLAMA = dict(vocab_size=31, hidden_size=18, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=3,
-             head_dim=4, intermediate_size=10, max_position_embeddings=32, num_labels=4, pad_token_id=0)  # fmt: skip
+             head_dim=4, intermediate_size=10, max_position_embeddings=32, num_labels=4, pad_token_id=0,
+             rms_norm_eps=0.02)  # fmt: skip
 T5 = dict(vocab_size=31, d_model=12, d_kv=5, d_ff=10, num_layers=2, num_decoder_layers=3, num_heads=3,
-          relative_attention_num_buckets=8, relative_attention_max_distance=12)  # fmt: skip
-GPT2 = dict(vocab_size=31, n_embd=12, n_layer=2, n_head=3, n_positions=16, num_labels=4, pad_token_id=0)
+          relative_attention_num_buckets=8, relative_attention_max_distance=12, layer_norm_epsilon=0.02)  # fmt: skip
+GPT2 = dict(vocab_size=31, n_embd=12, n_layer=2, n_head=3, n_positions=16, num_labels=4, pad_token_id=0,
+            layer_norm_epsilon=0.02)  # fmt: skip
+BIASES = {"attention_bias": True, "mlp_bias": True}
+"""Not all families of Llama's blocks heed them."""
 SMALL: dict[str, dict[str, Any]] = {
     "bert": BERT,
     "distilbert": dict(vocab_size=31, dim=12, n_layers=2, n_heads=3, hidden_dim=10, max_position_embeddings=16,
@@ -24,9 +31,9 @@ SMALL: dict[str, dict[str, Any]] = {
     "electra": {**BERT, "embedding_size": 8},
     "gpt2": GPT2,
     "llama": LLAMA,
-    "mistral": {**LLAMA, "sliding_window": 4},
-    "qwen2": {**LLAMA, "use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1},
-    "qwen3": {**LLAMA, "head_dim": 6},
+    "mistral": {**LLAMA, **BIASES, "sliding_window": 4},
+    "qwen2": {**LLAMA, **BIASES, "use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1},
+    "qwen3": {**LLAMA, **BIASES, "head_dim": 6},
     "roberta": {**BERT, "max_position_embeddings": 18},
     "t5": T5,
 }  # fmt: skip
@@ -35,7 +42,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "electra of one width": ("electra", {"embedding_size": 12}),
     "gpt2, odd scales": ("gpt2", {"n_inner": 7, "scale_attn_by_inverse_layer_idx": True, "scale_attn_weights": False,
                                   "activation_function": "relu"}),
-    "llama, biases, tied": ("llama", {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}),
+    "llama, biases, tied": ("llama", {**BIASES, "hidden_act": "gelu", "tie_word_embeddings": True}),
     "llama, linear": ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 2.5}}),
     "llama, dynamic": ("llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 3.0},
                                  "max_position_embeddings": 6}),

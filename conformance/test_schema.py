@@ -13,6 +13,7 @@ from triptych.families import declared_schema, family
 from triptych.layouts import canonical_leaf, native_path, permutation
 from triptych.schema import Schema
 from triptych_conformance import Backend
+from witness import reference, weights_of
 
 PRUNED = {"t5": {3: [0, 2]}, "llama": {1: [0, 1]}, "mistral": {1: [0, 1]}, "qwen2": {1: [0, 1]}, "qwen3": {1: [0, 1]}}
 CHANGES = {"plain": {}, "untied": {"tie_word_embeddings": False}, "pruned": {}}
@@ -39,9 +40,13 @@ def test_derived_equals_declared(backend: Backend, variant: str, stem: str, chan
 
 
 @pytest.mark.parametrize(("kind", "stem"), PLAIN)
-def test_schema_counts_what_the_model_holds(backend: Backend, kind: str, stem: str) -> None:
-    model = backend.cls(stem)(config_of(kind, stem))
+def test_a_live_model_holds_what_transformers_holds(backend: Backend, kind: str, stem: str) -> None:
+    config = config_of(kind, stem)
+    theirs = weights_of(reference(stem, config.to_json_string()))
+    model = backend.cls(stem)(config)
     weights = backend.weights(model)
+    held = {name: (array.shape, array.dtype.name) for name, array in weights.items()}
+    assert held == {name: (seen.shape, seen.dtype) for name, seen in theirs.items() if seen.tied_to is None}
     assert model.num_parameters() == sum(array.size for array in weights.values())
     embeddings = sum(a.size for name, a in weights.items() if name.split(".")[-2] in EMBEDDINGS)
     assert model.num_parameters(exclude_embeddings=True) == model.num_parameters() - embeddings

@@ -37,7 +37,7 @@ class FlaxLlamaAttention(FlaxBlock):
 
 class FlaxLlamaMLP(FlaxBlock):
     def setup(self) -> None:
-        width, inner, bias = self.config.hidden_size, self.config.intermediate_size, self.config.mlp_bias
+        width, inner, bias = self.config.hidden_size, self.config.intermediate_size, self.config.feed_forward_bias
         self.gate_proj = layers.dense(self, width, inner, bias=bias)
         self.up_proj = layers.dense(self, width, inner, bias=bias)
         self.down_proj = layers.dense(self, inner, width, bias=bias)

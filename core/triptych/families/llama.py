@@ -118,6 +118,10 @@ class LlamaConfig(PretrainedConfig):
         return bool(self.attention_bias)
 
     @property
+    def feed_forward_bias(self) -> bool:
+        return bool(self.mlp_bias)
+
+    @property
     def cached_heads(self) -> tuple[int, ...]:
         """Number of key and value heads of each decoder layer."""
         return tuple(kv_heads_axis(self, layer).units for layer in range(self.num_hidden_layers))
@@ -158,9 +162,9 @@ def _layer(build: SchemaBuilder, config: PretrainedConfig, layer: int, hidden: A
     if config.query_key_norm:
         attention.rms_norm("q_norm", Axis("head_dim", config.head_dim))
         attention.rms_norm("k_norm", Axis("head_dim", config.head_dim))
-    build.linear("mlp.gate_proj", ffn, hidden, bias=config.mlp_bias)
-    build.linear("mlp.up_proj", ffn, hidden, bias=config.mlp_bias)
-    build.linear("mlp.down_proj", hidden, ffn, bias=config.mlp_bias)
+    build.linear("mlp.gate_proj", ffn, hidden, bias=config.feed_forward_bias)
+    build.linear("mlp.up_proj", ffn, hidden, bias=config.feed_forward_bias)
+    build.linear("mlp.down_proj", hidden, ffn, bias=config.feed_forward_bias)
     build.rms_norm("input_layernorm", hidden)
     build.rms_norm("post_attention_layernorm", hidden)
 

@@ -16,6 +16,7 @@ class MistralConfig(LlamaConfig):
     """
 
     model_type = "mistral"
+    qkv_bias = output_bias = feed_forward_bias = False
     checks = {**LlamaConfig.checks, "sliding_window": optional_positive_int}
 
     def __init__(

@@ -20,6 +20,7 @@ class Qwen2Config(LlamaConfig):
     """
 
     model_type = "qwen2"
+    qkv_bias, output_bias, feed_forward_bias = True, False, False
     checks = {**LlamaConfig.checks, "sliding_window": optional_positive_int, "max_window_layers": natural}
 
     def __init__(
@@ -69,14 +70,6 @@ class Qwen2Config(LlamaConfig):
                 expected="use_sliding_window true, and a number as sliding_window",
                 received=f"{self.use_sliding_window!r} and {self.sliding_window!r}",
             )
-
-    @property
-    def qkv_bias(self) -> bool:
-        return True
-
-    @property
-    def output_bias(self) -> bool:
-        return False
 
     def window(self, layer: int) -> int | None:
         if not self.use_sliding_window:
