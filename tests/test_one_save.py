@@ -54,23 +54,29 @@ def test_loads_beside_savers_see_one_save_each() -> None:
     assert last and int(last[1]) > 10, done.stdout
 
 
+@pytest.fixture(scope="module")
+def opened() -> list[str]:
+    """Return the paths that this process opens, from now on: a hook cannot be taken back."""
+    paths: list[str] = []
+    sys.addaudithook(lambda event, arguments: paths.append(str(arguments[0])) if event == "open" else None)
+    return paths
+
+
 @pytest.mark.parametrize("auto", [False, True])
-def test_config_and_index_are_read_once(auto: bool, golden: Path, tmp_path: Path) -> None:
+def test_config_and_index_are_read_once(auto: bool, golden: Path, tmp_path: Path, opened: list[str]) -> None:
     from triptych import BertForMaskedLM
 
     folder = shutil.copytree(golden / "bert-mlm/pt-safetensors-sharded", tmp_path / "model")
-    opened: list[str] = []
-    sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if event == "open" else None)
+    opened.clear()
     (AutoModel if auto else BertForMaskedLM).from_pretrained(folder)
     read = [path for path in opened if str(folder) in path]
     assert [path for path in read if path.endswith("config.json")] == [str(folder / "config.json")]
     assert len(read) == len(set(read)) == len(list(folder.glob("model*"))) + 1
 
 
-def test_auto_config_reads_the_file_once(golden: Path, tmp_path: Path) -> None:
+def test_auto_config_reads_the_file_once(golden: Path, tmp_path: Path, opened: list[str]) -> None:
     folder = shutil.copytree(golden / "bert-mlm/pt-safetensors-sharded", tmp_path / "model")
-    opened: list[str] = []
-    sys.addaudithook(lambda event, arguments: opened.append(str(arguments[0])) if event == "open" else None)
+    opened.clear()
     assert isinstance(AutoConfig.from_pretrained(folder), BertConfig)
     assert [path for path in opened if str(folder) in path] == [str(folder / "config.json")]
 
