@@ -10,12 +10,16 @@ from typing import TYPE_CHECKING
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import hypothesis
 import numpy as np
 import pytest
 import torch  # noqa: F401  (before TensorFlow: the other order crashes some builds)
 
 if TYPE_CHECKING:
     from hub_server import Hub
+
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 GOLDEN = Path(__file__).parent / "golden"
 
