@@ -28,6 +28,7 @@ def page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S)
     assert len(blocks) == 3
     for block in blocks:
+        # Our own documentation, as its readers run it.
         exec(compile(block, str(PAGE), "exec"), names)
     return names
 

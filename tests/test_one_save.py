@@ -21,7 +21,9 @@ from triptych import (
     AutoModel,
     BertConfig,
     ChangedFileError,
+    CorruptCheckpointError,
     InconsistentCheckpointError,
+    MissingFileError,
     TensorRef,
     open_checkpoint,
     save_checkpoint,
@@ -155,7 +157,16 @@ def test_what_is_wrong_with_a_folder_at_rest_is_said_at_once(tmp_path: Path, mon
     monkeypatch.setattr("time.sleep", lambda _: pytest.fail("waited"))
     save(tmp_path, 1)
     (tmp_path / "model.safetensors").write_bytes(b"no weights")
-    with pytest.raises(Exception, match="model.safetensors"):
+    with pytest.raises(CorruptCheckpointError, match="model.safetensors"):
+        hold(tmp_path)
+
+
+def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(MissingFileError, match="cannot be listed.*Permission denied"):
         hold(tmp_path)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import operator
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, ClassVar, TypeVar
 
 from triptych import strictjson
 from triptych.atomic import write_atomically
+from triptych.checks import dtype_name, layers_and_heads, number_of_layer, parse_as, parse_labels
 from triptych.checks import natural as natural
 from triptych.checks import optional_positive_int as optional_positive_int
 from triptych.checks import part_count as part_count
@@ -30,7 +30,6 @@ from triptych.remote_code import from_repository, mapped, take_code_arguments
 from triptych.resolve import CONFIG_NAME, OF_A_FOLDER, local_folder
 from triptych.saved_code import code_of
 
-_SCALARS = (str, int, float, type(None))
 Self = TypeVar("Self", bound="PretrainedConfig")
 
 _BASE_DEFAULTS: dict[str, Any] = {
@@ -90,7 +89,7 @@ class PretrainedConfig(PushToHubMixin):
         self.name_or_path = str(kwargs.pop("name_or_path", kwargs.pop("_name_or_path", "")))
         self._dtype_key = "torch_dtype" if "torch_dtype" in kwargs and "dtype" not in kwargs else "dtype"
         legacy_dtype = kwargs.pop("torch_dtype", None)
-        kwargs["dtype"] = _dtype_name(kwargs.get("dtype") or legacy_dtype)
+        kwargs["dtype"] = dtype_name(kwargs.get("dtype") or legacy_dtype)
         kwargs.pop("model_type", None)
         labels = {key: kwargs.pop(key, None) for key in ("num_labels", "id2label", "label2id")}
         for name, default in _BASE_DEFAULTS.items():
@@ -117,7 +116,7 @@ class PretrainedConfig(PushToHubMixin):
 
     def _set_labels(self, num_labels: Any, id2label: Any, label2id: Any) -> None:
         if id2label is None:
-            _parse_labels({}, label2id)
+            parse_labels({}, label2id)
             count = 2 if num_labels is None else num_labels
             if type(count) is not int or not 0 < count <= _MAX_DEFAULT_LABELS:
                 raise ConfigError(
@@ -129,7 +128,7 @@ class PretrainedConfig(PushToHubMixin):
             self.id2label = {i: f"LABEL_{i}" for i in range(count)}
             self.label2id = {label: i for i, label in self.id2label.items()}
             return
-        self.id2label, self.label2id = _parse_labels(id2label, label2id)
+        self.id2label, self.label2id = parse_labels(id2label, label2id)
         if num_labels is not None and num_labels != len(self.id2label):
             raise ConfigError(
                 "`num_labels` contradicts `id2label`.",
@@ -166,7 +165,7 @@ class PretrainedConfig(PushToHubMixin):
 
     @torch_dtype.setter
     def torch_dtype(self, value: object) -> None:
-        self.dtype = _dtype_name(value)
+        self.dtype = dtype_name(value)
 
     @property
     def use_return_dict(self) -> bool:
@@ -191,7 +190,7 @@ class PretrainedConfig(PushToHubMixin):
         if self.problem_type not in _PROBLEM_TYPES:
             raise ConfigError("`problem_type` is unknown.", expected=f"{_PROBLEM_TYPES}", received=self.problem_type)
         self._set_labels(None, self.id2label, self.label2id)
-        self.dtype = _dtype_name(self.dtype)
+        self.dtype = dtype_name(self.dtype)
         for name, check in type(self).checks.items():
             value = getattr(self, name)
             try:
@@ -226,7 +225,7 @@ class PretrainedConfig(PushToHubMixin):
         """
         count, heads = self.attention_count(), getattr(self, "num_attention_heads", None)
         result: dict[int, set[int]] = {}
-        for layer, gone in _layers_and_heads(self.pruned_heads):
+        for layer, gone in layers_and_heads(self.pruned_heads):
             number = number_of_layer(layer, count)
             if number is None:
                 raise ConfigError(
@@ -438,7 +437,7 @@ class PretrainedConfig(PushToHubMixin):
             name, _, text = pair.partition("=")
             if not hasattr(self, name):
                 raise ArgumentError(f"The config has no field {name!r}.", received=update_str)
-            changes[name] = _parse_as(text, getattr(self, name), name)
+            changes[name] = parse_as(text, getattr(self, name), name)
         self.update(changes)
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PretrainedConfig:
@@ -478,57 +477,3 @@ def config_path(path: str | os.PathLike[str] | None, subfolder: str = "") -> Pat
             remedy="check the path, or pass config=",
         )
     return file
-
-
-def _dtype_name(value: object) -> str | None:
-    if value is None or isinstance(value, str):
-        return value.removeprefix("torch.") if value else None
-    name = getattr(value, "name", None) or getattr(value, "__name__", None) or str(value)
-    return str(name).removeprefix("torch.")
-
-
-def _parse_labels(id2label: Any, label2id: Any) -> tuple[dict[int, Any], dict[Any, Any]]:
-    """Return both mappings, the first with integer keys; the second follows from it where it is not given."""
-    for name, labels in (("id2label", id2label), ("label2id", label2id or {})):
-        if not isinstance(labels, Mapping):
-            raise ConfigError(f"`{name}` is no mapping.", received=repr(labels)[:80])
-        if not all(isinstance(label, _SCALARS) for label in labels.values()):
-            raise ConfigError(f"`{name}` maps to what is no text or number.", received=repr(labels)[:80])
-    try:
-        names = {int(number): label for number, label in id2label.items()}
-    except (TypeError, ValueError) as cause:
-        raise ConfigError("`id2label` has a key that is no number.", received=repr(id2label)[:80]) from cause
-    return names, dict(label2id) if label2id else {label: number for number, label in names.items()}
-
-
-def number_of_layer(layer: int, count: int | None) -> int | None:
-    """Return the number from 0 of `layer` among `count`, negative ones counted from the end; None if not there."""
-    if count is None:
-        return layer if layer >= 0 else None
-    return layer % count if -count <= layer < count else None
-
-
-def _layers_and_heads(value: Any) -> list[tuple[int, set[int]]]:
-    def whole(number: Any) -> int:
-        return int(number) if isinstance(number, str) else operator.index(number)
-
-    try:
-        pairs = dict(value or {}).items()
-        if any(isinstance(heads, (str, Mapping)) for _, heads in pairs):
-            raise TypeError("no list of heads")
-        return [(whole(layer), {whole(head) for head in heads}) for layer, heads in pairs]
-    except (TypeError, ValueError) as cause:
-        raise ConfigError(
-            "`pruned_heads` is impossible.", expected="layer -> list of heads", received=repr(value)[:80]
-        ) from cause
-
-
-def _parse_as(text: str, old: Any, name: str) -> Any:
-    try:
-        if isinstance(old, bool):
-            return {"true": True, "1": True, "y": True, "yes": True, "false": False, "0": False, "n": False}[
-                text.lower()
-            ]
-        return type(old)(text)
-    except (KeyError, ValueError, TypeError) as cause:
-        raise ConfigError(f"`{name}` cannot be {text!r}.", expected=f"a {type(old).__name__}") from cause

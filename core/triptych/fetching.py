@@ -11,9 +11,8 @@ from triptych import strictjson
 from triptych.errors import ConfigError, HubOfflineError, TriptychError
 from triptych.formats import LAYOUTS, Format
 from triptych.hub import HubOptions, Snapshot, find_snapshot, is_repo_id
-from triptych.resolve import check_subfolder, nothing_found, pointed_at, pointer_in, preferred, read_index
+from triptych.resolve import CONFIG_NAME, check_subfolder, nothing_found, pointed_at, pointer_in, preferred, read_index
 
-_CONFIG = "config.json"
 _HUB_ARGUMENTS = tuple(field.name for field in fields(HubOptions))
 
 
@@ -54,7 +53,7 @@ def fetch_config(path: Any, subfolder: str, arguments: Mapping[str, Any], comple
     snapshot = _snapshot(path, subfolder, arguments)
     if snapshot is None:
         return path
-    snapshot.fetch([_join(subfolder, _CONFIG)], complete)
+    snapshot.fetch([_join(subfolder, CONFIG_NAME)], complete)
     return HubFolder(snapshot)
 
 
@@ -77,9 +76,9 @@ def fetch_model(
     if snapshot is None:
         return path
     here = {name.removeprefix(_join(subfolder, "")) for name in snapshot.files if _is_in(name, subfolder)}
-    if _CONFIG in here and not begun:
-        snapshot.fetch([_join(subfolder, _CONFIG)], complete=False)
-    pointer = _pointer(snapshot, _join(subfolder, _CONFIG), variant, order) if _CONFIG in here else None
+    if CONFIG_NAME in here and not begun:
+        snapshot.fetch([_join(subfolder, CONFIG_NAME)], complete=False)
+    pointer = _pointer(snapshot, _join(subfolder, CONFIG_NAME), variant, order) if CONFIG_NAME in here else None
     name = preferred(here, variant, order) if pointer is None else pointer
     if name is None:
         raise _nothing(snapshot, here, variant, order)

@@ -11,13 +11,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from triptych import strictjson
 from triptych.checkpoint import Checkpoint, open_checkpoint
-from triptych.errors import ChangedFileError, ConfigError, TriptychError
+from triptych.errors import ChangedFileError, ConfigError, MissingFileError, TriptychError
 from triptych.formats import LAYOUTS, SAVE_ID, Format
 from triptych.held import HeldFolder
 from triptych.regular import Identity
@@ -113,11 +114,14 @@ def _is_one_save(config: dict[str, Any] | None, checkpoint: Checkpoint) -> bool:
 def _identities(folder: Path) -> dict[str, Identity]:
     """Return every file of `folder` that may be a config, an index or weights, and what it is known by."""
     found = {}
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.endswith(_SUFFIXES):
-                try:
-                    found[entry.name] = Identity.of(entry.stat())
-                except OSError:  # gone since it was listed, or a link to nowhere
-                    continue
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.name.endswith(_SUFFIXES)]
+    except OSError as cause:
+        raise MissingFileError(
+            f"{folder} cannot be listed.", received=str(cause), remedy="check that it is there and may be read"
+        ) from cause
+    for name in names:
+        with suppress(OSError):  # gone since it was listed, or a link to nowhere
+            found[name] = Identity.of(os.stat(folder / name))
     return found

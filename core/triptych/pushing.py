@@ -24,13 +24,12 @@ from triptych.hub import HubOptions, Snapshot, find_snapshot, is_repo_id
 from triptych.hub_cache import COMMIT
 from triptych.hub_http import explained, failures, retried
 from triptych.remote_code import mapped
-from triptych.resolve import check_subfolder, pointer_to, read_index
+from triptych.resolve import CONFIG_NAME, check_subfolder, pointer_to, read_index
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
 
 CARD = "README.md"
-_CONFIG = "config.json"
 _CHANGED = 412
 
 logger = logging.getLogger(__name__)
@@ -207,7 +206,7 @@ def files_of(folder: Path, variant: str | None = None) -> dict[str, Path]:
     """
     from triptych.holding import hold  # not needed by a config, which imports this module
 
-    held, config = hold(folder, variant=variant), folder / _CONFIG
+    held, config = hold(folder, variant=variant), folder / CONFIG_NAME
     values = strictjson.read(config, ConfigError) if held.config is None else held.config
     weights = held.checkpoint.files
     beside = [folder / name for name in (*COMPANIONS, CARD)]

@@ -329,12 +329,10 @@ def roll_forward(area: Area) -> None:
     Every state on the way loads the same weights; killed anywhere, it can be run again. Does nothing when the config
     points nowhere, or at a file that triptych did not make.
     """
-    pointer = staging.pending(area.folder)
-    if pointer is None:
-        return
     config = area.folder / CONFIG_NAME
-    values = strictjson.read(config, ConfigError)
-    if own_pointer(values) != pointer:  # locks do not work here, and another save was quicker
+    values = _values(config) or {}
+    pointer = own_pointer(values)
+    if pointer is None or not (area.folder / pointer.target).is_file():
         return
     values = {key: value for key, value in values.items() if key not in (POINTER, VARIANT_POINTER)}
     final = area.stage("rolled.json", config_text(values).encode(), Access.like([config]))

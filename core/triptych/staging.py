@@ -23,7 +23,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from triptych.atomic import TEMPORARY, Access, write_new
+from triptych.atomic import TEMPORARY, Access, create, flush, write_new
 from triptych.errors import ConfigError, TriptychError
 from triptych.formats import LAYOUTS, SAFETENSORS, is_reserved_variant
 from triptych.regular import Identity
@@ -74,8 +74,9 @@ class Area:
         try:
             os.link(file, twin)
         except OSError:
-            with file.open("rb") as source:
-                _copy(source.fileno(), twin, Access.like([file]))
+            with file.open("rb") as source, create(twin, Access.like([file])) as target:
+                shutil.copyfileobj(source, target, 2**24)
+                flush(target)
         return twin
 
     def record(self, creates: Mapping[str, Path], supersedes: Iterable[str]) -> None:
@@ -86,14 +87,6 @@ class Area:
             "supersedes": {name: _mark(self.folder / name) for name in supersedes},
         }
         self.stage("record.json", json.dumps(content).encode(), Access())
-
-
-def _copy(source: int, target: Path, access: Access) -> None:
-    with os.fdopen(os.dup(source), "rb") as reader, target.open("xb") as writer:
-        access.give(writer.fileno())
-        shutil.copyfileobj(reader, writer, 2**24)
-        writer.flush()
-        os.fsync(writer.fileno())
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from triptych.config import PretrainedConfig, number_of_layer
+from triptych.checks import number_of_layer
+from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
 from triptych.schema import Axis, Layout, Schema, Weight
 
