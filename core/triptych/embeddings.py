@@ -8,16 +8,25 @@ from typing import Any, ClassVar
 from triptych import cache
 from triptych.errors import ArgumentError
 from triptych.hooks import Hooks
+from triptych.nn.parts import Model
+from triptych.schema import Layout, Schema, vocab_weight
 
 
 class Embeddings(Hooks):
     """Part of `ModelBase`: where a model reads tokens in, and where it scores them."""
 
     base_model_prefix: ClassVar[str] = ""
+    declared_part: ClassVar[type[Model] | None] = None
     config: Any
     _input_embeddings: ClassVar[str] = ""
     _output_embeddings: ClassVar[str] = ""
-    """Where the two are: dotted attributes. A class of your own may override the methods that use them instead."""
+    """Where the two are: dotted attributes. A class made of a part needs none, since its schema says it; another may
+    override the methods that use them instead."""
+
+    @property
+    def declared_schema(self) -> Schema | None:
+        """The declared weights of this model, or None."""
+        raise NotImplementedError
 
     @property
     def base_model(self) -> Any:
@@ -26,32 +35,34 @@ class Embeddings(Hooks):
 
     def get_input_embeddings(self) -> Any:
         """Return the token embeddings [vocab, hidden]: the module, the layer, or in Flax the array."""
-        if self._input_embeddings:
-            return attrgetter(self._input_embeddings)(self)
+        if place := self._place(Layout.EMBEDDING):
+            return attrgetter(place)(self)
         return self._backbone("get_input_embeddings").get_input_embeddings()
 
     def set_input_embeddings(self, value: Any) -> None:
         """Replace the token embeddings."""
-        if self._input_embeddings:
-            self._replace_part(self._input_embeddings, value)
+        if place := self._place(Layout.EMBEDDING):
+            self._replace_part(place, value)
         else:
             self._backbone("set_input_embeddings").set_input_embeddings(value)
 
     def get_output_embeddings(self) -> Any:
         """Return what maps to the vocabulary, or None; the input embeddings, where it is tied and has no layer."""
-        if not self._output_embeddings:
+        place = self._place(Layout.LINEAR)
+        if not place:
             return None
-        found = attrgetter(self._output_embeddings)(self)
+        found = attrgetter(place)(self)
         return self.get_input_embeddings() if found is None else found
 
     def set_output_embeddings(self, new_embeddings: Any) -> None:
         """Replace what maps to the vocabulary."""
-        if not self._output_embeddings:
+        place = self._place(Layout.LINEAR)
+        if not place:
             raise NotImplementedError(f"{type(self).__name__} does not define set_output_embeddings")
-        if attrgetter(self._output_embeddings)(self) is None:
+        if attrgetter(place)(self) is None:
             self.set_input_embeddings(new_embeddings)
         else:
-            self._replace_part(self._output_embeddings, new_embeddings)
+            self._replace_part(place, new_embeddings)
 
     def init_cache(self, batch_size: int, max_length: int) -> Any:
         """Return an empty cache for decoding, to be passed as `past_key_values`; each call returns the next.
@@ -68,6 +79,14 @@ class Embeddings(Hooks):
         if heads is None:
             raise ArgumentError(f"{type(self).__name__} does not decode, so it has no cache.")
         return cache.new_cache(self.ops, heads, self.config.head_dim, batch_size, max_length, self._cache_dtype())
+
+    def _place(self, layout: Layout) -> str:
+        """Return the dotted attribute of the layer that holds the vocabulary's weight of `layout`, or ""."""
+        stated = self._input_embeddings if layout is Layout.EMBEDDING else self._output_embeddings
+        if stated or self.declared_part is None:
+            return stated
+        weight = vocab_weight(self.declared_schema or {}, layout)
+        return "" if weight is None else weight.name.rpartition(".")[0]
 
     def _backbone(self, method: str) -> Embeddings:
         if self.base_model is self or not isinstance(self.base_model, Embeddings):

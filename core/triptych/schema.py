@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -48,6 +48,9 @@ class Axis:
     @property
     def length(self) -> int:
         return self.repeat * self.units * self.block
+
+    def __index__(self) -> int:
+        return self.length
 
     @property
     def unit_ids(self) -> tuple[int, ...]:
@@ -127,6 +130,11 @@ class Schema(Mapping[str, Weight]):
         )
 
 
+def vocab_weight(schema: Mapping[str, Weight], layout: Layout) -> Weight | None:
+    """Return the weight of `layout` whose rows are tokens: the embeddings, or the matrix of the head; None without."""
+    return next((w for w in schema.values() if w.layout is layout and w.axis_index("vocab") == 0), None)
+
+
 class SchemaBuilder:
     """Collects weights under a moving prefix. The shorthands are the layers of which every family is made."""
 
@@ -163,6 +171,27 @@ class SchemaBuilder:
     def embedding(self, name: str, rows: Axis, width: Axis, **options: Any) -> None:
         self.add(f"{name}.weight", (rows, width), Layout.EMBEDDING, **options)
 
+    def vocab_head(self, name: str, width: Axis, vocab: Axis, tied: bool, bias: str | None = None) -> None:
+        """A matrix that maps to the vocabulary: that of the embeddings, declared before it, unless not `tied`.
+
+        `bias` names the weight beside it that is its bias. transformers 5 reads that as `bias` of this layer and
+        transformers 4 under its own name. While the matrix is tied both find the latter; else both names are stored.
+        """
+        flag = "tie_word_embeddings"
+        table = vocab_weight(self.weights, Layout.EMBEDDING)
+        if table is None:
+            raise ArgumentError(f"{self._full(name)} has no embeddings to be tied to.",
+                                expected="an embedding with a `vocab` axis, declared before it")  # fmt: skip
+        source = table.name if tied else None
+        self.add(f"{name}.weight", (vocab, width), Layout.LINEAR, tied_to=source, untie_flag=flag)
+        if bias is None:
+            return
+        own, beside = f"{name}.bias", self._full(bias)
+        self.weights[beside] = replace(self.weights[beside], aliases=(self._full(own),))
+        self.add(
+            own, (vocab,), Layout.BIAS, untie_flag=flag, **({"tied_to": beside} if tied else {"aliases": (beside,)})
+        )
+
     def conv1d(self, name: str, inp: Axis, out: Axis) -> None:
         """GPT-2's projection: stored as [in, out], unlike every other."""
         self.add(f"{name}.weight", (inp, out), Layout.CONV1D)
@@ -184,4 +213,4 @@ class SchemaBuilder:
         return Schema(dict(self.weights), base_prefix, is_base, frozenset(both))
 
     def _full(self, name: str) -> str:
-        return f"{self._prefix}.{name}" if self._prefix else name
+        return ".".join(part for part in (self._prefix, name) if part)

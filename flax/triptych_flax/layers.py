@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from flax.core import FrozenDict, unfreeze
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from triptych import functional as fn
 from triptych import layouts
 from triptych.derived import declared_ties, derived_schema
 from triptych.errors import ArgumentError
 from triptych.outputs import on_each_class
 from triptych.schema import Layout, Schema
-from triptych_flax import ops
 
 Path = tuple[str, ...]
 
@@ -119,160 +115,3 @@ def _make_known(kind: Any) -> None:
 
 
 on_each_class(_make_known)
-
-
-def declared_call(function: Any) -> Any:
-    """Return a model's `__call__` with the arguments of `function`, which its module computes, and Flax's own."""
-
-    def call(self: Any, *inputs: Any, params: Any = None, dropout_rng: Any = None, train: bool = False,
-             **options: Any) -> Any:  # fmt: skip
-        return self.run_module(*inputs, params=params, dropout_rng=dropout_rng, train=train, **options)
-
-    signature = inspect.signature(call)
-    own = [p for p in signature.parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    parameters = [*inspect.signature(function).parameters.values(), *own]
-    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    call.__name__, call.__doc__ = "__call__", function.__doc__
-    return call
-
-
-class FlaxBlock(nn.Module):
-    """A part of a built-in model. Subclasses declare their layers in `setup`."""
-
-    config: Any
-    dtype: Any = jnp.float32
-    index: int = 0
-    ops = ops
-
-
-class FlaxConv1D(nn.Module):
-    """GPT-2's projection, whose weight is stored as [in, out]."""
-
-    width: int
-    units: int
-    initializer: Any
-    dtype: Any
-
-    @nn.compact
-    def __call__(self, x: Any) -> Any:
-        weight = self.param("weight", self.initializer, (self.width, self.units))
-        bias = self.param("bias", nn.initializers.zeros, (self.units,))
-        return jnp.asarray(x, self.dtype) @ jnp.asarray(weight, self.dtype) + jnp.asarray(bias, self.dtype)
-
-
-class FlaxRMSNorm(nn.Module):
-    """See `triptych.functional.rms_norm`."""
-
-    width: int
-    epsilon: float
-
-    @nn.compact
-    def __call__(self, x: Any) -> Any:
-        return fn.rms_norm(ops, x, self.param("scale", nn.initializers.ones, (self.width,)), self.epsilon)
-
-
-class FlaxDropout(nn.Module):
-    """Drops values wherever the call brought random numbers for it."""
-
-    rate: float
-
-    @nn.compact
-    def __call__(self, x: Any) -> Any:
-        return nn.Dropout(self.rate, deterministic=not self.has_rng("dropout"))(x)
-
-
-class FlaxSequence(nn.Module):
-    """Modules called "0", "1", ...: pairs of a class and its fields."""
-
-    parts: tuple[Any, ...]
-
-    def setup(self) -> None:
-        for number, (cls, fields) in enumerate(self.parts):
-            setattr(self, str(number), cls(**dict(fields)))
-
-    def __iter__(self) -> Any:
-        return iter([getattr(self, str(number)) for number in range(len(self.parts))])
-
-
-def _normal(owner: Any, std: float | None) -> Any:
-    return nn.initializers.normal(owner.config.initializer_range if std is None else std)
-
-
-def dense(owner: Any, width: int, units: int, bias: bool = True, std: float | None = None) -> Any:
-    """Return a projection from `width` to `units`."""
-    return nn.Dense(units, use_bias=bias, dtype=owner.dtype, kernel_init=_normal(owner, std))
-
-
-def conv1d(owner: Any, width: int, units: int, std: float | None = None) -> Any:
-    """Return GPT-2's projection from `width` to `units`."""
-    return FlaxConv1D(width, units, _normal(owner, std), owner.dtype)
-
-
-def embedding(owner: Any, rows: int, width: int, std: float | None = None, padding: int | None = None) -> Any:
-    """Return a table of `rows` vectors; Flax has no `padding`."""
-    return nn.Embed(rows, width, dtype=owner.dtype, embedding_init=_normal(owner, std))
-
-
-def layer_norm(owner: Any, width: int, epsilon: float) -> Any:
-    """Return a layer norm over the last axis."""
-    return nn.LayerNorm(epsilon, dtype=owner.dtype, use_fast_variance=False)
-
-
-def rms_norm(owner: Any, width: int, epsilon: float) -> Any:
-    """Return a norm without shift over the last axis."""
-    return FlaxRMSNorm(width, epsilon)
-
-
-def dropout(owner: Any, rate: float) -> Any:
-    """Return a layer that drops values while training."""
-    return FlaxDropout(rate)
-
-
-def vector(owner: Any, name: str, length: int) -> Any:
-    """Return a parameter `name` of zeros."""
-    return owner.param(name, nn.initializers.zeros, (length,))
-
-
-def vocab_head(owner: Any, width: int, units: int, bias: bool = False, std: float | None = None) -> Any:
-    """Return the projection to the vocabulary; None if it is tied, and computed with the embeddings' matrix."""
-    return None if owner.config.tie_word_embeddings else dense(owner, width, units, bias, std)
-
-
-class FlaxVocabProjector(FlaxBlock):
-    """A projection to the vocabulary with a bias, called with the embeddings, whose matrix it uses if it is tied."""
-
-    width: int = 0
-    units: int = 0
-
-    def setup(self) -> None:
-        self.bias = vector(self, "bias", self.units)
-        if not self.config.tie_word_embeddings:
-            self.kernel = self.param("kernel", _normal(self, None), (self.width, self.units))
-
-    def __call__(self, hidden: Any, embeddings: Any) -> Any:
-        bias = jnp.asarray(self.bias, self.dtype)
-        if self.config.tie_word_embeddings:
-            return fn.scores_of_vocabulary(ops, None, embeddings, hidden) + bias
-        return hidden @ jnp.asarray(self.kernel, self.dtype) + bias
-
-
-def vocab_projector(owner: Any, width: int, units: int) -> Any:
-    """Return a projection to the vocabulary with a bias of its own."""
-    return block(owner, FlaxVocabProjector, width=width, units=units)
-
-
-def block(owner: Any, cls: Any, **fields: Any) -> Any:
-    """Return a block of the owner's config; a backbone may be one too."""
-    return cls(owner.config, owner.dtype, **fields)
-
-
-def stacked(owner: Any, cls: Any, count: int, **fields: Any) -> Any:
-    """Return `count` blocks of one class, numbered by `index`."""
-    common = {"config": owner.config, "dtype": owner.dtype, **fields}
-    return FlaxSequence(tuple((cls, tuple({**common, "index": index}.items())) for index in range(count)))
-
-
-def listed(owner: Any, classes: Any, **fields: Any) -> Any:
-    """Return a list of blocks of several classes."""
-    common = {"config": owner.config, "dtype": owner.dtype, **fields}
-    return FlaxSequence(tuple((cls, tuple(common.items())) for cls in classes))

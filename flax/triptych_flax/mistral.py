@@ -1,8 +1,6 @@
-"""Mistral in Flax: Llama's layers, configured by `triptych.families.mistral`."""
+"""Mistral in Flax: the public classes of `triptych.families.mistral`."""
 
-from __future__ import annotations
-
-from triptych.families.mistral import MistralConfig
+from triptych.families import mistral
 from triptych_flax.llama import (
     FlaxLlamaForCausalLM,
     FlaxLlamaForSequenceClassification,
@@ -10,27 +8,22 @@ from triptych_flax.llama import (
     FlaxLlamaPreTrainedModel,
 )
 
-__all__ = [
-    "FlaxMistralPreTrainedModel",
-    "FlaxMistralModel",
-    "FlaxMistralForCausalLM",
-    "FlaxMistralForSequenceClassification",
-]
+__all__ = ["FlaxMistralPreTrainedModel", "FlaxMistralModel", "FlaxMistralForCausalLM",
+           "FlaxMistralForSequenceClassification"]  # fmt: skip
 
 
 class FlaxMistralPreTrainedModel(FlaxLlamaPreTrainedModel):
     """Base of the Mistral classes."""
 
-    config_class = MistralConfig
+    config_class = mistral.MistralConfig
 
 
-class FlaxMistralModel(FlaxMistralPreTrainedModel, FlaxLlamaModel):
-    """The decoder."""
+class FlaxMistralModel(FlaxMistralPreTrainedModel, FlaxLlamaModel, part=mistral.MistralModel): ...
 
 
-class FlaxMistralForCausalLM(FlaxMistralPreTrainedModel, FlaxLlamaForCausalLM):
-    """Mistral that predicts the next token."""
+class FlaxMistralForCausalLM(FlaxMistralPreTrainedModel, FlaxLlamaForCausalLM, part=mistral.MistralForCausalLM): ...
 
 
-class FlaxMistralForSequenceClassification(FlaxMistralPreTrainedModel, FlaxLlamaForSequenceClassification):
-    """Mistral that classifies or scores a text, from its last token."""
+class FlaxMistralForSequenceClassification(
+    FlaxMistralPreTrainedModel, FlaxLlamaForSequenceClassification, part=mistral.MistralForSequenceClassification
+): ...

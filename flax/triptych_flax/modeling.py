@@ -19,10 +19,11 @@ from triptych.base import ModelBase, refuse_undeclared, refuse_unknown
 from triptych.config import PretrainedConfig
 from triptych.dtypes import parse_param_dtype
 from triptych.errors import ArgumentError
+from triptych.nn.parts import Model
 from triptych.plan import Assignment
 from triptych.schema import Layout, Schema, Weight
 from triptych.surgery import VOCAB
-from triptych_flax import arrays, layers, ops
+from triptych_flax import arrays, layers, make, ops
 
 __all__ = ["FlaxPreTrainedModel"]
 
@@ -48,6 +49,12 @@ class FlaxPreTrainedModel(ModelBase):
     class_prefix = "Flax"
     ops: ClassVar[Any] = ops
     module_class: ClassVar[Any] = None
+
+    def __init_subclass__(cls, part: type[Model] | None = None, **kwargs: Any) -> None:
+        """Run the module of `part`, a declaration, if the class statement names one."""
+        super().__init_subclass__(**kwargs)
+        if part is not None:
+            make.declare(cls, part)
 
     def __init__(
         self,

@@ -1,8 +1,6 @@
-"""Qwen3 in Flax: Llama's layers, configured by `triptych.families.qwen3`."""
+"""Qwen3 in Flax: the public classes of `triptych.families.qwen3`."""
 
-from __future__ import annotations
-
-from triptych.families.qwen3 import Qwen3Config
+from triptych.families import qwen3
 from triptych_flax.llama import (
     FlaxLlamaForCausalLM,
     FlaxLlamaForSequenceClassification,
@@ -10,27 +8,21 @@ from triptych_flax.llama import (
     FlaxLlamaPreTrainedModel,
 )
 
-__all__ = [
-    "FlaxQwen3PreTrainedModel",
-    "FlaxQwen3Model",
-    "FlaxQwen3ForCausalLM",
-    "FlaxQwen3ForSequenceClassification",
-]
+__all__ = ["FlaxQwen3PreTrainedModel", "FlaxQwen3Model", "FlaxQwen3ForCausalLM", "FlaxQwen3ForSequenceClassification"]
 
 
 class FlaxQwen3PreTrainedModel(FlaxLlamaPreTrainedModel):
     """Base of the Qwen3 classes."""
 
-    config_class = Qwen3Config
+    config_class = qwen3.Qwen3Config
 
 
-class FlaxQwen3Model(FlaxQwen3PreTrainedModel, FlaxLlamaModel):
-    """The decoder."""
+class FlaxQwen3Model(FlaxQwen3PreTrainedModel, FlaxLlamaModel, part=qwen3.Qwen3Model): ...
 
 
-class FlaxQwen3ForCausalLM(FlaxQwen3PreTrainedModel, FlaxLlamaForCausalLM):
-    """Qwen3 that predicts the next token."""
+class FlaxQwen3ForCausalLM(FlaxQwen3PreTrainedModel, FlaxLlamaForCausalLM, part=qwen3.Qwen3ForCausalLM): ...
 
 
-class FlaxQwen3ForSequenceClassification(FlaxQwen3PreTrainedModel, FlaxLlamaForSequenceClassification):
-    """Qwen3 that classifies or scores a text, from its last token."""
+class FlaxQwen3ForSequenceClassification(
+    FlaxQwen3PreTrainedModel, FlaxLlamaForSequenceClassification, part=qwen3.Qwen3ForSequenceClassification
+): ...

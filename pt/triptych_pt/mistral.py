@@ -1,35 +1,23 @@
-"""Mistral in PyTorch: Llama's layers, configured by `triptych.families.mistral`."""
+"""Mistral in PyTorch: the public classes of `triptych.families.mistral`."""
 
-from __future__ import annotations
-
-from triptych.families.mistral import MistralConfig
+from triptych.families import mistral
 from triptych_pt.llama import LlamaForCausalLM, LlamaForSequenceClassification, LlamaModel, LlamaPreTrainedModel
 
-__all__ = [
-    "MistralPreTrainedModel",
-    "MistralModel",
-    "MistralForCausalLM",
-    "MistralForSequenceClassification",
-]
+__all__ = ["MistralPreTrainedModel", "MistralModel", "MistralForCausalLM", "MistralForSequenceClassification"]
 
 
 class MistralPreTrainedModel(LlamaPreTrainedModel):
     """Base of the Mistral classes."""
 
-    config_class = MistralConfig
+    config_class = mistral.MistralConfig
 
 
-class MistralModel(MistralPreTrainedModel, LlamaModel):
-    """The decoder."""
+class MistralModel(MistralPreTrainedModel, LlamaModel, part=mistral.MistralModel): ...
 
 
-class MistralForCausalLM(MistralPreTrainedModel, LlamaForCausalLM):
-    """Mistral that predicts the next token."""
-
-    backbone_class = MistralModel
+class MistralForCausalLM(MistralPreTrainedModel, LlamaForCausalLM, part=mistral.MistralForCausalLM): ...
 
 
-class MistralForSequenceClassification(MistralPreTrainedModel, LlamaForSequenceClassification):
-    """Mistral that classifies or scores a text, from its last token."""
-
-    backbone_class = MistralModel
+class MistralForSequenceClassification(
+    MistralPreTrainedModel, LlamaForSequenceClassification, part=mistral.MistralForSequenceClassification
+): ...

@@ -15,10 +15,12 @@ from triptych.base import ModelBase, refuse_undeclared, refuse_unknown
 from triptych.config import PretrainedConfig
 from triptych.derived import declared_ties, derived_schema
 from triptych.dtypes import parse_param_dtype
+from triptych.nn.parts import Model
 from triptych.plan import Assignment
 from triptych.schema import Schema, Weight
-from triptych_pt import arrays, ops
-from triptych_pt.layers import Conv1D, RMSNorm, building_empty, describe, layout_of, parameters_on_meta
+from triptych_pt import arrays, make, ops
+from triptych_pt.layers import building_empty, describe, layout_of, parameters_on_meta
+from triptych_pt.make import Conv1D, RMSNorm
 
 __all__ = ["PreTrainedModel"]
 
@@ -33,6 +35,13 @@ class PreTrainedModel(nn.Module, ModelBase):
     framework = "pt"
     class_prefix = ""
     ops: ClassVar[Any] = ops
+    make: ClassVar[Any] = make
+
+    def __init_subclass__(cls, part: type[Model] | None = None, **kwargs: Any) -> None:
+        """Take over the layers and the arithmetic of `part`, a declaration, if the class statement names one."""
+        super().__init_subclass__(**kwargs)
+        if part is not None:
+            make.binder.declare(cls, part)
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         self._check_config(config)

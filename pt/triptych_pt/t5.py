@@ -1,155 +1,24 @@
-"""T5 in PyTorch: the layers, under the canonical names of `triptych.families.t5`."""
+"""T5 in PyTorch: the public classes of `triptych.families.t5`."""
 
-from __future__ import annotations
-
-from triptych.families.t5 import T5Config, attention_heads
-from triptych.forward import t5
-from triptych_pt import layers
-from triptych_pt.layers import Block
+from triptych.families import t5
+from triptych_pt.make import binder
 from triptych_pt.modeling import PreTrainedModel
 
-__all__ = [
-    "T5PreTrainedModel",
-    "T5Model",
-    "T5ForConditionalGeneration",
-    "T5EncoderModel",
-]
-
-
-class T5Attention(Block):
-    decoder: bool = False
-    cross: bool = False
-
-    def setup(self) -> None:
-        config, width = self.config, self.config.d_model
-        heads = attention_heads(config, self.index, self.decoder, self.cross).length
-        self.q = layers.dense(self, width, heads, bias=False, std=config.std(width, config.d_kv))
-        self.k = layers.dense(self, width, heads, bias=False, std=config.std(width))
-        self.v = layers.dense(self, width, heads, bias=False, std=config.std(width))
-        self.o = layers.dense(self, heads, width, bias=False, std=config.std(config.num_heads, config.d_kv))
-        if self.index == 0 and not self.cross:
-            buckets = config.relative_attention_num_buckets
-            self.relative_attention_bias = layers.embedding(self, buckets, config.num_heads, std=config.std(width))
-        self.dropout = layers.dropout(self, config.dropout_rate)
-
-    forward = t5.attention
-
-
-class T5LayerSelfAttention(Block):
-    decoder: bool = False
-
-    def setup(self) -> None:
-        self.SelfAttention = layers.block(self, T5Attention, index=self.index, decoder=self.decoder)
-        self.layer_norm = layers.rms_norm(self, self.config.d_model, self.config.layer_norm_epsilon)
-        self.dropout = layers.dropout(self, self.config.dropout_rate)
-
-    forward = t5.self_layer
-
-
-class T5LayerCrossAttention(Block):
-    decoder: bool = True
-
-    def setup(self) -> None:
-        self.EncDecAttention = layers.block(self, T5Attention, index=self.index, decoder=True, cross=True)
-        self.layer_norm = layers.rms_norm(self, self.config.d_model, self.config.layer_norm_epsilon)
-        self.dropout = layers.dropout(self, self.config.dropout_rate)
-
-    forward = t5.cross_layer
-
-
-class T5DenseReluDense(Block):
-    def setup(self) -> None:
-        config = self.config
-        for name in ("wi_0", "wi_1") if config.is_gated_act else ("wi",):
-            projection = layers.dense(self, config.d_model, config.d_ff, bias=False, std=config.std(config.d_model))
-            setattr(self, name, projection)
-        self.wo = layers.dense(self, config.d_ff, config.d_model, bias=False, std=config.std(config.d_ff))
-        self.dropout = layers.dropout(self, config.dropout_rate)
-
-    forward = t5.feed_forward
-
-
-class T5LayerFF(Block):
-    decoder: bool = False
-
-    def setup(self) -> None:
-        self.DenseReluDense = layers.block(self, T5DenseReluDense)
-        self.layer_norm = layers.rms_norm(self, self.config.d_model, self.config.layer_norm_epsilon)
-        self.dropout = layers.dropout(self, self.config.dropout_rate)
-
-    forward = t5.feed_forward_layer
-
-
-class T5Block(Block):
-    decoder: bool = False
-
-    def setup(self) -> None:
-        cross = [T5LayerCrossAttention] if self.decoder else []
-        kinds = [T5LayerSelfAttention, *cross, T5LayerFF]
-        self.layer = layers.listed(self, kinds, index=self.index, decoder=self.decoder)
-
-    forward = t5.block
-
-
-class T5Stack(Block):
-    decoder: bool = False
-
-    def setup(self) -> None:
-        config = self.config
-        self.block = layers.stacked(self, T5Block, config.layers_of(self.decoder), decoder=self.decoder)
-        self.final_layer_norm = layers.rms_norm(self, config.d_model, config.layer_norm_epsilon)
-        self.dropout = layers.dropout(self, config.dropout_rate)
-
-    forward = t5.stack
+__all__ = ["T5PreTrainedModel", "T5Model", "T5ForConditionalGeneration", "T5EncoderModel"]
+__getattr__ = binder.parts_of(t5, __name__)
 
 
 class T5PreTrainedModel(PreTrainedModel):
-    """Base of the T5 classes. All hold the embeddings as `shared`."""
+    """Base of the T5 classes."""
 
-    config_class = T5Config
+    config_class = t5.T5Config
     base_model_prefix = "transformer"
-    _input_embeddings = "shared"
-
-    def build_stacks(self, config: T5Config, decoder: bool) -> None:
-        """Declare the embeddings, the encoder, and the decoder if there is one."""
-        self.shared = layers.embedding(self, config.vocab_size, config.d_model, std=config.initializer_factor)
-        self.encoder = layers.block(self, T5Stack)
-        if decoder:
-            self.decoder = layers.block(self, T5Stack, decoder=True)
 
 
-class T5Model(T5PreTrainedModel):
-    """Encoder and decoder."""
-
-    def __init__(self, config: T5Config) -> None:
-        super().__init__(config)
-        self.build_stacks(config, decoder=True)
-        self.post_init()
-
-    forward = t5.model
+class T5Model(T5PreTrainedModel, part=t5.T5Model): ...
 
 
-class T5ForConditionalGeneration(T5PreTrainedModel):
-    """T5 that predicts the target's next token; the head is tied to the embeddings unless the config says not."""
-
-    task = "Seq2SeqLM"
-    _output_embeddings = "lm_head"
-
-    def __init__(self, config: T5Config) -> None:
-        super().__init__(config)
-        self.build_stacks(config, decoder=True)
-        self.lm_head = layers.vocab_head(self, config.d_model, config.vocab_size, std=config.initializer_factor)
-        self.post_init()
-
-    forward = t5.with_head
+class T5ForConditionalGeneration(T5PreTrainedModel, part=t5.T5ForConditionalGeneration): ...
 
 
-class T5EncoderModel(T5PreTrainedModel):
-    """The encoder alone."""
-
-    def __init__(self, config: T5Config) -> None:
-        super().__init__(config)
-        self.build_stacks(config, decoder=False)
-        self.post_init()
-
-    forward = t5.encoder_model
+class T5EncoderModel(T5PreTrainedModel, part=t5.T5EncoderModel): ...

@@ -17,10 +17,11 @@ from triptych.config import PretrainedConfig
 from triptych.derived import declared_ties, derived_schema
 from triptych.errors import ArgumentError
 from triptych.heads import TARGETS
+from triptych.nn.parts import Model
 from triptych.outputs import ModelOutput
 from triptych.plan import Assignment
 from triptych.schema import Layout, Schema, Weight
-from triptych_tf import arrays, layers, ops
+from triptych_tf import arrays, layers, make, ops
 
 __all__ = ["TFPreTrainedModel"]
 
@@ -41,6 +42,13 @@ class TFPreTrainedModel(keras.Model, ModelBase):
     framework = "tf"
     class_prefix = "TF"
     ops: ClassVar[Any] = ops
+    make: ClassVar[Any] = make
+
+    def __init_subclass__(cls, part: type[Model] | None = None, **kwargs: Any) -> None:
+        """Take over the layers and the arithmetic of `part`, a declaration, if the class statement names one."""
+        super().__init_subclass__(**kwargs)
+        if part is not None:
+            make.declare(cls, part)
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         self._check_config(config)

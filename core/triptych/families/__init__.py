@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from triptych.errors import ArgumentError, ConfigError
+from triptych.nn.parts import Model
+from triptych.nn.recording import recorded_schema
 from triptych.schema import Schema
 
 if TYPE_CHECKING:
@@ -29,6 +31,30 @@ class Family:
     classes: Mapping[str, str]
     schema: Callable[..., Schema]
     modules: Mapping[str, str] = field(default_factory=dict)
+
+
+def declared(
+    config_class: type[PretrainedConfig],
+    *parts: type[Model],
+    ignorable: Iterable[str] | Callable[[PretrainedConfig], Iterable[str]] = (),
+    modules: Mapping[str, str] | None = None,
+) -> Family:
+    """Return the family of these parts, whose schema is recorded from them.
+
+    Args:
+        ignorable: names, without the backbone's prefix, that files carry although no model needs them; or a function
+            from a config to them.
+        modules: see `Family`.
+    """
+    models = {part.__name__: part for part in parts}
+    prefix = next((part.base_model_prefix for part in parts if part.base_model_prefix), "")
+
+    def schema(config: PretrainedConfig, stem: str, **options: Any) -> Schema:
+        names = ignorable(config) if callable(ignorable) else ignorable
+        return recorded_schema(models[stem], config, prefix, names, **options)
+
+    classes = {task: part.__name__ for part in parts for task in (*part.other_tasks, part.task)}
+    return Family(config_class, prefix, classes, schema, modules or {})
 
 
 _MODULES = {

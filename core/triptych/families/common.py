@@ -1,14 +1,16 @@
-"""What the families share: the axes of attention heads, and checks of fields."""
+"""What the families share: checks of fields, and the parts of a schema that is written by hand."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from triptych.checks import probability
 from triptych.errors import ConfigError
 from triptych.functional import ACTIVATIONS
+from triptych.nn.axes import heads_axis as heads_axis
+from triptych.nn.axes import kv_heads_axis as kv_heads_axis
+from triptych.nn.axes import labels_axis as labels_axis
 from triptych.schema import Axis, Layout, SchemaBuilder
 
 if TYPE_CHECKING:
@@ -25,35 +27,6 @@ _BUILT_IN: dict[str, tuple[Any, ...]] = {
     "tie_encoder_decoder": (False, None),
 }
 """Fields that change what transformers computes, with the values for which triptych computes the same."""
-
-
-def heads_axis(config: PretrainedConfig, layer: int) -> Axis:
-    """Return the axis of the (query) heads that layer `layer` still has."""
-    gone = set(config.pruned_heads.get(layer, ()))
-    if not gone:
-        return Axis("heads", config.num_attention_heads, block=config.head_dim, layer=layer)
-    kept = tuple(head for head in range(config.num_attention_heads) if head not in gone)
-    return Axis("heads", len(kept), block=config.head_dim, ids=kept, layer=layer)
-
-
-def kv_heads_axis(config: PretrainedConfig, layer: int) -> Axis:
-    """Return the axis of the key and value heads of layer `layer`: those that some query head still uses.
-
-    Raises:
-        ConfigError: `pruned_heads` leaves them different numbers of query heads.
-    """
-    group = config.num_attention_heads // config.num_key_value_heads
-    if not config.pruned_heads.get(layer):
-        return Axis("kv_heads", config.num_key_value_heads, block=config.head_dim, layer=layer, group=group)
-    counts = Counter(head // group for head in heads_axis(config, layer).unit_ids)
-    used = tuple(counts)
-    if len(set(counts.values())) > 1:
-        raise ConfigError(
-            f"`pruned_heads` of layer {layer} leaves groups of different sizes.",
-            expected=f"whole groups of {group} heads, or the same number of heads from every group",
-            received=str(config.pruned_heads[layer]),
-        )
-    return Axis("kv_heads", len(used), block=config.head_dim, ids=used, layer=layer, group=group)
 
 
 def require_divisor(config: PretrainedConfig, part: str, whole: str) -> None:
@@ -96,11 +69,6 @@ def require_built_in(config: PretrainedConfig, *names: str) -> None:
 def optional_probability(value: Any) -> bool:
     """a number from 0 to 1, or None"""
     return value is None or probability(value)
-
-
-def labels_axis(config: PretrainedConfig) -> Axis:
-    """Return the axis of the scores of a classifier."""
-    return Axis("labels", config.num_labels)
 
 
 def vocab_head(build: SchemaBuilder, name: str, config: PretrainedConfig, hidden: Axis, embeddings: str) -> None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from triptych import attention as at
+from triptych import functional as fn
+from triptych import outputs
 from triptych.config import PretrainedConfig, part_count, positive_int, positive_number, probability
-from triptych.families import Family
+from triptych.families import declared
 from triptych.families.bert import IGNORABLE
-from triptych.families.common import (
-    heads_axis,
-    labels_axis,
-    require_activation,
-    require_built_in,
-    require_divisor,
-    vocab_head,
-    with_base,
-)
-from triptych.schema import Axis, Layout, Schema, SchemaBuilder
+from triptych.families.common import require_activation, require_built_in, require_divisor
+from triptych.nn.axes import heads_axis, hidden_axis, labels_axis, vocab_axis
+from triptych.nn.parts import Model, Part
+from triptych.nn.stack import States, finish, finish_span, result, run_layers
+from triptych.schema import Axis
 
 
 class DistilBertConfig(PretrainedConfig):
@@ -75,51 +73,214 @@ class DistilBertConfig(PretrainedConfig):
         return self.dim // self.n_heads
 
 
-def _schema(config: PretrainedConfig, stem: str) -> Schema:
-    hidden = Axis("hidden", config.dim)
-    root, base, head = with_base(stem, "DistilBertModel", "distilbert")
-    base.embedding("embeddings.word_embeddings", Axis("vocab", config.vocab_size), hidden)
-    base.embedding("embeddings.position_embeddings", Axis("positions", config.max_position_embeddings), hidden)
-    base.layer_norm("embeddings.LayerNorm", hidden)
-    for layer in range(config.n_layers):
-        _layer(base.under(f"transformer.layer.{layer}"), config, layer, hidden)
-    if stem == "DistilBertForMaskedLM":
-        head.linear("vocab_transform", hidden, hidden)
-        head.layer_norm("vocab_layer_norm", hidden)
-        vocab_head(head, "vocab_projector", config, hidden, "distilbert.embeddings.word_embeddings.weight")
-        head.add("vocab_projector.bias", (Axis("vocab", config.vocab_size),), Layout.BIAS)
-    elif stem == "DistilBertForSequenceClassification":
-        head.linear("pre_classifier", hidden, hidden)
-        head.linear("classifier", labels_axis(config), hidden)
-    elif stem == "DistilBertForQuestionAnswering":
-        head.linear("qa_outputs", labels_axis(config), hidden)
-    elif stem == "DistilBertForTokenClassification":
-        head.linear("classifier", labels_axis(config), hidden)
-    return root.build("distilbert", stem == "DistilBertModel", IGNORABLE)
+class DistilBertEmbeddings(Part):
+    def setup(self) -> None:
+        make, config, hidden = self.make, self.config, hidden_axis(self.config)
+        positions = Axis("positions", config.max_position_embeddings)
+        self.word_embeddings = make.embedding(self, vocab_axis(config), hidden, padding=config.pad_token_id)
+        self.position_embeddings = make.embedding(self, positions, hidden)
+        self.LayerNorm = make.layer_norm(self, hidden, config.layer_norm_eps)
+        self.dropout = make.dropout(self, config.dropout)
+
+    def call(self, input_ids: Any, inputs_embeds: Any) -> Any:
+        words = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+        return self.dropout(self.LayerNorm(words + self.position_embeddings(at.positions(self.ops, words))))
 
 
-def _layer(build: SchemaBuilder, config: PretrainedConfig, layer: int, hidden: Axis) -> None:
-    heads, ffn = heads_axis(config, layer), Axis("ffn", config.hidden_dim)
-    for name in ("q_lin", "k_lin", "v_lin"):
-        build.linear(f"attention.{name}", heads, hidden)
-    build.linear("attention.out_lin", hidden, heads)
-    build.layer_norm("sa_layer_norm", hidden)
-    build.linear("ffn.lin1", ffn, hidden)
-    build.linear("ffn.lin2", hidden, ffn)
-    build.layer_norm("output_layer_norm", hidden)
+class DistilBertAttention(Part):
+    def setup(self) -> None:
+        make, hidden, heads = self.make, hidden_axis(self.config), heads_axis(self.config, self.index)
+        self.q_lin = make.dense(self, hidden, heads)
+        self.k_lin = make.dense(self, hidden, heads)
+        self.v_lin = make.dense(self, hidden, heads)
+        self.out_lin = make.dense(self, heads, hidden)
+        self.dropout = make.dropout(self, self.config.attention_dropout)
+
+    def call(self, hidden: Any, bias: Any, head_mask: Any) -> tuple[Any, Any]:
+        projections, heads = (self.q_lin, self.k_lin, self.v_lin), heads_axis(self.config, self.index)
+        query, key, value = (at.split_heads(self.ops, project(hidden), heads.units) for project in projections)
+        scale = heads.block**-0.5
+        context, probabilities = at.attend(self.ops, query, key, value, bias, scale, self.dropout, head_mask)
+        return self.out_lin(context), probabilities
+
+
+class DistilBertFFN(Part):
+    def setup(self) -> None:
+        hidden, ffn = hidden_axis(self.config), Axis("ffn", self.config.hidden_dim)
+        self.lin1 = self.make.dense(self, hidden, ffn)
+        self.lin2 = self.make.dense(self, ffn, hidden)
+        self.dropout = self.make.dropout(self, self.config.dropout)
+
+    def call(self, hidden: Any) -> Any:
+        return self.dropout(self.lin2(fn.activation(self.ops, self.config.activation, self.lin1(hidden))))
+
+
+class DistilBertLayer(Part):
+    def setup(self) -> None:
+        make, hidden, epsilon = self.make, hidden_axis(self.config), self.config.layer_norm_eps
+        self.attention = make.block(self, DistilBertAttention, index=self.index)
+        self.sa_layer_norm = make.layer_norm(self, hidden, epsilon)
+        self.ffn = make.block(self, DistilBertFFN)
+        self.output_layer_norm = make.layer_norm(self, hidden, epsilon)
+
+    def call(self, hidden: Any, bias: Any, head_mask: Any) -> tuple[Any, Any]:
+        attended, probabilities = self.attention(hidden, bias, head_mask)
+        attended = self.sa_layer_norm(attended + hidden)
+        return self.output_layer_norm(self.ffn(attended) + attended), probabilities
+
+
+class DistilBertTransformer(Part):
+    def setup(self) -> None:
+        self.layer = self.make.stacked(self, DistilBertLayer, self.config.n_layers)
+
+    def call(self, hidden: Any, bias: Any, head_masks: list[Any]) -> States:
+        return run_layers(self.layer, hidden, [(bias, mask) for mask in head_masks])
+
+
+class DistilBertModel(Model):
+    """The encoder."""
+
+    def setup(self) -> None:
+        self.embeddings = self.make.block(self, DistilBertEmbeddings)
+        self.transformer = self.make.block(self, DistilBertTransformer)
+
+    def call(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        head_mask: Any = None,
+        inputs_embeds: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Return `BaseModelOutput`. Ids are integers [B, Q], `inputs_embeds` [B, Q, H]."""
+        ops, config = self.ops, self.config
+        fn.one_input(input_ids, inputs_embeds)
+        flags = fn.output_flags(config, output_attentions, output_hidden_states, return_dict)
+        hidden = self.embeddings(input_ids, inputs_embeds)
+        bias = at.padding_bias(ops, attention_mask, hidden.dtype)
+        states = self.transformer(hidden, bias, at.head_masks(ops, head_mask, config, hidden.dtype))
+        return result(outputs.BaseModelOutput, flags, states, last_hidden_state=states[0][-1])
+
+
+class DistilBertWithHead(Model):
+    """A backbone and a head: `task` names the head, `score` turns the backbone's output into logits."""
+
+    base_model_prefix = "distilbert"
+    dropout_field = "dropout"
+
+    def setup(self) -> None:
+        self.distilbert = self.make.block(self, DistilBertModel)
+        self.dropout = self.make.dropout(self, getattr(self.config, self.dropout_field))
+        self.build_head(self.config)
+
+    def build_head(self, config: Any) -> None:
+        self.classifier = self.make.dense(self, hidden_axis(config), labels_axis(config))
+
+    def call(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        head_mask: Any = None,
+        inputs_embeds: Any = None,
+        labels: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Return logits, and with `labels` the loss; see `triptych.heads.task_output`."""
+        backbone = self.distilbert(
+            input_ids, attention_mask, head_mask, inputs_embeds, output_attentions, output_hidden_states,
+            return_dict=True,
+        )  # fmt: skip
+        return finish(self, backbone, self.score(backbone), labels, return_dict)
+
+    def score(self, backbone: Any) -> Any:
+        """Return the logits of every token, [B, Q, C]."""
+        return self.classifier(self.dropout(backbone.last_hidden_state))
+
+
+class DistilBertForMaskedLM(DistilBertWithHead):
+    """DistilBERT that predicts masked tokens; its matrix is tied unless the config says not."""
+
+    task = "MaskedLM"
+
+    def build_head(self, config: Any) -> None:
+        make, hidden = self.make, hidden_axis(config)
+        self.vocab_transform = make.dense(self, hidden, hidden)
+        self.vocab_layer_norm = make.layer_norm(self, hidden, config.layer_norm_eps)
+        self.vocab_projector = make.vocab_projector(self, hidden, vocab_axis(config))
+
+    def score(self, backbone: Any) -> Any:
+        hidden = fn.activation(self.ops, self.config.activation, self.vocab_transform(backbone.last_hidden_state))
+        return self.vocab_projector(
+            self.vocab_layer_norm(hidden), embeddings=self.distilbert.embeddings.word_embeddings
+        )
+
+
+class DistilBertForSequenceClassification(DistilBertWithHead):
+    """DistilBERT that classifies or scores a text, from its first token."""
+
+    task = "SequenceClassification"
+    dropout_field = "seq_classif_dropout"
+
+    def build_head(self, config: Any) -> None:
+        hidden = hidden_axis(config)
+        self.pre_classifier = self.make.dense(self, hidden, hidden)
+        self.classifier = self.make.dense(self, hidden, labels_axis(config))
+
+    def score(self, backbone: Any) -> Any:
+        pooled = fn.activation(self.ops, "relu", self.pre_classifier(backbone.last_hidden_state[:, 0]))
+        return self.classifier(self.dropout(pooled))
+
+
+class DistilBertForTokenClassification(DistilBertWithHead):
+    """DistilBERT that classifies every token."""
+
+    task = "TokenClassification"
+
+
+class DistilBertForQuestionAnswering(DistilBertWithHead):
+    """DistilBERT that finds a span."""
+
+    task = "QuestionAnswering"
+    dropout_field = "qa_dropout"
+
+    def build_head(self, config: Any) -> None:
+        self.qa_outputs = self.make.dense(self, hidden_axis(config), labels_axis(config))
+
+    def score(self, backbone: Any) -> Any:
+        return self.qa_outputs(self.dropout(backbone.last_hidden_state))
+
+    def call(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        head_mask: Any = None,
+        inputs_embeds: Any = None,
+        start_positions: Any = None,
+        end_positions: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Return start and end logits, and with both positions the loss."""
+        backbone = self.distilbert(
+            input_ids, attention_mask, head_mask, inputs_embeds, output_attentions, output_hidden_states,
+            return_dict=True,
+        )  # fmt: skip
+        return finish_span(self, backbone, self.score(backbone), start_positions, end_positions, return_dict)
 
 
 FAMILIES = {
-    "distilbert": Family(
-        config_class=DistilBertConfig,
-        base_prefix="distilbert",
-        classes={
-            "": "DistilBertModel",
-            "MaskedLM": "DistilBertForMaskedLM",
-            "SequenceClassification": "DistilBertForSequenceClassification",
-            "TokenClassification": "DistilBertForTokenClassification",
-            "QuestionAnswering": "DistilBertForQuestionAnswering",
-        },
-        schema=_schema,
+    "distilbert": declared(
+        DistilBertConfig,
+        DistilBertModel,
+        DistilBertForMaskedLM,
+        DistilBertForSequenceClassification,
+        DistilBertForTokenClassification,
+        DistilBertForQuestionAnswering,
+        ignorable=IGNORABLE,
     )
 }

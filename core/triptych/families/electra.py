@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych.config import PretrainedConfig, positive_int
-from triptych.families import Family
-from triptych.families.bert import IGNORABLE, BertConfig, backbone
-from triptych.families.common import labels_axis, vocab_head, with_base
-from triptych.schema import Axis, Layout, Schema
+from triptych import functional as fn
+from triptych.config import positive_int
+from triptych.families import declared
+from triptych.families.bert import (
+    IGNORABLE,
+    BertConfig,
+    BertEmbeddings,
+    BertEncoder,
+    BertModel,
+    width_of_embeddings,
+)
+from triptych.families.roberta import RobertaClassificationHead
+from triptych.nn.axes import hidden_axis, vocab_axis
+from triptych.nn.encoder_heads import EncoderWithHead, SpanHead
+from triptych.nn.parts import Model, Part
+from triptych.schema import Axis
 
 
 class ElectraConfig(BertConfig):
@@ -45,40 +56,110 @@ class ElectraConfig(BertConfig):
         return self.embedding_size
 
 
-def _schema(config: PretrainedConfig, stem: str) -> Schema:
-    hidden, width = Axis("hidden", config.hidden_size), Axis("hidden", config.embedding_width)
-    root, base, head = with_base(stem, "ElectraModel", "electra")
-    backbone(base, config)
-    if stem == "ElectraForMaskedLM":
-        head.layer_norm("generator_predictions.LayerNorm", width)
-        head.linear("generator_predictions.dense", width, hidden)
-        vocab_head(head, "generator_lm_head", config, width, "electra.embeddings.word_embeddings.weight")
-        head.add("generator_lm_head.bias", (Axis("vocab", config.vocab_size),), Layout.BIAS)
-    elif stem == "ElectraForPreTraining":
-        head.linear("discriminator_predictions.dense", hidden, hidden)
-        head.linear("discriminator_predictions.dense_prediction", Axis("labels", 1), hidden)
-    elif stem == "ElectraForSequenceClassification":
-        head.linear("classifier.dense", hidden, hidden)
-        head.linear("classifier.out_proj", labels_axis(config), hidden)
-    elif stem == "ElectraForQuestionAnswering":
-        head.linear("qa_outputs", labels_axis(config), hidden)
-    elif stem == "ElectraForTokenClassification":
-        head.linear("classifier", labels_axis(config), hidden)
-    return root.build("electra", stem == "ElectraModel", IGNORABLE)
+class ElectraModel(Model):
+    """The encoder, of generator and discriminator alike."""
+
+    def setup(self) -> None:
+        make, width, hidden = self.make, width_of_embeddings(self.config), hidden_axis(self.config)
+        self.embeddings = make.block(self, BertEmbeddings)
+        if width != hidden:
+            self.embeddings_project = make.dense(self, width, hidden)
+        self.encoder = make.block(self, BertEncoder)
+
+    call = BertModel.call
+
+
+class ElectraWithHead(EncoderWithHead):
+    """A backbone and a head: `task` names the head, `score` turns the backbone's output into logits."""
+
+    base_model_prefix = "electra"
+
+    def build_backbone(self) -> None:
+        self.electra = self.make.block(self, ElectraModel)
+
+
+class ElectraDiscriminatorPredictions(Part):
+    def setup(self) -> None:
+        hidden = hidden_axis(self.config)
+        self.dense = self.make.dense(self, hidden, hidden)
+        self.dense_prediction = self.make.dense(self, hidden, Axis("labels", 1))
+
+    def call(self, hidden: Any) -> Any:
+        """Return [B, Q]: positive where a token was replaced."""
+        return self.dense_prediction(fn.activation(self.ops, self.config.hidden_act, self.dense(hidden)))[..., 0]
+
+
+class ElectraForPreTraining(ElectraWithHead):
+    """The discriminator: which tokens were replaced."""
+
+    task = "PreTraining"
+
+    def build_head(self, config: Any) -> None:
+        self.discriminator_predictions = self.make.block(self, ElectraDiscriminatorPredictions)
+
+    def score(self, backbone: Any) -> Any:
+        return self.discriminator_predictions(backbone.last_hidden_state)
+
+    def targets(self, labels: Any, attention_mask: Any) -> Any:
+        """Return labels, 1 where a token was replaced, and the mask of the tokens that count."""
+        return labels, attention_mask
+
+
+class ElectraGeneratorPredictions(Part):
+    def setup(self) -> None:
+        make, width = self.make, width_of_embeddings(self.config)
+        self.LayerNorm = make.layer_norm(self, width, self.config.layer_norm_eps)
+        self.dense = make.dense(self, hidden_axis(self.config), width)
+
+    def call(self, hidden: Any) -> Any:
+        return self.LayerNorm(fn.activation(self.ops, "gelu", self.dense(hidden)))
+
+
+class ElectraForMaskedLM(ElectraWithHead):
+    """The generator: predicts masked tokens; its matrix is tied unless the config says not."""
+
+    task = "MaskedLM"
+
+    def build_head(self, config: Any) -> None:
+        self.generator_predictions = self.make.block(self, ElectraGeneratorPredictions)
+        self.generator_lm_head = self.make.vocab_projector(self, width_of_embeddings(config), vocab_axis(config))
+
+    def score(self, backbone: Any) -> Any:
+        hidden = self.generator_predictions(backbone.last_hidden_state)
+        return self.generator_lm_head(hidden, embeddings=self.words())
+
+
+class ElectraForSequenceClassification(ElectraWithHead):
+    """ELECTRA that classifies or scores a text, from its first token."""
+
+    task = "SequenceClassification"
+
+    def build_head(self, config: Any) -> None:
+        self.classifier = self.make.block(self, RobertaClassificationHead, activation="gelu")
+
+    def score(self, backbone: Any) -> Any:
+        return self.classifier(backbone.last_hidden_state)
+
+
+class ElectraForTokenClassification(ElectraWithHead):
+    """ELECTRA that classifies every token."""
+
+    task = "TokenClassification"
+
+
+class ElectraForQuestionAnswering(SpanHead, ElectraWithHead):
+    """ELECTRA that finds a span."""
 
 
 FAMILIES = {
-    "electra": Family(
-        config_class=ElectraConfig,
-        base_prefix="electra",
-        classes={
-            "": "ElectraModel",
-            "PreTraining": "ElectraForPreTraining",
-            "MaskedLM": "ElectraForMaskedLM",
-            "SequenceClassification": "ElectraForSequenceClassification",
-            "TokenClassification": "ElectraForTokenClassification",
-            "QuestionAnswering": "ElectraForQuestionAnswering",
-        },
-        schema=_schema,
+    "electra": declared(
+        ElectraConfig,
+        ElectraModel,
+        ElectraForPreTraining,
+        ElectraForMaskedLM,
+        ElectraForSequenceClassification,
+        ElectraForTokenClassification,
+        ElectraForQuestionAnswering,
+        ignorable=IGNORABLE,
     )
 }

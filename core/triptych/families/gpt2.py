@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from triptych import attention as at
+from triptych import cache as caches
+from triptych import functional as fn
+from triptych import outputs
 from triptych.config import (
     PretrainedConfig,
     optional_positive_int,
@@ -13,17 +17,12 @@ from triptych.config import (
     positive_number,
     probability,
 )
-from triptych.families import Family
-from triptych.families.common import (
-    heads_axis,
-    labels_axis,
-    require_activation,
-    require_built_in,
-    require_divisor,
-    vocab_head,
-    with_base,
-)
-from triptych.schema import Axis, Schema, SchemaBuilder
+from triptych.families import declared
+from triptych.families.common import require_activation, require_built_in, require_divisor
+from triptych.nn.axes import heads_axis, hidden_axis, labels_axis, vocab_axis
+from triptych.nn.parts import Model, Part
+from triptych.nn.stack import finish, result, run_layers
+from triptych.schema import Axis
 
 
 class GPT2Config(PretrainedConfig):
@@ -122,51 +121,188 @@ class GPT2Config(PretrainedConfig):
         return float(scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale)
 
 
-def _schema(config: PretrainedConfig, stem: str) -> Schema:
-    hidden = Axis("hidden", config.n_embd)
-    root, base, head = with_base(stem, "GPT2Model", "transformer")
-    base.embedding("wte", Axis("vocab", config.vocab_size), hidden)
-    base.embedding("wpe", Axis("positions", config.n_positions), hidden)
-    for layer in range(config.n_layer):
-        _layer(base.under(f"h.{layer}"), config, layer, hidden)
-    base.layer_norm("ln_f", hidden)
-    if stem == "GPT2LMHeadModel":
-        vocab_head(head, "lm_head", config, hidden, "transformer.wte.weight")
-    elif stem == "GPT2ForSequenceClassification":
-        head.linear("score", labels_axis(config), hidden, bias=False)
-    elif stem == "GPT2ForTokenClassification":
-        head.linear("classifier", labels_axis(config), hidden)
-    masks = [f"h.{layer}.attn.{name}" for layer in range(config.n_layer) for name in ("bias", "masked_bias")]
-    return root.build("transformer", stem == "GPT2Model", masks)
+class GPT2Attention(Part):
+    def setup(self) -> None:
+        make, config, heads = self.make, self.config, heads_axis(self.config, self.index)
+        self.c_attn = make.conv1d(self, hidden_axis(config), replace(heads, repeat=3))
+        self.c_proj = make.conv1d(self, heads, hidden_axis(config), std=config.residual_std)
+        self.attn_dropout = make.dropout(self, config.attn_pdrop)
+        self.resid_dropout = make.dropout(self, config.resid_pdrop)
+
+    def call(self, hidden: Any, bias: Any, head_mask: Any, cache: Any) -> tuple[Any, Any]:
+        """Attend with one fused projection of queries, keys and values."""
+        ops, heads = self.ops, heads_axis(self.config, self.index)
+        fused, width = self.c_attn(hidden), heads.length
+        parts = (fused[..., start : start + width] for start in (0, width, 2 * width))
+        query, key, value = (at.split_heads(ops, part, heads.units) for part in parts)
+        if cache is not None:
+            key, value = cache.extend(self.index, key, value)
+        scale = self.config.attention_scale(self.index)
+        context, probabilities = at.attend(ops, query, key, value, bias, scale, self.attn_dropout, head_mask)
+        return self.resid_dropout(self.c_proj(context)), probabilities
 
 
-def fused_axis(config: PretrainedConfig, layer: int) -> Axis:
-    """Return the axis of queries, keys and values, one after the other."""
-    return replace(heads_axis(config, layer), repeat=3)
+class GPT2MLP(Part):
+    def setup(self) -> None:
+        make, config, hidden, ffn = self.make, self.config, hidden_axis(self.config), Axis("ffn", self.config.ffn_width)
+        self.c_fc = make.conv1d(self, hidden, ffn)
+        self.c_proj = make.conv1d(self, ffn, hidden, std=config.residual_std)
+        self.dropout = make.dropout(self, config.resid_pdrop)
+
+    def call(self, hidden: Any) -> Any:
+        return self.dropout(self.c_proj(fn.activation(self.ops, self.config.activation_function, self.c_fc(hidden))))
 
 
-def _layer(build: SchemaBuilder, config: PretrainedConfig, layer: int, hidden: Axis) -> None:
-    heads, fused = heads_axis(config, layer), fused_axis(config, layer)
-    ffn = Axis("ffn", config.ffn_width)
-    build.layer_norm("ln_1", hidden)
-    build.conv1d("attn.c_attn", hidden, fused)
-    build.conv1d("attn.c_proj", heads, hidden)
-    build.layer_norm("ln_2", hidden)
-    build.conv1d("mlp.c_fc", hidden, ffn)
-    build.conv1d("mlp.c_proj", ffn, hidden)
+class GPT2Block(Part):
+    def setup(self) -> None:
+        make, hidden, epsilon = self.make, hidden_axis(self.config), self.config.layer_norm_epsilon
+        self.ln_1 = make.layer_norm(self, hidden, epsilon)
+        self.attn = make.block(self, GPT2Attention, index=self.index)
+        self.ln_2 = make.layer_norm(self, hidden, epsilon)
+        self.mlp = make.block(self, GPT2MLP)
+
+    def call(self, hidden: Any, bias: Any, head_mask: Any, cache: Any) -> tuple[Any, Any]:
+        attended, probabilities = self.attn(self.ln_1(hidden), bias, head_mask, cache=cache)
+        hidden = hidden + attended
+        return hidden + self.mlp(self.ln_2(hidden)), probabilities
+
+
+class GPT2Model(Model):
+    """The decoder."""
+
+    def setup(self) -> None:
+        make, config, hidden = self.make, self.config, hidden_axis(self.config)
+        self.wte = make.embedding(self, vocab_axis(config), hidden)
+        self.wpe = make.embedding(self, Axis("positions", config.n_positions), hidden)
+        self.drop = make.dropout(self, config.embd_pdrop)
+        self.h = make.stacked(self, GPT2Block, config.n_layer)
+        self.ln_f = make.layer_norm(self, hidden, config.layer_norm_epsilon)
+
+    def call(
+        self,
+        input_ids: Any = None,
+        past_key_values: Any = None,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        position_ids: Any = None,
+        head_mask: Any = None,
+        inputs_embeds: Any = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Return `BaseModelOutputWithPast`; the last of its hidden states is normed.
+
+        Ids are integers [B, Q], `inputs_embeds` [B, Q, H]; `attention_mask` [B, past + Q]. `token_type_ids` are
+        embedded with the words' matrix. There is a cache if `past_key_values` is given, or `use_cache` where caches
+        grow.
+        """
+        ops, config = self.ops, self.config
+        fn.one_input(input_ids, inputs_embeds)
+        flags = fn.output_flags(config, output_attentions, output_hidden_states, return_dict)
+        cache = caches.opened(ops, past_key_values, use_cache)
+        words = self.wte(input_ids) if inputs_embeds is None else inputs_embeds
+        hidden = words + self.wpe(at.positions(ops, words, cache) if position_ids is None else position_ids)
+        hidden = self.drop(hidden if token_type_ids is None else hidden + self.wte(token_type_ids))
+        bias = at.causal_bias(ops, attention_mask, hidden, cache)
+        masks = at.head_masks(ops, head_mask, config, hidden.dtype)
+        states = run_layers(self.h, hidden, [(bias, mask) for mask in masks], cache=cache)
+        states[0][-1] = self.ln_f(states[0][-1])
+        past = None if cache is None else cache.after(ops.shape(words)[1])
+        kind = outputs.BaseModelOutputWithPast
+        return result(kind, flags, states, last_hidden_state=states[0][-1], past_key_values=past)
+
+
+class GPT2WithHead(Model):
+    """A backbone and a head: `task` names the head, `score_of` turns the backbone's output into logits."""
+
+    base_model_prefix = "transformer"
+
+    def setup(self) -> None:
+        self.transformer = self.make.block(self, GPT2Model)
+        self.build_head(self.config)
+
+    def build_head(self, config: Any) -> None:
+        """Name the head's layers."""
+
+    def call(
+        self,
+        input_ids: Any = None,
+        past_key_values: Any = None,
+        attention_mask: Any = None,
+        token_type_ids: Any = None,
+        position_ids: Any = None,
+        head_mask: Any = None,
+        inputs_embeds: Any = None,
+        labels: Any = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:
+        """Return logits, and with `labels` the loss; see `triptych.heads.task_output`."""
+        backbone = self.transformer(
+            input_ids, past_key_values, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
+            use_cache, output_attentions, output_hidden_states, return_dict=True,
+        )  # fmt: skip
+        return finish(self, backbone, self.score_of(backbone, input_ids), labels, return_dict)
+
+    def score_of(self, backbone: Any, input_ids: Any) -> Any:
+        """Return the logits of a backbone's output."""
+        raise NotImplementedError
+
+
+class GPT2LMHeadModel(GPT2WithHead):
+    """GPT-2 that predicts the next token; the head is tied to the embeddings unless the config says not."""
+
+    task = "CausalLM"
+    other_tasks = ("PreTraining",)
+
+    def build_head(self, config: Any) -> None:
+        self.lm_head = self.make.vocab_head(self, hidden_axis(config), vocab_axis(config))
+
+    def score_of(self, backbone: Any, input_ids: Any) -> Any:
+        return fn.scores_of_vocabulary(self.ops, self.lm_head, self.transformer.wte, backbone.last_hidden_state)
+
+
+class GPT2ForSequenceClassification(GPT2WithHead):
+    """GPT-2 that classifies or scores a text, from its last token."""
+
+    task = "SequenceClassification"
+
+    def build_head(self, config: Any) -> None:
+        self.score = self.make.dense(self, hidden_axis(config), labels_axis(config), bias=False)
+
+    def score_of(self, backbone: Any, input_ids: Any) -> Any:
+        return fn.last_token(self.ops, self.config, self.score(backbone.last_hidden_state), input_ids)
+
+
+class GPT2ForTokenClassification(GPT2WithHead):
+    """GPT-2 that classifies every token."""
+
+    task = "TokenClassification"
+
+    def build_head(self, config: Any) -> None:
+        self.dropout = self.make.dropout(self, config.head_dropout)
+        self.classifier = self.make.dense(self, hidden_axis(config), labels_axis(config))
+
+    def score_of(self, backbone: Any, input_ids: Any) -> Any:
+        return self.classifier(self.dropout(backbone.last_hidden_state))
+
+
+def _masks(config: PretrainedConfig) -> list[str]:
+    """Return the names of the causal masks that old files hold."""
+    return [f"h.{layer}.attn.{name}" for layer in range(config.n_layer) for name in ("bias", "masked_bias")]
 
 
 FAMILIES = {
-    "gpt2": Family(
-        config_class=GPT2Config,
-        base_prefix="transformer",
-        classes={
-            "": "GPT2Model",
-            "PreTraining": "GPT2LMHeadModel",
-            "CausalLM": "GPT2LMHeadModel",
-            "SequenceClassification": "GPT2ForSequenceClassification",
-            "TokenClassification": "GPT2ForTokenClassification",
-        },
-        schema=_schema,
+    "gpt2": declared(
+        GPT2Config,
+        GPT2Model,
+        GPT2LMHeadModel,
+        GPT2ForSequenceClassification,
+        GPT2ForTokenClassification,
+        ignorable=_masks,
     )
 }

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from triptych import attention as at
+from triptych import cache as caches
+from triptych import functional as fn
+from triptych import outputs
 from triptych.config import (
     PretrainedConfig,
     part_count,
@@ -14,19 +18,13 @@ from triptych.config import (
     positive_number,
     probability,
 )
-from triptych.families import Family
-from triptych.families.common import (
-    heads_axis,
-    kv_heads_axis,
-    labels_axis,
-    require_activation,
-    require_built_in,
-    require_divisor,
-    vocab_head,
-    with_base,
-)
-from triptych.rotary import check_rope, parse_rope
-from triptych.schema import Axis, Schema, SchemaBuilder
+from triptych.families import Family, declared
+from triptych.families.common import require_activation, require_built_in, require_divisor
+from triptych.nn.axes import heads_axis, hidden_axis, kv_heads_axis, labels_axis, vocab_axis
+from triptych.nn.parts import Model, Part
+from triptych.nn.stack import finish, result, run_layers
+from triptych.rotary import check_rope, parse_rope, rotary_tables, rotate
+from triptych.schema import Axis
 
 
 class LlamaConfig(PretrainedConfig):
@@ -131,57 +129,184 @@ class LlamaConfig(PretrainedConfig):
         return None
 
 
-def schema_of(prefix: str) -> Any:
-    """Return the schema function of a family whose classes are called `prefix` + Model, ForCausalLM, and so on."""
+class LlamaAttention(Part):
+    def setup(self) -> None:
+        make, config, hidden = self.make, self.config, hidden_axis(self.config)
+        heads, kv_heads = heads_axis(config, self.index), kv_heads_axis(config, self.index)
+        self.q_proj = make.dense(self, hidden, heads, bias=config.qkv_bias)
+        self.k_proj = make.dense(self, hidden, kv_heads, bias=config.qkv_bias)
+        self.v_proj = make.dense(self, hidden, kv_heads, bias=config.qkv_bias)
+        self.o_proj = make.dense(self, heads, hidden, bias=config.output_bias)
+        if config.query_key_norm:
+            head_dim = Axis("head_dim", config.head_dim)
+            self.q_norm = make.rms_norm(self, head_dim, config.rms_norm_eps)
+            self.k_norm = make.rms_norm(self, head_dim, config.rms_norm_eps)
+        self.dropout = make.dropout(self, config.attention_dropout)
 
-    def schema(config: PretrainedConfig, stem: str) -> Schema:
-        hidden = Axis("hidden", config.hidden_size)
-        root, base, head = with_base(stem, f"{prefix}Model", "model")
-        base.embedding("embed_tokens", Axis("vocab", config.vocab_size), hidden)
-        for layer in range(config.num_hidden_layers):
-            _layer(base.under(f"layers.{layer}"), config, layer, hidden)
-        base.rms_norm("norm", hidden)
-        if stem == f"{prefix}ForCausalLM":
-            vocab_head(head, "lm_head", config, hidden, "model.embed_tokens.weight")
-        elif stem == f"{prefix}ForSequenceClassification":
-            head.linear("score", labels_axis(config), hidden, bias=False)
-        per_layer = [f"layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(config.num_hidden_layers)]
-        return root.build("model", stem == f"{prefix}Model", ["rotary_emb.inv_freq", *per_layer])
-
-    return schema
-
-
-def _layer(build: SchemaBuilder, config: PretrainedConfig, layer: int, hidden: Axis) -> None:
-    heads, kv_heads = heads_axis(config, layer), kv_heads_axis(config, layer)
-    ffn = Axis("ffn", config.intermediate_size)
-    attention = build.under("self_attn")
-    attention.linear("q_proj", heads, hidden, bias=config.qkv_bias)
-    attention.linear("k_proj", kv_heads, hidden, bias=config.qkv_bias)
-    attention.linear("v_proj", kv_heads, hidden, bias=config.qkv_bias)
-    attention.linear("o_proj", hidden, heads, bias=config.output_bias)
-    if config.query_key_norm:
-        attention.rms_norm("q_norm", Axis("head_dim", config.head_dim))
-        attention.rms_norm("k_norm", Axis("head_dim", config.head_dim))
-    build.linear("mlp.gate_proj", ffn, hidden, bias=config.feed_forward_bias)
-    build.linear("mlp.up_proj", ffn, hidden, bias=config.feed_forward_bias)
-    build.linear("mlp.down_proj", hidden, ffn, bias=config.feed_forward_bias)
-    build.rms_norm("input_layernorm", hidden)
-    build.rms_norm("post_attention_layernorm", hidden)
+    def call(self, hidden: Any, tables: tuple[Any, Any], bias: Any, head_mask: Any, cache: Any) -> tuple[Any, Any]:
+        """Attend with rotated queries and keys; several query heads share one key and value head."""
+        ops = self.ops
+        heads, kv_heads = heads_axis(self.config, self.index), kv_heads_axis(self.config, self.index)
+        query = at.split_heads(ops, self.q_proj(hidden), heads.units)
+        key, value = (at.split_heads(ops, project(hidden), kv_heads.units) for project in (self.k_proj, self.v_proj))
+        if self.config.query_key_norm:
+            query, key = self.q_norm(query), self.k_norm(key)
+        query, key = rotate(ops, query, *tables), rotate(ops, key, *tables)
+        if cache is not None:
+            key, value = cache.extend(self.index, key, value)
+        context, probabilities = at.attend(ops, query, key, value, bias, heads.block**-0.5, self.dropout, head_mask)
+        return self.o_proj(context), probabilities
 
 
-def family_of(config_class: type[PretrainedConfig], prefix: str) -> Family:
+class LlamaMLP(Part):
+    def setup(self) -> None:
+        make, hidden, ffn = self.make, hidden_axis(self.config), Axis("ffn", self.config.intermediate_size)
+        bias = self.config.feed_forward_bias
+        self.gate_proj = make.dense(self, hidden, ffn, bias=bias)
+        self.up_proj = make.dense(self, hidden, ffn, bias=bias)
+        self.down_proj = make.dense(self, ffn, hidden, bias=bias)
+
+    def call(self, hidden: Any) -> Any:
+        """Gated feed-forward (Shazeer, 2020, https://arxiv.org/abs/2002.05202)."""
+        return self.down_proj(
+            fn.activation(self.ops, self.config.hidden_act, self.gate_proj(hidden)) * self.up_proj(hidden)
+        )
+
+
+class LlamaDecoderLayer(Part):
+    def setup(self) -> None:
+        make, hidden, epsilon = self.make, hidden_axis(self.config), self.config.rms_norm_eps
+        self.self_attn = make.block(self, LlamaAttention, index=self.index)
+        self.mlp = make.block(self, LlamaMLP)
+        self.input_layernorm = make.rms_norm(self, hidden, epsilon)
+        self.post_attention_layernorm = make.rms_norm(self, hidden, epsilon)
+
+    def call(self, hidden: Any, tables: tuple[Any, Any], bias: Any, head_mask: Any, cache: Any) -> tuple[Any, Any]:
+        attended, probabilities = self.self_attn(self.input_layernorm(hidden), tables, bias, head_mask, cache=cache)
+        hidden = hidden + attended
+        return hidden + self.mlp(self.post_attention_layernorm(hidden)), probabilities
+
+
+class LlamaModel(Model):
+    """The decoder."""
+
+    part_names = {"decoder_layers": "layers"}
+
+    def setup(self) -> None:
+        make, config, hidden = self.make, self.config, hidden_axis(self.config)
+        self.embed_tokens = make.embedding(self, vocab_axis(config), hidden, padding=config.pad_token_id)
+        self.decoder_layers = make.stacked(self, LlamaDecoderLayer, config.num_hidden_layers)
+        self.norm = make.rms_norm(self, hidden, config.rms_norm_eps)
+
+    def call(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        position_ids: Any = None,
+        past_key_values: Any = None,
+        inputs_embeds: Any = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        head_mask: Any = None,
+    ) -> Any:
+        """Return `BaseModelOutputWithPast`; the last of its hidden states is normed.
+
+        Ids are integers [B, Q], `inputs_embeds` [B, Q, H]; `attention_mask` [B, past + Q]. There is a cache if
+        `past_key_values` is given, or `use_cache` where caches grow.
+        """
+        ops, config = self.ops, self.config
+        fn.one_input(input_ids, inputs_embeds)
+        flags = fn.output_flags(config, output_attentions, output_hidden_states, return_dict)
+        cache = caches.opened(ops, past_key_values, use_cache)
+        hidden = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        places = at.positions(ops, hidden, cache) if position_ids is None else position_ids
+        tables = rotary_tables(ops, config, places, hidden.dtype)
+        windows = [config.window(index) for index in range(config.num_hidden_layers)]
+        biases = {window: at.causal_bias(ops, attention_mask, hidden, cache, window) for window in set(windows)}
+        masks = at.head_masks(ops, head_mask, config, hidden.dtype)
+        arguments = [(tables, biases[window], mask) for window, mask in zip(windows, masks, strict=True)]
+        states = run_layers(self.decoder_layers, hidden, arguments, cache=cache)
+        states[0][-1] = self.norm(states[0][-1])
+        past = None if cache is None else cache.after(ops.shape(hidden)[1])
+        kind = outputs.BaseModelOutputWithPast
+        return result(kind, flags, states, last_hidden_state=states[0][-1], past_key_values=past)
+
+
+class LlamaWithHead(Model):
+    """A backbone and a head: `task` names the head, `score_of` turns the backbone's output into logits."""
+
+    base_model_prefix = "model"
+    backbone_class = LlamaModel
+
+    def setup(self) -> None:
+        self.model = self.make.block(self, self.backbone_class)
+        self.build_head(self.config)
+
+    def build_head(self, config: Any) -> None:
+        """Name the head's layers."""
+
+    def call(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        position_ids: Any = None,
+        past_key_values: Any = None,
+        inputs_embeds: Any = None,
+        labels: Any = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        head_mask: Any = None,
+    ) -> Any:
+        """Return logits, and with `labels` the loss; see `triptych.heads.task_output`."""
+        backbone = self.model(
+            input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, use_cache,
+            output_attentions, output_hidden_states, return_dict=True, head_mask=head_mask,
+        )  # fmt: skip
+        return finish(self, backbone, self.score_of(backbone, input_ids), labels, return_dict)
+
+    def score_of(self, backbone: Any, input_ids: Any) -> Any:
+        """Return the logits of a backbone's output."""
+        raise NotImplementedError
+
+
+class LlamaForCausalLM(LlamaWithHead):
+    """Llama that predicts the next token."""
+
+    task = "CausalLM"
+    other_tasks = ("PreTraining",)
+
+    def build_head(self, config: Any) -> None:
+        self.lm_head = self.make.vocab_head(self, hidden_axis(config), vocab_axis(config))
+
+    def score_of(self, backbone: Any, input_ids: Any) -> Any:
+        return fn.scores_of_vocabulary(self.ops, self.lm_head, self.model.embed_tokens, backbone.last_hidden_state)
+
+
+class LlamaForSequenceClassification(LlamaWithHead):
+    """Llama that classifies or scores a text, from its last token."""
+
+    task = "SequenceClassification"
+
+    def build_head(self, config: Any) -> None:
+        self.score = self.make.dense(self, hidden_axis(config), labels_axis(config), bias=False)
+
+    def score_of(self, backbone: Any, input_ids: Any) -> Any:
+        return fn.last_token(self.ops, self.config, self.score(backbone.last_hidden_state), input_ids)
+
+
+def _frequencies(config: PretrainedConfig) -> list[str]:
+    """Return the names of the rotary frequencies that old files hold."""
+    per_layer = [f"layers.{layer}.self_attn.rotary_emb.inv_freq" for layer in range(config.num_hidden_layers)]
+    return ["rotary_emb.inv_freq", *per_layer]
+
+
+def family_of(config_class: type[PretrainedConfig], *parts: type[Model]) -> Family:
     """Return a family of Llama's blocks."""
-    return Family(
-        config_class=config_class,
-        base_prefix="model",
-        classes={
-            "": f"{prefix}Model",
-            "PreTraining": f"{prefix}ForCausalLM",
-            "CausalLM": f"{prefix}ForCausalLM",
-            "SequenceClassification": f"{prefix}ForSequenceClassification",
-        },
-        schema=schema_of(prefix),
-    )
+    return declared(config_class, *parts, ignorable=_frequencies)
 
 
-FAMILIES = {"llama": family_of(LlamaConfig, "Llama")}
+FAMILIES = {"llama": family_of(LlamaConfig, LlamaModel, LlamaForCausalLM, LlamaForSequenceClassification)}

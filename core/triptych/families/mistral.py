@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from triptych.config import optional_positive_int
-from triptych.families.llama import LlamaConfig, family_of
+from triptych.families.llama import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    LlamaModel,
+    family_of,
+)
 
 
 class MistralConfig(LlamaConfig):
@@ -40,4 +46,20 @@ class MistralConfig(LlamaConfig):
         return self.sliding_window
 
 
-FAMILIES = {"mistral": family_of(MistralConfig, "Mistral")}
+class MistralModel(LlamaModel):
+    """The decoder."""
+
+
+class MistralForCausalLM(LlamaForCausalLM):
+    """Mistral that predicts the next token."""
+
+    backbone_class = MistralModel
+
+
+class MistralForSequenceClassification(LlamaForSequenceClassification):
+    """Mistral that classifies or scores a text, from its last token."""
+
+    backbone_class = MistralModel
+
+
+FAMILIES = {"mistral": family_of(MistralConfig, MistralModel, MistralForCausalLM, MistralForSequenceClassification)}

@@ -6,7 +6,13 @@ from typing import Any
 
 from triptych.config import natural, optional_positive_int
 from triptych.errors import ConfigError
-from triptych.families.llama import LlamaConfig, family_of
+from triptych.families.llama import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    LlamaModel,
+    family_of,
+)
 
 SLIDING = "sliding_attention"
 
@@ -79,4 +85,20 @@ class Qwen2Config(LlamaConfig):
         return self.sliding_window if layer >= self.max_window_layers else None
 
 
-FAMILIES = {"qwen2": family_of(Qwen2Config, "Qwen2")}
+class Qwen2Model(LlamaModel):
+    """The decoder."""
+
+
+class Qwen2ForCausalLM(LlamaForCausalLM):
+    """Qwen2 that predicts the next token."""
+
+    backbone_class = Qwen2Model
+
+
+class Qwen2ForSequenceClassification(LlamaForSequenceClassification):
+    """Qwen2 that classifies or scores a text, from its last token."""
+
+    backbone_class = Qwen2Model
+
+
+FAMILIES = {"qwen2": family_of(Qwen2Config, Qwen2Model, Qwen2ForCausalLM, Qwen2ForSequenceClassification)}

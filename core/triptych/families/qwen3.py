@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych.families.llama import LlamaConfig, family_of
+from triptych.families.llama import (
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlamaForSequenceClassification,
+    LlamaModel,
+    family_of,
+)
 from triptych.families.qwen2 import Qwen2Config
 
 
@@ -23,4 +29,20 @@ class Qwen3Config(Qwen2Config):
         super().__init__(head_dim=head_dim, **kwargs)
 
 
-FAMILIES = {"qwen3": family_of(Qwen3Config, "Qwen3")}
+class Qwen3Model(LlamaModel):
+    """The decoder."""
+
+
+class Qwen3ForCausalLM(LlamaForCausalLM):
+    """Qwen3 that predicts the next token."""
+
+    backbone_class = Qwen3Model
+
+
+class Qwen3ForSequenceClassification(LlamaForSequenceClassification):
+    """Qwen3 that classifies or scores a text, from its last token."""
+
+    backbone_class = Qwen3Model
+
+
+FAMILIES = {"qwen3": family_of(Qwen3Config, Qwen3Model, Qwen3ForCausalLM, Qwen3ForSequenceClassification)}

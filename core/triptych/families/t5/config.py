@@ -1,4 +1,4 @@
-"""T5 (Raffel et al., 2019, https://arxiv.org/abs/1910.10683) and its v1.1 variants: config and schema."""
+"""T5 (Raffel et al., 2019, https://arxiv.org/abs/1910.10683) and its v1.1 variants: config."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from triptych.config import (
     probability,
 )
 from triptych.errors import ConfigError
-from triptych.families import Family
-from triptych.families.common import heads_axis, optional_probability, require_built_in, vocab_head
-from triptych.schema import Axis, Schema, SchemaBuilder
+from triptych.families.common import optional_probability, require_built_in
+from triptych.nn.axes import heads_axis
+from triptych.schema import Axis
 
 _FEED_FORWARD = {
     "relu": ("relu", False),
@@ -152,68 +152,6 @@ class T5Config(PretrainedConfig):
         return layer + decoder * self.num_layers + cross * self.num_decoder_layers
 
 
-def _schema(config: PretrainedConfig, stem: str) -> Schema:
-    hidden = Axis("hidden", config.d_model)
-    root = SchemaBuilder()
-    copies = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
-    root.embedding("shared", Axis("vocab", config.vocab_size), hidden, aliases=copies)
-    _stack(root.under("encoder"), config, hidden, decoder=False)
-    if stem != "T5EncoderModel":
-        _stack(root.under("decoder"), config, hidden, decoder=True)
-    if stem == "T5ForConditionalGeneration":
-        vocab_head(root.under("", backbone=False), "lm_head", config, hidden, "shared.weight")
-    return root.build("", stem != "T5ForConditionalGeneration", _IGNORABLE)
-
-
-_IGNORABLE = ("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",)
-"""The first files, converted from Mesh TensorFlow, hold it; it was never used."""
-
-
-def _stack(build: SchemaBuilder, config: PretrainedConfig, hidden: Axis, decoder: bool) -> None:
-    for layer in range(config.layers_of(decoder)):
-        parts = build.under(f"block.{layer}.layer")
-        _attention(parts.under("0.SelfAttention"), hidden, attention_heads(config, layer, decoder, False))
-        if layer == 0:
-            # Pruned attentions of every layer look their heads up in this one table, so it stays whole.
-            table = Axis("buckets", config.relative_attention_num_buckets), Axis("bias_heads", config.num_heads)
-            parts.embedding("0.SelfAttention.relative_attention_bias", *table)
-        parts.rms_norm("0.layer_norm", hidden)
-        if decoder:
-            _attention(parts.under("1.EncDecAttention"), hidden, attention_heads(config, layer, True, True))
-            parts.rms_norm("1.layer_norm", hidden)
-        _feed_forward(parts.under("2" if decoder else "1"), config, hidden)
-    build.rms_norm("final_layer_norm", hidden)
-
-
 def attention_heads(config: PretrainedConfig, layer: int, decoder: bool, cross: bool) -> Axis:
     """Return the axis of the heads that an attention still has."""
     return heads_axis(config, config.attention_number(layer, decoder, cross))
-
-
-def _attention(build: SchemaBuilder, hidden: Axis, heads: Axis) -> None:
-    for name in ("q", "k", "v"):
-        build.linear(name, heads, hidden, bias=False)
-    build.linear("o", hidden, heads, bias=False)
-
-
-def _feed_forward(build: SchemaBuilder, config: PretrainedConfig, hidden: Axis) -> None:
-    ffn = Axis("ffn", config.d_ff)
-    for name in ("wi_0", "wi_1") if config.is_gated_act else ("wi",):
-        build.linear(f"DenseReluDense.{name}", ffn, hidden, bias=False)
-    build.linear("DenseReluDense.wo", hidden, ffn, bias=False)
-    build.rms_norm("layer_norm", hidden)
-
-
-FAMILIES = {
-    "t5": Family(
-        config_class=T5Config,
-        base_prefix="",
-        classes={
-            "": "T5Model",
-            "PreTraining": "T5ForConditionalGeneration",
-            "Seq2SeqLM": "T5ForConditionalGeneration",
-            "TextEncoding": "T5EncoderModel",
-        },
-        schema=_schema,
-    )
-}

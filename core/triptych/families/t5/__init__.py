@@ -1,0 +1,18 @@
+"""T5 (Raffel et al., 2019, https://arxiv.org/abs/1910.10683) and its v1.1 variants."""
+
+from triptych.families import declared
+from triptych.families.t5.config import T5Config
+from triptych.families.t5.model import T5EncoderModel, T5ForConditionalGeneration, T5Model
+
+IGNORABLE = ("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",)
+"""The first files, converted from Mesh TensorFlow, hold it; it was never used."""
+
+FAMILIES = {
+    "t5": declared(
+        T5Config,
+        T5Model,
+        T5ForConditionalGeneration,
+        T5EncoderModel,
+        ignorable=IGNORABLE,
+    )
+}

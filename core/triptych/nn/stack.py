@@ -1,0 +1,44 @@
+"""What models have in common: a stack of layers, the backbone's result, and the output of a head."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from triptych.heads import task_output
+
+States = tuple[list[Any], list[Any]]
+
+
+def run_layers(layers: Any, hidden: Any, arguments: list[tuple[Any, ...]], **shared: Any) -> States:
+    """Return the states before and after each layer, and the attentions of each.
+
+    `arguments` are those of each layer, `shared` those of all. What is no array goes by name: so Keras asks.
+    """
+    states, attentions = [hidden], []
+    for layer, extra in zip(layers, arguments, strict=True):
+        hidden, probabilities = layer(hidden, *extra, **shared)
+        states.append(hidden)
+        attentions.append(probabilities)
+    return states, attentions
+
+
+def result(kind: Any, flags: tuple[bool, bool, bool], states: States, **fields: Any) -> Any:
+    """Return an output of class `kind`, or a tuple, with the states and attentions that `flags` ask for."""
+    made = kind(
+        **fields,
+        hidden_states=tuple(states[0]) if flags[1] else None,
+        attentions=tuple(states[1]) if flags[0] else None,
+    )
+    return made if flags[2] else made.to_tuple()
+
+
+def finish(m: Any, backbone: Any, logits: Any, labels: Any, return_dict: bool | None) -> Any:
+    """Return the output of a model with a head."""
+    return task_output(m.ops, m.config, m.task, logits, labels, backbone, return_dict)
+
+
+def finish_span(m: Any, backbone: Any, logits: Any, start: Any, end: Any, return_dict: bool | None) -> Any:
+    """Return the output of a model that finds a span, from scores [B, Q, 2] and positions [B], or None."""
+    # int32: TensorFlow compares only equal types, and a length known only at run time is an int32.
+    labels = [p if p is None else m.ops.cast(p, "int32") for p in (start, end)]
+    return finish(m, backbone, logits, labels, return_dict)

@@ -1,0 +1,142 @@
+"""The layers of which declarations make models, and the modules of PyTorch that are made of declared parts.
+
+Widths are `triptych.schema.Axis` objects, or numbers.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from triptych import functional as fn
+from triptych.config import PretrainedConfig
+from triptych.nn.parts import Binder
+from triptych_pt import ops
+
+
+class Conv1D(nn.Module):
+    """GPT-2's projection, whose weight is stored as [in, out]."""
+
+    def __init__(self, width: int, units: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(width, units))
+        self.bias = nn.Parameter(torch.zeros(units))
+
+    def forward(self, x: Any) -> Any:
+        return x @ self.weight + self.bias
+
+
+class RMSNorm(nn.Module):
+    """See `triptych.functional.rms_norm`."""
+
+    def __init__(self, width: int, epsilon: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.epsilon = epsilon
+
+    def forward(self, x: Any) -> Any:
+        return fn.rms_norm(ops, x, self.weight, self.epsilon)
+
+
+class Block(nn.Module):
+    """A part of a model. Subclasses declare their layers in `setup`; `fields` become attributes."""
+
+    ops = ops
+    make: Any = sys.modules[__name__]
+
+    def __init__(self, config: PretrainedConfig, index: int = 0, **fields: Any) -> None:
+        super().__init__()
+        self.config, self.index = config, index
+        for name, value in fields.items():
+            setattr(self, name, value)
+        self.setup()
+
+    def setup(self) -> None:
+        """Declare the layers."""
+
+
+binder = Binder("pt", Block, "forward")
+
+
+def dense(owner: Any, width: Any, units: Any, bias: bool = True, std: float | None = None) -> Any:
+    """Return a projection from `width` to `units`."""
+    return _initialised(nn.Linear(int(width), int(units), bias=bias), std)
+
+
+def conv1d(owner: Any, width: Any, units: Any, std: float | None = None) -> Any:
+    """Return GPT-2's projection from `width` to `units`."""
+    return _initialised(Conv1D(int(width), int(units)), std)
+
+
+def embedding(
+    owner: Any, rows: Any, width: Any, std: float | None = None, padding: int | None = None, aliases: Iterable[str] = ()
+) -> Any:
+    """Return a table of `rows` vectors; that of `padding` starts as zeros and gets no gradient.
+
+    `aliases` are other names under which files hold the table.
+    """
+    return _initialised(nn.Embedding(int(rows), int(width), padding_idx=padding), std)
+
+
+def layer_norm(owner: Any, width: Any, epsilon: float) -> Any:
+    """Return a layer norm over the last axis."""
+    return nn.LayerNorm(int(width), eps=epsilon)
+
+
+def rms_norm(owner: Any, width: Any, epsilon: float) -> Any:
+    """Return a norm without shift over the last axis."""
+    return RMSNorm(int(width), epsilon)
+
+
+def dropout(owner: Any, rate: float) -> Any:
+    """Return a layer that drops values while training."""
+    return nn.Dropout(rate)
+
+
+def vector(owner: Any, name: str, length: Any) -> Any:
+    """Return a parameter `name` of zeros."""
+    return nn.Parameter(torch.zeros(int(length)))
+
+
+def vocab_head(owner: Any, width: Any, units: Any, bias: str | None = None, std: float | None = None) -> Any:
+    """Return the projection to the vocabulary, whose matrix is the embeddings' unless the config says no.
+
+    `bias` names the owner's vector that is its bias, too. `tie_weights` makes it share both.
+    """
+    return dense(owner, width, units, bias is not None, std)
+
+
+class VocabProjector(nn.Linear):
+    """A projection to the vocabulary with a bias, called with the embeddings, whose matrix it may share."""
+
+    def forward(self, hidden: Any, embeddings: Any) -> Any:
+        return super().forward(hidden)
+
+
+def vocab_projector(owner: Any, width: Any, units: Any) -> Any:
+    """Return a projection to the vocabulary with a bias of its own."""
+    return VocabProjector(int(width), int(units))
+
+
+def block(owner: Any, kind: type, **fields: Any) -> Any:
+    """Return a module of the owner's config: of a part, or of a class of PyTorch like it."""
+    return binder.class_of(kind)(owner.config, **fields)
+
+
+def stacked(owner: Any, kind: type, count: int, **fields: Any) -> Any:
+    """Return `count` blocks of one kind, numbered by `index`."""
+    return nn.ModuleList(block(owner, kind, index=index, **fields) for index in range(count))
+
+
+def listed(owner: Any, kinds: Iterable[type], **fields: Any) -> Any:
+    """Return a list of blocks of several kinds."""
+    return nn.ModuleList(block(owner, kind, **fields) for kind in kinds)
+
+
+def _initialised(layer: Any, std: float | None) -> Any:
+    layer.initial_std = std
+    return layer
