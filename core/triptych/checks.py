@@ -4,6 +4,7 @@ expects, and what is read from values that files and users write in several ways
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,8 +34,8 @@ def probability(value: Any) -> bool:
 
 
 def positive_number(value: Any) -> bool:
-    """a positive number"""
-    return type(value) in (int, float) and 0 < value < float("inf")
+    """a positive number that a float can hold"""
+    return type(value) in (int, float) and 0 < value <= sys.float_info.max
 
 
 def part_count(value: Any) -> bool:
