@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from triptych.families.common import heads_axis
 from triptych.families.distilbert import DistilBertConfig
-from triptych.forward import common, distilbert
+from triptych.forward import distilbert
+from triptych.nn import stack as common
 from triptych_flax import layers
 from triptych_flax.layers import FlaxBlock
 from triptych_flax.modeling import FlaxPreTrainedModel

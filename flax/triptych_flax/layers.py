@@ -14,12 +14,12 @@ from flax import linen as nn
 from flax.core import FrozenDict, unfreeze
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from triptych import functional as fn
-from triptych import layouts
-from triptych.derived import declared_ties, derived_schema
 from triptych.errors import ArgumentError
-from triptych.outputs import on_each_class
-from triptych.schema import Layout, Schema
+from triptych.modeling.derived import declared_ties, derived_schema
+from triptych.nn import functional as fn
+from triptych.nn.outputs import on_each_class
+from triptych.weights import layouts
+from triptych.weights.schema import Layout, Schema
 from triptych_flax import ops
 
 Path = tuple[str, ...]
@@ -161,7 +161,7 @@ class FlaxConv1D(nn.Module):
 
 
 class FlaxRMSNorm(nn.Module):
-    """See `triptych.functional.rms_norm`."""
+    """See `triptych.nn.functional.rms_norm`."""
 
     width: int
     epsilon: float

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from triptych.families.roberta import RobertaConfig
-from triptych.forward import bert, common
+from triptych.forward import bert
+from triptych.nn import stack as common
 from triptych_flax import layers
 from triptych_flax.bert import FlaxBertActivated, FlaxBertEmbeddings, FlaxBertEncoder
 from triptych_flax.layers import FlaxBlock

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from triptych.families.bert import BertConfig
 from triptych.families.common import heads_axis
-from triptych.forward import bert, common
+from triptych.forward import bert
+from triptych.nn import stack as common
 from triptych_pt import layers
 from triptych_pt.layers import Block
 from triptych_pt.modeling import PreTrainedModel

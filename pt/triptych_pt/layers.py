@@ -13,9 +13,9 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
-from triptych import functional as fn
 from triptych.config import PretrainedConfig
-from triptych.schema import Layout
+from triptych.nn import functional as fn
+from triptych.weights.schema import Layout
 from triptych_pt import ops
 
 _LAYOUTS: dict[type, dict[str, Layout]] = {
@@ -103,7 +103,7 @@ class Conv1D(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """See `triptych.functional.rms_norm`."""
+    """See `triptych.nn.functional.rms_norm`."""
 
     def __init__(self, width: int, epsilon: float) -> None:
         super().__init__()

@@ -6,7 +6,8 @@ from typing import Any
 
 from triptych.families.common import heads_axis
 from triptych.families.distilbert import DistilBertConfig
-from triptych.forward import common, distilbert
+from triptych.forward import distilbert
+from triptych.nn import stack as common
 from triptych_tf import layers
 from triptych_tf.layers import TFBlock
 from triptych_tf.modeling import TFPreTrainedModel

@@ -13,13 +13,14 @@ import numpy as np
 import optree
 import tensorflow as tf
 
-from triptych import functional as fn
-from triptych import layouts, outputs
-from triptych.base import ModelBase, refuse_undeclared
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
-from triptych.plan import Assignment
-from triptych.schema import Weight
+from triptych.modeling.base import ModelBase, refuse_undeclared
+from triptych.nn import functional as fn
+from triptych.nn import outputs
+from triptych.weights import layouts
+from triptych.weights.plan import Assignment
+from triptych.weights.schema import Weight
 from triptych_tf import arrays, ops
 
 LEVEL = "_._"
@@ -109,7 +110,7 @@ class TFConv1D(keras.layers.Layer):
 
 
 class TFRMSNorm(keras.layers.Layer):
-    """See `triptych.functional.rms_norm`."""
+    """See `triptych.nn.functional.rms_norm`."""
 
     def __init__(self, width: int, epsilon: float) -> None:
         super().__init__()

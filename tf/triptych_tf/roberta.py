@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from triptych.families.roberta import RobertaConfig
-from triptych.forward import bert, common
+from triptych.forward import bert
+from triptych.nn import stack as common
 from triptych_tf import layers
 from triptych_tf.bert import TFBertActivated, TFBertEmbeddings, TFBertEncoder
 from triptych_tf.layers import TFBlock

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from triptych.errors import ArgumentError, ConfigError
-from triptych.schema import Schema
+from triptych.weights.schema import Schema
 
 if TYPE_CHECKING:
     from triptych.config import PretrainedConfig

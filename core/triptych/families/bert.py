@@ -16,7 +16,7 @@ from triptych.families.common import (
     vocab_head,
     with_base,
 )
-from triptych.schema import Axis, Layout, Schema, SchemaBuilder
+from triptych.weights.schema import Axis, Layout, Schema, SchemaBuilder
 
 
 class BertConfig(PretrainedConfig):

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from triptych.checks import probability
 from triptych.errors import ConfigError
-from triptych.functional import ACTIVATIONS
-from triptych.schema import Axis, Layout, SchemaBuilder
+from triptych.nn.functional import ACTIVATIONS
+from triptych.weights.schema import Axis, Layout, SchemaBuilder
 
 if TYPE_CHECKING:
     from triptych.config import PretrainedConfig

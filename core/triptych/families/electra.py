@@ -8,7 +8,7 @@ from triptych.config import PretrainedConfig, positive_int
 from triptych.families import Family
 from triptych.families.bert import IGNORABLE, BertConfig, backbone
 from triptych.families.common import labels_axis, vocab_head, with_base
-from triptych.schema import Axis, Layout, Schema
+from triptych.weights.schema import Axis, Layout, Schema
 
 
 class ElectraConfig(BertConfig):

@@ -23,7 +23,7 @@ from triptych.families.common import (
     vocab_head,
     with_base,
 )
-from triptych.schema import Axis, Schema, SchemaBuilder
+from triptych.weights.schema import Axis, Schema, SchemaBuilder
 
 
 class GPT2Config(PretrainedConfig):

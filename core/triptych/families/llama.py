@@ -25,8 +25,8 @@ from triptych.families.common import (
     vocab_head,
     with_base,
 )
-from triptych.rotary import check_rope, parse_rope
-from triptych.schema import Axis, Schema, SchemaBuilder
+from triptych.nn.rotary import check_rope, parse_rope
+from triptych.weights.schema import Axis, Schema, SchemaBuilder
 
 
 class LlamaConfig(PretrainedConfig):

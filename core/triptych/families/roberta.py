@@ -8,7 +8,7 @@ from triptych.config import PretrainedConfig
 from triptych.families import Family
 from triptych.families.bert import IGNORABLE, BertConfig, backbone, decoder
 from triptych.families.common import labels_axis, with_base
-from triptych.schema import Axis, Layout, Schema
+from triptych.weights.schema import Axis, Layout, Schema
 
 
 class RobertaConfig(BertConfig):

@@ -14,7 +14,7 @@ from triptych.config import (
 from triptych.errors import ConfigError
 from triptych.families import Family
 from triptych.families.common import heads_axis, optional_probability, require_built_in, vocab_head
-from triptych.schema import Axis, Schema, SchemaBuilder
+from triptych.weights.schema import Axis, Schema, SchemaBuilder
 
 _FEED_FORWARD = {
     "relu": ("relu", False),

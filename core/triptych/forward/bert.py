@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych import attention as at
-from triptych import functional as fn
-from triptych import outputs
 from triptych.families.common import heads_axis
-from triptych.forward.common import finish, result
+from triptych.nn import attention as at
+from triptych.nn import functional as fn
+from triptych.nn import outputs
+from triptych.nn.stack import finish, result
 
 
 def embeddings(m: Any, input_ids: Any, token_type_ids: Any, position_ids: Any, inputs_embeds: Any) -> Any:
@@ -100,7 +100,7 @@ def with_head(
     output_hidden_states: bool | None = None,
     return_dict: bool | None = None,
 ) -> Any:
-    """Return logits, and with `labels` the loss; see `triptych.heads.task_output`."""
+    """Return logits, and with `labels` the loss; see `triptych.nn.heads.task_output`."""
     backbone = getattr(m, m.base_model_prefix)(
         input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
         output_attentions, output_hidden_states, return_dict=True,

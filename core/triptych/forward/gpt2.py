@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych import attention as at
-from triptych import cache as caches
-from triptych import functional as fn
-from triptych import outputs
 from triptych.families.common import heads_axis
-from triptych.forward.common import finish, result, run_layers
+from triptych.nn import attention as at
+from triptych.nn import cache as caches
+from triptych.nn import functional as fn
+from triptych.nn import outputs
+from triptych.nn.stack import finish, result, run_layers
 
 
 def attention(m: Any, hidden: Any, bias: Any, head_mask: Any, cache: Any) -> tuple[Any, Any]:
@@ -85,7 +85,7 @@ def with_head(
     output_hidden_states: bool | None = None,
     return_dict: bool | None = None,
 ) -> Any:
-    """Return logits, and with `labels` the loss; see `triptych.heads.task_output`."""
+    """Return logits, and with `labels` the loss; see `triptych.nn.heads.task_output`."""
     backbone = m.transformer(
         input_ids, past_key_values, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds, use_cache,
         output_attentions, output_hidden_states, return_dict=True,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych import attention as at
-from triptych import cache as caches
-from triptych import functional as fn
-from triptych import outputs
 from triptych.families.common import heads_axis, kv_heads_axis
-from triptych.forward.common import finish, result, run_layers
-from triptych.rotary import rotary_tables, rotate
+from triptych.nn import attention as at
+from triptych.nn import cache as caches
+from triptych.nn import functional as fn
+from triptych.nn import outputs
+from triptych.nn.rotary import rotary_tables, rotate
+from triptych.nn.stack import finish, result, run_layers
 
 
 def attention(m: Any, hidden: Any, tables: tuple[Any, Any], bias: Any, head_mask: Any, cache: Any) -> tuple[Any, Any]:
@@ -89,7 +89,7 @@ def with_head(
     return_dict: bool | None = None,
     head_mask: Any = None,
 ) -> Any:
-    """Return logits, and with `labels` the loss; see `triptych.heads.task_output`."""
+    """Return logits, and with `labels` the loss; see `triptych.nn.heads.task_output`."""
     backbone = m.model(
         input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, use_cache,
         output_attentions, output_hidden_states, return_dict=True, head_mask=head_mask,

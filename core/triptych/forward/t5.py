@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from triptych import attention as at
-from triptych import cache as caches
-from triptych import functional as fn
-from triptych import outputs
 from triptych.errors import ArgumentError
 from triptych.families.t5 import attention_heads
-from triptych.forward.common import finish, result
+from triptych.nn import attention as at
+from triptych.nn import cache as caches
+from triptych.nn import functional as fn
+from triptych.nn import outputs
+from triptych.nn.stack import finish, result
 
 
 @functools.cache
