@@ -1,0 +1,3 @@
+"""The old name of `triptych.nn.attention`."""
+
+from triptych.nn.attention import *  # noqa: F403

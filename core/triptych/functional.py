@@ -1,0 +1,3 @@
+"""The old name of `triptych.nn.functional`."""
+
+from triptych.nn.functional import *  # noqa: F403

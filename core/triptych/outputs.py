@@ -1,0 +1,3 @@
+"""The old name of `triptych.nn.outputs`."""
+
+from triptych.nn.outputs import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""The old name of `triptych.nn.rotary`."""
+
+from triptych.nn.rotary import *  # noqa: F403

@@ -1,0 +1,3 @@
+"""The old name of `triptych.weights.schema`."""
+
+from triptych.weights.schema import *  # noqa: F403
