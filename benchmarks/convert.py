@@ -23,11 +23,11 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from triptych.editing import open_draft, write
-from triptych.formats import BIN
-from triptych.safetensors_file import TensorRef
-from triptych.saving import config_text, save_checkpoint
-from triptych.source import class_schema
+from triptych.checkpoints.saving import config_text, save_checkpoint
+from triptych.formats.kinds import BIN
+from triptych.tensors.ref import TensorRef
+from triptych.tools.editing import open_draft, write
+from triptych.tools.source import class_schema
 
 MAX_RATIO = 1.5
 FREE_BYTES = 256 * 10**6

@@ -36,7 +36,7 @@ import numpy as np
 from convert import anonymous, make_source
 
 import triptych
-from triptych.checkpoint import open_checkpoint
+from triptych.checkpoints.opening import open_checkpoint
 
 MAX_RATIO = 1.5
 MAX_MEMORY = 1.1

@@ -13,7 +13,7 @@ from golden_models import Golden
 from small_models import config_of, decoder_inputs, random_folder, random_inputs
 from triptych import ArgumentError
 from triptych.cli import app
-from triptych.gguf_file import open_gguf
+from triptych.formats.gguf.file import open_gguf
 from triptych_conformance import BACKENDS, Backend, assert_close, compare
 from triptych_conformance.decoding import greedy, step_of
 

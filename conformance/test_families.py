@@ -11,7 +11,7 @@ import pytest
 from small_models import CLASSES, PLAIN, config_of, decoder_inputs, random_folder, random_inputs
 from triptych import ArgumentError, ConfigError, open_checkpoint
 from triptych.errors import MissingFileError
-from triptych.formats import SAVE_ID
+from triptych.formats.kinds import SAVE_ID
 from triptych_conformance import BACKENDS, Backend, assert_close, compare
 from witness import assert_none, calls_of, calls_that_differ
 

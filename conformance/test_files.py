@@ -14,13 +14,14 @@ import pytest
 import torch
 
 from golden_models import GOLDEN, Golden
-from triptych import AutoConfig, MissingFileError, editing, open_checkpoint
+from triptych import AutoConfig, MissingFileError, open_checkpoint
 from triptych.families import declared_schema
-from triptych.formats import FORMATS
-from triptych.hdf5_file import TOP_LEVEL, open_hdf5
-from triptych.layouts import native_path
-from triptych.plan import Policy, plan_load
-from triptych.source import open_source
+from triptych.formats.hdf5.file import TOP_LEVEL, open_hdf5
+from triptych.formats.kinds import FORMATS
+from triptych.tools import editing
+from triptych.tools.source import open_source
+from triptych.weights.layouts import native_path
+from triptych.weights.plan import Policy, plan_load
 from triptych_conformance import BACKENDS, Backend
 
 FOLDERS = [path for name in Golden.stems for path in sorted((GOLDEN / name).iterdir()) if path.is_dir()]

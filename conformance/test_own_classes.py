@@ -26,8 +26,8 @@ from triptych import (
     families,
     open_checkpoint,
 )
-from triptych.auto import AutoBase
-from triptych.outputs import ModelOutput
+from triptych.modeling.auto import AutoBase
+from triptych.nn.outputs import ModelOutput
 from triptych_conformance import BACKENDS, Backend, assert_close, compare_folder
 
 

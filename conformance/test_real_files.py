@@ -24,7 +24,7 @@ from triptych import (
     save_checkpoint,
 )
 from triptych.families.t5 import T5Config
-from triptych.forward.t5 import bucket_table
+from triptych.families.t5.model import bucket_table
 from triptych_conformance import Backend, assert_close
 
 Arrays = dict[str, np.ndarray]
@@ -305,7 +305,7 @@ def test_buckets_are_those_of_transformers(buckets: int, distance: int, both_way
     import torch
     from transformers.models.t5.modeling_t5 import T5Attention
 
-    from triptych.forward.t5 import relative_buckets
+    from triptych.families.t5.model import relative_buckets
     from triptych_pt import ops
 
     queries, keys = torch.arange(300), torch.arange(300)

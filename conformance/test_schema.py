@@ -10,8 +10,8 @@ import pytest
 
 from small_models import CLASSES, PLAIN, VARIANTS, config_of
 from triptych.families import declared_schema, family
-from triptych.layouts import canonical_leaf, native_path, permutation
-from triptych.schema import Schema
+from triptych.weights.layouts import canonical_leaf, native_path, permutation
+from triptych.weights.schema import Schema
 from triptych_conformance import Backend
 from witness import reference, weights_of
 

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 from triptych import names
-from triptych.base import ModelBase
+from triptych.modeling.base import ModelBase
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {backend: names.BACKENDS[backend][0] for backend in names.BACKENDS}

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from golden_models import Golden
-from triptych import reading
+from triptych.weights import reading_ahead as reading
 from triptych_conformance import Backend
 
 MODELS = (Golden("bert-cls"), Golden("gpt2-lm"))

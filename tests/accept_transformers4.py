@@ -35,7 +35,8 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids")
 
 
 def write(folder: Path) -> None:
-    from triptych import editing, formats
+    from triptych.formats import kinds as formats
+    from triptych.tools import editing
 
     for name in STEMS:
         for format in formats.FORMATS.values():

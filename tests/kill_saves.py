@@ -26,11 +26,11 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import load_file
 
+from triptych.checkpoints.holding import hold
+from triptych.checkpoints.saving import save_checkpoint
 from triptych.config import PretrainedConfig
-from triptych.formats import BIN, H5, MSGPACK, SAFETENSORS, read_order
-from triptych.holding import hold
-from triptych.safetensors_file import TensorRef
-from triptych.saving import save_checkpoint
+from triptych.formats.kinds import BIN, H5, MSGPACK, SAFETENSORS, read_order
+from triptych.tensors.ref import TensorRef
 
 TENSORS = 12
 WIDTH = 64

@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from triptych import AutoConfig, PretrainedConfig, TensorRef
-from triptych.editing import config_text
+from triptych.checkpoints.saving import save_checkpoint
 from triptych.errors import TriptychError
-from triptych.formats import parse_format
-from triptych.saving import save_checkpoint
+from triptych.formats.kinds import parse_format
+from triptych.tools.editing import config_text
 
 LAYERS = 6
 LAYOUTS = {

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from triptych import TensorRef, open_checkpoint, save_checkpoint
 from triptych.cli import app
-from triptych.formats import SAVE_ID
+from triptych.formats.kinds import SAVE_ID
 
 SHARDED = "bert-mlm/pt-safetensors-sharded"
 

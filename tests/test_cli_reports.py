@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from triptych import TensorRef, save_checkpoint
 from triptych.cli import app
-from triptych.comparing import compare
-from triptych.editing import open_draft
+from triptych.tools.comparing import compare
+from triptych.tools.editing import open_draft
 
 GOLDEN = Path(__file__).parent / "golden"
 FOLDERS = ["pt-bin", "pt-bin-sharded", "tf-h5", "tf-h5-sharded", "tf-safetensors", "flax-msgpack", "flax-safetensors"]
@@ -80,7 +80,7 @@ def test_architectures_may_be_anything(named: object, tmp_path: Path) -> None:
 
 
 def test_an_unknown_architecture_is_named_by_layers_and_says_so(tmp_path: Path) -> None:
-    from triptych.formats import H5
+    from triptych.formats.kinds import H5
 
     refs = [TensorRef.of("dense/kernel:0", np.arange(6, dtype=np.float32).reshape(2, 3))]
     save_checkpoint(tmp_path, refs, '{"model_type": "none"}', format=H5, scope="tf_mine")

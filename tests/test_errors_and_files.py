@@ -34,11 +34,11 @@ from triptych import (
     open_checkpoint,
     save_checkpoint,
 )
-from triptych.checkpoint import SAVE_ID
+from triptych.checkpoints.opening import SAVE_ID
+from triptych.checkpoints.saving import parse_size, plan_shards
 from triptych.families import declared_schema
-from triptych.plan import Policy, plan_load
-from triptych.safetensors_file import open_safetensors, parse_size
-from triptych.saving import plan_shards
+from triptych.formats.safetensors import open_safetensors
+from triptych.weights.plan import Policy, plan_load
 
 
 def raw(header: object, data: bytes = b"", length: int | None = None) -> bytes:

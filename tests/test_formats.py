@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 
 from triptych import ArgumentError, MissingFileError, TensorRef, open_checkpoint, save_checkpoint
-from triptych.formats import BIN, FORMATS, H5, LAYOUTS, MSGPACK, SAFETENSORS, format_to_save, parse_format, read_order
+from triptych.formats.kinds import (
+    BIN,
+    FORMATS,
+    H5,
+    LAYOUTS,
+    MSGPACK,
+    SAFETENSORS,
+    format_to_save,
+    parse_format,
+    read_order,
+)
 
 
 @pytest.fixture(params=["single", "shards"])

@@ -34,13 +34,13 @@ from triptych import (
     TriptychError,
     TruncatedCheckpointError,
     UnsupportedFormatError,
-    gguf_types,
     open_checkpoint,
 )
-from triptych.editing import open_draft, write
-from triptych.gguf_file import GgufFile, open_gguf
-from triptych.gguf_header import read_header
-from triptych.safetensors_file import OwnedBytes
+from triptych.files.regular import OwnedBytes
+from triptych.formats.gguf import types as gguf_types
+from triptych.formats.gguf.file import GgufFile, open_gguf
+from triptych.formats.gguf.header import read_header
+from triptych.tools.editing import open_draft, write
 from triptych_conformance import assert_close
 
 # -- models that transformers made ---------------------------------------------------------------------------------

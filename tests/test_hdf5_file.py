@@ -19,7 +19,6 @@ import numpy as np
 import pytest
 from keras.src.legacy.saving.legacy_h5_format import load_attributes_from_hdf5_group, save_attributes_to_hdf5_group
 
-from triptych import hdf5_format
 from triptych.errors import (
     ChangedFileError,
     CorruptCheckpointError,
@@ -31,10 +30,11 @@ from triptych.errors import (
     UnsafeCheckpointError,
     UnsupportedFormatError,
 )
-from triptych.hdf5_file import TOP_LEVEL, Hdf5File, open_hdf5, without_scope
-from triptych.hdf5_writer import write_hdf5, write_hdf5_shard
-from triptych.safetensors_file import TensorRef
-from triptych.strictjson import read as read_json
+from triptych.files.json import read as read_json
+from triptych.formats.hdf5 import structures as hdf5_format
+from triptych.formats.hdf5.file import TOP_LEVEL, Hdf5File, open_hdf5, without_scope
+from triptych.formats.hdf5.writer import write_hdf5, write_hdf5_shard
+from triptych.tensors.ref import TensorRef
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(GOLDEN.glob("*/tf-h5*/*.h5"))
@@ -699,9 +699,9 @@ def test_one_tensor_is_in_memory_at_a_time(tmp_path: Path) -> None:
 
 def test_no_framework_is_imported() -> None:
     code = (
-        "import sys; from pathlib import Path; from triptych.hdf5_file import open_hdf5\n"
+        "import sys; from pathlib import Path; from triptych.formats.hdf5.file import open_hdf5\n"
         f"[ref.read() for ref in open_hdf5(Path({str(FILES[0])!r})).tensors.values()]\n"
-        "import triptych.hdf5_writer\n"
+        "import triptych.formats.hdf5.writer\n"
         "print({'torch', 'tensorflow', 'keras', 'jax', 'flax'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

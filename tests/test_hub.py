@@ -26,12 +26,12 @@ from triptych import (
     MissingFileError,
     TriptychError,
     UnsafeCheckpointError,
-    hub_cache,
     open_checkpoint,
 )
-from triptych.hub import HubOptions, Snapshot, find_snapshot, is_repo_id
-from triptych.hub_cache import FileRecord
-from triptych.hub_http import ATTEMPTS, LONGEST_WAIT
+from triptych.hub import cache as hub_cache
+from triptych.hub.cache import FileRecord
+from triptych.hub.http import ATTEMPTS, LONGEST_WAIT
+from triptych.hub.snapshot import HubOptions, Snapshot, find_snapshot, is_repo_id
 
 REPO = "org/bert"
 PLAIN = ["config.json", "model.safetensors"]
@@ -592,7 +592,8 @@ def test_the_store_that_repositories_share_is_inside(hub: Hub, golden: Path) -> 
 
 
 LOADER = (
-    "import sys; from triptych.hub import *; s = find_snapshot(sys.argv[1], HubOptions()); print(s.fetch(sys.argv[2:]))"
+    "import sys; from triptych.hub.snapshot import *; "
+    "s = find_snapshot(sys.argv[1], HubOptions()); print(s.fetch(sys.argv[2:]))"
 )
 
 
@@ -657,7 +658,8 @@ def test_wrong_options(options: dict[str, Any], message: str) -> None:
 
 
 def test_importing_asks_nothing_of_huggingface_hub() -> None:
-    code = "import sys, triptych.hub; print([m for m in sys.modules if m.startswith(('huggingface', 'httpx'))])"
+    modules = "triptych.hub.snapshot, triptych.hub.http"
+    code = f"import sys, {modules}; print([m for m in sys.modules if m.startswith(('huggingface', 'httpx'))])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax"}
 HUB_CLIENT = {"huggingface_hub", "httpx", "httpx2", "requests"}
 COMPUTING = (
-    "attention", "cache", "functional", "heads", "layouts", "outputs", "rotary", "schema", "families.common",
+    "nn.attention", "nn.cache", "nn.functional", "nn.heads", "nn.outputs", "nn.rotary", "nn.stack", "weights.layouts",
+    "weights.schema", "families.common",
     "forward.bert", "forward.distilbert", "forward.gpt2", "forward.llama",
 )  # fmt: skip
 GOLDEN = ROOT / "tests/golden/bert-mlm"
@@ -86,8 +87,8 @@ def test_no_module_of_core_imports_a_framework() -> None:
 
 def test_base_and_auto_are_no_circle() -> None:
     """The auto classes are made of the base classes, which need their names only; imports in functions count too."""
-    tree = ast.parse((ROOT / "core/triptych/base.py").read_text())
-    assert "triptych.auto" not in {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    tree = ast.parse((ROOT / "core/triptych/modeling/base.py").read_text())
+    assert "triptych.modeling.auto" not in {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
 
 
 def test_import_adds_little_to_numpy() -> None:
@@ -160,7 +161,7 @@ def test_lock_covers_every_requirement() -> None:
 def test_what_computes_needs_no_config_and_no_hub() -> None:
     loaded = modules_after("import " + ", ".join(f"triptych.{name}" for name in COMPUTING))
     assert "triptych.forward.llama" in loaded
-    assert not loaded & {*HUB_CLIENT, "triptych.config", "triptych.hub", "triptych.hub_http", "triptych.pushing"}
+    assert not loaded & {*HUB_CLIENT, "triptych.config", "triptych.hub", "triptych.hub.http", "triptych.hub.pushing"}
 
 
 def test_reading_checkpoints_loads_neither_libhdf5_nor_the_client_of_the_hub() -> None:
@@ -168,7 +169,7 @@ def test_reading_checkpoints_loads_neither_libhdf5_nor_the_client_of_the_hub() -
     loaded = modules_after(
         f"import triptych\nfor p in {layouts}:\n    assert [r.read() for r in triptych.open_checkpoint(p).values()]"
     )
-    assert len(layouts) >= 9 and "triptych.hdf5_file" in loaded and not loaded & {*HUB_CLIENT, "h5py"}
+    assert len(layouts) >= 9 and "triptych.formats.hdf5.file" in loaded and not loaded & {*HUB_CLIENT, "h5py"}
 
 
 def test_only_writing_hdf5_loads_libhdf5(tmp_path: Path) -> None:

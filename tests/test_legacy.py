@@ -30,11 +30,11 @@ from triptych import (
     TriptychError,
     UnsupportedFormatError,
 )
+from triptych.checkpoints.legacy import FLAVOURS, LegacyWeight, canonical_refs, legacy_weights, tf_scope, variable_name
+from triptych.checkpoints.legacy_generic import generic_canonical, generic_legacy, generic_refs, generic_weights
 from triptych.families import family
-from triptych.legacy import FLAVOURS, LegacyWeight, canonical_refs, legacy_weights, tf_scope, variable_name
-from triptych.legacy_generic import generic_canonical, generic_legacy, generic_refs, generic_weights
-from triptych.plan import Policy, plan_load
-from triptych.schema import Axis, Layout, Schema, SchemaBuilder
+from triptych.weights.plan import Policy, plan_load
+from triptych.weights.schema import Axis, Layout, Schema, SchemaBuilder
 from triptych_conformance import assert_close
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -569,6 +569,7 @@ def test_any_names_and_shapes_are_read_or_refused(shapes: dict[str, tuple[int, .
 
 def test_core_needs_no_framework() -> None:
     frameworks = ("torch", "tensorflow", "keras", "jax", "flax")
-    code = f"import sys, triptych.legacy_generic; print([name for name in {frameworks} if name in sys.modules])"
+    statement = "import sys, triptych.checkpoints.legacy_generic"
+    code = f"{statement}; print([name for name in {frameworks} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -14,13 +14,15 @@ import h5py
 import numpy as np
 import pytest
 
-from triptych import editing, hdf5_file, inspecting, strictjson
+from triptych.checkpoints.legacy_generic import generic_canonical
 from triptych.errors import ArgumentError, CorruptCheckpointError, LimitError, MissingFileError
-from triptych.formats import SAFETENSORS
-from triptych.hdf5_walk import Contents
-from triptych.hub import HubOptions, Snapshot
-from triptych.legacy_generic import generic_canonical
-from triptych.safetensors_file import TensorRef
+from triptych.files import json as strictjson
+from triptych.formats.hdf5 import file as hdf5_file
+from triptych.formats.hdf5.walk import Contents
+from triptych.formats.kinds import SAFETENSORS
+from triptych.hub.snapshot import HubOptions, Snapshot
+from triptych.tensors.ref import TensorRef
+from triptych.tools import editing, inspecting
 
 COUNT = 2000
 

@@ -27,8 +27,8 @@ from triptych.errors import (
     TruncatedCheckpointError,
     UnsupportedFormatError,
 )
-from triptych.msgpack_file import open_msgpack, write_msgpack
-from triptych.safetensors_file import TensorRef
+from triptych.formats.msgpack.file import open_msgpack, write_msgpack
+from triptych.tensors.ref import TensorRef
 
 GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(GOLDEN.glob("*/flax-msgpack*/*.msgpack"))
@@ -168,8 +168,8 @@ def test_opening_and_writing_need_no_memory_for_the_arrays(tmp_path: Path) -> No
 import resource, sys
 import numpy as np
 from pathlib import Path
-from triptych.msgpack_file import open_msgpack, write_msgpack
-from triptych.safetensors_file import TensorRef
+from triptych.formats.msgpack.file import open_msgpack, write_msgpack
+from triptych.tensors.ref import TensorRef
 path = Path({str(tmp_path / "big.msgpack")!r})
 limit = int(open('/proc/self/statm').read().split()[0]) * resource.getpagesize() + (200 << 20)
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -367,7 +367,7 @@ def test_no_framework_is_imported(tmp_path: Path) -> None:
     path = tmp_path / "x.msgpack"
     path.write_bytes(written([TensorRef.of("a", ONE)]))
     code = (
-        "import sys; from pathlib import Path; from triptych.msgpack_file import open_msgpack\n"
+        "import sys; from pathlib import Path; from triptych.formats.msgpack.file import open_msgpack\n"
         f"open_msgpack(Path({str(path)!r})).tensors['a'].read()\n"
         "print({'torch', 'tensorflow', 'keras', 'jax', 'flax'} & set(sys.modules))"
     )

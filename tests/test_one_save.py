@@ -28,10 +28,10 @@ from triptych import (
     open_checkpoint,
     save_checkpoint,
 )
-from triptych.formats import FORMATS, SAVE_ID
-from triptych.holding import PAUSES, hold, load_held
-from triptych.regular import MAX_HELD, OwnedBytes
-from triptych.resolve import POINTER
+from triptych.checkpoints.holding import PAUSES, hold, load_held
+from triptych.checkpoints.resolve import POINTER
+from triptych.files.regular import MAX_HELD, OwnedBytes
+from triptych.formats.kinds import FORMATS, SAVE_ID
 
 NAMES = {"h5": "block/{}:0", "msgpack": "block/{}"}
 EVERY_FORMAT = pytest.mark.parametrize("format", ["safetensors", "bin", "h5", "msgpack"])
@@ -104,7 +104,7 @@ def test_another_dtype_of_the_same_size_is_not_read_into_the_old_one(mmap: bool,
 
 
 def test_a_file_that_is_not_held_is_known_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("triptych.regular.MAX_HELD", 0)
+    monkeypatch.setattr("triptych.files.regular.MAX_HELD", 0)
     save(tmp_path, 1)
     opened = open_checkpoint(tmp_path, mmap=False)
     assert values(opened) == {1}
@@ -125,7 +125,7 @@ def test_a_file_that_is_held_and_written_to_is_noticed(mmap: bool, tmp_path: Pat
 
 
 def test_a_load_begins_again_when_its_files_have_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("triptych.regular.MAX_HELD", 0)
+    monkeypatch.setattr("triptych.files.regular.MAX_HELD", 0)
     save(tmp_path, 1)
     still_to_save = [2.0, 3.0]
 
@@ -147,7 +147,7 @@ def test_a_folder_that_never_holds_still_is_refused(tmp_path: Path, monkeypatch:
         save(tmp_path, len(tries), "msgpack", max_shard_size=1100)
         raise InconsistentCheckpointError("of two saves")
 
-    monkeypatch.setattr("triptych.holding.open_checkpoint", found)
+    monkeypatch.setattr("triptych.checkpoints.holding.open_checkpoint", found)
     with pytest.raises(ChangedFileError, match=f"each of {len(PAUSES)} tries"):
         hold(tmp_path)
     assert len(tries) == len(PAUSES)

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triptych import TensorRef, layouts
-from triptych.dtypes import FLOATING, SAFETENSORS
-from triptych.plan import Assignment
-from triptych.reading import ReadAhead
-from triptych.schema import Axis, Layout, Weight
+from triptych import TensorRef
+from triptych.tensors import arrays
+from triptych.tensors.dtypes import FLOATING, SAFETENSORS
+from triptych.weights.plan import Assignment
+from triptych.weights.reading_ahead import ReadAhead
+from triptych.weights.schema import Axis, Layout, Weight
 from triptych_flax import arrays as flax_arrays
 from triptych_tf import arrays as tf_arrays
 
@@ -44,9 +45,9 @@ def test_a_transpose_moves_every_byte(dtype: np.dtype) -> None:
     for shape in itertools.product(LENGTHS, LENGTHS):
         array = matrix(shape, dtype)
         for result in (
-            layouts.transposed(array),
-            layouts.transposed(array, None, 16, 5),
-            layouts.permuted(array, (1, 0)),
+            arrays.transposed(array),
+            arrays.transposed(array, None, 16, 5),
+            arrays.permuted(array, (1, 0)),
         ):
             assert bits(result) == bits(np.ascontiguousarray(array.T)), shape
             assert result.flags.c_contiguous
@@ -55,7 +56,7 @@ def test_a_transpose_moves_every_byte(dtype: np.dtype) -> None:
 @pytest.mark.parametrize("shape", [(1, 9000), (9000, 1), (300, 8193), (8193, 3), (2, 16385)])
 def test_a_transpose_wider_than_its_buffer(shape: tuple[int, int]) -> None:
     array = matrix(shape, BFLOAT16)
-    assert bits(layouts.transposed(array)) == bits(np.ascontiguousarray(array.T))
+    assert bits(arrays.transposed(array)) == bits(np.ascontiguousarray(array.T))
 
 
 @settings(max_examples=60, deadline=None)
@@ -68,7 +69,7 @@ def test_a_transpose_of_any_view_in_any_blocks(
 ) -> None:
     array = matrix(shape, SAFETENSORS[name])
     array = {"as it is": array, "transposed": array.T, "every second": array[::2, 1::2], "backwards": array[::-1]}[view]
-    assert bits(layouts.transposed(array, None, block_bytes, width)) == bits(np.ascontiguousarray(array.T))
+    assert bits(arrays.transposed(array, None, block_bytes, width)) == bits(np.ascontiguousarray(array.T))
 
 
 @pytest.mark.parametrize("order", [None, (1, 0)])
@@ -84,20 +85,20 @@ def test_a_cast_is_numpys_for_every_bit_pattern(
         array = patterns.view(np.float16).astype(source).reshape(512, 128)
     with np.errstate(over="ignore", invalid="ignore"):
         expected = array.astype(target)
-        result = layouts.permuted(array, order, target)
+        result = arrays.permuted(array, order, target)
     assert bits(result) == bits(expected if order is None else np.ascontiguousarray(expected.T))
 
 
 def test_bfloat16_becomes_the_upper_half_of_float32() -> None:
     patterns = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
-    result = layouts.permuted(patterns.view(BFLOAT16), (1, 0), FLOAT32)
+    result = arrays.permuted(patterns.view(BFLOAT16), (1, 0), FLOAT32)
     assert np.array_equal(result.view(np.uint32), patterns.T.astype(np.uint32) << 16)
 
 
 @pytest.mark.parametrize("order", [None, (1, 0), (2, 0, 1)])
 def test_a_permutation_without_work_is_the_array_itself(order: tuple[int, ...] | None) -> None:
     array = matrix((4, 5, 6)[: 3 if order is None else len(order)], BFLOAT16)
-    result = layouts.permuted(array, order, BFLOAT16)
+    result = arrays.permuted(array, order, BFLOAT16)
     assert (result is array) == (order is None)
     assert bits(result) == bits(np.ascontiguousarray(array if order is None else array.transpose(order)))
 
@@ -118,7 +119,7 @@ def test_a_cast_and_transpose_takes_memory_for_its_result_alone() -> None:
 @pytest.mark.parametrize("dtype", [*sorted(FLOATING - {FLOAT64}, key=str), np.dtype(ml_dtypes.float8_e5m2)], ids=str)
 @pytest.mark.parametrize("shape", [(3, 5), (2100, 2100)])
 def test_tensorflow_and_jax_take_the_result_without_a_copy(shape: tuple[int, int], dtype: np.dtype) -> None:
-    for array in (layouts.transposed(np.zeros(shape, dtype)), layouts.converted(np.zeros(shape, np.float32), dtype)):
+    for array in (arrays.transposed(np.zeros(shape, dtype)), arrays.converted(np.zeros(shape, np.float32), dtype)):
         assert array.ctypes.data % (2**21 if array.nbytes >= 2**22 else 64) == 0
         assert flax_arrays.to_native(array).unsafe_buffer_pointer() == array.ctypes.data
         assert np.asarray(tf_arrays.to_native(array)).ctypes.data == array.ctypes.data

@@ -30,18 +30,31 @@ assert torch.equal(model(ids), MyModel.from_pretrained(sys.argv[1])(ids))
 
 def test_named_files_exist() -> None:
     text = (ROOT / "docs/architecture.md").read_text()
-    core = set(re.findall(r"\b([a-z0-9_]+\.py)\b", text.split("pt/triptych_pt/")[0]))
-    assert core == {path.name for path in (ROOT / "core/triptych").glob("*.py")} - {
-        "__init__.py", "pt.py", "tf.py", "flax.py",
-    }  # fmt: skip
+    core = ROOT / "core/triptych"
+    one_file_per_family = {"families", "forward", "commands"}
+    room, said = "", set()
+    for line in text.partition("```\n")[2].split("pt/triptych_pt/")[0].splitlines()[1:]:
+        if match := re.match(r" {2}( {2})?([a-z0-9_]+)/ ", line):
+            room = f"{room.partition('/')[0]}/{match[2]}" if match[1] else match[2]
+        elif not line.startswith("   "):
+            room = ""
+        said |= {(Path(room) / name).as_posix() for name in re.findall(r"\b([a-z0-9_]+\.py)\b", line)}
+    there = {path.relative_to(core).as_posix() for path in core.rglob("*.py")}
+    assert said == {
+        path
+        for path in there
+        if Path(path).name != "__init__.py"
+        and Path(path).parent.name not in one_file_per_family
+        and path not in ("pt.py", "tf.py", "flax.py")
+    }
     for backend in ("pt", "tf", "flax"):
         files = {path.name for path in (ROOT / backend / f"triptych_{backend}").glob("*.py")} - {"__init__.py"}
         assert all(name in text for name in files)
-    for folder in ("families", "forward"):
+    for folder in one_file_per_family:
         assert f"{folder}/" in text
-        assert (ROOT / "core/triptych" / folder).is_dir()
-    for path in re.findall(r"\b(?:families|forward)/[a-z0-9_]+\.py", text):
-        assert (ROOT / "core/triptych" / path).is_file(), path
+        assert (core / folder).is_dir()
+    for path in re.findall(r"(?<![\w/])(?:core/triptych/)?((?!tests|conformance)(?:[a-z0-9_]+/)+[a-z0-9_]+\.py)", text):
+        assert (core / path).is_file(), path
     for link in re.findall(r"\]\(([a-zA-Z_/]+\.md)\)", (ROOT / "README.md").read_text()):
         assert (ROOT / link).is_file()
 

@@ -28,7 +28,7 @@ from triptych import (
     UnsafeCheckpointError,
     save_checkpoint,
 )
-from triptych.checkpoint import open_checkpoint
+from triptych.checkpoints.opening import open_checkpoint
 from triptych_conformance import assert_close, compare
 
 CODE = Path(__file__).parent / "own_code"

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from triptych import ArgumentError, MissingFileError, PretrainedConfig, TensorRef, open_checkpoint, save_checkpoint
-from triptych.atomic import Access, create
+from triptych.checkpoints.staging import PREFIX, _place
 from triptych.errors import SaveError, TriptychError
-from triptych.staging import PREFIX, _place
+from triptych.files.atomic import Access, create
 
 SCRIPT = Path(__file__).parent / "kill_saves.py"
 
@@ -83,7 +83,7 @@ def test_savers_and_a_reader_at_once(tmp_path: Path) -> None:
 def test_an_index_that_is_gone_after_it_was_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     index = tmp_path / "model.safetensors.index.json"
     index.write_text("{}")
-    monkeypatch.setattr("triptych.resolve.preferred", lambda *_: (index.unlink(), index.name)[1])
+    monkeypatch.setattr("triptych.checkpoints.resolve.preferred", lambda *_: (index.unlink(), index.name)[1])
     with pytest.raises(MissingFileError, match="There is no file .*try again"):
         open_checkpoint(tmp_path)
 

@@ -9,8 +9,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from triptych import ArgumentError, LlamaConfig, surgery
+from triptych import ArgumentError, LlamaConfig
 from triptych.families import declared_schema
+from triptych.weights import surgery
 
 DTYPES = [np.float32, np.float16, ml_dtypes.bfloat16, np.float64]
 

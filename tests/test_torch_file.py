@@ -16,10 +16,10 @@ import pytest
 import torch
 from torch_files import Call, Id, floats, pickled, stream, tar, tensor, write_zip
 
-from triptych.dtypes import SAFETENSORS
 from triptych.errors import CorruptCheckpointError, UnsupportedFormatError
-from triptych.safetensors_file import open_safetensors
-from triptych.torch_file import open_torch
+from triptych.formats.safetensors import open_safetensors
+from triptych.formats.torch.file import open_torch
+from triptych.tensors.dtypes import SAFETENSORS
 
 ZIP = pytest.mark.parametrize("is_zip", [True, False], ids=["zip", "stream"])
 MMAP = pytest.mark.parametrize("mmap", [True, False], ids=["mmap", "owned"])
@@ -156,7 +156,7 @@ def test_opening_and_reading_import_no_framework(tmp_path: Path) -> None:
     saved(tmp_path / "stream.bin", views(), is_zip=False)
     (tmp_path / "tar.bin").write_bytes(tar({"w": Id("21")}))
     script = (
-        "import sys; from pathlib import Path; from triptych.torch_file import open_torch\n"
+        "import sys; from pathlib import Path; from triptych.formats.torch.file import open_torch\n"
         "for path in map(Path, sys.argv[1:]): [ref.read() for ref in open_torch(path).tensors.values()]\n"
         "assert not {'torch', 'tensorflow', 'jax', 'flax', 'keras'} & set(sys.modules)"
     )

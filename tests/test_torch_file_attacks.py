@@ -24,7 +24,6 @@ import pytest
 import torch
 from torch_files import Call, Id, Marker, floats, pickled, stream, tar, tensor, write_zip
 
-from triptych import torch_pickle, torch_storage
 from triptych.errors import (
     ChangedFileError,
     CorruptCheckpointError,
@@ -35,9 +34,11 @@ from triptych.errors import (
     UnsafeCheckpointError,
     UnsupportedFormatError,
 )
-from triptych.torch_file import open_torch
-from triptych.torch_storage import Files
-from triptych.torch_tar import _check_extension
+from triptych.formats.torch import pickle as torch_pickle
+from triptych.formats.torch import storage as torch_storage
+from triptych.formats.torch.file import open_torch
+from triptych.formats.torch.storage import Files
+from triptych.formats.torch.tar import _check_extension
 
 SECONDS = 10
 """Far more than any refusal takes on a quiet machine (0.001 to 1.5 s), far less than any attack wants."""

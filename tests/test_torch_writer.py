@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from triptych import TensorRef, open_checkpoint
-from triptych.dtypes import SAFETENSORS
 from triptych.errors import SaveError, UnsupportedFormatError
-from triptych.torch_file import open_torch
-from triptych.torch_writer import write_torch
+from triptych.formats.torch.file import open_torch
+from triptych.formats.torch.writer import write_torch
+from triptych.tensors.dtypes import SAFETENSORS
 
 DTYPES = [name for name in SAFETENSORS if name not in ("F8_E8M0",)]
 SHAPES = [(), (0,), (7,), (3, 0, 2), (2, 3, 5)]
@@ -81,7 +81,7 @@ def test_one_tensor_is_in_memory_at_a_time(tmp_path: Path) -> None:
 
 
 def test_records_beyond_two_gigabytes_get_wide_sizes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("triptych.torch_writer._MAX_NARROW", 100)
+    monkeypatch.setattr("triptych.formats.torch.writer._MAX_NARROW", 100)
     path = written(tmp_path / "m.bin", [TensorRef.of("w", np.arange(64.0))])
     assert torch.equal(torch.load(path, weights_only=True)["w"], torch.arange(64.0, dtype=torch.float64))
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from triptych.names import defined_in as _defined_in
 
 if TYPE_CHECKING:
-    from triptych.auto import AutoConfig as AutoConfig
-    from triptych.checkpoint import Checkpoint as Checkpoint
-    from triptych.checkpoint import open_checkpoint as open_checkpoint
+    from triptych.checkpoints.opening import Checkpoint as Checkpoint
+    from triptych.checkpoints.opening import open_checkpoint as open_checkpoint
+    from triptych.checkpoints.saving import save_checkpoint as save_checkpoint
     from triptych.config import PretrainedConfig as PretrainedConfig
     from triptych.errors import *  # noqa: F403
     from triptych.families import Family as Family
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from triptych.families.qwen3 import Qwen3Config as Qwen3Config
     from triptych.families.roberta import RobertaConfig as RobertaConfig
     from triptych.families.t5 import T5Config as T5Config
-    from triptych.pushing import PushToHubMixin as PushToHubMixin
-    from triptych.safetensors_file import TensorRef as TensorRef
-    from triptych.saving import save_checkpoint as save_checkpoint
-    from triptych.schema import Axis as Axis
-    from triptych.schema import Layout as Layout
-    from triptych.schema import Schema as Schema
-    from triptych.schema import SchemaBuilder as SchemaBuilder
-    from triptych.schema import Weight as Weight
+    from triptych.hub.pushing import PushToHubMixin as PushToHubMixin
+    from triptych.modeling.auto import AutoConfig as AutoConfig
+    from triptych.tensors.ref import TensorRef as TensorRef
+    from triptych.weights.schema import Axis as Axis
+    from triptych.weights.schema import Layout as Layout
+    from triptych.weights.schema import Schema as Schema
+    from triptych.weights.schema import SchemaBuilder as SchemaBuilder
+    from triptych.weights.schema import Weight as Weight
     from triptych_flax import *  # noqa: F403
     from triptych_pt import *  # noqa: F403
     from triptych_tf import *  # noqa: F403

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-from triptych import strictjson
-from triptych.atomic import write_atomically
+from triptych.checkpoints.held import HeldFolder
+from triptych.checkpoints.resolve import OF_A_FOLDER
 from triptych.checks import dtype_name, layers_and_heads, number_of_layer, parse_as, parse_labels
 from triptych.checks import natural as natural
 from triptych.checks import optional_positive_int as optional_positive_int
@@ -23,12 +23,13 @@ from triptych.checks import positive_int as positive_int
 from triptych.checks import positive_number as positive_number
 from triptych.checks import probability as probability
 from triptych.errors import ArgumentError, ConfigError, MissingFileError
-from triptych.fetching import HubFolder, fetch_config, take_hub_arguments
-from triptych.held import HeldFolder
-from triptych.pushing import PushToHubMixin, push_files
-from triptych.remote_code import from_repository, mapped, take_code_arguments
-from triptych.resolve import CONFIG_NAME, OF_A_FOLDER, local_folder
-from triptych.saved_code import code_of
+from triptych.files import json as strictjson
+from triptych.files.atomic import write_atomically
+from triptych.files.paths import CONFIG_NAME, local_folder
+from triptych.hub.fetching import HubFolder, fetch_config, take_hub_arguments
+from triptych.hub.pushing import PushToHubMixin, push_files
+from triptych.hub.remote_code import from_repository, mapped, take_code_arguments
+from triptych.hub.saved_code import code_of
 
 Self = TypeVar("Self", bound="PretrainedConfig")
 
@@ -251,7 +252,7 @@ class PretrainedConfig(PushToHubMixin):
         """Return the contents of `config.json` in folder, file or repository `path`, and the unused arguments.
 
         `subfolder` names a folder below `path`; `revision`, `token`, `cache_dir`, `force_download` and
-        `local_files_only` are for a repository of the Hub, see `triptych.hub.HubOptions`.
+        `local_files_only` are for a repository of the Hub, see `triptych.hub.snapshot.HubOptions`.
 
         Raises:
             MissingFileError, ConfigError, HubError and its subclasses.
@@ -332,7 +333,7 @@ class PretrainedConfig(PushToHubMixin):
             ArgumentError: unknown arguments. SaveError: what was there before is still there. Others of `push_to_hub`:
             the folder is written then.
         """
-        from triptych.saving import save_config
+        from triptych.checkpoints.saving import save_config
 
         self._validate_whole()
         push = self._push_of_save(push_to_hub, save_directory, push_arguments)
@@ -366,7 +367,7 @@ class PretrainedConfig(PushToHubMixin):
             ConfigError: a field was set to an impossible value; nothing is written.
             SaveError: of a config.json, whose folder may hold a save to be finished first.
         """
-        from triptych.saving import save_config
+        from triptych.checkpoints.saving import save_config
 
         self._validate_whole()
         file, text = Path(json_file_path), self.to_json_string(use_diff)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 CORE_MODULES: dict[str, tuple[str, ...]] = {
-    "triptych.auto": ("AutoConfig",),
-    "triptych.checkpoint": ("Checkpoint", "open_checkpoint"),
+    "triptych.checkpoints.opening": ("Checkpoint", "open_checkpoint"),
+    "triptych.checkpoints.saving": ("save_checkpoint",),
     "triptych.config": ("PretrainedConfig",),
     "triptych.errors": (
         "ArgumentError", "ChangedFileError", "CheckpointError", "ConfigError", "CorruptCheckpointError",
@@ -25,10 +25,10 @@ CORE_MODULES: dict[str, tuple[str, ...]] = {
     "triptych.families.qwen3": ("Qwen3Config",),
     "triptych.families.roberta": ("RobertaConfig",),
     "triptych.families.t5": ("T5Config",),
-    "triptych.pushing": ("PushToHubMixin",),
-    "triptych.safetensors_file": ("TensorRef",),
-    "triptych.saving": ("save_checkpoint",),
-    "triptych.schema": ("Axis", "Layout", "Schema", "SchemaBuilder", "Weight"),
+    "triptych.hub.pushing": ("PushToHubMixin",),
+    "triptych.modeling.auto": ("AutoConfig",),
+    "triptych.tensors.ref": ("TensorRef",),
+    "triptych.weights.schema": ("Axis", "Layout", "Schema", "SchemaBuilder", "Weight"),
 }  # fmt: skip
 
 AUTO_TASKS: Mapping[str, str] = {

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from triptych.dtypes import NAMES
 from triptych.errors import UnsupportedFormatError
+from triptych.tensors.dtypes import NAMES
 
 
 def native_dtype(dtype: np.dtype) -> np.dtype:

@@ -1,6 +1,6 @@
 """The auto classes of the Flax backend."""
 
-from triptych.auto import make_auto_classes
+from triptych.modeling.auto import make_auto_classes
 
 _CLASSES = make_auto_classes("triptych_flax", "Flax")
 globals().update(_CLASSES)

@@ -12,11 +12,27 @@ import numpy as np
 from flax.core import FrozenDict, unfreeze
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from triptych import layouts
-from triptych.derived import declared_ties, derived_schema
 from triptych.errors import ArgumentError
-from triptych.outputs import on_each_class
-from triptych.schema import Layout, Schema
+from triptych.modeling.derived import declared_ties, derived_schema
+from triptych.nn.outputs import on_each_class
+from triptych.weights import layouts
+from triptych.weights.schema import Layout, Schema
+from triptych_flax.make import (  # noqa: F401  # families that write their classes out find them here
+    FlaxBlock,
+    block,
+    conv1d,
+    declared_call,
+    dense,
+    dropout,
+    embedding,
+    layer_norm,
+    listed,
+    rms_norm,
+    stacked,
+    vector,
+    vocab_head,
+    vocab_projector,
+)
 
 Path = tuple[str, ...]
 
@@ -74,8 +90,8 @@ def derive_schema(model: Any, shapes: Mapping[Path, Any]) -> Schema:
         shape, layout = entries[source]
         head = tied[name].layout if name in tied else Layout.LINEAR if layout is Layout.EMBEDDING else layout
         entries[name] = (shape, head)
-    listed = [(name, shape, layout) for name, (shape, layout) in entries.items()]
-    return derived_schema(listed, cls=type(model), config=model.config, ties=ties, vocab=vocab)
+    described = [(name, shape, layout) for name, (shape, layout) in entries.items()]
+    return derived_schema(described, cls=type(model), config=model.config, ties=ties, vocab=vocab)
 
 
 def _vocab_paths(model: Any, shapes: Mapping[Path, Any]) -> set[Path]:

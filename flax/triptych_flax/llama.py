@@ -1,5 +1,7 @@
 """Llama in Flax: the public classes of `triptych.families.llama`."""
 
+from typing import Any, ClassVar
+
 from triptych.families import llama
 from triptych_flax.make import binder
 from triptych_flax.modeling import FlaxPreTrainedModel
@@ -11,7 +13,7 @@ __getattr__ = binder.parts_of(llama, __name__)
 class FlaxLlamaPreTrainedModel(FlaxPreTrainedModel):
     """Base of the Llama classes."""
 
-    config_class = llama.LlamaConfig
+    config_class: ClassVar[Any] = llama.LlamaConfig
     base_model_prefix = "model"
 
 

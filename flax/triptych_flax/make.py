@@ -1,6 +1,6 @@
 """The layers of which declarations make models, and the linen modules that are made of declared parts.
 
-Widths are `triptych.schema.Axis` objects, or numbers.
+Widths are `triptych.weights.schema.Axis` objects, or numbers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from triptych import functional as fn
+from triptych.nn import functional as fn
 from triptych.nn.parts import Binder, Model
 from triptych_flax import ops
 
@@ -34,7 +34,7 @@ class FlaxConv1D(nn.Module):
 
 
 class FlaxRMSNorm(nn.Module):
-    """See `triptych.functional.rms_norm`."""
+    """See `triptych.nn.functional.rms_norm`."""
 
     width: int
     epsilon: float

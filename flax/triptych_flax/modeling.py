@@ -14,15 +14,16 @@ from flax.core import FrozenDict, unfreeze
 from flax.jax_utils import partial_eval_by_shape
 from flax.traverse_util import unflatten_dict
 
-from triptych import layouts
-from triptych.base import ModelBase, refuse_undeclared, refuse_unknown
 from triptych.config import PretrainedConfig
-from triptych.dtypes import parse_param_dtype
 from triptych.errors import ArgumentError
+from triptych.modeling.base import ModelBase, refuse_undeclared, refuse_unknown
 from triptych.nn.parts import Model
-from triptych.plan import Assignment
-from triptych.schema import Layout, Schema, Weight
-from triptych.surgery import VOCAB
+from triptych.tensors.arrays import permuted
+from triptych.tensors.dtypes import parse_param_dtype
+from triptych.weights import layouts
+from triptych.weights.plan import Assignment
+from triptych.weights.schema import Layout, Schema, Weight
+from triptych.weights.surgery import VOCAB
 from triptych_flax import arrays, layers, make, ops
 
 __all__ = ["FlaxPreTrainedModel"]
@@ -273,7 +274,7 @@ class FlaxPreTrainedModel(ModelBase):
         find = self._finder(params)
 
         def read(weight: Weight) -> np.ndarray:
-            return layouts.permuted(arrays.to_numpy(find(weight)), layouts.permutation(weight.layout, "flax"))
+            return permuted(arrays.to_numpy(find(weight)), layouts.permutation(weight.layout, "flax"))
 
         return read
 
@@ -297,7 +298,7 @@ class FlaxPreTrainedModel(ModelBase):
         schema, flat = self.schema, layers.flat(self.params)
         for name, array in new.items():
             order = layouts.permutation(schema[name].layout, "flax")
-            flat[layouts.native_path(schema[name], "flax")] = arrays.to_native(layouts.permuted(array, order))
+            flat[layouts.native_path(schema[name], "flax")] = arrays.to_native(permuted(array, order))
         self._params, self._shapes = unflatten_dict(flat), None
         self.module = self.module.clone(config=self.config)
 

@@ -1,4 +1,4 @@
-"""The functions that `triptych.functional` needs, in JAX. Dtypes may be given by name."""
+"""The functions that `triptych.nn.functional` needs, in JAX. Dtypes may be given by name."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The auto classes of the PyTorch backend."""
 
-from triptych.auto import make_auto_classes
+from triptych.modeling.auto import make_auto_classes
 
 _CLASSES = make_auto_classes("triptych_pt", "")
 globals().update(_CLASSES)

@@ -12,8 +12,24 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 
-from triptych.schema import Layout
-from triptych_pt.make import Conv1D, RMSNorm
+from triptych.weights.schema import Layout
+from triptych_pt.make import (  # noqa: F401  # families that write their classes out find them here
+    Block,
+    Conv1D,
+    RMSNorm,
+    block,
+    conv1d,
+    dense,
+    dropout,
+    embedding,
+    layer_norm,
+    listed,
+    rms_norm,
+    stacked,
+    vector,
+    vocab_head,
+    vocab_projector,
+)
 
 _LAYOUTS: dict[type, dict[str, Layout]] = {
     nn.Linear: {"weight": Layout.LINEAR, "bias": Layout.BIAS},

@@ -1,5 +1,7 @@
 """Llama in PyTorch: the public classes of `triptych.families.llama`."""
 
+from typing import Any, ClassVar
+
 from triptych.families import llama
 from triptych_pt.make import binder
 from triptych_pt.modeling import PreTrainedModel
@@ -11,7 +13,7 @@ __getattr__ = binder.parts_of(llama, __name__)
 class LlamaPreTrainedModel(PreTrainedModel):
     """Base of the Llama classes."""
 
-    config_class = llama.LlamaConfig
+    config_class: ClassVar[Any] = llama.LlamaConfig
     base_model_prefix = "model"
 
 

@@ -1,6 +1,6 @@
 """The layers of which declarations make models, and the modules of PyTorch that are made of declared parts.
 
-Widths are `triptych.schema.Axis` objects, or numbers.
+Widths are `triptych.weights.schema.Axis` objects, or numbers.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from triptych import functional as fn
 from triptych.config import PretrainedConfig
+from triptych.nn import functional as fn
 from triptych.nn.parts import Binder
 from triptych_pt import ops
 
@@ -31,7 +31,7 @@ class Conv1D(nn.Module):
 
 
 class RMSNorm(nn.Module):
-    """See `triptych.functional.rms_norm`."""
+    """See `triptych.nn.functional.rms_norm`."""
 
     def __init__(self, width: int, epsilon: float) -> None:
         super().__init__()

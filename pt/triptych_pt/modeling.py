@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from triptych.base import ModelBase, refuse_undeclared, refuse_unknown
 from triptych.config import PretrainedConfig
-from triptych.derived import declared_ties, derived_schema
-from triptych.dtypes import parse_param_dtype
+from triptych.modeling.base import ModelBase, refuse_undeclared, refuse_unknown
+from triptych.modeling.derived import declared_ties, derived_schema
 from triptych.nn.parts import Model
-from triptych.plan import Assignment
-from triptych.schema import Schema, Weight
+from triptych.tensors.dtypes import parse_param_dtype
+from triptych.weights.plan import Assignment
+from triptych.weights.schema import Schema, Weight
 from triptych_pt import arrays, make, ops
 from triptych_pt.layers import building_empty, describe, layout_of, parameters_on_meta
 from triptych_pt.make import Conv1D, RMSNorm

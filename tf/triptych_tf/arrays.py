@@ -7,8 +7,8 @@ from functools import cache
 import numpy as np
 import tensorflow as tf
 
-from triptych import dtypes
 from triptych.errors import UnsupportedFormatError
+from triptych.tensors import dtypes
 
 
 def native_dtype(dtype: np.dtype) -> tf.DType:

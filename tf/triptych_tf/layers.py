@@ -11,13 +11,31 @@ import numpy as np
 import optree
 import tensorflow as tf
 
-from triptych import layouts, outputs
-from triptych.base import ModelBase, refuse_undeclared
 from triptych.errors import ArgumentError
-from triptych.plan import Assignment
-from triptych.schema import Weight
+from triptych.modeling.base import ModelBase, refuse_undeclared
+from triptych.nn import outputs
+from triptych.weights import layouts
+from triptych.weights.plan import Assignment
+from triptych.weights.schema import Weight
 from triptych_tf import arrays
-from triptych_tf.make import LEVEL
+from triptych_tf.make import (  # noqa: F401  # families that write their classes out find them here
+    LEVEL,
+    TFBlock,
+    block,
+    build,
+    conv1d,
+    dense,
+    dropout,
+    embedding,
+    layer_norm,
+    listed,
+    rms_norm,
+    stacked,
+    vector,
+    vocab_head,
+    vocab_projector,
+    with_training,
+)
 
 
 def walk(layer: keras.layers.Layer) -> Iterator[tuple[tuple[str, ...], Any, keras.layers.Layer]]:

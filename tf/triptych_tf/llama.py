@@ -1,5 +1,7 @@
 """Llama in Keras: the public classes of `triptych.families.llama`."""
 
+from typing import Any, ClassVar
+
 from triptych.families import llama
 from triptych_tf.make import binder
 from triptych_tf.modeling import TFPreTrainedModel
@@ -11,7 +13,7 @@ __getattr__ = binder.parts_of(llama, __name__)
 class TFLlamaPreTrainedModel(TFPreTrainedModel):
     """Base of the Llama classes."""
 
-    config_class = llama.LlamaConfig
+    config_class: ClassVar[Any] = llama.LlamaConfig
     base_model_prefix = "model"
 
 

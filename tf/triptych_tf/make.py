@@ -1,6 +1,6 @@
 """The layers of which declarations make models, and the layers of Keras that are made of declared parts.
 
-Widths are `triptych.schema.Axis` objects, or numbers.
+Widths are `triptych.weights.schema.Axis` objects, or numbers.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 import keras
 
-from triptych import functional as fn
 from triptych.config import PretrainedConfig
+from triptych.nn import functional as fn
 from triptych.nn.parts import Binder, Model
 from triptych_tf import ops
 
@@ -39,7 +39,7 @@ class TFConv1D(keras.layers.Layer):
 
 
 class TFRMSNorm(keras.layers.Layer):
-    """See `triptych.functional.rms_norm`."""
+    """See `triptych.nn.functional.rms_norm`."""
 
     def __init__(self, width: int, epsilon: float) -> None:
         super().__init__()

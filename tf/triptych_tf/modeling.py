@@ -11,16 +11,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from triptych import layouts
-from triptych.base import ModelBase, refuse_unknown
 from triptych.config import PretrainedConfig
-from triptych.derived import declared_ties, derived_schema
 from triptych.errors import ArgumentError
-from triptych.heads import TARGETS
+from triptych.modeling.base import ModelBase, refuse_unknown
+from triptych.modeling.derived import declared_ties, derived_schema
+from triptych.nn.heads import TARGETS
+from triptych.nn.outputs import ModelOutput
 from triptych.nn.parts import Model
-from triptych.outputs import ModelOutput
-from triptych.plan import Assignment
-from triptych.schema import Layout, Schema, Weight
+from triptych.tensors.arrays import permuted
+from triptych.weights import layouts
+from triptych.weights.plan import Assignment
+from triptych.weights.schema import Layout, Schema, Weight
 from triptych_tf import arrays, layers, make, ops
 
 __all__ = ["TFPreTrainedModel"]
@@ -223,7 +224,7 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         def read(weight: Weight) -> np.ndarray:
             variable, _ = found[layouts.native_path(weight, "tf")]
             array = arrays.to_numpy(tf.convert_to_tensor(variable.value))
-            return layouts.permuted(array, layouts.permutation(weight.layout, "tf"))
+            return permuted(array, layouts.permutation(weight.layout, "tf"))
 
         return read
 
@@ -236,7 +237,7 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         for name, array in new.items():
             variable, owner = found[layouts.native_path(schema[name], "tf")]
             order = layouts.permutation(schema[name].layout, "tf")
-            layers.replace_value(variable, owner, layouts.permuted(array, order))
+            layers.replace_value(variable, owner, permuted(array, order))
         self.train_function = self.test_function = self.predict_function = None  # compiled for the old shapes
 
     def _derive_schema(self) -> Schema:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from triptych.commands import app, errors_as_messages, printable, progress_bar
-from triptych.formats import FORMATS
+from triptych.formats.kinds import FORMATS
 
 if TYPE_CHECKING:
-    from triptych.editing import Draft
+    from triptych.tools.editing import Draft
 
 Kind = StrEnum("Kind", {name: name for name in FORMATS})  # type: ignore[misc]
 """The formats that can be written."""
@@ -68,7 +68,7 @@ def convert(
     as_json: AsJson = False,
 ) -> None:
     with errors_as_messages():
-        from triptych import editing
+        from triptych.tools import editing
 
         draft = editing.open_draft(source, variant)
         draft = editing.extract(draft, only) if only else draft
@@ -87,7 +87,7 @@ def reshard(
     as_json: AsJson = False,
 ) -> None:
     with errors_as_messages():
-        from triptych import editing
+        from triptych.tools import editing
 
         _write(editing.open_draft(source, variant), destination, format, max_shard_size, "Resharding", as_json)
 
@@ -103,7 +103,7 @@ def cast(
     as_json: AsJson = False,
 ) -> None:
     with errors_as_messages():
-        from triptych import editing
+        from triptych.tools import editing
 
         draft = editing.cast(editing.open_draft(source, variant), dtype.value)
         _write(draft, destination, format, max_shard_size, "Casting", as_json)
@@ -123,8 +123,8 @@ def resize(
     as_json: AsJson = False,
 ) -> None:
     with errors_as_messages():
-        from triptych import editing
         from triptych.errors import ArgumentError
+        from triptych.tools import editing
 
         if vocab_size is None and pad_to_multiple_of is None:
             raise ArgumentError("No size is given.", expected="--vocab-size, --pad-to-multiple-of or both")
@@ -146,7 +146,7 @@ def prune(
     as_json: AsJson = False,
 ) -> None:
     with errors_as_messages():
-        from triptych import editing
+        from triptych.tools import editing
 
         draft = editing.prune(editing.open_draft(source, variant), _heads(heads))
         _write(draft, destination, format, max_shard_size, "Pruning", as_json)
@@ -178,7 +178,7 @@ def _write(
     draft: Draft, destination: Path, format: Kind | None, max_shard_size: str, title: str, as_json: bool
 ) -> None:
     """Write `draft` and print what was written."""
-    from triptych import editing
+    from triptych.tools import editing
 
     chosen = None if format is None else FORMATS[format.value]
     with progress_bar(title, draft.nbytes) as advance:

@@ -13,8 +13,8 @@ from triptych.commands import app, errors_as_messages, printable, progress_bar
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from triptych.comparing import Compared
-    from triptych.inspecting import Entry, Inspection
+    from triptych.tools.comparing import Compared
+    from triptych.tools.inspecting import Entry, Inspection
 
 _PATH_HELP = "A folder with weights of any format, or a .gguf file."
 Checkpoint = Annotated[Path, typer.Argument(exists=True, help=_PATH_HELP)]
@@ -35,7 +35,7 @@ Exit status 1 if anything differs."""
 @app.command("inspect", help=_INSPECT_HELP, epilog="Example: triptych inspect bert-base-uncased")
 def inspect_command(path: Checkpoint, variant: Variant = None, as_json: AsJson = False) -> None:
     with errors_as_messages():
-        from triptych.inspecting import inspect
+        from triptych.tools.inspecting import inspect
 
         found = inspect(path, variant)
     if as_json:
@@ -68,8 +68,8 @@ def verify(
 def diff(first: Checkpoint, second: Checkpoint, variant: Variant = None, as_json: AsJson = False) -> None:
     tensors = [tensor for tensor in _compared(first, second, variant, "Comparing") if tensor.kind != "equal"]
     with errors_as_messages():
-        from triptych.comparing import config_changes
-        from triptych.editing import open_draft
+        from triptych.tools.comparing import config_changes
+        from triptych.tools.editing import open_draft
 
         config = config_changes(open_draft(first, variant), open_draft(second, variant))
     if as_json:
@@ -84,8 +84,8 @@ def diff(first: Checkpoint, second: Checkpoint, variant: Variant = None, as_json
 
 def _verify_one(path: Path, variant: str | None, as_json: bool) -> None:
     with errors_as_messages():
-        from triptych import comparing
-        from triptych.editing import open_draft
+        from triptych.tools import comparing
+        from triptych.tools.editing import open_draft
 
         draft = open_draft(path, variant)
         plan = comparing.check_whole(draft)
@@ -103,8 +103,8 @@ def _verify_one(path: Path, variant: str | None, as_json: bool) -> None:
 
 def _compared(first: Path, second: Path, variant: str | None, title: str) -> list[Compared]:
     with errors_as_messages():
-        from triptych.comparing import compare
-        from triptych.editing import open_draft
+        from triptych.tools.comparing import compare
+        from triptych.tools.editing import open_draft
 
         drafts = open_draft(first, variant), open_draft(second, variant)
         with progress_bar(title, sum(draft.nbytes for draft in drafts)) as advance:

@@ -39,7 +39,7 @@ def push(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")] = False,
 ) -> None:
     with errors_as_messages():
-        from triptych.pushing import Push, files_of, push_files
+        from triptych.hub.pushing import Push, files_of, push_files
 
         text = message or "Upload with triptych"
         asked = Push(repo_id, text, description, private or None, token, create_pr, revision, tag, subfolder)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from triptych.errors import ArgumentError, ConfigError
 from triptych.nn.parts import Model
 from triptych.nn.recording import recorded_schema
-from triptych.schema import Schema
+from triptych.weights.schema import Schema
 
 if TYPE_CHECKING:
     from triptych.config import PretrainedConfig

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych import attention as at
-from triptych import functional as fn
-from triptych import outputs
 from triptych.config import PretrainedConfig, part_count, positive_int, positive_number, probability
 from triptych.families import declared
 from triptych.families.common import optional_probability, require_activation, require_built_in, require_divisor
+from triptych.nn import attention as at
+from triptych.nn import functional as fn
+from triptych.nn import outputs
 from triptych.nn.axes import heads_axis, hidden_axis, vocab_axis
 from triptych.nn.encoder_heads import EncoderWithHead, SpanHead, decode
 from triptych.nn.parts import Model, Part
 from triptych.nn.stack import States, result, run_layers
-from triptych.schema import Axis
+from triptych.weights.schema import Axis
 
 
 class BertConfig(PretrainedConfig):

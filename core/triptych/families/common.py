@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from triptych.checks import probability
 from triptych.errors import ConfigError
-from triptych.functional import ACTIVATIONS
 from triptych.nn.axes import heads_axis as heads_axis
 from triptych.nn.axes import kv_heads_axis as kv_heads_axis
 from triptych.nn.axes import labels_axis as labels_axis
-from triptych.schema import Axis, Layout, SchemaBuilder
+from triptych.nn.functional import ACTIVATIONS
+from triptych.weights.schema import Axis, Layout, SchemaBuilder
 
 if TYPE_CHECKING:
     from triptych.config import PretrainedConfig

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych import attention as at
-from triptych import functional as fn
-from triptych import outputs
 from triptych.config import PretrainedConfig, part_count, positive_int, positive_number, probability
 from triptych.families import declared
 from triptych.families.bert import IGNORABLE
 from triptych.families.common import require_activation, require_built_in, require_divisor
+from triptych.nn import attention as at
+from triptych.nn import functional as fn
+from triptych.nn import outputs
 from triptych.nn.axes import heads_axis, hidden_axis, labels_axis, vocab_axis
 from triptych.nn.parts import Model, Part
 from triptych.nn.stack import States, finish, finish_span, result, run_layers
-from triptych.schema import Axis
+from triptych.weights.schema import Axis
 
 
 class DistilBertConfig(PretrainedConfig):
@@ -189,7 +189,7 @@ class DistilBertWithHead(Model):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> Any:
-        """Return logits, and with `labels` the loss; see `triptych.heads.task_output`."""
+        """Return logits, and with `labels` the loss; see `triptych.nn.heads.task_output`."""
         backbone = self.distilbert(
             input_ids, attention_mask, head_mask, inputs_embeds, output_attentions, output_hidden_states,
             return_dict=True,

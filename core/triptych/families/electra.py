@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych import functional as fn
 from triptych.config import positive_int
 from triptych.families import declared
 from triptych.families.bert import (
@@ -16,10 +15,11 @@ from triptych.families.bert import (
     width_of_embeddings,
 )
 from triptych.families.roberta import RobertaClassificationHead
+from triptych.nn import functional as fn
 from triptych.nn.axes import hidden_axis, vocab_axis
 from triptych.nn.encoder_heads import EncoderWithHead, SpanHead
 from triptych.nn.parts import Model, Part
-from triptych.schema import Axis
+from triptych.weights.schema import Axis
 
 
 class ElectraConfig(BertConfig):

@@ -5,10 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from triptych import attention as at
-from triptych import cache as caches
-from triptych import functional as fn
-from triptych import outputs
 from triptych.config import (
     PretrainedConfig,
     optional_positive_int,
@@ -19,10 +15,14 @@ from triptych.config import (
 )
 from triptych.families import declared
 from triptych.families.common import require_activation, require_built_in, require_divisor
+from triptych.nn import attention as at
+from triptych.nn import cache as caches
+from triptych.nn import functional as fn
+from triptych.nn import outputs
 from triptych.nn.axes import heads_axis, hidden_axis, labels_axis, vocab_axis
 from triptych.nn.parts import Model, Part
 from triptych.nn.stack import finish, result, run_layers
-from triptych.schema import Axis
+from triptych.weights.schema import Axis
 
 
 class GPT2Config(PretrainedConfig):
@@ -241,7 +241,7 @@ class GPT2WithHead(Model):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> Any:
-        """Return logits, and with `labels` the loss; see `triptych.heads.task_output`."""
+        """Return logits, and with `labels` the loss; see `triptych.nn.heads.task_output`."""
         backbone = self.transformer(
             input_ids, past_key_values, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
             use_cache, output_attentions, output_hidden_states, return_dict=True,

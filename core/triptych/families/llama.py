@@ -7,10 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych import attention as at
-from triptych import cache as caches
-from triptych import functional as fn
-from triptych import outputs
 from triptych.config import (
     PretrainedConfig,
     part_count,
@@ -20,11 +16,15 @@ from triptych.config import (
 )
 from triptych.families import Family, declared
 from triptych.families.common import require_activation, require_built_in, require_divisor
+from triptych.nn import attention as at
+from triptych.nn import cache as caches
+from triptych.nn import functional as fn
+from triptych.nn import outputs
 from triptych.nn.axes import heads_axis, hidden_axis, kv_heads_axis, labels_axis, vocab_axis
 from triptych.nn.parts import Model, Part
+from triptych.nn.rotary import check_rope, parse_rope, rotary_tables, rotate
 from triptych.nn.stack import finish, result, run_layers
-from triptych.rotary import check_rope, parse_rope, rotary_tables, rotate
-from triptych.schema import Axis
+from triptych.weights.schema import Axis
 
 
 class LlamaConfig(PretrainedConfig):
@@ -261,7 +261,7 @@ class LlamaWithHead(Model):
         return_dict: bool | None = None,
         head_mask: Any = None,
     ) -> Any:
-        """Return logits, and with `labels` the loss; see `triptych.heads.task_output`."""
+        """Return logits, and with `labels` the loss; see `triptych.nn.heads.task_output`."""
         backbone = self.model(
             input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, use_cache,
             output_attentions, output_hidden_states, return_dict=True, head_mask=head_mask,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych import attention as at
-from triptych import functional as fn
 from triptych.families import declared
 from triptych.families.bert import (
     IGNORABLE,
@@ -13,6 +11,8 @@ from triptych.families.bert import (
     BertEmbeddings,
     BertModel,
 )
+from triptych.nn import attention as at
+from triptych.nn import functional as fn
 from triptych.nn.axes import hidden_axis, labels_axis, vocab_axis
 from triptych.nn.encoder_heads import EncoderWithHead, SpanHead, decode
 from triptych.nn.parts import Part

@@ -1,5 +1,3 @@
-"""Another name of `triptych.nn.stack`."""
+"""The old name of `triptych.nn.stack`."""
 
-from triptych.nn.stack import finish, result, run_layers
-
-__all__ = ["finish", "result", "run_layers"]
+from triptych.nn.stack import *  # noqa: F403

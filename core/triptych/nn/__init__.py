@@ -1,1 +1,4 @@
-"""What families are declared in: parts, attention, caches, rotary positions, arithmetic, heads, outputs."""
+"""What the computation of a family is written in, over `ops`.
+
+Imports `errors` alone, and a config for its type only.
+"""

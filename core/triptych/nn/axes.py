@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from triptych.errors import ConfigError
-from triptych.schema import Axis
+from triptych.weights.schema import Axis
 
 if TYPE_CHECKING:
     from triptych.config import PretrainedConfig

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych import functional as fn
+from triptych.nn import functional as fn
 from triptych.nn.axes import hidden_axis, labels_axis
 from triptych.nn.parts import Model
 from triptych.nn.stack import finish, finish_span
@@ -37,7 +37,7 @@ class EncoderWithHead(Model):
         output_hidden_states: bool | None = None,
         return_dict: bool | None = None,
     ) -> Any:
-        """Return logits, and with `labels` the loss; see `triptych.heads.task_output`."""
+        """Return logits, and with `labels` the loss; see `triptych.nn.heads.task_output`."""
         backbone = getattr(self, self.base_model_prefix)(
             input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds,
             output_attentions, output_hidden_states, return_dict=True,

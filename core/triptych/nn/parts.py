@@ -10,11 +10,11 @@ from __future__ import annotations
 import inspect
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from operator import attrgetter
 from types import FunctionType, ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 from triptych.errors import ArgumentError
 from triptych.names import BACKENDS
@@ -43,8 +43,8 @@ class Part:
     make: Any
     ops: Any
     index: int = 0
-    part_names = {}  # type: ignore[var-annotated]  # with an annotation it were a field
-    heads = ()  # type: ignore[var-annotated]
+    part_names: ClassVar[Mapping[str, str]] = {}
+    heads: ClassVar[tuple[str, ...]] = ()
 
     def setup(self) -> None:
         """Name the layers."""
@@ -60,10 +60,10 @@ class Model(Part):
         other_tasks: more such keys for which it is the class.
     """
 
-    schema_options = ()  # type: ignore[var-annotated]
-    base_model_prefix = ""
-    task = ""
-    other_tasks = ()  # type: ignore[var-annotated]
+    schema_options: ClassVar[tuple[str, ...]] = ()
+    base_model_prefix: ClassVar[str] = ""
+    task: ClassVar[str] = ""
+    other_tasks: ClassVar[tuple[str, ...]] = ()
 
 
 def chain(part: type[Part]) -> Iterator[type[Part]]:
@@ -98,9 +98,15 @@ def all_members(part: type[Part], call: str) -> dict[str, Any]:
     return found
 
 
+def fields(part: type[Part]) -> dict[str, Any]:
+    """Return the annotations of the fields that the class statement of `part` adds."""
+    found = inspect.get_annotations(part)
+    return {name: kind for name, kind in found.items() if not str(kind).startswith("ClassVar")}
+
+
 def constructor(cls: type, part: type[Model], takes_more: bool) -> Callable[..., None]:
     """Return the `__init__` of the public class `cls`: (config, options of the part), and **kwargs if `takes_more`."""
-    kinds = {name: kind for base in reversed([*chain(part)]) for name, kind in inspect.get_annotations(base).items()}
+    kinds = {name: kind for base in reversed([*chain(part)]) for name, kind in fields(base).items()}
     known = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter(name, known) for name in ("self", "config")]
     parameters += [
@@ -172,7 +178,7 @@ class Binder:
                 namespace = {
                     **members(part, self.call),
                     **self._renaming(part),
-                    "__annotations__": inspect.get_annotations(part),
+                    "__annotations__": fields(part),
                     "__module__": self.home(part),
                 }
                 self._bound[part] = type(self.name_of(part), above or (self.base,), namespace)

@@ -14,7 +14,7 @@ from typing import Any
 
 from triptych.errors import ConfigError
 from triptych.nn.parts import Model, Part, all_members
-from triptych.schema import MAX_WEIGHTS, Axis, Layout, Schema, SchemaBuilder
+from triptych.weights.schema import MAX_WEIGHTS, Axis, Layout, Schema, SchemaBuilder
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Recorded:
 
 
 @functools.cache
-def _recorded(part: type[Part]) -> type[Recorded]:
+def _recorded(part: Any) -> type[Recorded]:
     return type(part.__name__, (Recorded,), all_members(part, "call"))
 
 

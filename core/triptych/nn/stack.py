@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych.heads import task_output
+from triptych.nn.heads import task_output
 
 States = tuple[list[Any], list[Any]]
 

@@ -14,7 +14,7 @@ from triptych.config import (
 from triptych.errors import ConfigError
 from triptych.families.common import optional_probability, require_built_in
 from triptych.nn.axes import heads_axis
-from triptych.schema import Axis
+from triptych.weights.schema import Axis
 
 _FEED_FORWARD = {
     "relu": ("relu", False),

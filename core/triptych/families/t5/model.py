@@ -9,16 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from triptych import attention as at
-from triptych import cache as caches
-from triptych import functional as fn
-from triptych import outputs
 from triptych.errors import ArgumentError
 from triptych.families.t5.config import attention_heads
+from triptych.nn import attention as at
+from triptych.nn import cache as caches
+from triptych.nn import functional as fn
+from triptych.nn import outputs
 from triptych.nn.axes import hidden_axis, vocab_axis
 from triptych.nn.parts import Model, Part
 from triptych.nn.stack import finish, result
-from triptych.schema import Axis
+from triptych.weights.schema import Axis
 
 
 @functools.cache
@@ -137,8 +137,12 @@ class T5LayerCrossAttention(Part):
 class T5DenseReluDense(Part):
     def setup(self) -> None:
         make, config, hidden, ffn = self.make, self.config, hidden_axis(self.config), Axis("ffn", self.config.d_ff)
-        for name in ("wi_0", "wi_1") if config.is_gated_act else ("wi",):
-            setattr(self, name, make.dense(self, hidden, ffn, bias=False, std=config.std(config.d_model)))
+        std = config.std(config.d_model)
+        if config.is_gated_act:
+            self.wi_0 = make.dense(self, hidden, ffn, bias=False, std=std)
+            self.wi_1 = make.dense(self, hidden, ffn, bias=False, std=std)
+        else:
+            self.wi = make.dense(self, hidden, ffn, bias=False, std=std)
         self.wo = make.dense(self, ffn, hidden, bias=False, std=config.std(config.d_ff))
         self.dropout = make.dropout(self, config.dropout_rate)
 
@@ -225,14 +229,12 @@ def _masks(m: Any, head_mask: Any, hidden: Any, cross: bool) -> list[Any]:
     return at.head_masks(m.ops, head_mask, config, hidden.dtype, numbers)
 
 
-def _build_stacks(m: Any, decoder: bool) -> None:
-    """Name the embeddings, which both stacks share, the encoder, and the decoder if there is one."""
+def _stacks(m: Any, decoder: bool) -> tuple[Any, Any, Any]:
+    """Return the embeddings, which both stacks share, the encoder, and the decoder if there is one."""
     make, std = m.make, m.config.initializer_factor
     copies = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
-    m.shared = make.embedding(m, vocab_axis(m.config), hidden_axis(m.config), std=std, aliases=copies)
-    m.encoder = make.block(m, T5Stack)
-    if decoder:
-        m.decoder = make.block(m, T5Stack, decoder=True)
+    shared = make.embedding(m, vocab_axis(m.config), hidden_axis(m.config), std=std, aliases=copies)
+    return shared, make.block(m, T5Stack), make.block(m, T5Stack, decoder=True) if decoder else None
 
 
 def encode(m: Any, input_ids: Any, attention_mask: Any, head_mask: Any, inputs_embeds: Any) -> Any:
@@ -267,7 +269,7 @@ class T5Model(Model):
     """Encoder and decoder."""
 
     def setup(self) -> None:
-        _build_stacks(self, decoder=True)
+        self.shared, self.encoder, self.decoder = _stacks(self, decoder=True)
 
     def call(
         self,
@@ -321,6 +323,9 @@ class T5Model(Model):
         return made if flags[2] else made.to_tuple()
 
 
+_run: Any = T5Model.call
+
+
 class T5ForConditionalGeneration(Model):
     """T5 that predicts the target's next token; the head is tied to the embeddings unless the config says not."""
 
@@ -330,7 +335,7 @@ class T5ForConditionalGeneration(Model):
 
     def setup(self) -> None:
         config = self.config
-        _build_stacks(self, decoder=True)
+        self.shared, self.encoder, self.decoder = _stacks(self, decoder=True)
         std = config.initializer_factor
         self.lm_head = self.make.vocab_head(self, hidden_axis(config), vocab_axis(config), std=std)
 
@@ -356,7 +361,7 @@ class T5ForConditionalGeneration(Model):
         """Return logits [B, T, vocab], and with `labels` [B, T] the loss; labels also give the decoder's input."""
         if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids = fn.shifted_right(self.ops, self.config, labels)
-        backbone = T5Model.call(
+        backbone = _run(
             self, input_ids, attention_mask, decoder_input_ids, decoder_attention_mask, head_mask, decoder_head_mask,
             cross_attn_head_mask, encoder_outputs, past_key_values, inputs_embeds, decoder_inputs_embeds, use_cache,
             output_attentions, output_hidden_states, return_dict=True,
@@ -374,7 +379,7 @@ class T5EncoderModel(Model):
     task = "TextEncoding"
 
     def setup(self) -> None:
-        _build_stacks(self, decoder=False)
+        self.shared, self.encoder, _ = _stacks(self, decoder=False)
 
     def call(
         self,

@@ -1,0 +1,128 @@
+"""Reading a folder as one save left it, also while other processes save into it.
+
+config.json, index and headers are read one after the other. If no file of the folder changed meanwhile, they were all
+there at one moment; every moment of a save is whole, so they belong together. If something changed, they belong
+together where one save id stands in all of them. Otherwise everything is read again. The tensors are read later, from
+files that are held since then (`triptych.files.regular`).
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from triptych.checkpoints.held import HeldFolder
+from triptych.checkpoints.opening import Checkpoint, open_checkpoint
+from triptych.checkpoints.resolve import pointer_in
+from triptych.errors import ChangedFileError, ConfigError, MissingFileError, TriptychError
+from triptych.files import json as strictjson
+from triptych.files.paths import CONFIG_NAME, local_folder
+from triptych.files.regular import Identity
+from triptych.formats.kinds import LAYOUTS, SAVE_ID, Format
+
+PAUSES = (0.0, 0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.1, 0.2, 0.2, 0.5, 0.5)
+"""Seconds to wait after each try that came upon a folder in motion."""
+Loaded = TypeVar("Loaded")
+_SUFFIXES = (".json", *(format.suffix for format in LAYOUTS))
+
+
+@dataclass(frozen=True, eq=False)
+class HeldModel(HeldFolder):
+    """A folder whose config.json was read and whose weights were opened."""
+
+    checkpoint: Checkpoint
+
+
+def hold(
+    place: Any,
+    *,
+    subfolder: str = "",
+    variant: str | None = None,
+    mmap: bool = True,
+    order: Sequence[Format] = LAYOUTS,
+) -> HeldModel:
+    """Read config.json, if there is one, and open the weights of the folder `place`, all of one save.
+
+    Args:
+        place: a path, or a `fetching.HubFolder`.
+        variant, mmap, order: as `open_checkpoint`.
+
+    Raises:
+        What `open_checkpoint` raises; ConfigError: config.json cannot be read.
+        ChangedFileError: files changed during every one of several tries.
+    """
+    folder = local_folder(place, subfolder)
+    for pause in PAUSES:
+        before = _identities(folder)
+        error: TriptychError | None = None
+        try:
+            config = _config(folder)
+            pointer = pointer_in(config or {}, variant)
+            checkpoint = open_checkpoint(folder, variant=variant, pointer=pointer, mmap=mmap, order=order)
+        except TriptychError as cause:
+            error = cause
+        if _identities(folder) == before:
+            if error is not None:
+                raise error
+            return HeldModel(place, subfolder, config, checkpoint)
+        if error is None and _is_one_save(config, checkpoint):
+            return HeldModel(place, subfolder, config, checkpoint)
+        time.sleep(pause)
+    raise in_motion(folder) from error
+
+
+def load_held(place: Any, load: Callable[[HeldModel], Loaded], **how: Any) -> Loaded:
+    """Return `load` of the folder `place` (a `HeldModel` is taken as it is), read by `hold` with the arguments `how`.
+
+    Where a file that could not be held has changed by the time its tensors are read, all is read again.
+
+    Raises:
+        What `hold` and `load` raise.
+    """
+    held = place if isinstance(place, HeldModel) else hold(place, **how)
+    for pause in PAUSES:
+        try:
+            return load(held)
+        except ChangedFileError:
+            time.sleep(pause)
+            held = hold(held.place, **how)
+    raise in_motion(held)
+
+
+def in_motion(folder: object) -> ChangedFileError:
+    """Return the error for a folder that never holds still."""
+    return ChangedFileError(
+        f"{folder} was changed during each of {len(PAUSES)} tries to read it.",
+        expected="files that stay the same for a moment",
+        remedy="load it again when nobody saves to it, or have the savers use folders of their own",
+    )
+
+
+def _config(folder: Path) -> dict[str, Any] | None:
+    file = folder / CONFIG_NAME
+    return strictjson.read(file, ConfigError) if file.is_file() else None
+
+
+def _is_one_save(config: dict[str, Any] | None, checkpoint: Checkpoint) -> bool:
+    return checkpoint.save_id is not None and (config is None or config.get(SAVE_ID) == checkpoint.save_id)
+
+
+def _identities(folder: Path) -> dict[str, Identity]:
+    """Return every file of `folder` that may be a config, an index or weights, and what it is known by."""
+    found = {}
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if entry.name.endswith(_SUFFIXES)]
+    except OSError as cause:
+        raise MissingFileError(
+            f"{folder} cannot be listed.", received=str(cause), remedy="check that it is there and may be read"
+        ) from cause
+    for name in names:
+        with suppress(OSError):  # gone since it was listed, or a link to nowhere
+            found[name] = Identity.of(os.stat(folder / name))
+    return found

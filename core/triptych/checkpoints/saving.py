@@ -1,0 +1,400 @@
+"""Saving a checkpoint as one step that cannot lose or mix what was there before.
+
+New files are written in a staging folder, flushed and read back by header. They are then linked under names that are
+not in use, and exactly one atomic rename or unlink makes them the checkpoint that readers find:
+
+| before -> after                          | the committing operation                                              |
+|------------------------------------------|-----------------------------------------------------------------------|
+| anything -> single                       | rename onto `model.safetensors`                                       |
+| shards or nothing -> shards              | rename onto `model.safetensors.index.json`                            |
+| single -> shards                         | unlink of `model.safetensors`, which outranks it                      |
+| nothing, or the same -> older format     | the same three, under the format's own names                          |
+| these with a new config, any -> older    | rename onto `config.json`, which then names its weights: `roll_forward` |
+
+A config is new if it differs in more than the id of its save; that one is put in by a rename of its own, afterwards. An
+older format (`formats.OWN`) over another one has no commit of its own where there is no config.json, or with a variant:
+each file that would go before the new ones is unlinked, and every reader finds the old weights or the new.
+
+Only then the files that the old checkpoint named are deleted (`staging.settle`). A crash leaves the staging folder with
+a list of what the save made and replaced; the next save removes those of them that no checkpoint names.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from triptych.checkpoints import staging
+from triptych.checkpoints.resolve import OF_A_FOLDER, POINTER, VARIANT_POINTER, Pointer, own_pointer
+from triptych.checkpoints.staging import Area
+from triptych.checkpoints.writing import name_in_index, write_weights
+from triptych.errors import ArgumentError, ConfigError, SaveError, TriptychError
+from triptych.files import json as strictjson
+from triptych.files.atomic import Access, create, flush, flush_folder
+from triptych.files.paths import CONFIG_NAME
+from triptych.formats.kinds import LAYOUTS, SAFETENSORS, SAVE_ID, Format, refuse_reserved
+from triptych.formats.opening import open_file
+from triptych.tensors.ref import TensorRef
+
+
+@dataclass(frozen=True)
+class Shard:
+    """The tensors of one file."""
+
+    tensors: tuple[TensorRef, ...]
+
+    @property
+    def nbytes(self) -> int:
+        return sum(ref.nbytes for ref in self.tensors)
+
+
+def plan_shards(tensors: Iterable[TensorRef], max_shard_size: int | str) -> tuple[Shard, ...]:
+    """Split `tensors`, in order, into shards of at most `max_shard_size` bytes.
+
+    A tensor that is larger than the limit gets a shard of its own. Without tensors there is one empty shard.
+    """
+    limit = parse_size(max_shard_size)
+    shards: list[list[TensorRef]] = [[]]
+    used = 0
+    for ref in tensors:
+        if shards[-1] and used + ref.nbytes > limit:
+            shards.append([])
+            used = 0
+        shards[-1].append(ref)
+        used += ref.nbytes
+    return tuple(Shard(tuple(shard)) for shard in shards)
+
+
+def save_checkpoint(
+    folder: str | os.PathLike[str],
+    tensors: Iterable[TensorRef],
+    config: str | None = None,
+    *,
+    max_shard_size: int | str = "5GB",
+    variant: str | None = None,
+    format: Format = SAFETENSORS,
+    scope: str = "",
+    beside: Mapping[str, bytes] | None = None,
+) -> list[Path]:
+    """Make `tensors` and `config` (text of config.json) the checkpoint in `folder`.
+
+    The tensors have the names and layouts of the format's flavour, which are the canonical ones for safetensors; see
+    `naming.stored`. `scope` is that of the variables in TensorFlow's formats, see `legacy.tf_scope`. `beside` are other
+    files by name, such as a class's code, each replaced atomically just before the checkpoint is.
+
+    A file may be read by those who could read the one that it replaces; weights by those who could read all weights
+    that they replace.
+
+    Returns the weight files written, the index last if there is one. Tensors are read one at a time; memory beyond them
+    does not grow with the checkpoint.
+
+    Raises:
+        SaveError: the folder is a file, is not writable, the disk is full, ...: what was there before still loads.
+        ArgumentError, ConfigError, UnsupportedFormatError: before anything is written.
+    """
+    target = _folder(folder)
+    shards = plan_shards(tensors, max_shard_size)
+    values = None if config is None else strictjson.parse(config.encode(), "The config to save", ConfigError)
+    format.names(variant)  # refuses a bad variant before anything is written
+    refuse_reserved(variant)
+    with _saving(target) as area:
+        save = _Save(area, shards, values, variant, format, scope)
+        save.write()
+        with staging.locked(target):
+            roll_forward(area)  # before collecting: what a pointer outranks is garbage only afterwards
+            staging.collect(area)
+            for name, data in (beside or {}).items():
+                area.put(name, data)
+            try:
+                return save.publish()
+            finally:
+                staging.settle(target, area.path)
+
+
+def save_config(folder: str | os.PathLike[str], config: str, beside: Mapping[str, bytes] | None = None) -> None:
+    """Make `config` the config of the checkpoint in `folder`, in one step; its weights stay what they are.
+
+    A save that was killed after its commit is finished first: its config.json is what names its weights.
+
+    Args:
+        beside: other files by name, each replaced atomically just before.
+
+    Raises:
+        SaveError: the folder is a file, is not writable, the disk is full, ...: what was there before is still there.
+        ArgumentError, ConfigError: before anything is written.
+    """
+    target = _folder(folder)
+    values = strictjson.parse(config.encode(), "The config to save", ConfigError)
+    with _saving(target) as area, staging.locked(target):
+        roll_forward(area)
+        for name, data in (beside or {}).items():
+            area.put(name, data)
+        before = _values(target / CONFIG_NAME) or {}
+        kept = {key: before[key] for key in OF_A_FOLDER if key in before}
+        area.put(CONFIG_NAME, config_text(_of_the_model(values) | kept).encode())
+        flush_folder(target)
+
+
+def _folder(folder: object) -> Path:
+    if not isinstance(folder, (str, os.PathLike)) or not os.fspath(folder):
+        raise ArgumentError(
+            "save_directory is no path.", expected="the path of a folder", received=repr(folder), remedy="pass a folder"
+        )
+    return Path(folder)
+
+
+@contextmanager
+def _saving(folder: Path) -> Iterator[Area]:
+    """Make `folder` and a staging folder in it; whatever the system refuses is a `SaveError`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with staging.area(folder) as area:
+            yield area
+    except TriptychError:
+        raise
+    except OSError as cause:
+        error = SaveError(
+            f"{folder} could not be saved.",
+            received=str(cause),
+            remedy="see the cause; the folder is whole: it holds the old checkpoint, or the new one if all but its "
+            "tidying was done",
+        )
+        error.errno = cause.errno
+        raise error from cause
+
+
+class _Save:
+    def __init__(
+        self,
+        area: Area,
+        shards: Sequence[Shard],
+        config: dict[str, Any] | None,
+        variant: str | None,
+        format: Format,
+        scope: str,
+    ) -> None:
+        self.area, self.folder, self.shards = area, area.folder, shards
+        self.config = None if config is None else _of_the_model(config) | {SAVE_ID: area.id}
+        self.variant, self.format, self.scope = variant, format, scope
+        self.single, self.index = format.names(variant)
+        self.stem = self.single.removesuffix(format.suffix)
+        self.staged = [area.path / f"{number}{format.suffix}" for number in range(len(shards))]
+        self.access = Access()
+        self.usual_names = format.has_metadata
+
+    def write(self) -> None:
+        """Write every shard into the staging folder, flush it, and read it back by header."""
+        self.access = Access.like(self.folder / name for name in staging.named_files(self.folder, self.variant))
+        for file, shard in zip(self.staged, self.shards, strict=True):
+            with create(file, self.access) as stream:
+                alone = len(self.shards) == 1
+                write_weights(stream, shard.tensors, self.format, self.scope, self.area.id, alone)
+                flush(stream)
+            _verify(file, shard)
+
+    def publish(self) -> list[Path]:
+        """Give the staged files their names; return those of the weights.
+
+        Where locks do not work, another save may take the usual names of the shards first.
+        """
+        try:
+            return self._publish()
+        except FileExistsError:
+            self.usual_names = False
+            return self._publish()
+
+    def _publish(self) -> list[Path]:
+        """Stage everything that is left to write, then rename."""
+        old = staging.named_files(self.folder, self.variant)
+        before = _values(self.folder / CONFIG_NAME)
+        new_config = self.config is not None and _of_the_model(self.config) != _of_the_model(before or {})
+        config = before if self.config is None else self.config
+        pointing = bool(old) and (new_config or (bool(self._outranking()) and self.variant is None))
+        names = self._names(pointing and config is not None)
+        if len(names) > 1:
+            self.area.stage("index.json", self._index_text(names).encode(), self.access)
+        self._record(names, old)
+        if pointing and config is not None:
+            self._commit_by_config(names, config)
+        else:
+            self._commit_by_name(names, first=not old and POINTER not in (before or {}))
+        return [self.folder / name for name in ([*names, self.index] if len(names) > 1 else [self.single])]
+
+    def _record(self, names: list[str], old: list[str]) -> None:
+        creates = dict(zip(names, self.staged, strict=True))
+        if len(names) > 1:
+            index = self.area.path / "index.json"
+            creates |= {self.index: index, self._own_name(self.index): index}
+        else:
+            creates[self.single] = self.staged[0]
+        self.area.record(creates, old)
+
+    def _own_name(self, name: str) -> str:
+        """Return a name of this save alone, in place of that of the single file or the index."""
+        own = f"{self.stem}.g{self.area.id}{self.format.suffix}"
+        return own if name == self.single else f"{own}.index.json"
+
+    def _outranking(self) -> list[str]:
+        """Return the existing files that readers would take for the weights instead, those they take first last."""
+        heads = [name for format in LAYOUTS for name in format.names(self.variant)]
+        own = self.single if len(self.shards) == 1 else self.index
+        older = self.format.suffix != SAFETENSORS.suffix
+        others = [name for name in heads if name != own] if older else heads[: heads.index(own)]
+        return [name for name in reversed(others) if os.path.lexists(self.folder / name)]
+
+    def _names(self, pointing: bool) -> list[str]:
+        count, suffix = len(self.shards), self.format.suffix
+        if count == 1:
+            return [self._own_name(self.single) if pointing else self.single]
+        plain = [f"{self.stem}-{k:05d}-of-{count:05d}{suffix}" for k in range(1, count + 1)]
+        if self.usual_names and not any(os.path.lexists(self.folder / name) for name in plain):
+            return plain
+        return [name.replace(self.stem, f"{self.stem}.g{self.area.id}", 1) for name in plain]
+
+    def _commit_by_name(self, names: list[str], first: bool) -> None:
+        """Put single file or index under its usual name, and the config after it, or before it if it is to be `first`:
+        where there are no weights that it would not fit."""
+        config = None
+        if self.config is not None:
+            config = self._stage_config("config.json", self.config)
+        if config is not None and first:
+            os.replace(config, self.folder / CONFIG_NAME)
+        if len(names) == 1:
+            flush_folder(self.area.path)
+            os.replace(self.staged[0], self.folder / self.single)  # the commit, unless other files outrank it
+        else:
+            self._link_shards(names)
+            os.replace(self.area.path / "index.json", self.folder / self.index)  # the same
+        for name in self._outranking():
+            (self.folder / name).unlink(missing_ok=True)  # the last of them is the commit then
+        flush_folder(self.folder)
+        if config is not None and not first:
+            os.replace(config, self.folder / CONFIG_NAME)
+            flush_folder(self.folder)
+
+    def _commit_by_config(self, names: list[str], config: Mapping[str, Any]) -> None:
+        """Let config.json name the weights, and then give these their usual names; see `roll_forward`."""
+        usual = self.single if len(names) == 1 else self.index
+        pointer = Pointer(self._own_name(usual), self.format, self.variant)
+        if len(names) > 1:
+            self._link_shards(names)
+        head = self.staged[0] if len(names) == 1 else self.area.path / "index.json"
+        staging.link(head, self.folder / pointer.target)
+        twin = self.area.twin(self.folder / pointer.target)
+        plain = _of_the_model(config) | {SAVE_ID: self.area.id}
+        key: dict[str, Any] = {POINTER: pointer.target}
+        if self.variant is not None:
+            key = {VARIANT_POINTER: {self.variant: pointer.target}}
+        pointing, final = self._stage_config("pointing.json", plain | key), self._stage_config("config.json", plain)
+        flush_folder(self.folder)
+        os.replace(pointing, self.folder / CONFIG_NAME)  # the commit
+        _finish(self.folder, pointer, twin, final)
+
+    def _stage_config(self, name: str, values: Mapping[str, Any]) -> Path:
+        file = self.folder / CONFIG_NAME
+        access = Access.like([file]) if file.is_file() else self.access
+        return self.area.stage(name, config_text(values).encode(), access)
+
+    def _link_shards(self, names: list[str]) -> None:
+        linked: list[tuple[Path, Path]] = []
+        try:
+            for file, name in zip(self.staged, names, strict=True):
+                staging.link(file, self.folder / name)
+                linked.append((file, self.folder / name))
+        except FileExistsError:
+            for file, final in linked:
+                os.replace(final, file)
+                final.unlink(missing_ok=True)  # a rename onto another name of the same file does nothing
+            raise
+        flush_folder(self.folder)
+
+    def _index_text(self, names: list[str]) -> str:
+        weight_map = {
+            name_in_index(ref.name, self.format, self.scope): file
+            for file, shard in zip(names, self.shards, strict=True)
+            for ref in shard.tensors
+        }
+        metadata: dict[str, object] = {"total_size": sum(shard.nbytes for shard in self.shards)}
+        metadata["total_parameters"] = sum(r.nbytes // r.dtype.itemsize for s in self.shards for r in s.tensors)
+        metadata[SAVE_ID] = self.area.id
+        return json.dumps({"metadata": metadata, "weight_map": weight_map}, indent=2, sort_keys=True) + "\n"
+
+
+def roll_forward(area: Area) -> None:
+    """Finish a save that was committed by the config's pointer: move the weights to their usual names.
+
+    Every state on the way loads the same weights; killed anywhere, it can be run again. Does nothing when the config
+    points nowhere, or at a file that triptych did not make.
+    """
+    config = area.folder / CONFIG_NAME
+    values = _values(config) or {}
+    pointer = own_pointer(values)
+    if pointer is None or not (area.folder / pointer.target).is_file():
+        return
+    values = {key: value for key, value in values.items() if key not in (POINTER, VARIANT_POINTER)}
+    final = area.stage("rolled.json", config_text(values).encode(), Access.like([config]))
+    _finish(area.folder, pointer, area.twin(area.folder / pointer.target), final)
+
+
+def _finish(folder: Path, pointer: Pointer, twin: Path, config: Path) -> None:
+    """Rename the weights' second name `twin` to the usual one and put in the `config` without pointer."""
+    os.replace(twin, folder / pointer.final)
+    for name in pointer.outranked:
+        (folder / name).unlink(missing_ok=True)
+    flush_folder(folder)
+    if staging.pending(folder) != pointer:  # locks do not work here, and another save has committed
+        return
+    os.replace(config, folder / CONFIG_NAME)
+    flush_folder(folder)
+    (folder / pointer.target).unlink(missing_ok=True)
+
+
+def config_text(values: Mapping[str, object]) -> str:
+    """Return the text of a config.json: sorted keys, indent 2, one newline at the end."""
+    return json.dumps(values, indent=2, sort_keys=True) + "\n"
+
+
+def _values(config: Path) -> dict[str, Any] | None:
+    """Return what the existing `config` says; None if there is none that can be read."""
+    try:
+        return strictjson.read(config, ConfigError)
+    except TriptychError:
+        return None
+
+
+def _of_the_model(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in config.items() if key not in OF_A_FOLDER}
+
+
+def _verify(file: Path, shard: Shard) -> None:
+    read = {ref.name: (ref.dtype, ref.shape) for ref in open_file(file).tensors.values()}
+    meant = {ref.name: (ref.dtype.newbyteorder("="), ref.shape) for ref in shard.tensors}
+    if read != meant:
+        raise SaveError(f"{file} does not read back as it was written.", remedy="check the disk and save again")
+
+
+def parse_size(value: int | str) -> int:
+    """Return a number of bytes from `value`: an int, or text such as "5GB" (10^9), "1.5GiB" (2^30), "200MB".
+
+    Raises:
+        ArgumentError: no size, or not positive.
+    """
+    units = {"GIB": 2**30, "MIB": 2**20, "KIB": 2**10, "GB": 10**9, "MB": 10**6, "KB": 10**3}
+    try:
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+        text = str(value).strip()
+        unit = next(u for u in units if text.upper().endswith(u))
+        size = int(float(text[: -len(unit)]) * units[unit])
+        if size > 0 and not text.endswith("b"):
+            return size
+    except (StopIteration, ValueError, OverflowError):
+        pass
+    raise ArgumentError(
+        "max_shard_size is no size.", expected='bytes or text such as "5GB" or "200MiB"', received=repr(value)
+    )

@@ -1,0 +1,1 @@
+"""Files and their names, whatever is in them. Imports `errors` alone."""

@@ -1,0 +1,120 @@
+"""JSON as this project accepts it from files: bounded, without duplicate keys, without NaN.
+
+Duplicate keys and non-finite numbers are where JSON parsers disagree (RFC 8259, sections 4 and 6), so a file that uses
+them means different things to different readers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from triptych.errors import TriptychError
+from triptych.files.regular import open_regular
+
+MAX_BYTES = 100_000_000
+MAX_DEPTH = 64
+MAX_INTEGER = 2**63
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        raise ValueError(f"duplicate key {repeated(name for name, _ in pairs)[0]!r}")
+    return result
+
+
+def repeated(names: Iterable[str]) -> list[str]:
+    """Return the names that occur more than once, in the order of their first occurrence."""
+    return [name for name, count in Counter(names).items() if count > 1]
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _bounded_int(text: str) -> int:
+    if len(text) > 20 or not -MAX_INTEGER <= int(text) < MAX_INTEGER:
+        raise ValueError(f"integer of {len(text)} digits is outside 64 bits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError(f"number {text} is not finite")
+    return value
+
+
+def _depth_of(text: str) -> int:
+    """Return the deepest nesting, without recursion, so that a hostile file cannot exhaust the stack."""
+    depth = deepest = 0
+    in_string = escaped = False
+    for char in text:
+        if in_string:
+            in_string = escaped or char != '"'
+            escaped = char == "\\" and not escaped
+        elif char == '"':
+            in_string = True
+        elif char in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif char in "]}":
+            depth -= 1
+    return deepest
+
+
+def parse(data: bytes, source: str, error: type[TriptychError]) -> dict[str, Any]:
+    """Parse `data` into a JSON object; anything else raises `error`, which names `source`."""
+    if len(data) > MAX_BYTES:
+        raise error(f"{source} is too large.", expected=f"at most {MAX_BYTES} bytes", received=f"{len(data)} bytes")
+    try:
+        text = data.decode("utf-8")
+        if text.count("[") + text.count("{") > MAX_DEPTH and _depth_of(text) > MAX_DEPTH:
+            raise ValueError(f"nested deeper than {MAX_DEPTH}")
+        value = json.loads(
+            text,
+            object_pairs_hook=_no_duplicates,
+            parse_constant=_no_constant,
+            parse_int=_bounded_int,
+            parse_float=_finite,
+        )
+    except ValueError as cause:
+        raise error(
+            f"{source} is not valid JSON.",
+            expected="one UTF-8 JSON object without duplicate keys",
+            received=str(cause),
+            remedy=hint(data) or "restore the file from where it came from",
+        ) from cause
+    if not isinstance(value, dict):
+        raise error(f"{source} is not a JSON object.", expected="an object", received=type(value).__name__)
+    return value
+
+
+def read(path: Path, error: type[TriptychError]) -> dict[str, Any]:
+    """Read and `parse` the file at `path`.
+
+    Raises:
+        MissingFileError: it is not there. UnsupportedFormatError: it is no regular file. `error`: it is not one JSON
+        object.
+    """
+    with open_regular(path) as file:
+        data = file.read(MAX_BYTES + 1)
+    return parse(data, str(path), error)
+
+
+def hint(head: bytes) -> str:
+    """Return a remedy for the usual wrong contents of a downloaded file, or an empty string."""
+    start = head[:200].lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "this is a Git LFS pointer: fetch the real file with `git lfs pull`"
+    if start.startswith((b"<!doctype", b"<html")):
+        return "this is a web page, probably of a failed download: download the file again"
+    if start.startswith(b"pk\x03\x04"):
+        return "this is a zip archive, as of torch.save: give it the name pytorch_model.bin"
+    if start.startswith(b"\x89hdf"):
+        return "this is an HDF5 file: give it the name tf_model.h5"
+    return ""

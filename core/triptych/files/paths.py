@@ -1,0 +1,67 @@
+"""Names and paths that others give: which stay in their folder, on every system."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PureWindowsPath
+
+from triptych.errors import ArgumentError, MissingFileError, UnsafeCheckpointError
+
+CONFIG_NAME = "config.json"
+
+
+def local_folder(path: object, subfolder: str = "") -> Path:
+    """Return `path`/`subfolder` as an existing folder.
+
+    Raises:
+        ArgumentError: not a path, or a subfolder that leads out. MissingFileError: no such folder.
+    """
+    if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+        raise ArgumentError(
+            "pretrained_model_name_or_path is no path.",
+            expected="the path of a folder",
+            received=repr(path),
+            remedy="pass a folder that holds config.json and the weights",
+        )
+    check_subfolder(subfolder)
+    folder = Path(path) / subfolder
+    if not os.path.isdir(folder):  # unlike Path's, False for a name that the system refuses
+        raise MissingFileError(
+            f"{folder} is no folder.",
+            expected="a local folder with a checkpoint, or a repository of the Hub",
+            received=repr(str(path)),
+            remedy="check the path; a repository of the Hub is named name or org/name",
+        )
+    return folder
+
+
+def check_subfolder(subfolder: object) -> None:
+    """Raise `ArgumentError` unless `subfolder` is "" or a relative path that stays inside."""
+    inside = isinstance(subfolder, str) and all(is_plain(part) for part in subfolder.split("/"))
+    if subfolder != "" and not inside:
+        raise ArgumentError("subfolder leads out of its folder.", expected="a relative path", received=repr(subfolder))
+
+
+def is_plain(name: str) -> bool:
+    """Return whether `name` is one component under POSIX and Windows rules alike, on every system."""
+    windows = PureWindowsPath(name)
+    plain = bool(name) and "/" not in name and "\\" not in name and "\0" not in name and name not in (".", "..")
+    return plain and not windows.drive and not windows.root and ":" not in name and len(name) < 256
+
+
+def safe_name(name: object, named_by: Path, suffixes: tuple[str, ...]) -> str:
+    """Return `name` if it is a plain file name with one of `suffixes`; raise `UnsafeCheckpointError` otherwise."""
+    if not isinstance(name, str) or not is_plain(name) or not name.endswith(suffixes):
+        raise UnsafeCheckpointError(
+            f"{named_by} names a file that must not be opened.",
+            expected=f"a plain file name ending in {' or '.join(suffixes)}",
+            received=repr(name)[:120],
+            remedy="do not use this checkpoint, unless you can mend its index",
+        )
+    return name
+
+
+def is_inside(name: str) -> bool:
+    """Return whether `name`, of parts joined by /, stays in its folder, under POSIX and Windows rules alike."""
+    plain = "\\" not in name and "\0" not in name and ":" not in name and not PureWindowsPath(name).root
+    return plain and all(part not in ("", ".", "..") and len(part) < 256 for part in name.split("/"))

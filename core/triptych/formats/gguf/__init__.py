@@ -1,0 +1,1 @@
+"""GGUF files, under canonical names, dequantised when read."""

@@ -1,0 +1,1 @@
+"""PyTorch's files (`.bin`), without torch and without unpickling."""

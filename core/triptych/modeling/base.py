@@ -1,0 +1,465 @@
+"""What the three base classes share: every decision of loading, saving, resizing and pruning.
+
+A backend's base class inherits `ModelBase` and supplies the hooks of `triptych.modeling.hooks`.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from triptych.checkpoints.holding import HeldModel, load_held
+from triptych.checkpoints.legacy import tf_scope
+from triptych.checkpoints.naming import canonical, stored
+from triptych.checkpoints.opening import Checkpoint
+from triptych.checkpoints.saving import save_checkpoint
+from triptych.config import CONFIG_NAME, PretrainedConfig
+from triptych.errors import ArgumentError, CheckpointError, ConfigError
+from triptych.families import declared_schema, is_foreign
+from triptych.formats.kinds import format_to_save, read_order
+from triptych.hub.fetching import fetch_config, fetch_model, take_hub_arguments
+from triptych.hub.pushing import PushToHubMixin, push_files
+from triptych.hub.remote_code import take_code_arguments
+from triptych.hub.saved_code import code_of
+from triptych.modeling.operations import Operations
+from triptych.modeling.quantised import refuse_quantised
+from triptych.names import AUTO_TASKS
+from triptych.tensors.dtypes import FLOATING
+from triptych.tensors.ref import TensorRef
+from triptych.weights.plan import LoadPlan, LoadReport, Policy, differing_ties, plan_load
+from triptych.weights.reading_ahead import ReadAhead, collector_paused
+from triptych.weights.schema import Schema
+
+logger = logging.getLogger("triptych")
+Self = TypeVar("Self", bound="ModelBase")
+
+
+class ModelBase(Operations, PushToHubMixin):
+    """Base of `PreTrainedModel`, `TFPreTrainedModel` and `FlaxPreTrainedModel`.
+
+    Subclasses set `config_class` and `base_model_prefix`. Ties and ignore lists mean what they mean in transformers:
+    `_tied_weights_keys` is a list of names, or a dict from name to the weight it shares; the two
+    `_keys_to_ignore_on_load_*` are lists of regular expressions; `_keys_to_ignore_on_save` is a list of names.
+    """
+
+    config_class: ClassVar[type[PretrainedConfig] | None] = None
+    main_input_name: ClassVar[str] = "input_ids"
+    model_tags: ClassVar[list[str] | None] = None
+    framework: ClassVar[str] = ""
+    class_prefix: ClassVar[str] = ""
+    schema_options: ClassVar[Sequence[str]] = ()
+    """Arguments of the constructor, kept as attributes, on which the weights depend."""
+    _tied_weights_keys: ClassVar[Sequence[str] | Mapping[str, str] | None] = None
+    _keys_to_ignore_on_load_missing: ClassVar[Sequence[str] | None] = None
+    _keys_to_ignore_on_load_unexpected: ClassVar[Sequence[str] | None] = None
+    _keys_to_ignore_on_save: ClassVar[Sequence[str] | None] = None
+    _no_split_modules: ClassVar[Sequence[str] | None] = None
+    _auto_class: ClassVar[str | None] = None
+
+    config: Any
+    load_report: LoadReport | None = None
+
+    # -- schema -------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def stem(cls) -> str:
+        """Return the class's name without the framework's prefix, as `config.architectures` lists it."""
+        return cls.__name__.removeprefix(cls.class_prefix)
+
+    @classmethod
+    def declare_schema(cls, config: PretrainedConfig, **options: Any) -> Schema | None:
+        """Return the weights that a model of `config` has; None to have them derived from the live module.
+
+        `options` are those arguments of the constructor that `schema_options` names.
+
+        Built-in families declare theirs in `triptych.families`. A class of your own may override this; named axes let
+        it be pruned, and loaded and changed as files, without building it.
+        """
+        return next((s for c in cls.__mro__ if (s := _declared(c, config, options)) is not None), None)
+
+    @property
+    def schema(self) -> Schema:
+        """The weights of this model: declared, or derived from the live module."""
+        declared = self.declared_schema
+        return self._derive_schema() if declared is None else declared
+
+    @property
+    def declared_schema(self) -> Schema | None:
+        """The declared weights of this model, or None."""
+        options = {name: getattr(self, name) for name in self.schema_options}
+        return type(self).declare_schema(self.config, **options)
+
+    def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
+        """Return the number of elements of the parameters; a tied weight counts once.
+
+        Args:
+            only_trainable: leave out frozen parameters.
+            exclude_embeddings: leave out every embedding matrix, that of positions and token types too.
+        """
+        return self.schema.num_parameters(exclude_embeddings, self._is_trainable if only_trainable else None)
+
+    # -- load ---------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def from_config(cls: type[Self], config: PretrainedConfig, **kwargs: Any) -> Self:
+        """Return a new model with freshly initialised weights.
+
+        Raises:
+            ArgumentError: `config` is not of `config_class`. ConfigError: a field of it was set to an impossible value.
+        """
+        cls._check_config(config)
+        return cls(copy.deepcopy(config), **kwargs)  # type: ignore[call-arg]
+
+    @classmethod
+    def from_pretrained(
+        cls: type[Self],
+        pretrained_model_name_or_path: str | os.PathLike[str] | None,
+        *model_args: Any,
+        config: PretrainedConfig | str | os.PathLike[str] | None = None,
+        ignore_mismatched_sizes: bool = False,
+        strict: bool | None = None,
+        output_loading_info: bool = False,
+        dtype: Any = None,
+        param_dtype: Any = None,
+        variant: str | None = None,
+        subfolder: str = "",
+        use_safetensors: bool | None = None,
+        from_pt: bool = False,
+        from_tf: bool = False,
+        from_flax: bool = False,
+        mmap: bool = True,
+        state_dict: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Load a model from a local folder or from the Hub. Nothing that the checkpoint holds is initialised first.
+
+        Args:
+            pretrained_model_name_or_path: a folder with config.json and weights, of any framework and format, or the
+                name of a repository that holds them, such as "org/name" (a folder of that name goes first); None with
+                `state_dict`. If there are several, safetensors go before the framework's own format.
+            config: used instead of the folder's config.json (it is copied); an object, or a path.
+            ignore_mismatched_sizes: initialise weights whose shape differs instead of refusing.
+            strict: None refuses damage (a missing backbone weight, another shape) and initialises a missing head;
+                True refuses a missing head and unexpected weights too; False refuses nothing.
+            output_loading_info: return `(model, info)`, `info` with the keys missing_keys, unexpected_keys,
+                mismatched_keys (name, shape in the checkpoint, shape in the model) and error_msgs.
+            dtype: what the framework calls dtype: PyTorch, the parameters; Keras, the policy; Flax, the computation.
+            param_dtype: dtype of the parameters: a floating type (None: float32) or "auto" to follow the files.
+            variant: load `model.<variant>.safetensors`, `pytorch_model.<variant>.bin`, ...
+            subfolder: folder below the path.
+            use_safetensors: True refuses other formats, False leaves safetensors aside.
+            from_pt, from_tf, from_flax: take `pytorch_model.bin`, `tf_model.h5` or `flax_model.msgpack` even if there
+                are safetensors. Not needed where these are the only weights.
+            mmap: map the files (default); False reads them into owned memory, for network file systems.
+            state_dict: canonical names to arrays, used instead of files; needs `config`.
+            kwargs: `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, for a repository (see
+                `triptych.hub.snapshot.HubOptions`); fields of the config to override; what is left goes to the
+                constructor.
+
+        Raises:
+            ArgumentError, ConfigError, MissingFileError, HubError, CheckpointError, CorruptCheckpointError and their
+            subclasses, UnsafeCheckpointError, UnsupportedFormatError.
+        """
+        kwargs |= cls._by_name(model_args)
+        torch_dtype = kwargs.pop("torch_dtype", None)
+        dtype = torch_dtype if dtype is None else dtype
+        order = read_order(cls.framework, use_safetensors, from_pt, from_tf, from_flax)
+        path: Any = pretrained_model_name_or_path
+        hub = take_hub_arguments(kwargs)
+        take_code_arguments(kwargs)  # of the auto classes: this class is asked by its name
+        if config is not None and not isinstance(config, PretrainedConfig):
+            config = fetch_config(config, subfolder, hub)
+        policy = Policy(
+            strict,
+            ignore_mismatched_sizes,
+            tuple(cls._keys_to_ignore_on_load_missing or ()),
+            tuple(cls._keys_to_ignore_on_load_unexpected or ()),
+        )
+        if state_dict is not None:
+            if path is not None or config is None:
+                raise ArgumentError("state_dict= stands for the files.", expected="path None, and config=")
+            arrays = cls._in_memory(state_dict, copied=True)
+            model = cls._loaded(None, arrays, config, subfolder, policy, dtype, param_dtype, kwargs)
+        else:
+            model = load_held(
+                path if isinstance(path, HeldModel) else fetch_model(path, subfolder, hub, variant, order),
+                lambda held: cls._loaded(held, held.checkpoint, config, subfolder, policy, dtype, param_dtype, kwargs),
+                subfolder=subfolder, variant=variant, mmap=mmap, order=order,
+            )  # fmt: skip
+        if model.load_report is not None:
+            model.load_report.log(logger, str(path), cls.__name__)
+        return model._handed_over(output_loading_info)
+
+    @classmethod
+    def _loaded(
+        cls: type[Self],
+        path: Any,
+        checkpoint: Checkpoint,
+        config: Any,
+        subfolder: str,
+        policy: Policy,
+        dtype: Any,
+        param_dtype: Any,
+        arguments: Mapping[str, Any],
+    ) -> Self:
+        """Return the model that `checkpoint` holds; `path` is where its config is, unless `config` is given."""
+        loaded, kwargs = cls._load_config(path, config, subfolder, dict(arguments))
+        cls._check_config(loaded)
+        with collector_paused():
+            options = {name: kwargs[name] for name in cls.schema_options if name in kwargs}
+            schema = partial(cls._schema_for, loaded, **options)
+            wanted = cls._param_dtype(dtype, param_dtype)
+            plan, untied = cls._plan(loaded, schema, checkpoint, wanted, policy, str(path))
+            return cls._carry_out(plan, loaded, {"dtype": dtype, **kwargs}, checkpoint.source, untied)
+
+    @classmethod
+    def _by_name(cls, model_args: Sequence[Any]) -> dict[str, Any]:
+        """Return positional arguments of the constructor, those after the config, by name."""
+        names = list(inspect.signature(cls.__init__).parameters)[2:]
+        if len(model_args) > len(names):
+            raise ArgumentError(f"{cls.__name__} takes fewer arguments.", expected=", ".join(names) or "none",
+                                received=f"{len(model_args)} after the path")  # fmt: skip
+        return dict(zip(names, model_args, strict=False))
+
+    @classmethod
+    def _load_config(
+        cls, path: Any, config: Any, subfolder: str, kwargs: dict[str, Any]
+    ) -> tuple[PretrainedConfig, dict[str, Any]]:
+        if isinstance(config, PretrainedConfig):
+            cls._check_config(config)
+            return copy.deepcopy(config), kwargs
+        source = path if config is None else config
+        if cls.config_class is None:
+            raise ArgumentError(f"{cls.__name__} has no config_class.", remedy="set it, or pass a config object")
+        return cls.config_class.from_pretrained(source, subfolder=subfolder, return_unused_kwargs=True, **kwargs)
+
+    @classmethod
+    def _check_config(cls, config: object) -> None:
+        """Raise unless a model of this class can be built of `config` as it is now: fields may be set at any time."""
+        wanted = cls.config_class or PretrainedConfig
+        if not isinstance(config, wanted):
+            raise ArgumentError(
+                f"{cls.__name__} cannot be made of this config.",
+                expected=f"a {wanted.__name__}",
+                received=type(config).__name__,
+                remedy="load the config with the class's own config class",
+            )
+        config._validate_whole()
+        refuse_quantised(config)
+
+    @classmethod
+    def _plan(
+        cls,
+        config: PretrainedConfig,
+        schema_of: Callable[[], Schema],
+        checkpoint: Checkpoint,
+        param_dtype: np.dtype | None,
+        policy: Policy,
+        source: str,
+    ) -> tuple[LoadPlan, list[str]]:
+        """Plan the load; a tie that the checkpoint contradicts is ended in `config` first."""
+        schema = schema_of()
+        checkpoint = canonical(checkpoint, schema)
+        untied = [weight for weight in differing_ties(schema, checkpoint) if weight.untie_flag is not None]
+        for weight in untied:
+            setattr(config, weight.untie_flag or "", False)
+        if untied:
+            schema = schema_of()
+        return plan_load(schema, checkpoint, param_dtype, policy, source), [weight.name for weight in untied]
+
+    @classmethod
+    def _schema_for(cls, config: PretrainedConfig, **options: Any) -> Schema:
+        declared = cls.declare_schema(config, **options)
+        return cls._derive_schema_for(config) if declared is None else declared
+
+    @classmethod
+    def _carry_out(
+        cls: type[Self],
+        plan: LoadPlan,
+        config: PretrainedConfig,
+        options: Mapping[str, Any],
+        source: str,
+        untied: list[str],
+    ) -> Self:
+        report = LoadReport(source, untied=untied)
+        with (
+            ReadAhead(plan.assignments, cls.framework) as ahead,
+            cls._empty(config, plan.schema, **options) as model,
+        ):
+            for assignment in plan.assignments:
+                model._assign(assignment, ahead.read, report.record)
+            model._initialise(plan.to_initialise)
+        unfilled = {a.weight.name for a in plan.assignments} - set(report.assigned)
+        if unfilled:
+            raise CheckpointError("Weights were planned but not assigned.", received=", ".join(sorted(unfilled)))
+        report.missing_keys = [weight.name for weight in plan.missing]
+        report.unexpected_keys = list(plan.unexpected)
+        report.mismatched_keys = list(plan.mismatched)
+        model.load_report = report
+        return model
+
+    @classmethod
+    def _in_memory(cls, state_dict: Mapping[str, Any], copied: bool = False) -> Checkpoint:
+        """Return arrays, of numpy or of the framework, as a checkpoint; `copied` where a model will adopt them."""
+        try:
+            arrays = {n: v if isinstance(v, np.ndarray) else cls._to_numpy(v) for n, v in state_dict.items()}
+        except (AttributeError, TypeError) as cause:
+            raise ArgumentError(
+                "state_dict holds something else.", expected="canonical names to arrays", received=str(cause)
+            ) from cause
+        refs = {n: TensorRef.of(n, np.array(a) if copied else a) for n, a in arrays.items()}
+        return Checkpoint(refs, {}, "state_dict")
+
+    def _handed_over(self, output_loading_info: bool) -> Any:
+        """Return what `from_pretrained` returns."""
+        return (self, self.load_report.as_loading_info()) if output_loading_info and self.load_report else self
+
+    # -- save ---------------------------------------------------------------------------------------------------
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        is_main_process: bool = True,
+        state_dict: Mapping[str, Any] | None = None,
+        params: Any = None,
+        max_shard_size: int | str = "5GB",
+        variant: str | None = None,
+        format: str | None = None,
+        safe_serialization: bool = True,
+        push_to_hub: bool = False,
+        **push_arguments: Any,
+    ) -> None:
+        """Write config.json and the weights as one step that cannot lose a checkpoint.
+
+        Args:
+            save_directory: made if absent. Weights of the same variant that it holds, in any format, are replaced.
+            is_main_process: False writes nothing, for the other processes of a distributed run.
+            state_dict: canonical names to arrays, saved instead of the model's own values.
+            params: Flax only: a parameter tree, saved instead of `self.params`.
+            max_shard_size: bytes, or text such as "5GB"; larger checkpoints are split.
+            variant: put before the suffix of every weight file.
+            format: "safetensors" (names and layouts of PyTorch, which every framework's class loads), or as
+                transformers 4 wrote them: "bin", "h5", "msgpack", "safetensors-tf", "safetensors-flax".
+            safe_serialization: False means the framework's own older format: "bin", "h5" or "msgpack".
+            push_to_hub: push what was written too, in one commit; `push_arguments` are those of `push_to_hub`, with
+                `repo_id` the folder's name by default.
+
+        Raises:
+            SaveError: the checkpoint that was there before still loads. ArgumentError.
+            ConfigError: a field of `self.config` was set to an impossible value; nothing is written.
+            HubError and its subclasses: of the push; the folder is written then.
+            UnsupportedFormatError: a dtype that the format cannot hold.
+        """
+        chosen = format_to_save(format, safe_serialization, self.framework)
+        self._check_config(self.config)
+        push = self._push_of_save(push_to_hub, save_directory, push_arguments)
+        if not is_main_process:
+            return
+        refs = self._tensor_refs(params) if state_dict is None else list(self._in_memory(state_dict).values())
+        left_out = set(self._keys_to_ignore_on_save or ())
+        refs = [ref for ref in refs if ref.name not in left_out]
+        config = copy.deepcopy(self.config)
+        config.architectures = [self.stem()]
+        config.dtype = _common_dtype(refs) or config.dtype
+        code: dict[str, bytes] = {}
+        for cls in (type(config), type(self)):
+            auto_map, texts = code_of(cls)
+            config._map_auto(auto_map)
+            code |= texts
+        files = save_checkpoint(
+            save_directory,
+            stored(refs, self.schema, chosen),
+            config.to_json_string(),
+            max_shard_size=max_shard_size,
+            variant=variant,
+            format=chosen,
+            scope=tf_scope(self.stem()),
+            beside=code,
+        )
+        if push is not None:
+            files += [Path(save_directory) / name for name in (CONFIG_NAME, *code)]
+            push_files(push, {file.name: file for file in files}, variant)
+
+    def _tensor_refs(self, params: Any = None) -> list[TensorRef]:
+        """Return the weights under canonical names, in canonical layout, to be read one at a time."""
+        source = self._reader(params)
+        return [
+            TensorRef(w.name, self._dtype_of(w, params), w.shape, lambda w=w: source(w))  # type: ignore[misc]
+            for w in self.schema.stored()
+        ]
+
+    # -- small things that users of transformers call -----------------------------------------------------------
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str | None = None) -> None:
+        """Let saves write this class's code beside config.json, and `auto_map` in it name the class for `auto_class`.
+
+        Raises:
+            ArgumentError: there is no such auto class.
+        """
+        name = auto_class or f"{cls.class_prefix}AutoModel"
+        known = [cls.class_prefix + task for task in AUTO_TASKS]
+        if name not in known:
+            raise ArgumentError(f"{name} is no auto class of {cls.__name__}.", expected=", ".join(known))
+        cls._auto_class = name
+
+    def add_model_tags(self, tags: str | Iterable[str]) -> None:
+        """Add tags, each once, to this instance's `model_tags`."""
+        new = [tags] if isinstance(tags, str) else list(tags)
+        self.model_tags = list(dict.fromkeys([*(self.model_tags or []), *new]))  # type: ignore[misc]
+
+    @classmethod
+    def can_generate(cls) -> bool:
+        """Return whether the class has `generate`."""
+        return callable(getattr(cls, "generate", None))
+
+
+def _declared(cls: type, config: PretrainedConfig, options: Mapping[str, Any]) -> Schema | None:
+    """Return the family's schema of `cls`, by its name; a subclass under another name inherits it by the MRO.
+
+    A class that only has the name of a built-in one is not meant by the built-in schema.
+    """
+    built_in = cls.__module__.startswith("triptych_")
+    if not issubclass(cls, ModelBase) or not (built_in or is_foreign(config.model_type)):
+        return None
+    return declared_schema(config, cls.stem(), **options)
+
+
+def _common_dtype(refs: Sequence[TensorRef]) -> str | None:
+    """Return the name of the floating dtype with the most bytes, or None."""
+    sizes: dict[str, int] = {}
+    for ref in refs:
+        if ref.dtype in FLOATING:
+            sizes[ref.dtype.name] = sizes.get(ref.dtype.name, 0) + ref.nbytes
+    return max(sizes, key=lambda name: sizes[name]) if sizes else None
+
+
+def refuse_unknown(options: Mapping[str, Any], cls: type[ModelBase]) -> None:
+    """Raise for keyword arguments that neither the config nor the class knows."""
+    if options:
+        raise ConfigError(
+            f"{cls.__name__} does not know these keyword arguments.",
+            expected="arguments of from_pretrained, fields of the config, or arguments of the class",
+            received=", ".join(sorted(options)),
+            remedy="remove them, or check their spelling",
+        )
+
+
+def refuse_undeclared(names: Iterable[str], cls: type[ModelBase]) -> None:
+    """Raise if a live model of `cls` has parameters, of these names, for which its schema has no weight."""
+    if listed := ", ".join(names):
+        raise ArgumentError(
+            f"{cls.__name__} has parameters that its schema does not declare.",
+            expected="a weight in declare_schema for every parameter",
+            received=listed,
+            remedy="declare them, or remove declare_schema and the schema is derived from the module",
+        )

@@ -1,0 +1,85 @@
+"""The hooks of `ModelBase`: all that a backend supplies, each a few lines long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+
+from triptych.config import PretrainedConfig
+from triptych.tensors.dtypes import parse_param_dtype
+from triptych.weights.plan import Assignment
+from triptych.weights.schema import Schema, Weight
+
+Self = TypeVar("Self", bound="Hooks")
+
+
+class Hooks:
+    """What the plans of core ask a framework to do; `ops` is the backend's module of that name."""
+
+    ops: ClassVar[Any]
+
+    @classmethod
+    def _param_dtype(cls, dtype: Any, param_dtype: Any) -> np.dtype | None:
+        """Return the dtype of the parameters (None: as in the files) from the two arguments of `from_pretrained`."""
+        return parse_param_dtype(param_dtype)
+
+    @classmethod
+    def _empty(
+        cls: type[Self], config: PretrainedConfig, schema: Schema, **options: Any
+    ) -> AbstractContextManager[Self]:
+        """Build a model whose parameters have no values; when the context ends they must have."""
+        raise NotImplementedError
+
+    def _assign(
+        self,
+        assignment: Assignment,
+        read: Callable[[Assignment], np.ndarray],
+        done: Callable[[Assignment], None],
+    ) -> None:
+        """Give one weight the value that `read` returns, and then call `done`."""
+        raise NotImplementedError
+
+    def _initialise(self, weights: Sequence[Weight]) -> None:
+        """Initialise these weights as a new model would."""
+        raise NotImplementedError
+
+    def _reader(self, params: Any = None) -> Callable[[Weight], np.ndarray]:
+        """Return a function from weight to its array in canonical layout."""
+        raise NotImplementedError
+
+    def _dtype_of(self, weight: Weight, params: Any = None) -> np.dtype:
+        """Return the numpy dtype in which the model holds `weight`."""
+        raise NotImplementedError
+
+    def _replace(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Give weights new arrays, in canonical layout, of other shapes; `self.config` is already the new one."""
+        raise NotImplementedError
+
+    def _derive_schema(self) -> Schema:
+        """Return the schema that the live module shows."""
+        raise NotImplementedError
+
+    @classmethod
+    def _derive_schema_for(cls, config: PretrainedConfig) -> Schema:
+        """Return the schema that a live module of `config` would show."""
+        raise NotImplementedError
+
+    def _is_trainable(self, name: str) -> bool:
+        """Return whether the weight of canonical `name` is trained."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _to_numpy(tensor: Any) -> np.ndarray:
+        """Return a tensor of the framework as an array."""
+        raise NotImplementedError
+
+    def _replace_part(self, path: str, value: Any) -> None:
+        """Put a layer in the place of the one at the dotted attribute `path`."""
+        raise NotImplementedError
+
+    def _cache_dtype(self) -> Any:
+        """Return the dtype in which keys and values are kept."""
+        raise NotImplementedError

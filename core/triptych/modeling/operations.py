@@ -1,0 +1,80 @@
+"""The surgery of the three base classes: what changes the shapes of a live model's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from triptych.errors import ArgumentError
+from triptych.modeling.embeddings import Embeddings
+from triptych.nn import attention
+from triptych.weights import surgery
+from triptych.weights.schema import Schema
+
+
+class Operations(Embeddings):
+    """Part of `ModelBase`: resizing the vocabulary and pruning heads, as `triptych.weights.surgery` plans them."""
+
+    @property
+    def schema(self) -> Schema:
+        """The weights of this model."""
+        raise NotImplementedError
+
+    def resize_token_embeddings(
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+        *,
+        seed: int = 0,
+    ) -> Any:
+        """Change the vocabulary: embeddings, heads, their biases and `config.vocab_size` together.
+
+        Args:
+            new_num_tokens: rows afterwards; None keeps the number.
+            pad_to_multiple_of: round the number up to a multiple.
+            mean_resizing: draw new rows around the mean of the old ones, with 1e-9 times their covariance; otherwise
+                from a normal distribution with `config.initializer_range`.
+            seed: the same seed gives the same rows in all three frameworks.
+
+        Returns:
+            The input embeddings, as `get_input_embeddings` does.
+
+        Raises:
+            ArgumentError: an impossible size, or a model without vocabulary; the model is unchanged.
+        """
+        self._operate(
+            surgery.plan_resize(self.schema, self.config, new_num_tokens, pad_to_multiple_of, mean_resizing, seed)
+        )
+        return self.get_input_embeddings()
+
+    def prune_heads(self, heads_to_prune: Mapping[int, Iterable[int]]) -> None:
+        """Remove attention heads, by layer and original head number; `config.pruned_heads` remembers them.
+
+        Raises:
+            ArgumentError: an unknown layer or head, or all heads of a layer; the model is unchanged.
+        """
+        self._operate(surgery.plan_prune(self.schema, self.config, heads_to_prune))
+
+    def _operate(self, plan: surgery.Surgery) -> None:
+        """Compute every new array before the first is assigned, so that a failure changes nothing."""
+        schema, read = self.schema, self._reader()
+        changed = {edit.weight for edit in plan.edits}
+        arrays = {name: surgery.apply_to(schema[name], read(schema[name]), plan) for name in changed}
+        self.config.update(plan.config_changes)
+        self._replace(arrays)
+
+    def get_head_mask(self, head_mask: Any, num_hidden_layers: int, is_attention_chunked: bool = False) -> list[Any]:
+        """Return one mask per layer, broadcastable to attention probabilities, from [heads] or [layers, heads].
+
+        Raises:
+            ArgumentError: another shape, or another number of layers than the config's.
+        """
+        if num_hidden_layers != self.config.num_hidden_layers:
+            raise ArgumentError(
+                "num_hidden_layers differs from the config.",
+                expected=str(self.config.num_hidden_layers),
+                received=str(num_hidden_layers),
+            )
+        masks = attention.head_masks(self.ops, head_mask, self.config, "float32")
+        return [mask if mask is None or not is_attention_chunked else mask[..., None] for mask in masks]

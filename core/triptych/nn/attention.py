@@ -1,0 +1,144 @@
+"""Attention: heads, scores, masks and positions, once for all frameworks; see `triptych.nn.functional` for `ops`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from triptych.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from triptych.config import PretrainedConfig
+
+
+def split_heads(ops: Any, x: Any, heads: int) -> Any:
+    """[B, Q, N * D] -> [B, N, Q, D], with N = `heads`."""
+    batch, length, width = ops.shape(x)
+    return ops.transpose(ops.reshape(x, (batch, length, heads, width // heads)), (0, 2, 1, 3))
+
+
+def merge_heads(ops: Any, x: Any) -> Any:
+    """[B, N, Q, D] -> [B, Q, N * D]."""
+    batch, heads, length, head_dim = ops.shape(x)
+    return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, heads * head_dim))
+
+
+def attend(
+    ops: Any, query: Any, key: Any, value: Any, bias: Any, scale: float, dropout: Any, head_mask: Any = None
+) -> tuple[Any, Any]:
+    """Return context [B, Q, N * D] and probabilities [B, N, Q, K] of scaled dot-product attention.
+
+    `key` and `value` [B, M, K, D] may have fewer heads, each then used by N / M consecutive query heads (Ainslie et
+    al., 2023). `bias` is added to the scores (0 where attended, the dtype's lowest value where not), or None. `dropout`
+    is applied to the probabilities, which `head_mask` then multiplies (Vaswani et al., 2017; Michel et al., 2019).
+    """
+    batch, heads, length, head_dim = ops.shape(query)
+    groups = ops.shape(key)[1]
+    folded = (batch, groups, heads // groups * length, head_dim)
+    scores = ops.matmul(ops.reshape(query, folded), ops.transpose(key, (0, 1, 3, 2))) * scale
+    scores = ops.reshape(scores, (batch, heads, length, ops.shape(key)[2]))
+    if bias is not None:
+        scores = scores + bias
+    probabilities = dropout(ops.softmax(scores))
+    if head_mask is not None:
+        probabilities = probabilities * head_mask
+    grouped = ops.reshape(probabilities, (*folded[:3], ops.shape(key)[2]))
+    context = ops.reshape(ops.matmul(grouped, value), (batch, heads, length, head_dim))
+    return merge_heads(ops, context), probabilities
+
+
+def padding_bias(ops: Any, attention_mask: Any, dtype: Any) -> Any:
+    """Turn a mask of 1 and 0, [B, K] or [B, Q, K], into what is added to scores, broadcastable to [B, N, Q, K]."""
+    if attention_mask is None:
+        return None
+    return (1 - ops.cast(_spread(attention_mask), dtype)) * ops.lowest(dtype)
+
+
+def _spread(attention_mask: Any) -> Any:
+    rank = len(attention_mask.shape)
+    if rank not in (2, 3):
+        raise ArgumentError("attention_mask has a wrong rank.", expected="2 or 3", received=str(rank))
+    return attention_mask[:, None, None, :] if rank == 2 else attention_mask[:, None, :, :]
+
+
+def causal_bias(ops: Any, attention_mask: Any, hidden: Any, cache: Any = None, window: int | None = None) -> Any:
+    """Return what lets each of the queries `hidden` [B, Q, H] see the tokens up to its own, [B or 1, 1, Q, K].
+
+    Args:
+        attention_mask: 1 and 0 for the tokens so far, [B, past + Q], or None. Over a cache of fixed size it may be of
+            any length from that to the cache's; what it does not reach lies ahead.
+        window: how many tokens back a query sees, itself included.
+    """
+    length = ops.shape(hidden)[1]
+    queries = query_positions(ops, hidden, cache)[:, None]
+    keys = ops.arange(key_count(length, cache), hidden)[None, :]
+    allowed = keys <= queries
+    if window is not None:
+        allowed = allowed & (keys > queries - window)
+    seen = ops.cast(allowed, hidden.dtype)[None, None, :, :]
+    if attention_mask is not None:
+        seen = seen * ops.cast(_spread(_reaching(ops, attention_mask, length, cache)), hidden.dtype)
+    return (1 - seen) * ops.lowest(hidden.dtype)
+
+
+def query_positions(ops: Any, hidden: Any, cache: Any) -> Any:
+    """Return the places [Q] of the queries in the text."""
+    places = ops.arange(ops.shape(hidden)[1], hidden)
+    return places if cache is None else places + cache.position
+
+
+def key_count(length: Any, cache: Any) -> Any:
+    return length if cache is None else cache.keys_after(length)
+
+
+def _reaching(ops: Any, attention_mask: Any, length: Any, cache: Any) -> Any:
+    """Return the mask, lengthened to the keys of a cache of fixed size."""
+    given, wanted = ops.shape(attention_mask)[-1], key_count(length, cache)
+    if not isinstance(given, int) or not isinstance(wanted, int) or given == wanted:
+        return attention_mask
+    if given > wanted or cache is None or ops.GROWING_CACHE:
+        raise ArgumentError(
+            "attention_mask has a wrong length.", expected=f"{wanted}, the past included", received=str(given)
+        )
+    ahead = ops.zeros((*ops.shape(attention_mask)[:-1], wanted - given), attention_mask.dtype) + 1
+    return ops.concat([attention_mask, ahead], -1)
+
+
+def head_masks(
+    ops: Any,
+    head_mask: Any,
+    config: PretrainedConfig,
+    dtype: Any,
+    numbers: Sequence[int] | None = None,
+) -> list[Any]:
+    """Return one mask per layer, broadcastable to [B, N, Q, K], from [N] or [layers, N]; None where all heads count.
+
+    Heads are numbered as they were before pruning: a pruned layer takes those of its heads that it still has.
+    `numbers` are the layers' numbers in `config.pruned_heads`; None for all layers of the config.
+    """
+    numbers = range(config.num_hidden_layers) if numbers is None else numbers
+    layers, heads = len(numbers), config.num_attention_heads
+    if head_mask is None:
+        return [None] * layers
+    shape = tuple(head_mask.shape)
+    if shape not in ((heads,), (layers, heads)):
+        raise ArgumentError(
+            "head_mask has a wrong shape.", expected=f"({heads},) or ({layers}, {heads})", received=str(shape)
+        )
+    masks = []
+    for layer, number in enumerate(numbers):
+        row = ops.cast(head_mask if len(shape) == 1 else head_mask[layer], dtype)
+        kept = kept_heads(config, number)
+        masks.append((row if kept is None else ops.take(row, kept, 0))[None, :, None, None])
+    return masks
+
+
+def kept_heads(config: PretrainedConfig, number: int) -> list[int] | None:
+    """Return the original numbers of the heads that a pruned layer still has, or None if it was not pruned."""
+    gone = config.pruned_heads.get(number, ())
+    return [head for head in range(config.num_attention_heads) if head not in gone] if gone else None
+
+
+def positions(ops: Any, reference: Any, cache: Any = None) -> Any:
+    """Return position ids [1, Q] for ids or embeddings `reference` of [B, Q, ...], after those of the cache."""
+    return query_positions(ops, reference, cache)[None, :]

@@ -1,0 +1,157 @@
+"""The arithmetic of activations, norms and losses that all three frameworks share.
+
+Every function takes `ops`, a backend's `ops` module: the same few functions under the same names in torch, TensorFlow
+and JAX. So what could differ between frameworks is written once, and the backends keep the layer calls.
+
+Shapes: B batch, Q query length, K key length, N heads, D head_dim, H hidden, C classes.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from triptych.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from triptych.config import PretrainedConfig
+
+ACTIVATIONS = (
+    "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python", "quick_gelu", "relu", "silu", "swish", "tanh",
+)  # fmt: skip
+
+
+def activation(ops: Any, name: str, x: Any) -> Any:
+    """Apply the activation `name` as transformers names it: "gelu" is exact, "gelu_new" the tanh approximation."""
+    if name in ("gelu", "gelu_python"):
+        return ops.gelu(x, approximate=False)
+    if name in ("gelu_new", "gelu_fast", "gelu_pytorch_tanh"):
+        return ops.gelu(x, approximate=True)
+    if name in ("silu", "swish"):
+        return x * ops.sigmoid(x)
+    if name == "quick_gelu":
+        return x * ops.sigmoid(1.702 * x)
+    return ops.tanh(x) if name == "tanh" else ops.relu(x)
+
+
+def rms_norm(ops: Any, x: Any, scale: Any, epsilon: float) -> Any:
+    """Divide by the root of the mean square over the last axis, in float32, and multiply by `scale` [H]
+    (Zhang and Sennrich, 2019, https://arxiv.org/abs/1910.07467)."""
+    wide = ops.cast(x, "float32")
+    normed = wide * ops.rsqrt(ops.mean_last(wide * wide) + epsilon)
+    return ops.cast(scale, x.dtype) * ops.cast(normed, x.dtype)
+
+
+def scores_of_vocabulary(ops: Any, head: Any, embedding: Any, hidden: Any) -> Any:
+    """Return [B, Q, vocab] by the layer `head`, or where that is None, since it is tied, by the embeddings' matrix."""
+    if head is not None:
+        return head(hidden)
+    return ops.matmul(hidden, ops.transpose(ops.cast(ops.table(embedding), hidden.dtype), (1, 0)))
+
+
+def one_input(input_ids: Any, inputs_embeds: Any) -> None:
+    """Raise unless exactly one of the two is given."""
+    if (input_ids is None) == (inputs_embeds is None):
+        received = "neither" if input_ids is None else "both"
+        raise ArgumentError("Which input?", expected="either input_ids or inputs_embeds", received=received)
+
+
+def output_flags(
+    config: PretrainedConfig, attentions: bool | None, hidden_states: bool | None, return_dict: bool | None
+) -> tuple[bool, bool, bool]:
+    """Return the three flags, each from the call or, if None there, from the config."""
+    return (
+        bool(config.output_attentions if attentions is None else attentions),
+        bool(config.output_hidden_states if hidden_states is None else hidden_states),
+        bool(config.use_return_dict if return_dict is None else return_dict),
+    )
+
+
+def classification_loss(ops: Any, config: PretrainedConfig, logits: Any, labels: Any) -> Any:
+    """Return the mean loss that `config.problem_type` asks for, or that labels and num_labels imply.
+
+    One label means regression (mean squared error); integer labels, cross-entropy; others, binary cross-entropy.
+    """
+    kind = config.problem_type
+    if kind is None:
+        single = config.num_labels > 1 and ops.is_integer(labels)
+        kind = "single_label_classification" if single else "multi_label_classification"
+        kind = "regression" if config.num_labels == 1 else kind
+    if kind == "single_label_classification":
+        return token_loss(ops, logits, labels)
+    if kind == "regression":
+        difference = ops.reshape(logits, (-1,)) - ops.cast(ops.reshape(labels, (-1,)), logits.dtype)
+        return ops.mean(difference * difference)
+    targets = ops.cast(labels, logits.dtype)
+    return ops.mean(ops.softplus(logits) - logits * targets)
+
+
+def token_loss(ops: Any, logits: Any, labels: Any, ignore_index: int = -100) -> Any:
+    """Return the mean cross-entropy of `logits` [..., C] against integer `labels` [...], without `ignore_index`."""
+    classes = ops.shape(logits)[-1]
+    logits, labels = ops.reshape(logits, (-1, classes)), ops.reshape(labels, (-1,))
+    counted = labels != ignore_index
+    losses = ops.cross_entropy(logits, ops.where(counted, labels, ops.zeros_like(labels)))
+    weights = ops.cast(counted, losses.dtype)
+    return ops.sum(losses * weights) / ops.sum(weights)
+
+
+def replaced_token_loss(ops: Any, logits: Any, labels: Any, attention_mask: Any) -> Any:
+    """Return the mean binary cross-entropy of `logits` [B, Q] against `labels` of 0 and 1, over the masked-in tokens
+    (Clark et al., 2020)."""
+    losses = ops.softplus(logits) - logits * ops.cast(labels, logits.dtype)
+    if attention_mask is None:
+        return ops.mean(losses)
+    weights = ops.cast(attention_mask, losses.dtype)
+    return ops.sum(losses * weights) / ops.sum(weights)
+
+
+def next_token_loss(ops: Any, logits: Any, labels: Any) -> Any:
+    """Return the mean cross-entropy of each position's logits [B, Q, C] against the following label of [B, Q]."""
+    return token_loss(ops, logits[:, :-1], labels[:, 1:])
+
+
+def last_token(ops: Any, config: PretrainedConfig, logits: Any, input_ids: Any) -> Any:
+    """Return the logits [B, C] of the last token of each text that is not padding, from [B, Q, C].
+
+    Raises:
+        ArgumentError: several texts, and the config has no `pad_token_id`.
+    """
+    batch, length, _ = ops.shape(logits)
+    if config.pad_token_id is None and isinstance(batch, int) and batch > 1:
+        raise ArgumentError(
+            "Where do the texts of this batch end?", expected="config.pad_token_id", received="None",
+            remedy="set config.pad_token_id, or classify one text at a time",
+        )  # fmt: skip
+    if config.pad_token_id is None or input_ids is None:
+        return logits[:, -1]
+    places = ops.arange(length, logits)[None, :]
+    real = ops.cast(input_ids != config.pad_token_id, "int32")
+    return ops.pick(logits, ops.argmax(ops.cast(places, "int32") * real))
+
+
+def shifted_right(ops: Any, config: PretrainedConfig, labels: Any) -> Any:
+    """Return the decoder's input ids [B, Q] for `labels`: a start token, and all labels but the last.
+
+    Raises:
+        ArgumentError: the config has no `decoder_start_token_id` or `pad_token_id`.
+    """
+    if config.decoder_start_token_id is None or config.pad_token_id is None:
+        raise ArgumentError(
+            "The decoder's input cannot be made of the labels.",
+            expected="config.decoder_start_token_id and config.pad_token_id",
+            received=f"{config.decoder_start_token_id} and {config.pad_token_id}",
+        )
+    start = ops.zeros_like(labels[:, :1]) + config.decoder_start_token_id
+    shifted = ops.concat([start, labels[:, :-1]], 1)
+    return ops.where(shifted == -100, ops.zeros_like(shifted) + config.pad_token_id, shifted)
+
+
+def span_loss(ops: Any, start_logits: Any, end_logits: Any, start: Any, end: Any) -> Any:
+    """Return the mean of the losses of start and end positions [B]; positions beyond the text are not counted."""
+
+    def one(logits: Any, labels: Any) -> Any:
+        labels = ops.reshape(labels, (-1,))
+        inside = (labels >= 0) & (labels < ops.shape(logits)[1])
+        return token_loss(ops, logits, ops.where(inside, labels, ops.zeros_like(labels) - 100))
+
+    return (one(start_logits, start) + one(end_logits, end)) / 2

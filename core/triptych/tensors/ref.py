@@ -1,0 +1,90 @@
+"""Tensors that have not been read yet, how they are read, and their bytes for a writer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from triptych.errors import SaveError
+from triptych.files.regular import MappedBytes, OwnedBytes
+
+AHEAD_BYTES = 2**28
+"""Two tensors that are larger together are not in memory at the same time while they are written."""
+ALIGNMENT = 64
+"""Tensors start at a multiple of this where their sizes allow: TensorFlow and JAX then use a mapped file as it is."""
+
+
+@dataclass(frozen=True)
+class TensorRef:
+    """A tensor that has not been read yet: name, numpy dtype, shape, and how to read it.
+
+    `read()` returns a C-contiguous array of that dtype and shape. It may be a copy-on-write view of a mapped file:
+    writing to it is allowed and never reaches the file.
+
+    `span` is (file, first byte, end) where such views of two tensors may be of the same memory.
+    """
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    read: Callable[[], np.ndarray]
+    span: tuple[object, int, int] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+
+    @classmethod
+    def of(cls, name: str, array: np.ndarray) -> TensorRef:
+        """Return a reference to an array in memory."""
+        return cls(name, array.dtype, tuple(array.shape), lambda: array)
+
+
+@dataclass(frozen=True)
+class RangeReader:
+    """Reads `shape` elements of `dtype` that lie one after the other from byte `start` of `source`."""
+
+    source: MappedBytes | OwnedBytes
+    start: int
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    def __call__(self) -> np.ndarray:
+        count = self.dtype.itemsize * int(np.prod(self.shape, dtype=object))
+        data = self.source.bytes_at(self.start, count)
+        if data.ctypes.data % self.dtype.itemsize:
+            data = data.copy()  # frameworks require arrays aligned to their item size; old files may not be
+        return data.view(self.dtype).reshape(self.shape)
+
+
+def raw_bytes(ref: TensorRef) -> memoryview:
+    """Read `ref` and return its bytes, C order and native byte order; `SaveError` if the shape is not as announced."""
+    # asarray first: a byte-swapped or strided array would otherwise be written as it lies in memory.
+    array = np.ascontiguousarray(np.asarray(ref.read(), dtype=ref.dtype.newbyteorder("=")))
+    if tuple(array.shape) != ref.shape:
+        if array.size != 1 or ref.shape != ():
+            raise SaveError(f"Tensor {ref.name!r} changed.", expected=f"{ref.shape}", received=f"{array.shape}")
+    return array.reshape(-1).view(np.uint8).data
+
+
+def bytes_ahead(refs: Iterable[TensorRef]) -> Iterator[memoryview]:
+    """Yield `raw_bytes` of each in order; the next tensor is read on a thread while the caller writes this one.
+
+    So two tensors are in memory at a time, or one where both are large; the caller must not hold on to it.
+    """
+    with ThreadPoolExecutor(1) as reader:
+        pending: Future[memoryview] | None = None
+        size = 0
+        for ref in refs:
+            if pending is not None and size + ref.nbytes > AHEAD_BYTES:
+                yield pending.result()
+                pending = None
+            following = reader.submit(raw_bytes, ref)
+            if pending is not None:
+                yield pending.result()
+            pending, size = following, ref.nbytes
+        if pending is not None:
+            yield pending.result()

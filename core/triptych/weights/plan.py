@@ -1,0 +1,296 @@
+"""How a checkpoint fills a model: `LoadPlan`, made of names and shapes only, and the report of what was done."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from triptych.errors import (
+    CheckpointError,
+    InconsistentCheckpointError,
+    ShapeMismatchError,
+    UnsupportedFormatError,
+)
+from triptych.tensors import arrays
+from triptych.tensors.dtypes import FLOATING
+from triptych.tensors.ref import TensorRef
+from triptych.weights import layouts
+from triptych.weights.quantised import REMEDY, stored_quantised
+from triptych.weights.schema import Schema, Weight
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One weight, the tensor of the checkpoint that fills it, and the dtype it gets.
+
+    `copied`: another weight gets a view of the same memory, and this one must not.
+    """
+
+    weight: Weight
+    ref: TensorRef
+    dtype: np.dtype
+    copied: bool = False
+
+    def needs_work(self, framework: str) -> bool:
+        """Return whether reading copies, casts or permutes, and is not just a view of the file."""
+        changes = self.ref.dtype != self.dtype or layouts.permutation(self.weight.layout, framework) is not None
+        return self.copied or changes
+
+    def read(self, framework: str) -> np.ndarray:
+        """Return the array in the layout that `framework` keeps it in."""
+        array, order = self.ref.read(), layouts.permutation(self.weight.layout, framework)
+        if self.copied and order is None:
+            return arrays.converted(array, self.dtype)
+        return arrays.permuted(array, order, self.dtype)
+
+
+Mismatch = tuple[str, tuple[int, ...], tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class LoadPlan:
+    """What to read for each weight, and what does not fit.
+
+    - `missing`: weights to be initialised.
+    - `unexpected`: names of the checkpoint that nothing takes.
+    - `mismatched`: (name, shape in the checkpoint, shape in the model), to be initialised.
+    """
+
+    schema: Schema
+    assignments: tuple[Assignment, ...]
+    missing: tuple[Weight, ...]
+    unexpected: tuple[str, ...]
+    mismatched: tuple[Mismatch, ...]
+
+    @property
+    def to_initialise(self) -> tuple[Weight, ...]:
+        shapes = {name for name, _, _ in self.mismatched}
+        return self.missing + tuple(weight for weight in self.schema.stored() if weight.name in shapes)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a load tolerates.
+
+    `strict`: None refuses damage (a missing backbone weight, a wrong shape, copies that differ), True refuses a new
+    head and unexpected names too, False refuses nothing. `ignore_mismatched_sizes` initialises other shapes.
+    The two pattern lists are the class attributes `_keys_to_ignore_on_load_missing` and `..._unexpected`.
+    """
+
+    strict: bool | None = None
+    ignore_mismatched_sizes: bool = False
+    ignore_missing: tuple[str, ...] = ()
+    ignore_unexpected: tuple[str, ...] = ()
+
+
+@dataclass
+class LoadReport:
+    """What a load did, filled in after each weight was assigned. Keys as transformers names them."""
+
+    source: str
+    missing_keys: list[str] = field(default_factory=list)
+    unexpected_keys: list[str] = field(default_factory=list)
+    mismatched_keys: list[Mismatch] = field(default_factory=list)
+    error_msgs: list[str] = field(default_factory=list)
+    assigned: dict[str, str] = field(default_factory=dict)
+    untied: list[str] = field(default_factory=list)
+
+    def record(self, assignment: Assignment) -> None:
+        """Note that a weight has its value now."""
+        self.assigned[assignment.weight.name] = assignment.ref.name
+
+    def log(self, logger: logging.Logger, path: str, class_name: str) -> None:
+        """Warn of weights that start from random values; what a checkpoint holds beside is worth a note only."""
+        new = [*self.missing_keys, *(name for name, _, _ in self.mismatched_keys)]
+        if new:
+            logger.warning(
+                "%s from %s: %d weights are newly initialised, train them before use: %s",
+                class_name, path, len(new), ", ".join(new),
+            )  # fmt: skip
+        if self.unexpected_keys:
+            logger.info("%s from %s: %d weights not used: %s", class_name, path, len(self.unexpected_keys),
+                        ", ".join(self.unexpected_keys))  # fmt: skip
+        if self.untied:
+            logger.info("%s from %s: stored with values of its own, so not tied: %s", class_name, path, self.untied)
+
+    def as_loading_info(self) -> dict[str, object]:
+        """Return the four keys of `output_loading_info=True`."""
+        return {
+            "missing_keys": self.missing_keys,
+            "unexpected_keys": self.unexpected_keys,
+            "mismatched_keys": self.mismatched_keys,
+            "error_msgs": self.error_msgs,
+        }
+
+
+def sources(schema: Schema, checkpoint: Mapping[str, TensorRef]) -> dict[str, list[str]]:
+    """Return, for each name of the schema, the names of the checkpoint that hold it, the best first.
+
+    Every rule is an exact name: the name itself, its aliases, and both with the base prefix put on or taken off, when
+    the checkpoint is of the backbone's class and the model has a head, or the other way round.
+    """
+    dot = f"{schema.base_prefix}."
+    prefixed = bool(schema.base_prefix) and any(name.startswith(dot) for name in checkpoint)
+
+    def spelled(name: str) -> str:
+        if schema.is_base:
+            return dot + name if prefixed else name
+        return name if prefixed else name.removeprefix(dot) if schema.base_prefix else name
+
+    result = {}
+    for weight in schema.values():
+        names = [spelled(name) for name in (weight.name, *weight.aliases)]
+        result[weight.name] = [name for name in dict.fromkeys(names) if name in checkpoint]
+    return result
+
+
+def differing_ties(schema: Schema, checkpoint: Mapping[str, TensorRef]) -> list[Weight]:
+    """Return the tied weights that the checkpoint stores with values of their own."""
+    found = sources(schema, checkpoint)
+    tied = [w for w in schema.values() if w.tied_to and found[w.name] and found[w.tied_to]]
+    return [w for w in tied if not _same(checkpoint[found[w.name][0]], checkpoint[found[w.tied_to or ""][0]])]
+
+
+def _same(one: TensorRef, other: TensorRef) -> bool:
+    if one.name == other.name:
+        return True
+    same_kind = one.shape == other.shape and one.dtype == other.dtype
+    return same_kind and one.read().tobytes() == other.read().tobytes()
+
+
+def matched(schema: Schema, checkpoint: Mapping[str, TensorRef]) -> tuple[dict[str, TensorRef], list[str]]:
+    """Return the tensor for each weight with an array of its own, where there is one, and the names not used.
+
+    A copy under a tied weight's name stands in where the weight itself is not there.
+    """
+    found = sources(schema, checkpoint)
+    names = {weight.name: list(found[weight.name]) for weight in schema.stored()}
+    for weight in schema.values():
+        if weight.tied_to is not None:
+            names[weight.tied_to] += found[weight.name]
+    taken = {name for group in found.values() for name in group}
+    return {n: checkpoint[group[0]] for n, group in names.items() if group}, [n for n in checkpoint if n not in taken]
+
+
+def plan_load(
+    schema: Schema,
+    checkpoint: Mapping[str, TensorRef],
+    param_dtype: np.dtype | None,
+    policy: Policy,
+    source: str = "the checkpoint",
+) -> LoadPlan:
+    """Plan how `checkpoint` fills a model of `schema`.
+
+    Args:
+        param_dtype: dtype of the floating parameters; None follows the files. Integers, bool and float8 keep theirs.
+
+    Raises:
+        CheckpointError: a backbone weight is missing (or anything at all, under `strict`); every name is listed.
+        ShapeMismatchError: a weight has another shape. InconsistentCheckpointError: copies of one weight differ.
+        UnsupportedFormatError: weights are quantised, whatever the config says.
+    """
+    present, rest = matched(schema, checkpoint)
+    missing = [weight for weight in schema.stored() if weight.name not in present]
+    mismatched = [(n, ref.shape, schema[n].shape) for n, ref in present.items() if ref.shape != schema[n].shape]
+    unexpected = [n for n in rest if n not in schema.ignorable and not _matches(n, policy.ignore_unexpected)]
+    if policy.strict is not False:
+        _refuse_quantised(checkpoint, {ref.name for ref in present.values()}, source)
+        refuse_differing_copies(schema, checkpoint, source)
+        _refuse_missing(missing, policy, source)
+    _refuse_shapes(mismatched, policy, source)
+    if policy.strict is True and unexpected:
+        raise CheckpointError(
+            f"{source} holds weights that the model has not.",
+            expected=f"only the {len(schema)} weights of the model",
+            received=", ".join(unexpected[:20]),
+            remedy="load it with the class that saved it, or without strict=True",
+        )
+    wrong = {name for name, _, _ in mismatched}
+    fitting = {n: ref for n, ref in present.items() if n not in wrong}
+    copied = _sharing(fitting)
+    assignments = tuple(
+        Assignment(schema[n], ref, _target_dtype(ref.dtype, param_dtype), n in copied) for n, ref in fitting.items()
+    )
+    return LoadPlan(schema, assignments, tuple(missing), tuple(unexpected), tuple(mismatched))
+
+
+def _sharing(present: Mapping[str, TensorRef]) -> set[str]:
+    """Return the weights to be copied so that no two have bytes in common: tensors of a torch file may be views of
+    one storage. Of those that have, the first in the file stays a view, and the larger one of one place."""
+    spans: dict[object, list[tuple[int, int, str]]] = {}
+    for name, ref in present.items():
+        file, start, end = ref.span or (ref.name, 0, max(ref.nbytes, 1))
+        spans.setdefault(file, []).append((start, -end, name))
+    copied = set()
+    for group in spans.values():
+        reached = 0
+        for start, negative_end, name in sorted(group):
+            if start < reached:
+                copied.add(name)
+            else:
+                reached = -negative_end
+    return copied
+
+
+def _target_dtype(stored: np.dtype, wanted: np.dtype | None) -> np.dtype:
+    return wanted if wanted is not None and stored in FLOATING else stored
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(re.search(pattern, name) for pattern in patterns)
+
+
+def refuse_differing_copies(schema: Schema, checkpoint: Mapping[str, TensorRef], source: str) -> None:
+    """Raise `InconsistentCheckpointError` if `checkpoint` holds a weight of `schema` twice, with different values."""
+    differing = [(w.name, w.tied_to) for w in differing_ties(schema, checkpoint) if w.untie_flag is None]
+    found = [names for names in sources(schema, checkpoint).values() if names]
+    own = {names[0] for names in found}
+    differing += [
+        (other, names[0])
+        for names in found
+        for other in names[1:]
+        if other not in own and not _same(checkpoint[other], checkpoint[names[0]])
+    ]
+    if differing:
+        raise InconsistentCheckpointError(
+            f"{source} stores copies of one weight that differ.",
+            expected="the same values under both names",
+            received=", ".join(f"{one} unlike {other}" for one, other in differing),
+            remedy="find out which is right and remove the other; strict=False takes the second",
+        )
+
+
+def _refuse_quantised(checkpoint: Mapping[str, TensorRef], weights: set[str], source: str) -> None:
+    found = stored_quantised(checkpoint, weights)
+    if found:
+        raise UnsupportedFormatError(
+            f"{source} stores quantised weights, with scales that the model has not.",
+            expected="floating numbers",
+            received=", ".join(f"{checkpoint[name].dtype.name} {name}" for name in found[:4]),
+            remedy=REMEDY,
+        )
+
+
+def _refuse_missing(missing: list[Weight], policy: Policy, source: str) -> None:
+    refused = [w.name for w in missing if (w.backbone or policy.strict) and not _matches(w.name, policy.ignore_missing)]
+    if refused:
+        raise CheckpointError(
+            f"{source} lacks weights of the model.",
+            expected="every weight of the backbone" if not policy.strict else "every weight (strict=True)",
+            received=f"none for {len(refused)} of them: {', '.join(refused)}",
+            remedy="get the whole checkpoint; strict=False would start these weights from random values",
+        )
+
+
+def _refuse_shapes(mismatched: list[Mismatch], policy: Policy, source: str) -> None:
+    if mismatched and not policy.ignore_mismatched_sizes and policy.strict is not False:
+        raise ShapeMismatchError(
+            f"{source} holds weights of other shapes than the model.",
+            expected=", ".join(f"{name} {model}" for name, _, model in mismatched),
+            received=", ".join(f"{name} {stored}" for name, stored, _ in mismatched),
+            remedy="make the config fit, or pass ignore_mismatched_sizes=True to start these from random values",
+        )
