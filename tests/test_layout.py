@@ -19,9 +19,8 @@ ROOT = Path(__file__).parents[1]
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax"}
 HUB_CLIENT = {"huggingface_hub", "httpx", "httpx2", "requests"}
 COMPUTING = (
-    "nn.attention", "nn.cache", "nn.functional", "nn.heads", "nn.outputs", "nn.rotary", "nn.stack", "weights.layouts",
-    "weights.schema", "families.common",
-    "forward.bert", "forward.distilbert", "forward.gpt2", "forward.llama",
+    "nn.attention", "nn.axes", "nn.cache", "nn.encoder_heads", "nn.functional", "nn.heads", "nn.outputs", "nn.parts",
+    "nn.recording", "nn.rotary", "nn.stack", "weights.layouts", "weights.schema",
 )  # fmt: skip
 GOLDEN = ROOT / "tests/golden/bert-mlm"
 
@@ -160,7 +159,7 @@ def test_lock_covers_every_requirement() -> None:
 
 def test_what_computes_needs_no_config_and_no_hub() -> None:
     loaded = modules_after("import " + ", ".join(f"triptych.{name}" for name in COMPUTING))
-    assert "triptych.forward.llama" in loaded
+    assert "triptych.nn.encoder_heads" in loaded
     assert not loaded & {*HUB_CLIENT, "triptych.config", "triptych.hub", "triptych.hub.http", "triptych.hub.pushing"}
 
 

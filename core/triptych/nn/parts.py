@@ -104,8 +104,8 @@ def fields(part: type[Part]) -> dict[str, Any]:
     return {name: kind for name, kind in found.items() if not str(kind).startswith("ClassVar")}
 
 
-def constructor(cls: type, part: type[Model], takes_more: bool) -> Callable[..., None]:
-    """Return the `__init__` of the public class `cls`: (config, options of the part), and **kwargs if `takes_more`."""
+def constructor(owner: Any, part: type[Model], takes_more: bool) -> Callable[..., None]:
+    """Return the `__init__` of the public class `owner`: (config, options of the part), and **kwargs if `takes_more`."""
     kinds = {name: kind for base in reversed([*chain(part)]) for name, kind in fields(base).items()}
     known = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter(name, known) for name in ("self", "config")]
@@ -121,7 +121,7 @@ def constructor(cls: type, part: type[Model], takes_more: bool) -> Callable[...,
         given = signature.bind(self, *args, **kwargs)
         given.apply_defaults()
         values = given.arguments
-        super(cls, self).__init__(values["config"], **values.get("kwargs", {}))  # type: ignore[misc]
+        super(owner, self).__init__(values["config"], **values.get("kwargs", {}))
         for name in part.schema_options:
             setattr(self, name, values[name])
         self.setup()
@@ -131,7 +131,7 @@ def constructor(cls: type, part: type[Model], takes_more: bool) -> Callable[...,
     return __init__
 
 
-def renaming(base: type, part: type[Part]) -> dict[str, Any]:
+def renaming(base: Any, part: type[Part]) -> dict[str, Any]:
     """Return the members by which a class, derived from `base`, keeps an attribute of `part_names` under that name."""
     names = dict(part.part_names)
     if not names:

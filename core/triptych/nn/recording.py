@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from triptych.errors import ConfigError
-from triptych.nn.parts import Model, Part, all_members
+from triptych.nn.parts import all_members
 from triptych.weights.schema import MAX_WEIGHTS, Axis, Layout, Schema, SchemaBuilder
 
 
@@ -60,9 +60,7 @@ def _recorded(part: Any) -> type[Recorded]:
     return type(part.__name__, (Recorded,), all_members(part, "call"))
 
 
-def recorded_schema(
-    part: type[Model], config: Any, base_prefix: str, ignorable: Iterable[str] = (), **options: Any
-) -> Schema:
+def recorded_schema(part: Any, config: Any, base_prefix: str, ignorable: Iterable[str] = (), **options: Any) -> Schema:
     """Return the weights that the model `part` of `config` has.
 
     Those below `base_prefix` are the backbone's, but for what a part names in `heads`. A model without that attribute
@@ -121,11 +119,11 @@ def vocab_projector(owner: Any, width: Any, units: Any) -> Any:
     return Layer(declare)
 
 
-def block(owner: Any, part: type[Part], **fields: Any) -> Any:
+def block(owner: Any, part: Any, **fields: Any) -> Any:
     return _recorded(part)(owner.config, **fields)
 
 
-def stacked(owner: Any, part: type[Part], count: int, **fields: Any) -> Any:
+def stacked(owner: Any, part: Any, count: int, **fields: Any) -> Any:
     if count > MAX_WEIGHTS:
         raise ConfigError(
             "The config asks for too many layers.", expected=f"at most {MAX_WEIGHTS:,}", received=str(count)
@@ -133,7 +131,7 @@ def stacked(owner: Any, part: type[Part], count: int, **fields: Any) -> Any:
     return [_recorded(part)(owner.config, index=index, **fields) for index in range(count)]
 
 
-def listed(owner: Any, parts: Iterable[type[Part]], **fields: Any) -> Any:
+def listed(owner: Any, parts: Iterable[Any], **fields: Any) -> Any:
     return [_recorded(part)(owner.config, **fields) for part in parts]
 
 
