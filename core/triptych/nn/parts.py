@@ -46,6 +46,15 @@ class Part:
     part_names: ClassVar[Mapping[str, str]] = {}
     heads: ClassVar[tuple[str, ...]] = ()
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        name = type(self).__name__
+        raise ArgumentError(
+            f"{name} is a declaration, of which each framework has a class of its own.",
+            expected="the class of a framework",
+            received=f"{type(self).__module__}.{name}",
+            remedy=f"from triptych import {name}; in other frameworks TF{name}, Flax{name}",
+        )
+
     def setup(self) -> None:
         """Name the layers."""
 
@@ -108,7 +117,8 @@ def constructor(owner: Any, part: type[Model], takes_more: bool) -> Callable[...
     """Return the `__init__` of the public class `owner`: (config, options of the part), and **kwargs if `takes_more`."""
     kinds = {name: kind for base in reversed([*chain(part)]) for name, kind in fields(base).items()}
     known = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    parameters = [inspect.Parameter(name, known) for name in ("self", "config")]
+    config = inspect.Parameter("config", known, annotation=getattr(owner, "config_class", None) or Any)
+    parameters = [inspect.Parameter("self", known), config]
     parameters += [
         inspect.Parameter(name, known, default=getattr(part, name), annotation=kinds.get(name, Any))
         for name in part.schema_options

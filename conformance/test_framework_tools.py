@@ -1,0 +1,97 @@
+"""What the frameworks do with a module of theirs, they do with ours: pickling, compiling, exporting, rematerialising."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import triptych
+from small_models import config_of, decoder_inputs, random_inputs
+
+STEMS = {"bert": "BertForMaskedLM", "gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "t5": "T5ForConditionalGeneration"}
+KINDS = pytest.mark.parametrize("kind", STEMS)
+
+
+def built(prefix: str, kind: str) -> tuple[Any, dict[str, np.ndarray]]:
+    config = config_of(kind, STEMS[kind], initializer_range=0.5)
+    model = getattr(triptych, prefix + STEMS[kind])(config)
+    inputs = {**random_inputs(config, length=5), **decoder_inputs(STEMS[kind], config)}
+    return model, inputs
+
+
+def tensors(inputs: dict[str, np.ndarray]) -> dict[str, Any]:
+    import torch
+
+    return {name: torch.tensor(value) for name, value in inputs.items()}
+
+
+@KINDS
+def test_pytorch_pickles_copies_compiles_and_exports(kind: str) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    model, inputs = built("", kind)
+    model, inputs = model.eval(), tensors(inputs)
+    with torch.no_grad():
+        expected = model(**inputs).logits
+        saved = io.BytesIO()
+        torch.save(model, saved)
+        saved.seek(0)
+        for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model), torch.load(saved, weights_only=False)):
+            assert type(other) is type(model) and torch.equal(other(**inputs).logits, expected)
+        compiled = torch.compile(model, backend="eager", fullgraph=True)
+        assert torch.allclose(compiled(**inputs).logits, expected)
+        exported = torch.export.export(model, (), {**inputs, "use_cache": False} if kind != "bert" else inputs)
+        print(type(exported))
+        assert torch.allclose(exported.module()(**({**inputs, "use_cache": False} if kind != "bert" else inputs)).logits, expected)
+
+
+@KINDS
+def test_keras_saves_exports_and_compiles(kind: str, tmp_path: Path) -> None:
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(0)
+    model, inputs = built("TF", kind)
+    inputs = {name: tf.constant(value, tf.int32) for name, value in inputs.items()}
+    expected = model(inputs).logits
+    compiled = tf.function(lambda batch: model(batch).logits, jit_compile=True)
+    np.testing.assert_allclose(compiled(inputs), expected, atol=1e-5)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", custom_objects={type(model).__name__: type(model)})
+    assert np.array_equal(again(inputs).logits, expected)
+    signature = {name: tf.TensorSpec((None, None), tf.int32, name=name) for name in inputs}
+    serve = tf.function(lambda **batch: {"logits": model(batch).logits})
+    module = tf.Module()
+    module.model, module.serve = model, serve
+    tf.saved_model.save(module, str(tmp_path / "saved"), signatures=serve.get_concrete_function(**signature))
+    served = tf.saved_model.load(str(tmp_path / "saved")).signatures["serving_default"](**inputs)
+    np.testing.assert_allclose(served["logits"], expected, atol=1e-5)
+
+
+@KINDS
+def test_jax_compiles_differentiates_and_rematerialises(kind: str) -> None:
+    import jax
+    from flax import linen as nn
+
+    model, inputs = built("Flax", kind)
+    expected = model(**inputs).logits
+    compiled = jax.jit(lambda params, inputs: model(**inputs, params=params).logits)
+    np.testing.assert_allclose(compiled(model.params, inputs), expected, atol=1e-5)
+    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert np.array_equal(other(**inputs).logits, expected)
+    fields = {name: getattr(model.module, name) for name in ("config", "dtype")}
+    module = nn.remat(type(model.module))(**fields)
+
+    def loss(apply: Any, params: Any) -> Any:
+        return (apply({"params": params}, **inputs).logits ** 2).mean()
+
+    plain = jax.grad(lambda params: loss(model.module.apply, params))(model.params)
+    again = jax.grad(lambda params: loss(module.apply, params))(model.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), plain, again)
