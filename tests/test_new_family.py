@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-PAGE = Path(__file__).parents[1] / "docs/new-family.md"
-CONFORMANCE = Path(__file__).parents[1] / "conformance"
+from places import ROOT
+
+PAGE = ROOT / "docs/new-family.md"
+CONFORMANCE = ROOT / "conformance"
 
 
 def written(folder: Path) -> list[str]:

@@ -7,10 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+from places import ROOT
+
 import triptych
 from triptych.names import BACKEND_MODULES
-
-ROOT = Path(__file__).parents[1]
 
 
 def test_the_class_of_the_readme_works(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from keras.src.legacy.saving.legacy_h5_format import load_attributes_from_hdf5_group, save_attributes_to_hdf5_group
+from places import GOLDEN
 
 from triptych.errors import (
     ChangedFileError,
@@ -36,7 +37,6 @@ from triptych.formats.hdf5.file import TOP_LEVEL, Hdf5File, open_hdf5, without_s
 from triptych.formats.hdf5.writer import write_hdf5, write_hdf5_shard
 from triptych.tensors.ref import TensorRef
 
-GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(GOLDEN.glob("*/tf-h5*/*.h5"))
 SINGLE = [path for path in FILES if path.parent.name == "tf-h5"]
 SHARDS = [path for path in FILES if path.parent.name != "tf-h5"]
