@@ -7,7 +7,6 @@ config never imports, downloads or chooses code: unknown keys are kept and writt
 from __future__ import annotations
 
 import copy
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,8 +22,8 @@ from triptych.checks import positive_int as positive_int
 from triptych.checks import positive_number as positive_number
 from triptych.checks import probability as probability
 from triptych.errors import ArgumentError, ConfigError, MissingFileError
-from triptych.files import json as strictjson
 from triptych.files.atomic import write_atomically
+from triptych.files.json import json_text, read_json
 from triptych.files.paths import CONFIG_NAME, local_folder
 from triptych.hub.fetching import HubFolder, fetch_config, take_hub_arguments
 from triptych.hub.pushing import PushToHubMixin, push_files
@@ -317,7 +316,7 @@ class PretrainedConfig(PushToHubMixin):
     @classmethod
     def from_json_file(cls: type[Self], json_file: str | os.PathLike[str]) -> Self:
         """Return the config in one JSON file."""
-        return cls._of(strictjson.read(Path(json_file), ConfigError))
+        return cls._of(read_json(Path(json_file), ConfigError))
 
     def save_pretrained(
         self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **push_arguments: Any
@@ -411,7 +410,7 @@ class PretrainedConfig(PushToHubMixin):
         """Return the text of `config.json`: sorted keys, indent 2, one newline at the end."""
         values = self.to_diff_dict() if use_diff else self.to_dict()
         try:
-            return json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n"
+            return json_text(values)
         except (TypeError, ValueError) as cause:
             raise ConfigError(
                 "The config cannot be written as JSON.",
@@ -458,7 +457,7 @@ def hold_config(path: Any, subfolder: str = "") -> HeldFolder:
     """
     if isinstance(path, HeldFolder) and path.subfolder == subfolder and path.config is not None:
         return path
-    return HeldFolder(path, subfolder, strictjson.read(config_path(path, subfolder), ConfigError))
+    return HeldFolder(path, subfolder, read_json(config_path(path, subfolder), ConfigError))
 
 
 def config_path(path: str | os.PathLike[str] | None, subfolder: str = "") -> Path:
