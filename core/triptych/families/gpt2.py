@@ -1,4 +1,4 @@
-"""GPT-2 (Radford et al., 2019, "Language Models are Unsupervised Multitask Learners"): config and schema."""
+"""GPT-2 (Radford et al., 2019, "Language Models are Unsupervised Multitask Learners")."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Llama (Touvron et al., 2023, https://arxiv.org/abs/2302.13971), 1 to 3.x: config and schema.
+"""Llama (Touvron et al., 2023, https://arxiv.org/abs/2302.13971), 1 to 3.x.
 
-The schema also serves the families whose models are configurations of the same blocks: Mistral, Qwen2 and Qwen3.
+Its parts also serve the families whose models are configurations of the same blocks: Mistral, Qwen2 and Qwen3.
 """
 
 from __future__ import annotations
