@@ -7,6 +7,7 @@ config never imports, downloads or chooses code: unknown keys are kept and writt
 from __future__ import annotations
 
 import copy
+import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,7 +24,7 @@ from triptych.checks import positive_number as positive_number
 from triptych.checks import probability as probability
 from triptych.errors import ArgumentError, ConfigError, MissingFileError
 from triptych.files.atomic import write_atomically
-from triptych.files.json import json_text, read_json
+from triptych.files.json import read_json
 from triptych.files.paths import CONFIG_NAME, local_folder
 from triptych.hub.fetching import HubFolder, fetch_config, take_hub_arguments
 from triptych.hub.pushing import PushToHubMixin, push_files
@@ -410,7 +411,7 @@ class PretrainedConfig(PushToHubMixin):
         """Return the text of `config.json`: sorted keys, indent 2, one newline at the end."""
         values = self.to_diff_dict() if use_diff else self.to_dict()
         try:
-            return json_text(values)
+            return json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n"
         except (TypeError, ValueError) as cause:
             raise ConfigError(
                 "The config cannot be written as JSON.",

@@ -107,12 +107,8 @@ def read_json(path: Path, error: type[TriptychError]) -> dict[str, Any]:
 
 
 def json_text(values: Mapping[str, object]) -> str:
-    """Return the text that is written to files: sorted keys, indent 2, one newline at the end.
-
-    Raises:
-        TypeError, ValueError: JSON has no such value.
-    """
-    return json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    """Return the text of a config.json or an index: sorted keys, indent 2, one newline at the end."""
+    return json.dumps(values, indent=2, sort_keys=True) + "\n"
 
 
 def remedy_for(head: bytes) -> str:
