@@ -23,7 +23,8 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from triptych.checkpoints.saving import config_text, save_checkpoint
+from triptych.checkpoints.saving import save_checkpoint
+from triptych.files.json import json_text
 from triptych.formats.kinds import BIN
 from triptych.tensors.ref import TensorRef
 from triptych.tools.editing import open_draft, write
@@ -57,7 +58,7 @@ def make_source(folder: Path, layers: int) -> None:
         return TensorRef(name, noise.dtype, shape, lambda: np.resize(noise, shape))
 
     refs = [ref(weight.name, weight.shape) for weight in schema.stored()]
-    save_checkpoint(folder, refs, config_text(config), max_shard_size="500MB")
+    save_checkpoint(folder, refs, json_text(config), max_shard_size="500MB")
 
 
 def weight_bytes(folder: Path) -> int:

@@ -10,11 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-import triptych
 from small_models import config_of, decoder_inputs, random_inputs
 
-STEMS = {"bert": "BertForMaskedLM", "gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "t5": "T5ForConditionalGeneration"}
+import triptych
+
+STEMS = {
+    "bert": "BertForMaskedLM",
+    "gpt2": "GPT2LMHeadModel",
+    "llama": "LlamaForCausalLM",
+    "t5": "T5ForConditionalGeneration",
+}
 KINDS = pytest.mark.parametrize("kind", STEMS)
 
 
@@ -49,7 +54,9 @@ def test_pytorch_pickles_copies_compiles_and_exports(kind: str) -> None:
         assert torch.allclose(compiled(**inputs).logits, expected)
         exported = torch.export.export(model, (), {**inputs, "use_cache": False} if kind != "bert" else inputs)
         print(type(exported))
-        assert torch.allclose(exported.module()(**({**inputs, "use_cache": False} if kind != "bert" else inputs)).logits, expected)
+        assert torch.allclose(
+            exported.module()(**({**inputs, "use_cache": False} if kind != "bert" else inputs)).logits, expected
+        )
 
 
 @KINDS

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 from golden_models import Golden
-from triptych.weights import reading_ahead as reading
+
+from triptych.weights import reading_ahead
 from triptych_conformance import Backend
 
 MODELS = (Golden("bert-cls"), Golden("gpt2-lm"))
@@ -78,11 +78,11 @@ class _Interrupted:
 
 
 def test_the_collector_runs_again_after_loads_that_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
-    one = reading.collector_paused()
+    one = reading_ahead.collector_paused()
     one.__enter__()
     end = threading.Thread(target=one.__exit__, args=(None, None, None))
-    monkeypatch.setattr(reading, "gc", _Interrupted(end))
-    with reading.collector_paused():
+    monkeypatch.setattr(reading_ahead, "gc", _Interrupted(end))
+    with reading_ahead.collector_paused():
         pass
     end.join()
     assert gc.isenabled()
@@ -91,7 +91,7 @@ def test_the_collector_runs_again_after_loads_that_overlap(monkeypatch: pytest.M
 def test_a_collector_that_was_off_stays_off() -> None:
     gc.disable()
     try:
-        with reading.collector_paused(), reading.collector_paused():
+        with reading_ahead.collector_paused(), reading_ahead.collector_paused():
             pass
         assert not gc.isenabled()
     finally:

@@ -222,7 +222,7 @@ SIZE = {"abs", "absolute", "fabs", "norm"}
 OPTIONS = {"atol", "rtol", "abs_tol", "rel_tol"}
 ALLOWED = {
     ("conformance/test_surgery.py", "test_new_rows_lie_around_the_mean"): "statistics of random rows",
-    ("tests/test_gguf_file.py", "test_each_quantisation_is_read_in_its_dtype"): (
+    ("tests/formats/gguf/test_file.py", "test_each_quantisation_is_read_in_its_dtype"): (
         "that 4 and 8 bits are about the weight; the line before has what they stand for bit for bit"
     ),
 }

@@ -35,11 +35,11 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids")
 
 
 def write(folder: Path) -> None:
-    from triptych.formats import kinds as formats
+    from triptych.formats.kinds import FORMATS as KINDS
     from triptych.tools import editing
 
     for name in STEMS:
-        for format in formats.FORMATS.values():
+        for format in KINDS.values():
             for size in SIZES:
                 draft = editing.open_draft(GOLDEN / name / "pt-safetensors")
                 editing.write(draft, folder / name / f"{format.name}-{size}", format, max_shard_size=size)

@@ -25,8 +25,8 @@ import numpy as np
 from triptych import AutoConfig, PretrainedConfig, TensorRef
 from triptych.checkpoints.saving import save_checkpoint
 from triptych.errors import TriptychError
+from triptych.files.json import json_text
 from triptych.formats.kinds import parse_format
-from triptych.tools.editing import config_text
 
 LAYERS = 6
 LAYOUTS = {
@@ -82,7 +82,7 @@ def tensors_of(number: int, format: str) -> list[TensorRef]:
 def save(folder: Path, number: int, format: str, size: int) -> None:
     config = {"model_type": "race", "number": number, "architectures": ["RaceModel"]}
     save_checkpoint(
-        folder, tensors_of(number, format), config_text(config), max_shard_size=size, format=parse_format(format),
+        folder, tensors_of(number, format), json_text(config), max_shard_size=size, format=parse_format(format),
         scope="race",
     )  # fmt: skip
 

@@ -1,6 +1,6 @@
 """Record what transformers 4.48.3 says of the models that transformers 5 no longer has: the untied T5, and pruned ones.
 
-    PYTHONPATH=conformance python tests/record_witness.py > tests/golden/witness_4_48.json
+    PYTHONPATH=conformance/support python tests/record_witness.py > tests/golden/witness_4_48.json
 
 Run it in an environment with torch 2.13.0 and transformers 4.48.3, and nothing of triptych. transformers 5 ties T5's
 head to the embeddings whatever the config says, and takes the tie back when it reads a file that has both. Pruned
@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 import transformers
-
 from witness import weights_of
 
 T5 = dict(vocab_size=31, d_model=12, d_kv=5, d_ff=10, num_layers=2, num_decoder_layers=3, num_heads=3,

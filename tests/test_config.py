@@ -9,7 +9,19 @@ from typing import Any
 
 import pytest
 
-from triptych import AutoConfig, Axis, BertConfig, ConfigError, PretrainedConfig, Qwen2Config, SchemaBuilder, T5Config
+from triptych import (
+    AutoConfig,
+    Axis,
+    BertConfig,
+    ConfigError,
+    MissingFileError,
+    PretrainedConfig,
+    Qwen2Config,
+    SchemaBuilder,
+    T5Config,
+    TriptychError,
+    open_checkpoint,
+)
 from triptych.config import positive_int
 from triptych.errors import ArgumentError
 from triptych.families import family, model_types
@@ -419,3 +431,52 @@ def test_any_value_of_any_key_is_taken_or_refused_by_a_config_error(kind: str) -
             taken += 1
             assert cls.from_dict(written).to_json_string() == config.to_json_string()
     assert taken > 100 and refused > 100
+
+
+# -- folders and files ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [None, "", 7, b"x", "/no/such/folder"])
+def test_a_path_that_is_none(path: object) -> None:
+    for load in (open_checkpoint, BertConfig.from_pretrained):
+        with pytest.raises(TriptychError, match="(?s)Expected: .*Received: .*Remedy: "):
+            load(path)  # type: ignore[operator]
+
+
+def test_missing_config_is_not_a_default_config(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("x")
+    with pytest.raises(MissingFileError, match=r"(?s)config.json.*Expected.*README.md.*Remedy"):
+        BertConfig.from_pretrained(tmp_path)
+    assert issubclass(MissingFileError, OSError)
+
+
+BAD_CONFIGS = [
+    "", "[]", "{", '{"a": 1, "a": 2}', '{"x": NaN}', '{"x": 1e999}', '{"x": ' + "9" * 5000 + "}",
+    '{"x": ' + "[" * 100_000, "\xff", '{"vocab_size": "16"}', '{"vocab_size": 16.5}', '{"vocab_size": true}',
+    '{"vocab_size": null}', '{"vocab_size": [16]}', '{"vocab_size": -16}', '{"vocab_size": 0}',
+    '{"vocab_size": 1099511627776}', '{"hidden_size": 7, "num_attention_heads": 2}', '{"hidden_act": "evil"}',
+    '{"id2label": 3}', '{"id2label": {"x": "y"}}', '{"pruned_heads": 3}', '{"pruned_heads": {"0": 3}}',
+    '{"problem_type": "x"}', '{"num_labels": -1}', '{"position_embedding_type": "relative_key"}',
+    '{"hidden_dropout_prob": 2}', '{"model_type": "gpt2"}', '{"layer_norm_eps": "a"}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", BAD_CONFIGS, ids=lambda text: text[:24])
+def test_a_bad_config_is_one_config_error(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError):
+        BertConfig.from_pretrained(tmp_path)
+
+
+def test_a_config_is_data(tmp_path: Path) -> None:
+    hostile = {"__class__": "x", "to_dict": 1, "from_pretrained": "y", "auto_map": {"AutoModel": "evil.Model"},
+               "_attn_implementation_internal": "evil/repo", "trust_remote_code": True,
+               "model_type": "bert"}  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(hostile))
+    config = BertConfig.from_pretrained(tmp_path)
+    assert callable(config.to_dict)
+    assert type(config) is BertConfig
+    kept = config.to_dict()
+    assert {name: kept[name] for name in hostile if not name.startswith("_attn")} == {
+        n: v for n, v in hostile.items() if not n.startswith("_attn")
+    }

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from places import GOLDEN, ROOT
 
-ROOT = Path(__file__).parents[1]
-GOLDEN = ROOT / "tests/golden"
 FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "flax")
 
 

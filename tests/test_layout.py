@@ -10,12 +10,12 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from places import ROOT, TESTS
 
 import triptych
 from triptych import names
 from triptych.backends import is_installed
 
-ROOT = Path(__file__).parents[1]
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax"}
 HUB_CLIENT = {"huggingface_hub", "httpx", "httpx2", "requests"}
 COMPUTING = (
@@ -42,6 +42,44 @@ def loaded_after(statement: str) -> set[str]:
 def test_source_roots_are_not_packages() -> None:
     for root in ("core", "pt", "tf", "flax", "conformance"):
         assert not (ROOT / root / "__init__.py").exists(), f"{root}/__init__.py hides an import"
+
+
+def written_tests() -> list[Path]:
+    return [path for folder in ("tests", "conformance") for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def is_test(path: Path) -> bool:
+    return path.stem.startswith("test_") or path.stem == "conftest"
+
+
+def imported_by(path: Path) -> set[str]:
+    """Return the last part of the name of each module that a file imports, in functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {node.module or "", *(alias.name for alias in node.names)}
+    return {name.rpartition(".")[2] for name in found}
+
+
+def test_no_test_imports_from_another_test() -> None:
+    tests = {path.stem for path in written_tests() if is_test(path)}
+    assert {"test_layout", "test_schema", "conftest"} <= tests
+    found = {path.relative_to(ROOT).as_posix(): imported_by(path) & tests for path in written_tests()}
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_the_tests_of_a_module_lie_where_it_lies() -> None:
+    core = ROOT / "core/triptych"
+    modules: dict[str, set[Path]] = {}
+    for path in core.rglob("*.py"):
+        modules.setdefault(path.stem, set()).add(path.parent.relative_to(core))
+    for path in filter(is_test, TESTS.rglob("*.py")):
+        folder = path.parent.relative_to(TESTS)
+        assert folder == Path("support") or (core / folder / "__init__.py").exists(), f"no room is called {folder}"
+        places = modules.get(path.stem.removeprefix("test_"), {folder})
+        assert folder in places, f"{path.stem} belongs in {places}"
 
 
 def test_real_flax_from_the_repository_root() -> None:

@@ -16,8 +16,8 @@ import pytest
 
 from triptych.checkpoints.legacy_generic import generic_canonical
 from triptych.errors import ArgumentError, CorruptCheckpointError, LimitError, MissingFileError
-from triptych.files import json as strictjson
-from triptych.formats.hdf5 import file as hdf5_file
+from triptych.files.json import _no_duplicates
+from triptych.formats.hdf5.file import _layers, open_hdf5
 from triptych.formats.hdf5.walk import Contents
 from triptych.formats.kinds import SAFETENSORS
 from triptych.hub.snapshot import HubOptions, Snapshot
@@ -63,11 +63,9 @@ def renamed(names: list[str]) -> object:
 
 
 TWICE: dict[str, tuple[Callable[[list[str]], object], type[Exception]]] = {
-    "json": (lambda names: strictjson._no_duplicates([(name, 1) for name in names]), ValueError),
+    "json": (lambda names: _no_duplicates([(name, 1) for name in names]), ValueError),
     "hdf5": (
-        lambda names: hdf5_file._layers(
-            Contents({}, dict.fromkeys(names, []), names, frozenset(), {}), Path("tf_model.h5")
-        ),
+        lambda names: _layers(Contents({}, dict.fromkeys(names, []), names, frozenset(), {}), Path("tf_model.h5")),
         CorruptCheckpointError,
     ),
     "rename": (renamed, ArgumentError),
@@ -130,7 +128,7 @@ def test_names_that_share_the_bytes_of_one_long_name_take_no_memory(tmp_path: Pa
     tracemalloc.start()
     try:
         with pytest.raises(LimitError, match="too long a name"):
-            hdf5_file.open_hdf5(path)
+            open_hdf5(path)
         assert tracemalloc.get_traced_memory()[1] < 2 * len(data)
     finally:
         tracemalloc.stop()

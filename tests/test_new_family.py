@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-PAGES = [Path(__file__).parents[1] / "docs" / name for name in ("new-family.md", "own-classes.md")]
-CONFORMANCE = Path(__file__).parents[1] / "conformance"
+from places import ROOT
+
+PAGES = [ROOT / "docs" / name for name in ("new-family.md", "own-classes.md")]
+CONFORMANCE = ROOT / "conformance"
 
 
 def written(folder: Path) -> list[str]:

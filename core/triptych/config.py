@@ -23,8 +23,8 @@ from triptych.checks import positive_int as positive_int
 from triptych.checks import positive_number as positive_number
 from triptych.checks import probability as probability
 from triptych.errors import ArgumentError, ConfigError, MissingFileError
-from triptych.files import json as strictjson
 from triptych.files.atomic import write_atomically
+from triptych.files.json import read_json
 from triptych.files.paths import CONFIG_NAME, local_folder
 from triptych.hub.fetching import HubFolder, fetch_config, take_hub_arguments
 from triptych.hub.pushing import PushToHubMixin, push_files
@@ -317,7 +317,7 @@ class PretrainedConfig(PushToHubMixin):
     @classmethod
     def from_json_file(cls: type[Self], json_file: str | os.PathLike[str]) -> Self:
         """Return the config in one JSON file."""
-        return cls._of(strictjson.read(Path(json_file), ConfigError))
+        return cls._of(read_json(Path(json_file), ConfigError))
 
     def save_pretrained(
         self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **push_arguments: Any
@@ -458,7 +458,7 @@ def hold_config(path: Any, subfolder: str = "") -> HeldFolder:
     """
     if isinstance(path, HeldFolder) and path.subfolder == subfolder and path.config is not None:
         return path
-    return HeldFolder(path, subfolder, strictjson.read(config_path(path, subfolder), ConfigError))
+    return HeldFolder(path, subfolder, read_json(config_path(path, subfolder), ConfigError))
 
 
 def config_path(path: str | os.PathLike[str] | None, subfolder: str = "") -> Path:

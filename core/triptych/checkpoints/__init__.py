@@ -1,1 +1,1 @@
-"""Checkpoints in folders: finding, opening, naming, holding and saving them. Imports `weights`, `formats` and below."""
+"""Checkpoints in folders: finding, opening, naming, holding and saving them. Imports `weights` and what is below."""

@@ -20,7 +20,7 @@ from triptych.checkpoints.held import HeldFolder
 from triptych.checkpoints.opening import Checkpoint, open_checkpoint
 from triptych.checkpoints.resolve import pointer_in
 from triptych.errors import ChangedFileError, ConfigError, MissingFileError, TriptychError
-from triptych.files import json as strictjson
+from triptych.files.json import read_json
 from triptych.files.paths import CONFIG_NAME, local_folder
 from triptych.files.regular import Identity
 from triptych.formats.kinds import LAYOUTS, SAVE_ID, Format
@@ -105,7 +105,7 @@ def in_motion(folder: object) -> ChangedFileError:
 
 def _config(folder: Path) -> dict[str, Any] | None:
     file = folder / CONFIG_NAME
-    return strictjson.read(file, ConfigError) if file.is_file() else None
+    return read_json(file, ConfigError) if file.is_file() else None
 
 
 def _is_one_save(config: dict[str, Any] | None, checkpoint: Checkpoint) -> bool:

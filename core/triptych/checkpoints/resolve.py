@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.errors import CorruptCheckpointError, MissingFileError, UnsafeCheckpointError
-from triptych.files import json as strictjson
+from triptych.files.json import read_json
 from triptych.files.paths import CONFIG_NAME, safe_name
 from triptych.formats.kinds import LAYOUTS, SAVE_ID, Format
 
@@ -166,7 +166,7 @@ def read_index(index: Path) -> tuple[dict[str, str], dict[str, Any]]:
     Raises:
         CorruptCheckpointError, UnsafeCheckpointError.
     """
-    content = strictjson.read(index, CorruptCheckpointError)
+    content = read_json(index, CorruptCheckpointError)
     weight_map, metadata = content.get("weight_map"), content.get("metadata", {})
     if not isinstance(weight_map, dict) or not weight_map or not isinstance(metadata, dict):
         raise CorruptCheckpointError(

@@ -21,7 +21,6 @@ a list of what the save made and replaced; the next save removes those of them t
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -34,8 +33,8 @@ from triptych.checkpoints.resolve import OF_A_FOLDER, POINTER, VARIANT_POINTER, 
 from triptych.checkpoints.staging import Area
 from triptych.checkpoints.writing import name_in_index, write_weights
 from triptych.errors import ArgumentError, ConfigError, SaveError, TriptychError
-from triptych.files import json as strictjson
 from triptych.files.atomic import Access, create, flush, flush_folder
+from triptych.files.json import json_text, parse_json, read_json
 from triptych.files.paths import CONFIG_NAME
 from triptych.formats.kinds import LAYOUTS, SAFETENSORS, SAVE_ID, Format, refuse_reserved
 from triptych.formats.opening import open_file
@@ -99,7 +98,7 @@ def save_checkpoint(
     """
     target = _folder(folder)
     shards = plan_shards(tensors, max_shard_size)
-    values = None if config is None else strictjson.parse(config.encode(), "The config to save", ConfigError)
+    values = None if config is None else parse_json(config.encode(), "The config to save", ConfigError)
     format.names(variant)  # refuses a bad variant before anything is written
     refuse_reserved(variant)
     with _saving(target) as area:
@@ -129,14 +128,14 @@ def save_config(folder: str | os.PathLike[str], config: str, beside: Mapping[str
         ArgumentError, ConfigError: before anything is written.
     """
     target = _folder(folder)
-    values = strictjson.parse(config.encode(), "The config to save", ConfigError)
+    values = parse_json(config.encode(), "The config to save", ConfigError)
     with _saving(target) as area, staging.locked(target):
         roll_forward(area)
         for name, data in (beside or {}).items():
             area.put(name, data)
         before = _values(target / CONFIG_NAME) or {}
         kept = {key: before[key] for key in OF_A_FOLDER if key in before}
-        area.put(CONFIG_NAME, config_text(_of_the_model(values) | kept).encode())
+        area.put(CONFIG_NAME, json_text(_of_the_model(values) | kept).encode())
         flush_folder(target)
 
 
@@ -298,7 +297,7 @@ class _Save:
     def _stage_config(self, name: str, values: Mapping[str, Any]) -> Path:
         file = self.folder / CONFIG_NAME
         access = Access.like([file]) if file.is_file() else self.access
-        return self.area.stage(name, config_text(values).encode(), access)
+        return self.area.stage(name, json_text(values).encode(), access)
 
     def _link_shards(self, names: list[str]) -> None:
         linked: list[tuple[Path, Path]] = []
@@ -322,7 +321,7 @@ class _Save:
         metadata: dict[str, object] = {"total_size": sum(shard.nbytes for shard in self.shards)}
         metadata["total_parameters"] = sum(r.nbytes // r.dtype.itemsize for s in self.shards for r in s.tensors)
         metadata[SAVE_ID] = self.area.id
-        return json.dumps({"metadata": metadata, "weight_map": weight_map}, indent=2, sort_keys=True) + "\n"
+        return json_text({"metadata": metadata, "weight_map": weight_map})
 
 
 def roll_forward(area: Area) -> None:
@@ -337,7 +336,7 @@ def roll_forward(area: Area) -> None:
     if pointer is None or not (area.folder / pointer.target).is_file():
         return
     values = {key: value for key, value in values.items() if key not in (POINTER, VARIANT_POINTER)}
-    final = area.stage("rolled.json", config_text(values).encode(), Access.like([config]))
+    final = area.stage("rolled.json", json_text(values).encode(), Access.like([config]))
     _finish(area.folder, pointer, area.twin(area.folder / pointer.target), final)
 
 
@@ -354,15 +353,10 @@ def _finish(folder: Path, pointer: Pointer, twin: Path, config: Path) -> None:
     (folder / pointer.target).unlink(missing_ok=True)
 
 
-def config_text(values: Mapping[str, object]) -> str:
-    """Return the text of a config.json: sorted keys, indent 2, one newline at the end."""
-    return json.dumps(values, indent=2, sort_keys=True) + "\n"
-
-
 def _values(config: Path) -> dict[str, Any] | None:
     """Return what the existing `config` says; None if there is none that can be read."""
     try:
-        return strictjson.read(config, ConfigError)
+        return read_json(config, ConfigError)
     except TriptychError:
         return None
 

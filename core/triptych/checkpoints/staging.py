@@ -26,7 +26,7 @@ from pathlib import Path
 from triptych.checkpoints.resolve import Pointer, own_pointer, read_index
 from triptych.errors import ConfigError, TriptychError
 from triptych.files.atomic import TEMPORARY, Access, create, flush, write_new
-from triptych.files.json import read as read_json
+from triptych.files.json import read_json
 from triptych.files.paths import is_plain
 from triptych.files.regular import Identity
 from triptych.formats.kinds import LAYOUTS, SAFETENSORS, is_reserved_variant

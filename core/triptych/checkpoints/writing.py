@@ -36,12 +36,12 @@ def write_weights(
         write_safetensors(file, tensors, metadata)
     else:
         # Here, since it imports libhdf5, which is needed for nothing else.
-        from triptych.formats.hdf5 import writer as hdf5_writer
+        from triptych.formats.hdf5.writer import DEFAULT_METADATA, write_hdf5, write_hdf5_shard
 
         if alone:
-            hdf5_writer.write_hdf5(file, _layers(tensors, scope), hdf5_writer.DEFAULT_METADATA | {SAVE_ID: save_id})
+            write_hdf5(file, _layers(tensors, scope), DEFAULT_METADATA | {SAVE_ID: save_id})
         else:
-            hdf5_writer.write_hdf5_shard(file, tensors, {SAVE_ID: save_id})
+            write_hdf5_shard(file, tensors, {SAVE_ID: save_id})
 
 
 def name_in_index(name: str, format: Format, scope: str) -> str:

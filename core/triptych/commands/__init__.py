@@ -1,5 +1,7 @@
 """The verbs of the command line, and what they share: messages for errors, the progress bar, exit status.
 
+Imports `tools` and what is below.
+
 Each verb is one function; what it needs is imported when it runs, so that `--help` is quick.
 Exit status: 0 done, 1 the input is damaged, unsupported or differs, or the output cannot be written, 2 wrong usage.
 """

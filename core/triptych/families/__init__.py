@@ -1,4 +1,7 @@
-"""The built-in model families: each declares its config and its schema once, for all three frameworks."""
+"""The built-in model families: each declares its config, its parts and what its files carry, once for all frameworks.
+
+Imports `nn`, `config` and what is below.
+"""
 
 from __future__ import annotations
 

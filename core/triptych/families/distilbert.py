@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych.config import PretrainedConfig, part_count, positive_int, positive_number, probability
+from triptych.checks import part_count, positive_int, positive_number, probability
+from triptych.config import PretrainedConfig
 from triptych.families import declared
 from triptych.families.bert import IGNORABLE
 from triptych.families.common import require_activation, require_built_in, require_divisor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych.config import positive_int
+from triptych.checks import positive_int
 from triptych.families import declared
 from triptych.families.bert import (
     IGNORABLE,

@@ -1,18 +1,12 @@
-"""GPT-2 (Radford et al., 2019, "Language Models are Unsupervised Multitask Learners"): config and schema."""
+"""GPT-2 (Radford et al., 2019, "Language Models are Unsupervised Multitask Learners")."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-from triptych.config import (
-    PretrainedConfig,
-    optional_positive_int,
-    part_count,
-    positive_int,
-    positive_number,
-    probability,
-)
+from triptych.checks import optional_positive_int, part_count, positive_int, positive_number, probability
+from triptych.config import PretrainedConfig
 from triptych.families import declared
 from triptych.families.common import require_activation, require_built_in, require_divisor
 from triptych.nn import attention as at

@@ -1,19 +1,14 @@
-"""Llama (Touvron et al., 2023, https://arxiv.org/abs/2302.13971), 1 to 3.x: config and schema.
+"""Llama (Touvron et al., 2023, https://arxiv.org/abs/2302.13971), 1 to 3.x.
 
-The schema also serves the families whose models are configurations of the same blocks: Mistral, Qwen2 and Qwen3.
+Its parts also serve the families whose models are configurations of the same blocks: Mistral, Qwen2 and Qwen3.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from triptych.config import (
-    PretrainedConfig,
-    part_count,
-    positive_int,
-    positive_number,
-    probability,
-)
+from triptych.checks import part_count, positive_int, positive_number, probability
+from triptych.config import PretrainedConfig
 from triptych.families import Family, declared
 from triptych.families.common import require_activation, require_built_in, require_divisor
 from triptych.nn import attention as at

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych.config import optional_positive_int
+from triptych.checks import optional_positive_int
 from triptych.families.llama import (
     LlamaConfig,
     LlamaForCausalLM,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych.config import natural, optional_positive_int
+from triptych.checks import natural, optional_positive_int
 from triptych.errors import ConfigError
 from triptych.families.llama import (
     LlamaConfig,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ def _depth_of(text: str) -> int:
     return deepest
 
 
-def parse(data: bytes, source: str, error: type[TriptychError]) -> dict[str, Any]:
+def parse_json(data: bytes, source: str, error: type[TriptychError]) -> dict[str, Any]:
     """Parse `data` into a JSON object; anything else raises `error`, which names `source`."""
     if len(data) > MAX_BYTES:
         raise error(f"{source} is too large.", expected=f"at most {MAX_BYTES} bytes", received=f"{len(data)} bytes")
@@ -87,15 +87,15 @@ def parse(data: bytes, source: str, error: type[TriptychError]) -> dict[str, Any
             f"{source} is not valid JSON.",
             expected="one UTF-8 JSON object without duplicate keys",
             received=str(cause),
-            remedy=hint(data) or "restore the file from where it came from",
+            remedy=remedy_for(data) or "restore the file from where it came from",
         ) from cause
     if not isinstance(value, dict):
         raise error(f"{source} is not a JSON object.", expected="an object", received=type(value).__name__)
     return value
 
 
-def read(path: Path, error: type[TriptychError]) -> dict[str, Any]:
-    """Read and `parse` the file at `path`.
+def read_json(path: Path, error: type[TriptychError]) -> dict[str, Any]:
+    """Read and parse the file at `path`.
 
     Raises:
         MissingFileError: it is not there. UnsupportedFormatError: it is no regular file. `error`: it is not one JSON
@@ -103,10 +103,15 @@ def read(path: Path, error: type[TriptychError]) -> dict[str, Any]:
     """
     with open_regular(path) as file:
         data = file.read(MAX_BYTES + 1)
-    return parse(data, str(path), error)
+    return parse_json(data, str(path), error)
 
 
-def hint(head: bytes) -> str:
+def json_text(values: Mapping[str, object]) -> str:
+    """Return the text of a config.json or an index: sorted keys, indent 2, one newline at the end."""
+    return json.dumps(values, indent=2, sort_keys=True) + "\n"
+
+
+def remedy_for(head: bytes) -> str:
     """Return a remedy for the usual wrong contents of a downloaded file, or an empty string."""
     start = head[:200].lstrip().lower()
     if start.startswith(b"version https://git-lfs"):

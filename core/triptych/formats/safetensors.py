@@ -23,8 +23,8 @@ from triptych.errors import (
     TruncatedCheckpointError,
     UnsupportedFormatError,
 )
-from triptych.files import json as strictjson
 from triptych.files.atomic import write_through
+from triptych.files.json import parse_json, remedy_for
 from triptych.files.regular import hold, open_regular
 from triptych.tensors import dtypes
 from triptych.tensors.limits import MAX_HEADER_BYTES, MAX_NAME, MAX_RANK, MAX_TENSORS
@@ -74,7 +74,7 @@ def _read_header(file: BinaryIO, size: int, path: Path) -> tuple[dict[str, Any],
         )
     length = int.from_bytes(head, "little")
     if length > MAX_HEADER_BYTES:
-        remedy = strictjson.hint(head + file.read(200)) or "get the file again"
+        remedy = remedy_for(head + file.read(200)) or "get the file again"
         raise CorruptCheckpointError(
             f"{path} is no safetensors file.",
             expected=f"a header of at most {MAX_HEADER_BYTES} bytes",
@@ -88,7 +88,7 @@ def _read_header(file: BinaryIO, size: int, path: Path) -> tuple[dict[str, Any],
             received=f"{size} bytes",
             remedy="get the file again",
         )
-    return strictjson.parse(file.read(length), f"The header of {path}", CorruptCheckpointError), 8 + length
+    return parse_json(file.read(length), f"The header of {path}", CorruptCheckpointError), 8 + length
 
 
 def _metadata(value: Any, path: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from triptych.checkpoints.resolve import nothing_found, pointed_at, pointer_in, preferred, read_index
 from triptych.errors import ConfigError, HubOfflineError, TriptychError
-from triptych.files import json as strictjson
+from triptych.files.json import read_json
 from triptych.files.paths import CONFIG_NAME, check_subfolder
 from triptych.formats.kinds import LAYOUTS, Format
 from triptych.hub.snapshot import HubOptions, Snapshot, find_snapshot, is_repo_id
@@ -101,7 +101,7 @@ def _snapshot(path: Any, subfolder: str, arguments: Mapping[str, Any]) -> Snapsh
 def _pointer(snapshot: Snapshot, config: str, variant: str | None, order: Sequence[Format]) -> str | None:
     """Return the file that config.json names as the weights; it is checked, as it comes from the repository."""
     file = snapshot.folder / config
-    name = pointer_in(strictjson.read(file, ConfigError), variant)
+    name = pointer_in(read_json(file, ConfigError), variant)
     return None if name is None else pointed_at(name, file, order)
 
 

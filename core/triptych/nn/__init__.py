@@ -1,4 +1,5 @@
-"""What the computation of a family is written in, over `ops`.
+"""What families are written in: parts and the recording of their schema, and what parts compute, over `ops`.
 
-Imports `errors` alone, and a config for its type only.
+Imports `weights.schema`, `names` and `errors`. A config is an argument, its class a type: so none of this
+needs the Hub.
 """

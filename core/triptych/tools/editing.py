@@ -20,11 +20,11 @@ import numpy as np
 
 from triptych.checkpoints.legacy import tf_scope
 from triptych.checkpoints.naming import stored
-from triptych.checkpoints.saving import config_text, save_checkpoint
+from triptych.checkpoints.saving import save_checkpoint
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError, ShapeMismatchError, UnsupportedFormatError
 from triptych.files.atomic import write_atomically
-from triptych.files.json import repeated
+from triptych.files.json import json_text, repeated
 from triptych.formats.kinds import COMPANIONS, Format
 from triptych.modeling.quantised import quantised_by
 from triptych.tensors import arrays
@@ -322,7 +322,7 @@ def write(
     files = save_checkpoint(
         destination,
         [_counted(ref, advance) for ref in refs],
-        None if draft.config is None else config_text(dict(draft.config)),
+        None if draft.config is None else json_text(dict(draft.config)),
         max_shard_size=max_shard_size,
         format=chosen,
         scope=tf_scope(_stem(draft)),

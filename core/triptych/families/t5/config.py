@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych.config import (
-    PretrainedConfig,
-    part_count,
-    positive_int,
-    positive_number,
-    probability,
-)
+from triptych.checks import part_count, positive_int, positive_number, probability
+from triptych.config import PretrainedConfig
 from triptych.errors import ConfigError
 from triptych.families.common import optional_probability, require_built_in
 from triptych.nn.axes import heads_axis

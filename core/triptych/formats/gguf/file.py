@@ -16,7 +16,7 @@ import numpy as np
 
 from triptych.errors import InconsistentCheckpointError, ShapeMismatchError, UnsupportedFormatError
 from triptych.files.regular import OwnedBytes
-from triptych.formats.gguf import types as gguf_types
+from triptych.formats.gguf import types
 from triptych.formats.gguf.families import FAMILIES, ROPE_FREQS, Family, Keys, Target, llama3_scaling
 from triptych.formats.gguf.header import GgufHeader, TensorInfo, read_header
 from triptych.tensors import arrays
@@ -121,7 +121,7 @@ def _reference(
         )
     heads = {"q": config.get("num_attention_heads", 0), "kv": config.get("num_key_value_heads", 0)}.get(target.order, 0)
     read = _Reader(header.source, info, _reorder(target.order, heads))
-    return TensorRef(target.name, gguf_types.dtype_of(info.kind), shape, read)
+    return TensorRef(target.name, types.dtype_of(info.kind), shape, read)
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class _Reader:
 
     def __call__(self) -> np.ndarray:
         data = self.source.bytes_at(self.info.start, self.info.nbytes)
-        array = gguf_types.decoded(data, self.info.kind, self.info.shape)
+        array = types.decoded(data, self.info.kind, self.info.shape)
         return array if self.reorder is None else self.reorder(array)
 
 

@@ -22,9 +22,9 @@ from triptych.errors import (
     TruncatedCheckpointError,
     UnsupportedFormatError,
 )
-from triptych.files import json as strictjson
+from triptych.files.json import remedy_for
 from triptych.files.regular import OwnedBytes, open_regular
-from triptych.formats.gguf import types as gguf_types
+from triptych.formats.gguf import types
 from triptych.tensors.limits import MAX_HEADER_BYTES, MAX_TENSORS
 
 MAX_STRINGS = 4_000_000
@@ -158,7 +158,7 @@ def _counts(cursor: _Cursor) -> tuple[int, int]:
             f"{cursor.path} is no GGUF file.",
             expected="the first bytes GGUF",
             received=repr(magic),
-            remedy=strictjson.hint(magic + cursor.file.read(200)) or "get the file again",
+            remedy=remedy_for(magic + cursor.file.read(200)) or "get the file again",
         )
     version = cursor.u32()
     if version not in (2, 3):
@@ -217,7 +217,7 @@ def _placed(
 
 
 def _nbytes(name: str, shape: tuple[int, ...], kind: int, cursor: _Cursor) -> int:
-    block = gguf_types.block_of(kind)
+    block = types.block_of(kind)
     if block is None:
         raise UnsupportedFormatError(
             f"Tensor {name!r} of {cursor.path} cannot be dequantised.",

@@ -25,7 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from triptych.errors import CorruptCheckpointError, UnsupportedFormatError
-from triptych.files import json as strictjson
+from triptych.files.json import remedy_for, repeated
 from triptych.files.regular import MappedBytes, OwnedBytes, hold, open_regular
 from triptych.formats.hdf5.storage import DEFLATE, Stored
 from triptych.formats.hdf5.structures import Chunk, Structures, classified
@@ -85,7 +85,7 @@ def open_hdf5(path: Path, mmap: bool = True) -> Hdf5File:
 
 
 def _remedy(head: bytes) -> str:
-    hint = "" if head.startswith(b"\x89HDF") else strictjson.hint(head)
+    hint = "" if head.startswith(b"\x89HDF") else remedy_for(head)
     return hint or "get the file again"
 
 
@@ -108,7 +108,7 @@ def _layers(contents: Contents, path: Path) -> dict[str, tuple[str, ...]]:
         raise CorruptCheckpointError(
             f"{path} lists layers that are not there, or some twice.",
             expected="each layer of layer_names once in the file",
-            received=repr((strange or strictjson.repeated(listed))[:4]),
+            received=repr((strange or repeated(listed))[:4]),
         )
     groups = [name for name in listed if name in contents.lists]
     groups += [TOP_LEVEL] if TOP_LEVEL in contents.lists and TOP_LEVEL not in groups else []

@@ -21,8 +21,8 @@ import msgpack
 import numpy as np
 
 from triptych.errors import ArgumentError, SaveError
-from triptych.files import json as strictjson
 from triptych.files.atomic import write_through
+from triptych.files.json import remedy_for
 from triptych.files.regular import MappedBytes, OwnedBytes, hold, open_regular
 from triptych.formats.msgpack.cursor import Cursor
 from triptych.formats.msgpack.index import ARRAY, CHUNKED, MAX_DEPTH, Index, Range
@@ -57,7 +57,7 @@ def open_msgpack(path: Path, mmap: bool = True) -> MsgpackFile:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         source = hold(file, path, mmap)
-        remedy = strictjson.hint(file.read(200)) or "get the file again"
+        remedy = remedy_for(file.read(200)) or "get the file again"
         file.seek(0)
         found = Index(Cursor(file, size, path, remedy)).read()
     return MsgpackFile(path, {name: _ref(name, shape, parts, source) for name, (shape, parts) in found.items()}, {})

@@ -22,7 +22,7 @@ from triptych.errors import (
     TruncatedCheckpointError,
     UnsupportedFormatError,
 )
-from triptych.files import json as strictjson
+from triptych.files.json import remedy_for
 from triptych.files.regular import hold, open_regular
 from triptych.formats.kinds import SAVE_ID
 from triptych.formats.torch.pickle import MAX_BYTES, Unpickler
@@ -95,7 +95,7 @@ def _foreign(head: bytes, path: Path) -> Exception:
         f"{path} is no file of torch.save.",
         expected="a zip archive, a pickle or a tar archive",
         received=f"first bytes {head[:8].hex() or 'none'}",
-        remedy=strictjson.hint(head) or "get the file again",
+        remedy=remedy_for(head) or "get the file again",
     )
 
 

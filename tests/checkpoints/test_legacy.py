@@ -20,6 +20,7 @@ from flax.serialization import msgpack_restore
 from flax.traverse_util import flatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from places import GOLDEN
 from safetensors.numpy import load_file
 
 from triptych import (
@@ -37,7 +38,6 @@ from triptych.weights.plan import Policy, plan_load
 from triptych.weights.schema import Axis, Layout, Schema, SchemaBuilder
 from triptych_conformance import assert_close
 
-GOLDEN = Path(__file__).parent / "golden"
 NAMES = json.loads((GOLDEN / "legacy_names.json").read_text())["cases"]
 
 ENCODER: dict[str, Any] = {

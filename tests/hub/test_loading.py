@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import shutil
 import socket
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from hub_models import REPO, assert_same, framework, model_class
 from hub_server import READER, STRANGER, Hub
 
 from triptych import (
@@ -26,12 +25,6 @@ from triptych import (
     UnsupportedFormatError,
 )
 
-REPO = "org/bert"
-PACKAGES = {"pt": "triptych_pt", "tf": "triptych_tf", "flax": "triptych_flax"}
-PREFIXES = {"pt": "", "tf": "TF", "flax": "Flax"}
-
-framework = pytest.mark.parametrize("framework", PACKAGES)
-
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,21 +39,6 @@ def bert(hub: Hub, golden: Path) -> Path:
     hub.commit_folder(REPO, folder)
     hub.reset()
     return folder
-
-
-def model_class(framework: str, name: str = "BertForMaskedLM") -> Any:
-    return getattr(importlib.import_module(PACKAGES[framework]), PREFIXES[framework] + name)
-
-
-def weights(model: Any) -> dict[str, np.ndarray]:
-    return {ref.name: np.array(ref.read()) for ref in model._tensor_refs()}
-
-
-def assert_same(model: Any, like: Any) -> None:
-    found, wanted = weights(model), weights(like)
-    assert found.keys() == wanted.keys()
-    assert not [name for name in wanted if not np.array_equal(found[name], wanted[name])]
-    assert not model.load_report.missing_keys
 
 
 @framework

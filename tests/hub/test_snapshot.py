@@ -28,7 +28,7 @@ from triptych import (
     UnsafeCheckpointError,
     open_checkpoint,
 )
-from triptych.hub import cache as hub_cache
+from triptych.hub import cache
 from triptych.hub.cache import FileRecord
 from triptych.hub.http import ATTEMPTS, LONGEST_WAIT
 from triptych.hub.snapshot import HubOptions, Snapshot, find_snapshot, is_repo_id
@@ -458,7 +458,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     right = FileRecord.damage
     monkeypatch.setattr(FileRecord, "damage", damage)
-    monkeypatch.setattr(hub_cache, "_checked", type("Forgetful", (set,), {"add": lambda *_: None})())
+    monkeypatch.setattr(cache, "_checked", type("Forgetful", (set,), {"add": lambda *_: None})())
     return names
 
 

@@ -1,4 +1,4 @@
-"""The config of the model whose code comes with its checkpoint, in tests/test_remote_code.py."""
+"""The config of the model whose code comes with its checkpoint, in tests/hub/test_remote_code.py."""
 
 from triptych import PretrainedConfig
 

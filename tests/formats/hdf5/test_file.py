@@ -18,6 +18,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from keras.src.legacy.saving.legacy_h5_format import load_attributes_from_hdf5_group, save_attributes_to_hdf5_group
+from places import GOLDEN
 
 from triptych.errors import (
     ChangedFileError,
@@ -30,13 +31,12 @@ from triptych.errors import (
     UnsafeCheckpointError,
     UnsupportedFormatError,
 )
-from triptych.files.json import read as read_json
-from triptych.formats.hdf5 import structures as hdf5_format
+from triptych.files.json import read_json
+from triptych.formats.hdf5 import structures
 from triptych.formats.hdf5.file import TOP_LEVEL, Hdf5File, open_hdf5, without_scope
 from triptych.formats.hdf5.writer import write_hdf5, write_hdf5_shard
 from triptych.tensors.ref import TensorRef
 
-GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(GOLDEN.glob("*/tf-h5*/*.h5"))
 SINGLE = [path for path in FILES if path.parent.name == "tf-h5"]
 SHARDS = [path for path in FILES if path.parent.name != "tf-h5"]
@@ -423,7 +423,7 @@ def test_newer_forms_of_hdf5_are_refused(tmp_path: Path) -> None:
 def test_the_number_of_entries_is_limited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = made(tmp_path / "x.h5", lambda f: [f.create_group(str(n)) for n in range(50)], ())
     assert open_hdf5(path).tensors == {}
-    monkeypatch.setattr(hdf5_format, "MAX_ENTRIES", 40)
+    monkeypatch.setattr(structures, "MAX_ENTRIES", 40)
     with pytest.raises(LimitError, match="entries"):
         open_hdf5(path)
 

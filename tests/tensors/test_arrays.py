@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import sys
 import tracemalloc
 
 import ml_dtypes
@@ -16,7 +15,6 @@ from triptych import TensorRef
 from triptych.tensors import arrays
 from triptych.tensors.dtypes import FLOATING, SAFETENSORS
 from triptych.weights.plan import Assignment
-from triptych.weights.reading_ahead import ReadAhead
 from triptych.weights.schema import Axis, Layout, Weight
 from triptych_flax import arrays as flax_arrays
 from triptych_tf import arrays as tf_arrays
@@ -123,30 +121,3 @@ def test_tensorflow_and_jax_take_the_result_without_a_copy(shape: tuple[int, int
         assert array.ctypes.data % (2**21 if array.nbytes >= 2**22 else 64) == 0
         assert flax_arrays.to_native(array).unsafe_buffer_pointer() == array.ctypes.data
         assert np.asarray(tf_arrays.to_native(array)).ctypes.data == array.ctypes.data
-
-
-def test_reading_ahead_begins_with_the_largest() -> None:
-    order: list[int] = []
-
-    def ref(rows: int) -> TensorRef:
-        def read() -> np.ndarray:
-            order.append(rows)
-            return np.full((rows, 2), rows, np.float32)
-
-        return TensorRef(str(rows), FLOAT32, (rows, 2), read)
-
-    assignments = [Assignment(weight(str(rows), rows, 2), ref(rows), FLOAT32) for rows in (1, 2, 50, 3)]
-    with ReadAhead(assignments, "tf") as ahead:
-        results = [ahead.read(assignment) for assignment in assignments]
-    assert order[0] == 50
-    assert [result.shape for result in results] == [(2, 1), (2, 2), (2, 50), (2, 3)]
-
-
-def test_threads_take_quick_turns_while_a_load_reads_and_not_after(monkeypatch: pytest.MonkeyPatch) -> None:
-    usual = sys.getswitchinterval()
-    with ReadAhead([], "tf"):
-        assert sys.getswitchinterval() < usual
-        with pytest.raises(ValueError), ReadAhead([], "flax"):
-            raise ValueError
-        assert sys.getswitchinterval() < usual, "another load is not done yet"
-    assert sys.getswitchinterval() == usual

@@ -15,13 +15,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from places import TESTS
+from savers import save_often, save_without_locks
 
 from triptych import ArgumentError, MissingFileError, PretrainedConfig, TensorRef, open_checkpoint, save_checkpoint
 from triptych.checkpoints.staging import PREFIX, _place
 from triptych.errors import SaveError, TriptychError
 from triptych.files.atomic import Access, create
 
-SCRIPT = Path(__file__).parent / "kill_saves.py"
+SCRIPT = TESTS / "kill_saves.py"
 
 
 def test_killed_saves_leave_the_old_or_the_new_checkpoint() -> None:
@@ -41,21 +43,12 @@ def test_killed_saves_of_a_variant_leave_config_and_weights_together() -> None:
     assert "'new'" in done.stdout
 
 
-def _save_often(folder: Path, value: int, sizes: list[int], failures: multiprocessing.Queue) -> None:
-    try:
-        for size in sizes:
-            refs = [TensorRef.of(f"t{i}", np.full(64, value + i, np.float64)) for i in range(8)]
-            save_checkpoint(folder, refs, "{}\n", max_shard_size=size)
-    except TriptychError as error:
-        failures.put(repr(error))
-
-
 def test_savers_and_a_reader_at_once(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     failures = context.Queue()
-    _save_often(tmp_path, 0, [1024], failures)
+    save_often(tmp_path, 0, [1024], failures)
     savers = [
-        context.Process(target=_save_often, args=(tmp_path, 100 * n, [1024, 10**9, 2048, 600] * 5, failures))
+        context.Process(target=save_often, args=(tmp_path, 100 * n, [1024, 10**9, 2048, 600] * 5, failures))
         for n in (1, 2)
     ]
     for saver in savers:
@@ -240,16 +233,11 @@ def test_a_save_whose_lock_is_held_is_alive(owner: str, locked: bool, tmp_path: 
     assert not other.exists()
 
 
-def _save_without_locks(folder: Path, value: int, sizes: list[int], failures: multiprocessing.Queue) -> None:
-    fcntl.flock = lambda *_: None
-    _save_often(folder, value, sizes, failures)
-
-
 def test_saves_where_locks_do_nothing(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     failures = context.Queue()
     savers = [
-        context.Process(target=_save_without_locks, args=(tmp_path, 100 * n, [1024, 10**9, 600] * 8, failures))
+        context.Process(target=save_without_locks, args=(tmp_path, 100 * n, [1024, 10**9, 600] * 8, failures))
         for n in (1, 2)
     ]
     for saver in savers:

@@ -14,7 +14,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-import race_saves
+from places import TESTS
 
 from triptych import (
     AutoConfig,
@@ -49,7 +49,7 @@ def values(checkpoint: Any) -> set[float]:
 
 
 def test_loads_beside_savers_see_one_save_each() -> None:
-    command = [sys.executable, race_saves.__file__, "--loads", "300", "--step", "7"]
+    command = [sys.executable, str(TESTS / "race_saves.py"), "--loads", "300", "--step", "7"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     last = re.search(r"300 loads, of (\d+) different saves: 0 mixed", done.stdout)

@@ -15,6 +15,7 @@ import msgpack
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
+from places import GOLDEN
 
 from triptych.errors import (
     ArgumentError,
@@ -30,7 +31,6 @@ from triptych.errors import (
 from triptych.formats.msgpack.file import open_msgpack, write_msgpack
 from triptych.tensors.ref import TensorRef
 
-GOLDEN = Path(__file__).parent / "golden"
 FILES = sorted(GOLDEN.glob("*/flax-msgpack*/*.msgpack"))
 DTYPES = ["bool", "int8", "uint16", "int64", "float16", "float32", "float64", "bfloat16", "float8_e4m3fn", "complex64"]
 

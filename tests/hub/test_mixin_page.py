@@ -12,11 +12,12 @@ import pytest
 import torch
 from hub_server import WRITER, Hub
 from huggingface_hub import PyTorchModelHubMixin
+from places import ROOT
 from safetensors.numpy import load_file, save_file
 
 from triptych import CheckpointError, PreTrainedModel
 
-PAGE = Path(__file__).parents[1] / "docs/model-hub-mixin.md"
+PAGE = ROOT / "docs/model-hub-mixin.md"
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 

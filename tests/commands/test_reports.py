@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
+from places import GOLDEN
 from typer.testing import CliRunner
 
 from triptych import TensorRef, save_checkpoint
@@ -17,7 +18,6 @@ from triptych.cli import app
 from triptych.tools.comparing import compare
 from triptych.tools.editing import open_draft
 
-GOLDEN = Path(__file__).parent / "golden"
 FOLDERS = ["pt-bin", "pt-bin-sharded", "tf-h5", "tf-h5-sharded", "tf-safetensors", "flax-msgpack", "flax-safetensors"]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from places import GOLDEN
 
 from triptych import TensorRef, open_checkpoint
 from triptych.errors import SaveError, UnsupportedFormatError
@@ -49,7 +50,7 @@ def test_torch_and_triptych_read_every_dtype_back(name: str, mmap: bool, tmp_pat
 
 
 def test_a_recorded_model_is_what_torch_wrote(tmp_path: Path) -> None:
-    folder = Path(__file__).parent / "golden/gpt2-lm/pt-bin"
+    folder = GOLDEN / "gpt2-lm/pt-bin"
     recorded = open_checkpoint(folder)
     theirs = torch.load(folder / "pytorch_model.bin", weights_only=True)
     again = torch.load(written(tmp_path / "m.bin", list(recorded.values())), weights_only=True)

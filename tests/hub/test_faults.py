@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from hub_client import environment
+from hub_models import REPO, assert_same, framework, model_class, weights
 from hub_server import Hub
-from test_hub_loading import REPO, assert_same, framework, model_class, weights
 
 from triptych import HubAccessError, HubError, HubOfflineError, UnsafeCheckpointError
 from triptych_conformance import assert_close

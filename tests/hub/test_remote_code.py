@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hub_models import PACKAGES, PREFIXES, framework
 from hub_server import WRITER, Hub
-from test_hub_loading import PACKAGES, PREFIXES, framework
 
 import triptych
 from triptych import (

@@ -37,7 +37,7 @@ from triptych import (
     open_checkpoint,
 )
 from triptych.files.regular import OwnedBytes
-from triptych.formats.gguf import types as gguf_types
+from triptych.formats.gguf import types
 from triptych.formats.gguf.file import GgufFile, open_gguf
 from triptych.formats.gguf.header import read_header
 from triptych.tools.editing import open_draft, write
@@ -272,7 +272,7 @@ def test_a_token_that_is_none_is_none(tmp_path: Path) -> None:
 def test_without_the_package_only_quantised_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = write_gguf(tmp_path / "plain.gguf", "llama", make_model("llama"), "F16")
     quantised = write_gguf(tmp_path / "quantised.gguf", "llama", make_model("llama"), "Q8_0")
-    gguf_types.block_of.cache_clear()
+    types.block_of.cache_clear()
     monkeypatch.setitem(sys.modules, "gguf", None)
     assert len(open_gguf(plain).tensors) == 21
     with pytest.raises(MissingBackendError, match=r"triptych\[gguf\]"):

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from places import GOLDEN
 from torch_files import Call, Id, floats, pickled, stream, tar, tensor, write_zip
 
 from triptych.errors import CorruptCheckpointError, UnsupportedFormatError
@@ -126,7 +127,7 @@ def test_sets_and_bytes_of_newer_protocols_are_ignored_too(tmp_path: Path) -> No
     assert json.loads(read.metadata["ignored"]) == ["set", "frozen", "bytes", "long"]
 
 
-@pytest.mark.parametrize("folder", sorted(p.parent.name for p in (Path(__file__).parent / "golden").glob("*/pt-bin")))
+@pytest.mark.parametrize("folder", sorted(p.parent.name for p in GOLDEN.glob("*/pt-bin")))
 @MMAP
 def test_golden_files_hold_the_same_as_safetensors(folder: str, mmap: bool, golden: Path) -> None:
     expected = open_safetensors(golden / folder / "pt-safetensors/model.safetensors").tensors

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-GOLDEN = Path(__file__).parents[1] / "tests/golden"
+GOLDEN = Path(__file__).parents[2] / "tests/golden"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids")
 
 
