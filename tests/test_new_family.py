@@ -1,4 +1,4 @@
-"""Follows docs/new-family.md: what the page says works, in a process of its own."""
+"""Follows docs/new-family.md and docs/own-classes.md: what they say works, in a process of its own."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from pathlib import Path
 
 from places import ROOT
 
-PAGE = ROOT / "docs/new-family.md"
+PAGES = [ROOT / "docs" / name for name in ("new-family.md", "own-classes.md")]
 CONFORMANCE = ROOT / "conformance"
 
 
 def written(folder: Path) -> list[str]:
-    """Write every block of the page to the file that its first line names."""
+    """Write every block of the pages to the file that its first line names, and the two that differ in names alone."""
     names = []
-    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S):
+    for block in re.findall(r"```python\n(.*?)```", "".join(page.read_text() for page in PAGES), re.S):
         name = block.partition("\n")[0].removeprefix("# ")
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(block)
         names.append(name)
+    ours = (folder / "tiny/pt.py").read_text()
+    for backend, prefix in (("tf", "TF"), ("flax", "Flax")):
+        text = re.sub(r"(?<![\w.])(PreTrainedModel|Tiny\w*(?:Model|LM))\b", rf"{prefix}\1", ours)
+        (folder / f"tiny/{backend}.py").write_text(text.replace("triptych_pt.make", f"triptych_{backend}.make"))
     return names
 
 
@@ -33,8 +37,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_the_page_proves_itself(tmp_path: Path) -> None:
     names = written(tmp_path)
     assert names == [
-        "tiny/config.py", "tiny/schema.py", "tiny/forward.py", "tiny/pt.py", "tiny/tf.py", "tiny/flax.py",
-        "tiny/__init__.py", "plain.py", "prove.py",
+        "tiny/config.py", "tiny/model.py", "tiny/pt.py", "tiny/__init__.py", "prove.py", "plain.py",
     ]  # fmt: skip
     done = run(tmp_path, "prove.py", str(tmp_path / "model"))
     assert done.returncode == 0, done.stderr
@@ -78,8 +81,10 @@ except ArgumentError as error:
 def test_what_the_page_says_of_config_and_schema(tmp_path: Path) -> None:
     written(tmp_path)
     code = """
+import functools
 import tiny
-from triptych import ConfigError
+from triptych import ConfigError, families
+schema = functools.partial(families.declared_schema, stem="TinyForCausalLM")
 for wrong in ({"num_attention_heads": 5}, {"num_hidden_layers": "two"}, {"vocab_size": 0}):
     try:
         tiny.TinyConfig(**wrong)
@@ -87,14 +92,14 @@ for wrong in ({"num_attention_heads": 5}, {"num_hidden_layers": "two"}, {"vocab_
         assert next(iter(wrong)) in str(error), error
     else:
         raise AssertionError(wrong)
-whole = tiny.schema(tiny.TinyConfig(), "TinyForCausalLM")
-pruned = tiny.schema(tiny.TinyConfig(pruned_heads={1: [0]}), "TinyForCausalLM")
+whole = schema(tiny.TinyConfig())
+pruned = schema(tiny.TinyConfig(pruned_heads={1: [0]}))
 changed = {name for name in whole if whole[name].shape != pruned[name].shape}
 assert changed == {f"tiny.layers.1.{part}" for part in (
     "query.weight", "query.bias", "key.weight", "key.bias", "value.weight", "value.bias", "out.weight")}, changed
-larger = tiny.schema(tiny.TinyConfig(vocab_size=60), "TinyForCausalLM")
+larger = schema(tiny.TinyConfig(vocab_size=60))
 assert {n for n in whole if whole[n].shape != larger[n].shape} == {"tiny.words.weight", "lm_head.weight"}
-untied = tiny.schema(tiny.TinyConfig(tie_word_embeddings=False), "TinyForCausalLM")
+untied = schema(tiny.TinyConfig(tie_word_embeddings=False))
 assert untied["lm_head.weight"].tied_to is None
 print("done")
 """
@@ -202,3 +207,50 @@ print("declared")
 """
     done = run(tmp_path, code)
     assert done.stdout == "declared\n", done.stderr
+
+
+def test_parts_are_pickled_and_subclassed(tmp_path: Path) -> None:
+    written(tmp_path)
+    code = """
+import pickle
+import numpy as np, tiny, torch
+from tiny.pt import TinyForCausalLM, TinyLayer
+from tiny.flax import FlaxTinyLayer, FlaxTinyModel, FlaxTinyModule
+class Quiet(TinyLayer):
+    def forward(self, hidden, bias, head_mask):
+        hidden, probabilities = super().forward(hidden, bias, head_mask)
+        return 0 * hidden, probabilities
+config = tiny.TinyConfig()
+model = TinyForCausalLM(config).eval()
+ids = torch.tensor([[1, 2, 3]])
+again = pickle.loads(pickle.dumps(model))
+assert type(again.tiny.layers[0]) is TinyLayer and torch.equal(again(ids).logits, model(ids).logits)
+model.tiny.layers[1] = Quiet(config, index=1)
+assert model(ids).logits.abs().max() == 0
+assert FlaxTinyModel.module_class is FlaxTinyModule and pickle.loads(pickle.dumps(FlaxTinyLayer)) is FlaxTinyLayer
+try:
+    model.tiny.TinyLayer
+except AttributeError:
+    print("done")
+"""
+    done = run(tmp_path, code)
+    assert done.stdout == "done\n", done.stderr
+
+
+def test_super_in_a_part_is_refused(tmp_path: Path) -> None:
+    written(tmp_path)
+    code = """
+import tiny.model
+from triptych import ArgumentError
+from triptych_pt.make import binder
+class Longer(tiny.model.TinyLayer):
+    def setup(self):
+        super().setup()
+try:
+    binder.bound(Longer)
+except ArgumentError as error:
+    assert "Base.setup(self)" in str(error) and "Longer" in str(error)
+    print("refused")
+"""
+    done = run(tmp_path, code)
+    assert done.stdout == "refused\n", done.stderr

@@ -17,7 +17,7 @@ from triptych.nn.parts import all_members
 from triptych.weights.schema import MAX_WEIGHTS, Axis, Layout, Schema, SchemaBuilder
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Layer:
     """A layer, as what declares its weights under a name."""
 
@@ -46,13 +46,15 @@ class Recorded:
     def declare_layers(self, build: SchemaBuilder, backbone: Mapping[str, bool]) -> None:
         """Declare the weights of every layer; `backbone` says of some attributes whether theirs are the backbone's."""
         for attribute, value in vars(self).items():
-            below = build if attribute not in backbone else build.under("", backbone[attribute])
+            if not isinstance(value, (Layer, Recorded, list)):
+                continue
+            below = build.under("", backbone[attribute]) if attribute in backbone else build
             name = self.part_names.get(attribute, attribute)
-            if isinstance(value, (Layer, Recorded)):
-                value.declare(below, name)
-            elif isinstance(value, list):
+            if isinstance(value, list):
                 for number, part in enumerate(value):
                     part.declare(below, f"{name}.{number}")
+            else:
+                value.declare(below, name)
 
 
 @functools.cache

@@ -213,4 +213,4 @@ class SchemaBuilder:
         return Schema(dict(self.weights), base_prefix, is_base, frozenset(both))
 
     def _full(self, name: str) -> str:
-        return ".".join(part for part in (self._prefix, name) if part)
+        return f"{self._prefix}.{name}" if self._prefix and name else self._prefix or name
