@@ -139,8 +139,9 @@ class PreTrainedModel(nn.Module, ModelBase):
 
     def _live_weights(self) -> list[LiveWeight]:
         return [
-            LiveWeight(name, tuple(parameter.shape), layout_of(*self._owner(name)), id(parameter))
-            for name, parameter in self.named_parameters(remove_duplicate=False)
+            LiveWeight(f"{scope}.{leaf}" if scope else leaf, tuple(p.shape), layout_of(module, leaf), id(p))
+            for scope, module in self.named_modules(remove_duplicate=False)
+            for leaf, p in module.named_parameters(recurse=False, remove_duplicate=False)
         ]
 
     def _live_vocab(self) -> Collection[str]:

@@ -299,7 +299,10 @@ class ModelBase(Operations, PushToHubMixin):
 
     @classmethod
     def _declares_itself(cls, config: PretrainedConfig) -> bool:
-        """Return whether module and schema are made of one part, of which tests show that they agree."""
+        """Return whether module and schema are certain to be made of one part, of which tests show that they agree.
+
+        Known in Flax, where to look at the module would take a trace of a second.
+        """
         own = getattr(cls.declare_schema, "__func__", None) is ModelBase.declare_schema.__func__  # type: ignore[attr-defined]
         part = cls.declared_part
         return own and part is not None and cls._runs_its_part() and is_recorded(config, part)
@@ -322,7 +325,7 @@ class ModelBase(Operations, PushToHubMixin):
             ReadAhead(plan.assignments, cls.framework) as ahead,
             cls._empty(config, plan.schema, **options) as model,
         ):
-            if not cls._declares_itself(config):
+            if not (cls._declares_itself(config) or model.declared_schema is None):
                 refuse_disagreement(cls, plan.schema, model._live_weights())
             for assignment in plan.assignments:
                 model._assign(assignment, ahead.read, report.record)
