@@ -1,4 +1,4 @@
-"""What the frameworks do with a module of theirs, they do with ours: pickling, compiling, exporting, rematerialising."""
+"""What frameworks do with modules of theirs, they do with ours: pickling, compiling, exporting, rematerialising."""
 
 from __future__ import annotations
 
@@ -69,17 +69,17 @@ def test_keras_saves_exports_and_compiles(kind: str, tmp_path: Path) -> None:
     inputs = {name: tf.constant(value, tf.int32) for name, value in inputs.items()}
     expected = model(inputs).logits
     compiled = tf.function(lambda batch: model(batch).logits, jit_compile=True)
-    np.testing.assert_allclose(compiled(inputs), expected, atol=1e-5)
+    np.testing.assert_allclose(compiled(inputs).numpy(), expected.numpy(), atol=1e-5)
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras", custom_objects={type(model).__name__: type(model)})
-    assert np.array_equal(again(inputs).logits, expected)
+    assert np.array_equal(again(inputs).logits.numpy(), expected.numpy())
     signature = {name: tf.TensorSpec((None, None), tf.int32, name=name) for name in inputs}
     serve = tf.function(lambda **batch: {"logits": model(batch).logits})
     module = tf.Module()
     module.model, module.serve = model, serve
     tf.saved_model.save(module, str(tmp_path / "saved"), signatures=serve.get_concrete_function(**signature))
     served = tf.saved_model.load(str(tmp_path / "saved")).signatures["serving_default"](**inputs)
-    np.testing.assert_allclose(served["logits"], expected, atol=1e-5)
+    np.testing.assert_allclose(served["logits"].numpy(), expected.numpy(), atol=1e-5)
 
 
 @KINDS

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
-
 from golden_models import GOLDEN, Golden
+
 from triptych import ArgumentError, BertConfig
+from triptych.names import BACKENDS as BACKEND_PACKAGES
+from triptych.nn import functional
 from triptych_conformance import BACKENDS, Backend, assert_close, assert_close_in_low_precision, compare_folder
 
 RECORDED = [
@@ -62,6 +67,31 @@ def test_bfloat16_is_about_as_close_as_torch_is(backend: Backend, golden: Golden
     assert_close_in_low_precision(ours, exact, theirs, golden.mask)
 
 
+@pytest.mark.parametrize("dtype", [ml_dtypes.bfloat16, np.float16])
+def test_softmax_and_cross_entropies_of_half_types_are_computed_in_float32(backend: Backend, dtype: Any) -> None:
+    package = BACKEND_PACKAGES[backend.name][0]
+    ops, arrays = (import_module(f"{package}.{module}") for module in ("ops", "arrays"))
+    rng = np.random.default_rng(0)
+    scores, labels = 4 * rng.standard_normal((6, 9)), rng.integers(0, 9, 6).astype(np.int32)
+    flags = rng.integers(0, 2, (6, 9)).astype(np.int32)
+    half, wide = (arrays.to_native(scores.astype(dtype).astype(t)) for t in (dtype, np.float32))
+    labels, flags = arrays.to_native(labels), arrays.to_native(flags)
+    exact = arrays.to_numpy(functional.softmax(ops, wide))
+    assert exact.dtype == np.float32
+    found = arrays.to_numpy(functional.softmax(ops, half))
+    assert found.dtype == dtype
+    assert np.array_equal(found, exact.astype(dtype))
+    for loss in (
+        lambda logits: functional.token_loss(ops, logits, labels),
+        lambda logits: functional.replaced_token_loss(ops, logits, flags, None),
+        lambda logits: functional.classification_loss(ops, BertConfig(num_labels=9), logits, labels),
+        lambda logits: functional.classification_loss(ops, MULTI_LABEL, logits, flags),
+    ):
+        one, other = (arrays.to_numpy(loss(logits)) for logits in (half, wide))
+        assert one.dtype == np.float32
+        assert one.tobytes() == other.tobytes()
+
+
 def test_auto_dtype_follows_the_file_bit_for_bit(backend: Backend, golden: Golden, tmp_path: Path) -> None:
     folder = golden.path / "pt-safetensors-bf16"
     model = backend.load(golden.stem, folder, param_dtype="auto")
@@ -72,6 +102,7 @@ def test_auto_dtype_follows_the_file_bit_for_bit(backend: Backend, golden: Golde
     assert all(weights[name].tobytes() == again[name].tobytes() for name in weights)
 
 
+MULTI_LABEL = BertConfig(num_labels=9, problem_type="multi_label_classification")
 SMALL = dict(vocab_size=31, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=10,
              max_position_embeddings=9)  # fmt: skip
 LOSSES = {

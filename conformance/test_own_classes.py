@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from triptych import (
     AutoConfig,
     BertConfig,
     CheckpointError,
+    FlaxBertForMaskedLM,
     FlaxPreTrainedModel,
+    InconsistentCheckpointError,
     PretrainedConfig,
     PreTrainedModel,
     Schema,
@@ -179,19 +181,179 @@ def test_damage_is_refused(backend: Backend, saved: Path) -> None:
     assert np.array_equal(backend.weights(model)["head.weight"], weights["head.weight"])
 
 
-@pytest.mark.parametrize("lacking", ["head.bias", "tiny.norm.weight"])
-def test_a_schema_that_lacks_a_parameter_is_refused(
-    backend: Backend, lacking: str, saved: Path, monkeypatch: pytest.MonkeyPatch
+class ExtraLM(TinyLM):
+    def __init__(self, config: TinyConfig, deeper: bool = False) -> None:
+        super().__init__(config)
+        self.more = torch.nn.Linear(config.vocab_size, 3) if deeper else torch.nn.Identity()
+        self.post_init()
+
+    def forward(self, input_ids: Any) -> ModelOutput:
+        return ModelOutput(logits=self.more(TinyLM.forward(self, input_ids)["logits"]))
+
+
+class TFExtraLM(TFTinyLM):
+    def __init__(self, config: TinyConfig, deeper: bool = False, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.more = keras.layers.Dense(3, name="more") if deeper else None
+
+    def call(self, input_ids: Any, training: bool | None = None) -> ModelOutput:
+        output = TFTinyLM.call(self, input_ids)
+        return output if self.more is None else ModelOutput(logits=self.more(output["logits"]))
+
+
+class FlaxExtraModule(FlaxTinyModule):
+    deeper: bool = False
+
+    @linen.compact
+    def __call__(self, input_ids: Any) -> ModelOutput:
+        logits = linen.Dense(self.config.vocab_size, name="head")(
+            FlaxTinyMainModule(self.config, name="tiny")(input_ids)
+        )
+        return ModelOutput(logits=linen.Dense(3, name="more")(logits) if self.deeper else logits)
+
+
+class FlaxExtraLM(FlaxTinyLM):
+    module_class = FlaxExtraModule
+
+
+EXTRA = {"pt": ExtraLM, "tf": TFExtraLM, "flax": FlaxExtraLM}
+
+
+def test_an_argument_of_the_constructor_adds_weights(backend: Backend, saved: Path, tmp_path: Path) -> None:
+    model = EXTRA[backend.name].from_pretrained(saved, deeper=True)
+    assert sorted(model.load_report.missing_keys) == ["more.bias", "more.weight"]
+    model.save_pretrained(tmp_path / "more")
+    again = EXTRA[backend.name].from_pretrained(tmp_path / "more", deeper=True, strict=True)
+    weights = backend.weights(model)
+    assert set(weights) == {*NAMES, "more.weight", "more.bias"}
+    assert all(array.tobytes() == weights[name].tobytes() for name, array in backend.weights(again).items())
+    assert backend.run(again, IDS)["logits"].shape == (2, 3, 3)
+
+
+@pytest.mark.parametrize("strict", [None, False])
+@pytest.mark.parametrize("deeper", [True, False])
+def test_a_schema_that_disagrees_with_the_module_is_refused(
+    backend: Backend, deeper: bool, strict: bool | None, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Both ways, alike in all frameworks, and before a weight gets its value."""
+    cls, assigned = EXTRA[backend.name], []
+    declared = cls.from_pretrained(saved, deeper=not deeper).schema
+    assign = cls._assign
+    with monkeypatch.context() as patch:
+        patch.setattr(cls, "declare_schema", lambda config: declared)
+        patch.setattr(cls, "_assign", lambda self, *given: assigned.append(given) or assign(self, *given))
+        with pytest.raises(ArgumentError) as error:
+            cls.from_pretrained(saved, deeper=deeper, strict=strict)
+        assert assigned == []
+        assert cls.from_pretrained(saved, deeper=not deeper).load_report.assigned.keys() == NAMES
+        assert len(assigned) == len(NAMES)
+    said = "parameters that its schema does not declare" if deeper else "no parameters for weights that its schema"
+    received = "Received: more.bias, more.weight." if deeper else "Received: none for more.bias, more.weight."
+    assert f"{cls.__name__} has {said}" in str(error.value)
+    assert received in str(error.value)
+    assert "remove declare_schema" in str(error.value)
+
+
+def test_a_misspelled_weight_is_named_both_ways(backend: Backend, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cls = CLASSES[backend.name]
-    whole = cls.from_pretrained(saved).schema
-    lacks = Schema({n: w for n, w in whole.items() if n != lacking}, whole.base_prefix, whole.is_base)
-    monkeypatch.setattr(cls, "declare_schema", lambda config: whole)
-    assert cls.from_pretrained(saved).load_report.missing_keys == []
-    monkeypatch.setattr(cls, "declare_schema", lambda config: lacks)
-    layer = re.escape(lacking.rpartition(".")[0])
-    with pytest.raises(ArgumentError, match=rf"(?s)does not declare.*Received: {layer}\.\w+\."):
-        cls.from_pretrained(saved)
+    right = cls.from_pretrained(saved).schema
+    wrong = {n.replace("norm", "nrom"): replace(w, name=n.replace("norm", "nrom")) for n, w in right.items()}
+    monkeypatch.setattr(cls, "declare_schema", lambda config: Schema(wrong, right.base_prefix, right.is_base))
+    received = r"Received: tiny.norm.bias, tiny.norm.weight; and no parameter for tiny.nrom.bias, tiny.nrom.weight\."
+    with pytest.raises(ArgumentError, match=rf"(?s)does not declare.*{received}"):
+        cls.from_pretrained(saved, strict=False)
+
+
+def with_a_layer_more(backend: Backend) -> Any:
+    """Return a subclass of BERT for masked tokens with a layer that its schema does not know."""
+    built_in = backend.cls("BertForMaskedLM")
+    module = built_in.module_class if backend.name == "flax" else built_in
+
+    class Module(module):  # type: ignore[misc, valid-type]
+        def setup(self) -> None:
+            module.setup(self)
+            self.more = self.make.dense(self, 4, 4)
+
+    if backend.name != "flax":
+        return Module
+
+    class Called(Module):  # linen makes the parameters of what is called
+        def __call__(self, *inputs: Any, **options: Any) -> Any:
+            self.more(jnp.zeros((1, 4)))
+            return module.__call__(self, *inputs, **options)
+
+    class Own(built_in):  # type: ignore[misc, valid-type]
+        module_class = Called
+
+    return Own
+
+
+def test_a_built_in_class_with_a_layer_more_is_refused(backend: Backend) -> None:
+    folder = Path(__file__).parents[1] / "tests/golden/bert-mlm/pt-safetensors"
+    with pytest.raises(ArgumentError, match=r"(?s)does not declare.*Received: more\.bias, more\.weight\."):
+        with_a_layer_more(backend).from_pretrained(folder)
+
+
+def test_a_built_in_flax_class_is_not_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, traced = Path(__file__).parents[1] / "tests/golden/bert-mlm/pt-safetensors", []
+    shapes = FlaxPreTrainedModel._traced_shapes
+    monkeypatch.setattr(FlaxPreTrainedModel, "_traced_shapes", lambda self: traced.append(type(self)) or shapes(self))
+
+    class Own(FlaxBertForMaskedLM):
+        pass
+
+    for cls in (FlaxBertForMaskedLM, Own):
+        cls.from_pretrained(folder)
+    assert traced == []
+
+    class Declaring(FlaxBertForMaskedLM):
+        @classmethod
+        def declare_schema(cls, config: PretrainedConfig, **options: Any) -> Schema | None:
+            return super().declare_schema(config, **options)
+
+    Declaring.from_pretrained(folder)
+    assert set(traced) == {Declaring}
+
+
+def test_only_what_is_made_of_a_part_has_its_schema(backend: Backend) -> None:
+    built_in, config = backend.cls("BertModel"), BertConfig()
+    fields = {"config_class": BertConfig, "__module__": built_in.__module__}
+    namesake = type(built_in.__name__, (backend.cls("PreTrainedModel"),), fields)
+    assert namesake.declare_schema(config) is None
+    inherited = type("Own", (built_in,), {}).declare_schema(config, add_pooling_layer=False)
+    assert inherited == built_in.declare_schema(config, add_pooling_layer=False)
+    assert len(inherited) == len(built_in.declare_schema(config)) - 2
+
+
+class TiedLM(PreTrainedModel):
+    """Ties in its constructor, always, and says so nowhere."""
+
+    config_class = TinyConfig
+
+    def __init__(self, config: TinyConfig) -> None:
+        super().__init__(config)
+        self.head = torch.nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.embed = torch.nn.Embedding(config.vocab_size, config.hidden_size)
+        self.head.weight = self.embed.weight
+        self.post_init()
+
+    def get_input_embeddings(self) -> Any:
+        return self.embed
+
+
+def test_a_tie_of_the_constructor_is_kept(tmp_path: Path) -> None:
+    model = TiedLM(TinyConfig())
+    model.save_pretrained(tmp_path)
+    assert set(open_checkpoint(tmp_path)) == {"head.weight"}
+    again = TiedLM.from_pretrained(tmp_path, strict=True)
+    assert again.head.weight is again.embed.weight
+    assert torch.equal(again.embed.weight, model.embed.weight)
+    again.resize_token_embeddings(20)
+    assert again.head.weight is again.embed.weight
+    assert (again.head.out_features, again.embed.num_embeddings) == (20, 20)
+    differing = {"head.weight": np.zeros((11, 6), np.float32), "embed.weight": np.ones((11, 6), np.float32)}
+    with pytest.raises(InconsistentCheckpointError, match="embed.weight unlike head.weight"):
+        TiedLM.from_pretrained(None, config=TinyConfig(), state_dict=differing)
 
 
 def test_pruning_asks_for_declared_heads(backend: Backend, saved: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from golden_models import Golden
+
 from triptych import (
     CheckpointError,
     MissingFileError,
@@ -93,6 +93,14 @@ def test_a_stored_copy_that_is_equal_stays_tied(backend: Backend, tmp_path: Path
     model = backend.load(golden.stem, folder, strict=True)
     assert model.config.tie_word_embeddings is True
     assert model.num_parameters() == golden.expected["num_parameters"]
+
+
+@pytest.mark.parametrize(("asked", "given"), [("auto", "bfloat16"), (None, "float32"), ("float16", "float16")])
+def test_a_new_head_has_the_dtype_of_the_others(backend: Backend, asked: str | None, given: str) -> None:
+    folder = Golden("bert-mlm").path / "pt-safetensors-bf16"
+    model = backend.load("BertForTokenClassification", folder, param_dtype=asked)
+    assert {"classifier.weight", "classifier.bias"} <= set(model.load_report.missing_keys)
+    assert {array.dtype.name for array in backend.weights(model).values()} == {given}
 
 
 def test_the_report_is_of_what_was_assigned(backend: Backend, golden: Golden) -> None:

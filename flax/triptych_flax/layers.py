@@ -13,10 +13,9 @@ from flax.core import FrozenDict, unfreeze
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from triptych.errors import ArgumentError
-from triptych.modeling.derived import declared_ties, derived_schema
 from triptych.nn.outputs import on_each_class
 from triptych.weights import layouts
-from triptych.weights.schema import Layout, Schema
+from triptych.weights.schema import Schema, Weight
 from triptych_flax.make import (  # noqa: F401  # families that write their classes out find them here
     FlaxBlock,
     block,
@@ -40,6 +39,19 @@ Path = tuple[str, ...]
 def flat(tree: Any) -> dict[Path, Any]:
     """Return path -> leaf."""
     return flatten_dict(unfreeze(tree) if isinstance(tree, FrozenDict) else tree)
+
+
+def leaf(tree: Any, weight: Weight) -> Any:
+    """Return the leaf of `weight` in a tree of parameters.
+
+    Raises:
+        ArgumentError: there is none.
+    """
+    for key in layouts.native_path(weight, "flax"):
+        if not isinstance(tree, Mapping) or key not in tree:
+            raise ArgumentError("The parameters lack a weight of the model.", received=f"no {weight.name}")
+        tree = tree[key]
+    return tree
 
 
 def on_device(value: Any) -> Any:
@@ -72,29 +84,7 @@ def declared_shapes(schema: Schema) -> dict[str, Any]:
     return unflatten_dict(shapes)
 
 
-def derive_schema(model: Any, shapes: Mapping[Path, Any]) -> Schema:
-    """Return the schema of `model`, whose traced parameters have these `shapes`; a tied weight is not among them."""
-    vocab_paths = _vocab_paths(model, shapes)
-    entries, vocab = {}, []
-    for path, leaf in shapes.items():
-        siblings = frozenset(p[-1] for p in shapes if p[:-1] == path[:-1])
-        name, layout = layouts.canonical_leaf(path, siblings, len(leaf.shape), "flax")
-        order = layouts.permutation(layout, "flax") or range(len(leaf.shape))
-        entries[name] = (tuple(leaf.shape[axis] for axis in order), layout)
-        if path in vocab_paths:
-            vocab.append(name)
-    declared = model.declared_schema
-    tied = {} if declared is None else {w.name: w for w in declared.values() if w.tied_to}
-    ties = {name: w.tied_to for name, w in tied.items()} or declared_ties(type(model), model.config)
-    for name, source in ties.items():
-        shape, layout = entries[source]
-        head = tied[name].layout if name in tied else Layout.LINEAR if layout is Layout.EMBEDDING else layout
-        entries[name] = (shape, head)
-    described = [(name, shape, layout) for name, (shape, layout) in entries.items()]
-    return derived_schema(described, cls=type(model), config=model.config, ties=ties, vocab=vocab)
-
-
-def _vocab_paths(model: Any, shapes: Mapping[Path, Any]) -> set[Path]:
+def vocab_paths(model: Any, shapes: Mapping[Path, Any]) -> set[Path]:
     """Return the paths of what `get_input_embeddings` and `get_output_embeddings` give, and of the latter's bias.
 
     They are asked on a tree of arrays without memory of their own, recognised by their address even when transposed.
@@ -105,11 +95,8 @@ def _vocab_paths(model: Any, shapes: Mapping[Path, Any]) -> set[Path]:
     stand_in._params = unflatten_dict({p: np.broadcast_to(points[p], leaf.shape) for p, leaf in shapes.items()})
     paths = {points[path].ctypes.data: path for path in shapes}
     found = set()
-    for ask in (stand_in.get_input_embeddings, stand_in.get_output_embeddings):
-        try:
-            path = paths.get(getattr(getattr(ask(), "ctypes", None), "data", -1))
-        except NotImplementedError:
-            continue
+    for part in stand_in._vocab_parts():
+        path = paths.get(part.ctypes.data) if isinstance(part, np.ndarray) else None
         if path is not None:
             found |= {path, (*path[:-1], "bias")}
     return found & set(shapes)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -11,20 +11,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax.core import FrozenDict, unfreeze
-from flax.jax_utils import partial_eval_by_shape
 from flax.traverse_util import unflatten_dict
 
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
-from triptych.modeling.base import ModelBase, refuse_undeclared, refuse_unknown
+from triptych.modeling.base import ModelBase, refuse_unknown
+from triptych.modeling.derived import LiveWeight, live_weights
 from triptych.nn.parts import Model
 from triptych.tensors.arrays import permuted
 from triptych.tensors.dtypes import parse_param_dtype
 from triptych.weights import layouts
-from triptych.weights.plan import Assignment
+from triptych.weights.plan import Assignment, NewWeight
 from triptych.weights.schema import Layout, Schema, Weight
-from triptych.weights.surgery import VOCAB
-from triptych_flax import arrays, layers, make, ops
+from triptych_flax import arrays, internals, layers, make, ops
 
 __all__ = ["FlaxPreTrainedModel"]
 
@@ -99,7 +98,7 @@ class FlaxPreTrainedModel(ModelBase):
         """
         if train and dropout_rng is None:
             raise ArgumentError("train=True needs random numbers.", expected="dropout_rng, a key of jax.random")
-        if "deterministic" in inspect.signature(self.module_class.__call__).parameters:
+        if "deterministic" in self._call_arguments():
             options["deterministic"] = not train
         inputs, options = jax.tree.map(layers.on_device, (inputs, options), is_leaf=lambda x: isinstance(x, list))
         variables = {"params": self.params if params is None else params}
@@ -118,18 +117,12 @@ class FlaxPreTrainedModel(ModelBase):
         held = {} if params is None else layers.flat(params)
         rngs = dict(zip(("params", "dropout"), jax.random.split(rng), strict=True))
 
-        seq2seq = "decoder_input_ids" in inspect.signature(self.module_class.__call__).parameters
-
         def lacking(ids: Any) -> dict[layers.Path, Any]:
-            more = {"decoder_input_ids": ids} if seq2seq else {}
+            more = {"decoder_input_ids": ids} if self.takes_decoder_ids() else {}
             _, made = self.module.apply({"params": unflatten_dict(held)}, ids, **more, rngs=rngs, mutable=True)
             return {path: leaf for path, leaf in layers.flat(made["params"]).items() if path not in held}
 
-        # Unlike module.init this runs no forward pass, unless initial values depend on one.
-        new = partial_eval_by_shape(lacking, [(input_shape, jnp.int32)])
-        if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in new.values()):
-            new = lacking(jnp.zeros(input_shape, jnp.int32))
-        return unflatten_dict({**new, **held})
+        return unflatten_dict({**internals.evaluated(lacking, input_shape), **held})
 
     @property
     def params(self) -> dict[str, Any]:
@@ -192,35 +185,35 @@ class FlaxPreTrainedModel(ModelBase):
 
     def get_input_embeddings(self) -> Any:
         """Return the token embeddings [vocab, hidden]."""
-        return self._get(self._vocab_weight(Layout.EMBEDDING))
+        return self._get(self._vocab_leaf(Layout.EMBEDDING))
 
     def set_input_embeddings(self, value: Any) -> None:
         """Replace the token embeddings."""
-        self._set(self._vocab_weight(Layout.EMBEDDING), value)
+        self._set(self._vocab_leaf(Layout.EMBEDDING), value)
 
     def get_output_embeddings(self) -> Any:
         """Return the matrix that maps to the vocabulary, as [vocab, hidden], or None."""
         try:
-            return self._get(self._vocab_weight(Layout.LINEAR))
+            return self._get(self._vocab_leaf(Layout.LINEAR))
         except NotImplementedError:
             return None
 
     def set_output_embeddings(self, new_embeddings: Any) -> None:
         """Replace the matrix that maps to the vocabulary, given as [vocab, hidden]."""
-        self._set(self._vocab_weight(Layout.LINEAR), new_embeddings)
+        self._set(self._vocab_leaf(Layout.LINEAR), new_embeddings)
 
     def tie_weights(self) -> None:
         """Do nothing: a tied weight has no leaf of its own, the module reads the other one."""
 
-    def _vocab_weight(self, layout: Layout) -> Weight:
-        schema: Mapping[str, Weight] = self.declared_schema or {}
-        weight = next((w for w in schema.values() if w.layout is layout and w.axis_index(VOCAB) == 0), None)
+    def _vocab_leaf(self, layout: Layout) -> Weight:
+        """Return the weight that has a leaf of its own, and is or is shared by that of the vocabulary."""
+        weight = self._vocab_weight(layout)
         if weight is None:
             raise NotImplementedError(f"{type(self).__name__} does not define its {layout.value} of the vocabulary")
-        return schema[weight.tied_to] if weight.tied_to else weight
+        return weight if weight.tied_to is None else self.schema[weight.tied_to]
 
     def _get(self, weight: Weight) -> Any:
-        leaf = layers.flat(self.params)[layouts.native_path(weight, "flax")]
+        leaf = layers.leaf(self.params, weight)
         return leaf.T if layouts.permutation(weight.layout, "flax") else leaf
 
     def _set(self, weight: Weight, value: Any) -> None:
@@ -235,10 +228,6 @@ class FlaxPreTrainedModel(ModelBase):
     def _empty(cls, config: PretrainedConfig, schema: Schema, **options: Any) -> Iterator[Any]:
         do_init = options.pop("_do_init", True)
         model = cls(config, _do_init=False, **options)
-        if model.declared_schema is not None and not cls._is_built_in():
-            declared = {layouts.native_path(weight, "flax") for weight in schema.stored()}
-            traced = layers.flat(model._traced_shapes())
-            refuse_undeclared((".".join(path) for path in traced if path not in declared), cls)
         model._params = {}
         yield model
         model._params = unflatten_dict(model._params)
@@ -254,14 +243,12 @@ class FlaxPreTrainedModel(ModelBase):
         self._params[path] = arrays.to_native(read(assignment))
         done(assignment)
 
-    def _initialise(self, weights: Sequence[Weight]) -> None:
-        if weights:
-            dtypes = {leaf.dtype for leaf in self._params.values() if jnp.issubdtype(leaf.dtype, jnp.floating)}
-            dtype = dtypes.pop() if len(dtypes) == 1 else jnp.float32
+    def _initialise(self, new: Sequence[NewWeight]) -> None:
+        if new:
             made = layers.flat(self.init_weights(self.key, self.input_shape, unflatten_dict(self._params)))
-            for weight in weights:
-                path = layouts.native_path(weight, "flax")
-                self._params[path] = made[path].astype(dtype)
+            for one in new:
+                path = layouts.native_path(one.weight, "flax")
+                self._params[path] = made[path].astype(arrays.native_dtype(one.dtype))
 
     def _handed_over(self, output_loading_info: bool) -> Any:
         result = super()._handed_over(output_loading_info)
@@ -271,28 +258,15 @@ class FlaxPreTrainedModel(ModelBase):
         return (self, params, result[1]) if output_loading_info else (self, params)
 
     def _reader(self, params: Any = None) -> Callable[[Weight], np.ndarray]:
-        find = self._finder(params)
+        tree = self.params if params is None else params
 
         def read(weight: Weight) -> np.ndarray:
-            return permuted(arrays.to_numpy(find(weight)), layouts.permutation(weight.layout, "flax"))
+            return permuted(arrays.to_numpy(layers.leaf(tree, weight)), layouts.permutation(weight.layout, "flax"))
 
         return read
 
     def _dtype_of(self, weight: Weight, params: Any = None) -> np.dtype:
-        return arrays.numpy_dtype(self._finder(params)(weight).dtype)
-
-    def _finder(self, params: Any) -> Callable[[Weight], Any]:
-        tree = self.params if params is None else params
-
-        def find(weight: Weight) -> Any:
-            leaf = tree
-            for key in layouts.native_path(weight, "flax"):
-                if not isinstance(leaf, Mapping) or key not in leaf:
-                    raise ArgumentError("The parameters lack a weight of the model.", received=f"no {weight.name}")
-                leaf = leaf[key]
-            return leaf
-
-        return find
+        return arrays.numpy_dtype(layers.leaf(self.params if params is None else params, weight).dtype)
 
     def _replace(self, new: Mapping[str, np.ndarray]) -> None:
         schema, flat = self.schema, layers.flat(self.params)
@@ -302,23 +276,30 @@ class FlaxPreTrainedModel(ModelBase):
         self._params, self._shapes = unflatten_dict(flat), None
         self.module = self.module.clone(config=self.config)
 
-    @classmethod
-    def _is_built_in(cls) -> bool:
-        """Return whether module and schema are our own, of which tests show that they agree: a trace takes a second."""
-        declare = getattr(cls.declare_schema, "__func__", None)
-        return cls.module_class.__module__.startswith("triptych_") and declare is ModelBase.declare_schema.__func__  # type: ignore[attr-defined]
-
     def _traced_shapes(self) -> Any:
         if self._shapes is None:
             self._shapes = jax.eval_shape(lambda key: self.init_weights(key, self.input_shape), self.key)
         return self._shapes
 
-    def _derive_schema(self) -> Schema:
-        return layers.derive_schema(self, layers.flat(self._traced_shapes()))
+    def _live_weights(self) -> list[LiveWeight]:
+        return live_weights({path: leaf.shape for path, leaf in layers.flat(self._traced_shapes()).items()}, "flax")
+
+    def _live_vocab(self) -> Collection[str]:
+        vocab = layers.vocab_paths(self, layers.flat(self._traced_shapes()))
+        return [weight.name for weight in self._live_weights() if weight.key in vocab]
 
     @classmethod
-    def _derive_schema_for(cls, config: PretrainedConfig) -> Schema:
-        return cls(config, _do_init=False)._derive_schema()
+    def _derive_schema_for(cls, config: PretrainedConfig, **options: Any) -> Schema:
+        return cls(config, **{**options, "_do_init": False})._derive_schema()
+
+    @classmethod
+    def _runs_its_part(cls) -> bool:
+        part = cls.declared_part
+        return part is not None and cls.module_class is make.binder.bound(part)
+
+    @classmethod
+    def _call_arguments(cls) -> Collection[str]:
+        return inspect.signature(cls.module_class.__call__).parameters
 
     def _is_trainable(self, name: str) -> bool:
         return True

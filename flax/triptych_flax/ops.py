@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from triptych_flax.internals import is_traced
+
 GROWING_CACHE = False
 """Whether a cache of keys and values grows from call to call, or has a fixed size."""
 
@@ -28,8 +30,8 @@ def matmul(x: Any, y: Any) -> Any:
     return jnp.matmul(x, y)
 
 
-def softmax(x: Any) -> Any:
-    return jax.nn.softmax(x, axis=-1)
+def softmax(x: Any, dtype: Any) -> Any:
+    return jax.nn.softmax(x.astype(dtype), axis=-1).astype(x.dtype)
 
 
 def cast(x: Any, dtype: Any) -> Any:
@@ -42,6 +44,10 @@ def lowest(dtype: Any) -> float:
 
 def is_integer(x: Any) -> bool:
     return not jnp.issubdtype(x.dtype, jnp.inexact)
+
+
+def is_half(x: Any) -> bool:
+    return x.dtype in (jnp.bfloat16, jnp.float16)
 
 
 def take(x: Any, indices: Sequence[int], axis: int) -> Any:
@@ -154,7 +160,7 @@ def write(buffer: Any, values: Any, start: Any) -> Any:
 
 
 def known(x: Any) -> int | None:
-    return None if isinstance(x, jax.core.Tracer) else int(x)
+    return None if is_traced(x) else int(x)
 
 
 def table(embedding: Any) -> Any:

@@ -51,7 +51,7 @@ def numpy_dtype(dtype: torch.dtype) -> np.dtype:
 
 def to_native(array: np.ndarray) -> torch.Tensor:
     """Return a tensor over the array's own memory."""
-    if array.dtype.kind == "V":  # an ml_dtypes type: torch takes its bits, not its name
+    if _is_of_ml_dtypes(array.dtype):  # torch takes its bits, not its name
         bits, theirs = _BITS[array.dtype.itemsize]
         return torch.from_numpy(array.view(bits)).view(native_dtype(array.dtype))
     return torch.from_numpy(array)
@@ -68,6 +68,10 @@ def to_numpy(tensor: torch.Tensor) -> np.ndarray:
         raise UnsupportedFormatError("The tensor has no values to read.", expected="a dense tensor", received=kind)
     dtype = numpy_dtype(tensor.dtype)
     tensor = tensor.detach().cpu().contiguous()
-    if dtype.kind == "V":
+    if _is_of_ml_dtypes(dtype):
         return tensor.view(_BITS[dtype.itemsize][1]).numpy().view(dtype)
     return tensor.numpy()
+
+
+def _is_of_ml_dtypes(dtype: np.dtype) -> bool:
+    return dtype.isbuiltin == 2  # registered with numpy; their kinds differ

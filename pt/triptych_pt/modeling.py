@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -12,14 +12,15 @@ import torch
 from torch import nn
 
 from triptych.config import PretrainedConfig
-from triptych.modeling.base import ModelBase, refuse_undeclared, refuse_unknown
-from triptych.modeling.derived import declared_ties, derived_schema
+from triptych.modeling.base import ModelBase, refuse_unknown
+from triptych.modeling.derived import LiveWeight, declared_ties
 from triptych.nn.parts import Model
 from triptych.tensors.dtypes import parse_param_dtype
-from triptych.weights.plan import Assignment
+from triptych.weights.plan import Assignment, NewWeight
 from triptych.weights.schema import Schema, Weight
 from triptych_pt import arrays, make, ops
-from triptych_pt.layers import building_empty, describe, layout_of, parameters_on_meta
+from triptych_pt.internals import building_empty, parameters_on_meta
+from triptych_pt.layers import describe, layout_of
 from triptych_pt.make import Conv1D, RMSNorm
 
 __all__ = ["PreTrainedModel"]
@@ -73,11 +74,7 @@ class PreTrainedModel(nn.Module, ModelBase):
 
     def tie_weights(self) -> None:
         """Make tied weights one parameter, as the schema or `_tied_weights_keys` declares."""
-        declared = self.declared_schema
-        ties = declared_ties(type(self), self.config)
-        if declared is not None:
-            ties = {weight.name: weight.tied_to for weight in declared.values() if weight.tied_to}
-        for name, source in ties.items():
+        for name, (source, _) in declared_ties(self).items():
             module, leaf = self._owner(name)
             module.register_parameter(leaf, self.get_parameter(source))
 
@@ -91,14 +88,18 @@ class PreTrainedModel(nn.Module, ModelBase):
     @contextmanager
     def _empty(cls, config: PretrainedConfig, schema: Schema, **options: Any) -> Iterator[Any]:
         del options["dtype"]  # of the parameters: the plan has it
+        model = cls._without_values(config, options)
+        model.tie_weights()  # for a class whose constructor did not
+        with model._sharing_kept():
+            yield model
+        model.eval()
+
+    @classmethod
+    def _without_values(cls, config: PretrainedConfig, options: Mapping[str, Any]) -> Any:
         known = inspect.signature(cls.__init__).parameters
         refuse_unknown({name: value for name, value in options.items() if name not in known}, cls)
         with parameters_on_meta():
-            model = cls(config, **options)
-        yield model
-        model.tie_weights()
-        refuse_undeclared((name for name, parameter in model.named_parameters() if parameter.is_meta), cls)
-        model.eval()
+            return cls(config, **options)
 
     def _assign(
         self,
@@ -109,14 +110,12 @@ class PreTrainedModel(nn.Module, ModelBase):
         self._set(assignment.weight.name, arrays.to_native(read(assignment)))
         done(assignment)
 
-    def _initialise(self, weights: Sequence[Weight]) -> None:
-        dtypes = {p.dtype for p in self.parameters() if not p.is_meta and p.is_floating_point()}
-        dtype = dtypes.pop() if len(dtypes) == 1 else torch.float32
+    def _initialise(self, new: Sequence[NewWeight]) -> None:
         owners: dict[nn.Module, set[str]] = {}
-        for weight in weights:
-            owner, _ = self._owner(weight.name)
-            self._set(weight.name, torch.zeros(weight.shape, dtype=dtype))
-            owners.setdefault(owner, set()).add(weight.name.rpartition(".")[2])
+        for one in new:
+            owner, leaf = self._owner(one.weight.name)
+            self._set(one.weight.name, torch.zeros(one.weight.shape, dtype=arrays.native_dtype(one.dtype)))
+            owners.setdefault(owner, set()).add(leaf)
         for owner, leaves in owners.items():
             loaded = {n: p.detach().clone() for n, p in owner.named_parameters(recurse=False) if n not in leaves}
             self._init_weights(owner)
@@ -131,30 +130,31 @@ class PreTrainedModel(nn.Module, ModelBase):
         return arrays.numpy_dtype(self.get_parameter(weight.name).dtype)
 
     def _replace(self, new: Mapping[str, np.ndarray]) -> None:
-        for name, array in new.items():
-            old = self.get_parameter(name)
-            self._set(name, arrays.to_native(array).to(old.device), old.requires_grad)
-        self.tie_weights()
+        with self._sharing_kept():
+            for name, array in new.items():
+                old = self.get_parameter(name)
+                self._set(name, arrays.to_native(array).to(old.device), old.requires_grad)
         for module in self.modules():
             describe(module)
 
-    def _derive_schema(self) -> Schema:
-        names: dict[int, str] = {}
-        entries, ties = [], {}
-        for name, parameter in self.named_parameters(remove_duplicate=False):
-            module, leaf = self._owner(name)
-            entries.append((name, tuple(parameter.shape), layout_of(module, leaf)))
-            source = names.setdefault(id(parameter), name)
-            if source != name:
-                ties[name] = source
+    def _live_weights(self) -> list[LiveWeight]:
+        return [
+            LiveWeight(f"{scope}.{leaf}" if scope else leaf, tuple(p.shape), layout_of(module, leaf), id(p))
+            for scope, module in self.named_modules(remove_duplicate=False)
+            for leaf, p in module.named_parameters(recurse=False, remove_duplicate=False)
+        ]
+
+    def _live_vocab(self) -> Collection[str]:
         vocab = {id(p) for m in self._vocab_parts() for p in m.parameters(recurse=False)}
-        vocab_names = [n for n, p in self.named_parameters(remove_duplicate=False) if id(p) in vocab]
-        return derived_schema(entries, cls=type(self), config=self.config, ties=ties, vocab=vocab_names)
+        return [n for n, p in self.named_parameters(remove_duplicate=False) if id(p) in vocab]
 
     @classmethod
-    def _derive_schema_for(cls, config: PretrainedConfig) -> Schema:
-        with parameters_on_meta():
-            return cls(config)._derive_schema()
+    def _derive_schema_for(cls, config: PretrainedConfig, **options: Any) -> Schema:
+        return cls._without_values(config, options)._derive_schema()
+
+    @classmethod
+    def _call_arguments(cls) -> Collection[str]:
+        return inspect.signature(cls.forward).parameters
 
     def _is_trainable(self, name: str) -> bool:
         return self.get_parameter(name).requires_grad
@@ -169,6 +169,21 @@ class PreTrainedModel(nn.Module, ModelBase):
 
     def _cache_dtype(self) -> Any:
         return self.dtype
+
+    @contextmanager
+    def _sharing_kept(self) -> Iterator[None]:
+        """Let a parameter that is replaced under one name be replaced under all that the module has for it."""
+        places: dict[nn.Parameter, list[str]] = {}
+        for name, parameter in self.named_parameters(remove_duplicate=False):
+            places.setdefault(parameter, []).append(name)
+        yield
+        for parameter, names in places.items():
+            held = [self.get_parameter(name) for name in names] if len(names) > 1 else []
+            if new := [one for one in held if one is not parameter]:
+                for name in names:
+                    module, leaf = self._owner(name)
+                    module.register_parameter(leaf, new[0])
+        self.tie_weights()
 
     def _owner(self, name: str) -> tuple[nn.Module, str]:
         scope, _, leaf = name.rpartition(".")

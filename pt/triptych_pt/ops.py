@@ -32,9 +32,8 @@ def matmul(x: Any, y: Any) -> Any:
     return torch.matmul(x, y)
 
 
-def softmax(x: Any) -> Any:
-    wide = torch.float32 if x.dtype in (torch.bfloat16, torch.float16) else x.dtype
-    return torch.softmax(x, dim=-1, dtype=wide).to(x.dtype)
+def softmax(x: Any, dtype: Any) -> Any:
+    return torch.softmax(x, dim=-1, dtype=_dtype(dtype)).to(x.dtype)
 
 
 def cast(x: Any, dtype: Any) -> Any:
@@ -47,6 +46,10 @@ def lowest(dtype: Any) -> float:
 
 def is_integer(x: Any) -> bool:
     return not x.is_floating_point()
+
+
+def is_half(x: Any) -> bool:
+    return x.dtype in (torch.bfloat16, torch.float16)
 
 
 def take(x: Any, indices: Sequence[int], axis: int) -> Any:

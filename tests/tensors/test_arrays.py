@@ -17,9 +17,12 @@ from triptych.tensors.dtypes import FLOATING, SAFETENSORS
 from triptych.weights.plan import Assignment
 from triptych.weights.schema import Axis, Layout, Weight
 from triptych_flax import arrays as flax_arrays
+from triptych_pt import arrays as pt_arrays
 from triptych_tf import arrays as tf_arrays
 
 BFLOAT16, FLOAT32, FLOAT64 = np.dtype(ml_dtypes.bfloat16), np.dtype(np.float32), np.dtype(np.float64)
+FLOATS_OF_FILES = (*sorted(FLOATING - {FLOAT64}, key=str),
+                   *(np.dtype(t) for t in (ml_dtypes.float8_e4m3fn, ml_dtypes.float8_e5m2)))  # fmt: skip
 LENGTHS = [0, 1, 2, 7, 63, 64, 65, 300]
 
 
@@ -121,3 +124,13 @@ def test_tensorflow_and_jax_take_the_result_without_a_copy(shape: tuple[int, int
         assert array.ctypes.data % (2**21 if array.nbytes >= 2**22 else 64) == 0
         assert flax_arrays.to_native(array).unsafe_buffer_pointer() == array.ctypes.data
         assert np.asarray(tf_arrays.to_native(array)).ctypes.data == array.ctypes.data
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS_OF_FILES], ids=str)
+@pytest.mark.parametrize("shape", [(), (0,), (3,)])
+def test_small_tensors_go_and_come_back(shape: tuple[int, ...], dtype: np.dtype) -> None:
+    array = np.full(shape, 1.5).astype(dtype)
+    for module in (flax_arrays, pt_arrays, tf_arrays):
+        found = module.to_numpy(module.to_native(array))
+        assert isinstance(found, np.ndarray)
+        assert (found.shape, found.dtype, found.tobytes()) == (shape, dtype, array.tobytes())

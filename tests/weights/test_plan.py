@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -12,7 +13,7 @@ from triptych import (
     TensorRef,
 )
 from triptych.families import declared_schema
-from triptych.weights.plan import Policy, plan_load
+from triptych.weights.plan import NewWeight, Policy, plan_load
 
 
 @pytest.fixture
@@ -55,7 +56,33 @@ def test_wrong_shapes_are_refused_or_ignored(tiny: tuple) -> None:
         plan_load(schema, tensors, None, Policy())
     plan = plan_load(schema, tensors, None, Policy(ignore_mismatched_sizes=True))
     assert plan.mismatched == ((name, (5, 4), (4, 5)),)
-    assert [w.name for w in plan.to_initialise] == [name]
+    assert [new.weight.name for new in plan.to_initialise] == [name]
+
+
+F16, F32, BF16 = (np.dtype(t) for t in (np.float16, np.float32, ml_dtypes.bfloat16))
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "expected"),
+    [
+        ((F16,), None, F16),  # that of all others
+        ((BF16, np.dtype(np.int64), np.dtype(ml_dtypes.float8_e4m3fn)), None, BF16),  # storage formats do not count
+        ((F16, BF16), None, F32),  # others differ
+        ((np.dtype(np.int64),), None, F32),  # no others
+        ((F16,), F32, F32),  # as asked for
+        ((np.dtype(np.int64),), BF16, BF16),
+    ],
+)
+def test_the_dtype_of_new_weights(
+    tiny: tuple, stored: tuple[np.dtype, ...], wanted: np.dtype | None, expected: np.dtype
+) -> None:
+    schema, tensors = tiny
+    head = "cls.predictions.bias"
+    del tensors[head]
+    for number, (name, ref) in enumerate(tensors.items()):
+        tensors[name] = TensorRef.of(name, np.zeros(ref.shape, stored[number % len(stored)]))
+    plan = plan_load(schema, tensors, wanted, Policy(strict=False))
+    assert plan.to_initialise == (NewWeight(schema[head], expected),)
 
 
 def test_unexpected_weights_are_reported_and_strict_refuses(tiny: tuple) -> None:

@@ -64,4 +64,4 @@ def to_numpy(tensor: tf.Tensor) -> np.ndarray:
         received = type(tensor).__name__
         raise UnsupportedFormatError("The tensor has no values to read.", expected="a dense tensor", received=received)
     numpy_dtype(tensor.dtype)
-    return np.asarray(tensor)
+    return np.asarray(tensor if tensor.shape.rank else tensor.numpy())  # no array is made of a bfloat16 scalar

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import keras
 import numpy as np
-import optree
 import tensorflow as tf
 
 from triptych.errors import ArgumentError
-from triptych.modeling.base import ModelBase, refuse_undeclared
 from triptych.nn import outputs
 from triptych.weights import layouts
-from triptych.weights.plan import Assignment
-from triptych.weights.schema import Weight
-from triptych_tf import arrays
+from triptych.weights.plan import Assignment, NewWeight
+from triptych_tf import arrays, internals
 from triptych_tf.make import (  # noqa: F401  # families that write their classes out find them here
     LEVEL,
     TFBlock,
@@ -43,11 +40,11 @@ def walk(layer: keras.layers.Layer) -> Iterator[tuple[tuple[str, ...], Any, kera
     seen: set[int] = set()
 
     def visit(path: tuple[str, ...], owner: Any) -> Iterator[tuple[tuple[str, ...], Any, keras.layers.Layer]]:
-        for variable in (*owner._trainable_variables, *owner._non_trainable_variables):
+        for variable in internals.variables_of(owner):
             if id(variable) not in seen:
                 seen.add(id(variable))
                 yield (*path, variable.name), variable, owner
-        for part in owner._flatten_layers(include_self=False, recursive=False):
+        for part in internals.parts_of(owner):
             if id(part) not in seen:
                 seen.add(id(part))
                 yield from visit((*path, *part.name.split(LEVEL)), part)
@@ -57,12 +54,11 @@ def walk(layer: keras.layers.Layer) -> Iterator[tuple[tuple[str, ...], Any, kera
 
 def replace_value(variable: Any, owner: keras.layers.Layer, array: np.ndarray) -> None:
     """Give `variable` the value `array` (in Keras order) of another shape, and make its layer's account true again."""
-    variable._shape = tuple(array.shape)
-    variable._initialize(arrays.to_native(array))
+    internals.set_value(variable, arrays.to_native(array))
     if isinstance(owner, keras.layers.Dense) and variable is owner.kernel:
         owner.units = array.shape[1]
         owner.input_spec = keras.layers.InputSpec(min_ndim=2, axes={-1: array.shape[0]})
-        owner._build_shapes_dict = {"input_shape": (None, array.shape[0])}
+        internals.say_built_for(owner, (None, array.shape[0]))
     if isinstance(owner, keras.layers.Embedding):
         owner.input_dim, owner.output_dim = array.shape
 
@@ -72,36 +68,22 @@ def replace_layer(owner: keras.layers.Layer, attribute: str, value: keras.layers
     old = getattr(owner, attribute)
     value.name = old.name
     if not value.built:
-        value.build(old._build_shapes_dict["input_shape"])
-    owner._tracker.unlock()
-    owner._tracker.untrack(old)
-    setattr(owner, attribute, value)
-    owner._tracker.lock()
-
-
-class ParameterPolicy(keras.dtype_policies.DTypePolicy):
-    """Computes in one dtype and holds the parameters in another, whichever a checkpoint brought."""
-
-    def __init__(self, name: str, parameters: str) -> None:
-        super().__init__(name)
-        self._variable_dtype = parameters
-
-    def get_config(self) -> dict[str, str]:
-        return {"name": self.compute_dtype, "parameters": self.variable_dtype}
+        value.build(internals.built_for(old))
+    internals.put_layer(owner, attribute, value)
 
 
 def follow_variables(model: keras.Model) -> None:
     """Let every layer's policy say the dtype that the variables have, so that Keras casts them where it computes."""
-    held = {v._dtype for _, v, _ in walk(model) if tf.as_dtype(v._dtype).is_floating}
+    held = {dtype.name for _, v, _ in walk(model) if (dtype := internals.dtype_of(v)).is_floating}
     if held <= {model.variable_dtype}:
         return
-    for layer in model._flatten_layers():
+    for layer in internals.with_all_parts(model):
         other = sorted(held - {layer.compute_dtype}) or [layer.compute_dtype]
-        layer.dtype_policy = ParameterPolicy(layer.compute_dtype, other[0])
+        layer.dtype_policy = internals.ParameterPolicy(layer.compute_dtype, other[0])
 
 
 def _make_known(kind: Any) -> None:
-    """Let Keras look into an output, which it would else take for one opaque object."""
+    """Let Keras look into an output."""
 
     def parts(output: Any) -> tuple[Any, ...]:
         return output.to_tuple(), tuple(output), tuple(output)
@@ -109,7 +91,7 @@ def _make_known(kind: Any) -> None:
     def rebuild(names: Any, values: Any) -> Any:
         return kind(zip(names, values, strict=True))
 
-    optree.register_pytree_node(kind, parts, rebuild, namespace="keras")
+    internals.make_known(kind, parts, rebuild)
 
 
 outputs.on_each_class(_make_known)
@@ -119,10 +101,8 @@ _MIXED = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 class Loading:
     """A load in progress: which variable gets its value from where, once Keras lets them have values."""
 
-    def __init__(self, weights: Mapping[tuple[str, ...], Any], cls: type[ModelBase]) -> None:
-        self.weights, self.cls = weights, cls
-        self.planned: set[tuple[str, ...]] = set()
-        self.dtypes: set[str] = set()
+    def __init__(self, variables: Mapping[tuple[str, ...], Any]) -> None:
+        self.variables = variables
         self.error: BaseException | None = None
 
     def assign(
@@ -144,36 +124,20 @@ class Loading:
                 self.error = error
             return tf.zeros((), dtype)
 
-        variable = self._take(assignment.weight)
-        variable._dtype = arrays.native_dtype(assignment.dtype).name
-        variable._initializer = fill
-        if tf.as_dtype(variable._dtype).is_floating:
-            self.dtypes.add(variable._dtype)
+        variable = self.variables[layouts.native_path(assignment.weight, "tf")]
+        internals.promise(variable, arrays.native_dtype(assignment.dtype), fill)
 
-    def initialise(self, weights: Sequence[Weight]) -> None:
-        """Leave these variables to their own initializers, in the dtype that all others have."""
-        dtype = next(iter(self.dtypes)) if len(self.dtypes) == 1 else "float32"
-        for weight in weights:
-            self._take(weight)._dtype = dtype
-
-    def refuse_unassigned(self) -> None:
-        """Raise unless the plan named every variable."""
-        refuse_undeclared((".".join(path) for path in self.weights if path not in self.planned), self.cls)
-
-    def _take(self, weight: Weight) -> Any:
-        path = layouts.native_path(weight, "tf")
-        if path not in self.weights:
-            raise ArgumentError(
-                f"{self.cls.__name__} has no variable for a weight of its schema.", received=weight.name
-            )
-        self.planned.add(path)
-        return self.weights[path]
+    def initialise(self, new: Sequence[NewWeight]) -> None:
+        """Leave these variables to their own initializers."""
+        for one in new:
+            variable = self.variables[layouts.native_path(one.weight, "tf")]
+            internals.promise(variable, arrays.native_dtype(one.dtype))
 
 
-def discard(weights: Mapping[tuple[str, ...], Any]) -> None:
-    """Let Keras give the variables, which nobody will use, values of no size."""
-    for variable in weights.values():
-        variable._initializer = lambda shape, dtype: tf.zeros((), dtype)
+def discard(variables: Iterable[Any]) -> None:
+    """Let Keras be done with variables that nobody will use."""
+    for variable in variables:
+        internals.promise_nothing(variable)
 
 
 def parse_policy(dtype: Any) -> Any:

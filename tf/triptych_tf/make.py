@@ -16,7 +16,7 @@ import keras
 from triptych.config import PretrainedConfig
 from triptych.nn import functional as fn
 from triptych.nn.parts import Binder, Model
-from triptych_tf import ops
+from triptych_tf import internals, ops
 
 LEVEL = "_._"
 """Stands in a layer's name for one more level: `layer_._0` is the part `layer.0` of a canonical name."""
@@ -112,7 +112,7 @@ def build_parts(layer: keras.layers.Layer) -> None:
         for number, part in enumerate(value if several else [value]):
             if getattr(part, "named_by_attribute", False) and not attribute.startswith("_"):
                 part.name = f"{attribute}{LEVEL}{number}" if several else attribute
-    for part in layer._flatten_layers(include_self=False, recursive=False):
+    for part in internals.parts_of(layer):
         part.dtype_policy = layer.dtype_policy
         if not part.built:
             part.build((None, getattr(part, "input_width", None)))

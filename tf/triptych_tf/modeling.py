@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
 from typing import Any, ClassVar
@@ -14,15 +15,15 @@ import tensorflow as tf
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
 from triptych.modeling.base import ModelBase, refuse_unknown
-from triptych.modeling.derived import declared_ties, derived_schema
+from triptych.modeling.derived import LiveWeight, live_weights
 from triptych.nn.heads import TARGETS
 from triptych.nn.outputs import ModelOutput
 from triptych.nn.parts import Model
 from triptych.tensors.arrays import permuted
 from triptych.weights import layouts
-from triptych.weights.plan import Assignment
-from triptych.weights.schema import Layout, Schema, Weight
-from triptych_tf import arrays, layers, make, ops
+from triptych.weights.plan import Assignment, NewWeight
+from triptych.weights.schema import Schema, Weight
+from triptych_tf import arrays, internals, layers, make, ops
 
 __all__ = ["TFPreTrainedModel"]
 
@@ -179,7 +180,8 @@ class TFPreTrainedModel(keras.Model, ModelBase):
     @property
     def dummy_inputs(self) -> dict[str, Any]:
         """Inputs on which a class without `build` is built."""
-        return {self.main_input_name: np.zeros((2, 3), np.int32)}
+        names = (self.main_input_name, *(("decoder_input_ids",) if self.takes_decoder_ids() else ()))
+        return {name: np.zeros((2, 3), np.int32) for name in names}
 
     # -- embeddings and ties ------------------------------------------------------------------------------------
 
@@ -191,16 +193,15 @@ class TFPreTrainedModel(keras.Model, ModelBase):
     @classmethod
     @contextmanager
     def _empty(cls, config: PretrainedConfig, schema: Schema, **options: Any) -> Iterator[Any]:
-        with keras.StatelessScope():  # variables get their values when it ends
+        with internals.without_values():
             with layers.default_policy(options.pop("dtype", None)):
                 model = cls(config, **options)
-            loading = layers.Loading(model._variables(), cls)
+            loading = layers.Loading(model._variables())
             model.__dict__["_loading"] = loading  # not by setattr: Keras would track what is in it
             try:
                 yield model
-                loading.refuse_unassigned()
             except BaseException:
-                layers.discard(loading.weights)
+                layers.discard(loading.variables.values())
                 raise
         del model.__dict__["_loading"]
         if loading.error is not None:
@@ -215,8 +216,8 @@ class TFPreTrainedModel(keras.Model, ModelBase):
     ) -> None:
         self._loading.assign(assignment, read, done)
 
-    def _initialise(self, weights: Sequence[Weight]) -> None:
-        self._loading.initialise(weights)
+    def _initialise(self, new: Sequence[NewWeight]) -> None:
+        self._loading.initialise(new)
 
     def _reader(self, params: Any = None) -> Callable[[Weight], np.ndarray]:
         found = self._weights()
@@ -240,44 +241,25 @@ class TFPreTrainedModel(keras.Model, ModelBase):
             layers.replace_value(variable, owner, permuted(array, order))
         self.train_function = self.test_function = self.predict_function = None  # compiled for the old shapes
 
-    def _derive_schema(self) -> Schema:
-        entries: list[tuple[str, tuple[int, ...], Layout]] = []
-        names: dict[int, str] = {}
-        siblings: dict[tuple[str, ...], set[str]] = {}
-        found = self._weights()
-        for path in found:
-            siblings.setdefault(path[:-1], set()).add(path[-1])
-        for path, (variable, _) in found.items():
-            shape = tuple(variable.shape)
-            name, layout = layouts.canonical_leaf(path, frozenset(siblings[path[:-1]]), len(shape), "tf")
-            order = layouts.permutation(layout, "tf")
-            entries.append((name, shape if order is None else tuple(shape[axis] for axis in order), layout))
-            names[id(variable)] = name
-        ties = self._ties(set(names.values()))
-        by_name = {name: (shape, layout) for name, shape, layout in entries}
-        for name, (source, declared) in ties.items():
-            shape, stored = by_name[source]
-            entries.append((name, shape, declared or (Layout.LINEAR if stored is Layout.EMBEDDING else stored)))
-        vocab = [names[id(v)] for layer in self._vocab_parts() for _, v, _ in layers.walk(layer) if id(v) in names]
-        sources = {name: source for name, (source, _) in ties.items()}
-        return derived_schema(entries, cls=type(self), config=self.config, ties=sources, vocab=vocab)
+    def _live_weights(self) -> list[LiveWeight]:
+        return live_weights({path: tuple(v.shape) for path, v in self._variables().items()}, "tf")
+
+    def _live_vocab(self) -> Collection[str]:
+        vocab = {id(variable) for layer in self._vocab_parts() for _, variable, _ in layers.walk(layer)}
+        variables = self._variables()
+        return [weight.name for weight in self._live_weights() if id(variables[weight.key]) in vocab]
 
     @classmethod
-    def _derive_schema_for(cls, config: PretrainedConfig) -> Schema:
-        with keras.StatelessScope():
-            model = cls(config)
+    def _derive_schema_for(cls, config: PretrainedConfig, **options: Any) -> Schema:
+        with internals.without_values():
+            model = cls(config, **options)
             schema = model._derive_schema()
-            layers.discard(model._variables())
+            layers.discard(model._variables().values())
         return schema
 
-    def _ties(self, held: set[str]) -> dict[str, tuple[str, Layout | None]]:
-        """Return tied name -> (source, layout if declared) of the names for which the model has no variable."""
-        declared = self.declared_schema
-        ties: dict[str, tuple[str, Layout | None]]
-        ties = {name: (source, None) for name, source in declared_ties(type(self), self.config).items()}
-        if declared is not None:
-            ties = {w.name: (w.tied_to, w.layout) for w in declared.values() if w.tied_to}
-        return {name: tie for name, tie in ties.items() if name not in held and tie[0] in held}
+    @classmethod
+    def _call_arguments(cls) -> Collection[str]:
+        return inspect.signature(cls.call).parameters
 
     def _is_trainable(self, name: str) -> bool:
         return self._weights()[layouts.native_path(self.schema[name], "tf")][0].trainable

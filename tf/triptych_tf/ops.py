@@ -32,8 +32,8 @@ def matmul(x: Any, y: Any) -> Any:
     return keras.ops.matmul(x, y)
 
 
-def softmax(x: Any) -> Any:
-    return tf.nn.softmax(x, axis=-1)  # Keras warns of sequences of one token
+def softmax(x: Any, dtype: Any) -> Any:
+    return tf.cast(tf.nn.softmax(tf.cast(x, dtype), axis=-1), x.dtype)  # Keras warns of sequences of one token
 
 
 def cast(x: Any, dtype: Any) -> Any:
@@ -46,6 +46,10 @@ def lowest(dtype: Any) -> float:
 
 def is_integer(x: Any) -> bool:
     return not _dtype(x.dtype).is_floating
+
+
+def is_half(x: Any) -> bool:
+    return _dtype(x.dtype) in (tf.bfloat16, tf.float16)
 
 
 def take(x: Any, indices: Sequence[int], axis: int) -> Any:

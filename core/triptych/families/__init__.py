@@ -36,6 +36,20 @@ class Family:
     modules: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class RecordedSchema:
+    """The `schema` of a family that is declared by parts."""
+
+    parts: Mapping[str, type[Model]]
+    base_prefix: str
+    ignorable: Iterable[str] | Callable[[PretrainedConfig], Iterable[str]] = ()
+
+    def __call__(self, config: PretrainedConfig, stem: str, **options: Any) -> Schema:
+        """Return the weights of the class `stem`."""
+        names = self.ignorable(config) if callable(self.ignorable) else self.ignorable
+        return recorded_schema(self.parts[stem], config, self.base_prefix, names, **options)
+
+
 def declared(
     config_class: type[PretrainedConfig],
     *parts: type[Model],
@@ -49,14 +63,9 @@ def declared(
             from a config to them.
         modules: see `Family`.
     """
-    models = {part.__name__: part for part in parts}
     prefix = next((part.base_model_prefix for part in parts if part.base_model_prefix), "")
-
-    def schema(config: PretrainedConfig, stem: str, **options: Any) -> Schema:
-        names = ignorable(config) if callable(ignorable) else ignorable
-        return recorded_schema(models[stem], config, prefix, names, **options)
-
     classes = {task: part.__name__ for part in parts for task in (*part.other_tasks, part.task)}
+    schema = RecordedSchema({part.__name__: part for part in parts}, prefix, ignorable)
     return Family(config_class, prefix, classes, schema, modules or {})
 
 
@@ -113,12 +122,23 @@ def model_types() -> list[str]:
 
 
 def declared_schema(config: PretrainedConfig, stem: str, **options: Any) -> Schema | None:
-    """Return the schema of the built-in class `stem` for `config`; None if no family declares it.
+    """Return the schema of the class `stem` for `config`; None if no family declares it.
 
     `options` are the arguments of the class that decide about weights, such as `add_pooling_layer`.
     """
+    found = _family_of(config)
+    return None if found is None or stem not in found.classes.values() else found.schema(config, stem, **options)
+
+
+def is_recorded(config: PretrainedConfig, part: type[Model]) -> bool:
+    """Return whether the schema that `declared_schema` gives for the class of `part` is recorded from `part` itself."""
+    found = _family_of(config)
+    schema = None if found is None else found.schema
+    return isinstance(schema, RecordedSchema) and schema.parts.get(part.__name__) is part
+
+
+def _family_of(config: PretrainedConfig) -> Family | None:
+    """Return the family of a config's type, if the config is of its class."""
     known = config.model_type in _MODULES or config.model_type in _FAMILIES
-    if not known or not isinstance(config, family(config.model_type).config_class):
-        return None
-    found = family(config.model_type)
-    return found.schema(config, stem, **options) if stem in found.classes.values() else None
+    found = family(config.model_type) if known else None
+    return found if found is not None and isinstance(config, found.config_class) else None

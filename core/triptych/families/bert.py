@@ -200,6 +200,7 @@ class BertModel(Model):
     def setup(self) -> None:
         make, hidden = self.make, hidden_axis(self.config)
         self.embeddings = make.block(self, self.embeddings_part)
+        self.embeddings_project = None
         self.encoder = make.block(self, BertEncoder)
         pooler = {"width": hidden, "activation": "tanh"}
         self.pooler = make.block(self, BertActivated, **pooler) if self.add_pooling_layer else None
@@ -221,12 +222,11 @@ class BertModel(Model):
         fn.one_input(input_ids, inputs_embeds)
         flags = fn.output_flags(config, output_attentions, output_hidden_states, return_dict)
         hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
-        project = getattr(self, "embeddings_project", None)
-        hidden = hidden if project is None else project(hidden)
+        hidden = hidden if self.embeddings_project is None else self.embeddings_project(hidden)
         bias = at.padding_bias(ops, attention_mask, hidden.dtype)
         states = self.encoder(hidden, bias, at.head_masks(ops, head_mask, config, hidden.dtype))
-        last, pooler = states[0][-1], getattr(self, "pooler", None)
-        pooled = None if pooler is None else pooler(last[:, 0])
+        last = states[0][-1]
+        pooled = None if self.pooler is None else self.pooler(last[:, 0])
         return result(outputs.BaseModelOutputWithPooling, flags, states, last_hidden_state=last, pooler_output=pooled)
 
 

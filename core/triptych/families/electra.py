@@ -62,9 +62,9 @@ class ElectraModel(Model):
     def setup(self) -> None:
         make, width, hidden = self.make, width_of_embeddings(self.config), hidden_axis(self.config)
         self.embeddings = make.block(self, BertEmbeddings)
-        if width != hidden:
-            self.embeddings_project = make.dense(self, width, hidden)
+        self.embeddings_project = make.dense(self, width, hidden) if width != hidden else None
         self.encoder = make.block(self, BertEncoder)
+        self.pooler = None
 
     call = BertModel.call
 

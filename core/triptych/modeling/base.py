@@ -22,16 +22,18 @@ from triptych.checkpoints.naming import canonical, stored
 from triptych.checkpoints.opening import Checkpoint
 from triptych.checkpoints.saving import save_checkpoint
 from triptych.config import CONFIG_NAME, PretrainedConfig
-from triptych.errors import ArgumentError, CheckpointError, ConfigError
-from triptych.families import declared_schema, is_foreign
+from triptych.errors import ArgumentError, CheckpointError, ConfigError, InconsistentCheckpointError
+from triptych.families import declared_schema, is_foreign, is_recorded
 from triptych.formats.kinds import format_to_save, read_order
 from triptych.hub.fetching import fetch_config, fetch_model, take_hub_arguments
 from triptych.hub.pushing import PushToHubMixin, push_files
 from triptych.hub.remote_code import take_code_arguments
 from triptych.hub.saved_code import code_of
+from triptych.modeling.derived import derived_schema, refuse_disagreement
 from triptych.modeling.operations import Operations
 from triptych.modeling.quantised import refuse_quantised
 from triptych.names import AUTO_TASKS
+from triptych.nn.parts import Model
 from triptych.tensors.dtypes import FLOATING
 from triptych.tensors.ref import TensorRef
 from triptych.weights.plan import LoadPlan, LoadReport, Policy, differing_ties, plan_load
@@ -84,6 +86,11 @@ class ModelBase(Operations, PushToHubMixin):
         it be pruned, and loaded and changed as files, without building it.
         """
         return next((s for c in cls.__mro__ if (s := _declared(c, config, options)) is not None), None)
+
+    @classmethod
+    def takes_decoder_ids(cls) -> bool:
+        """Return whether a call of the model takes ids for a decoder, beside those for an encoder."""
+        return "decoder_input_ids" in cls._call_arguments()
 
     @property
     def schema(self) -> Schema:
@@ -214,8 +221,7 @@ class ModelBase(Operations, PushToHubMixin):
         loaded, kwargs = cls._load_config(path, config, subfolder, dict(arguments))
         cls._check_config(loaded)
         with collector_paused():
-            options = {name: kwargs[name] for name in cls.schema_options if name in kwargs}
-            schema = partial(cls._schema_for, loaded, **options)
+            schema = partial(cls._schema_for, loaded, kwargs)
             wanted = cls._param_dtype(dtype, param_dtype)
             plan, untied = cls._plan(loaded, schema, checkpoint, wanted, policy, str(path))
             return cls._carry_out(plan, loaded, {"dtype": dtype, **kwargs}, checkpoint.source, untied)
@@ -273,12 +279,37 @@ class ModelBase(Operations, PushToHubMixin):
             setattr(config, weight.untie_flag or "", False)
         if untied:
             schema = schema_of()
+            still = [weight.name for weight in differing_ties(schema, checkpoint) if weight.untie_flag is not None]
+            if still and policy.strict is not False:
+                raise InconsistentCheckpointError(
+                    f"{source} stores weights with values of their own that {cls.__name__} always ties.",
+                    expected=f"a class that heeds config.{schema[still[0]].untie_flag}",
+                    received=", ".join(f"{name} unlike {schema[name].tied_to}" for name in still),
+                    remedy="tie them only if the config says so; strict=False takes the second",
+                )
+            untied = [weight for weight in untied if weight.name not in still]
         return plan_load(schema, checkpoint, param_dtype, policy, source), [weight.name for weight in untied]
 
     @classmethod
-    def _schema_for(cls, config: PretrainedConfig, **options: Any) -> Schema:
+    def _schema_for(cls, config: PretrainedConfig, arguments: Mapping[str, Any]) -> Schema:
+        """Return the schema of a model of `config` and of these arguments of the constructor."""
+        options = {name: arguments[name] for name in cls.schema_options if name in arguments}
         declared = cls.declare_schema(config, **options)
-        return cls._derive_schema_for(config) if declared is None else declared
+        return cls._derive_schema_for(config, **arguments) if declared is None else declared
+
+    @classmethod
+    def _declares_itself(cls, config: PretrainedConfig) -> bool:
+        """Return whether module and schema are certain to be made of one part, of which tests show that they agree.
+
+        Known in Flax, where to look at the module would take a trace of a second.
+        """
+        own = getattr(cls.declare_schema, "__func__", None) is ModelBase.declare_schema.__func__  # type: ignore[attr-defined]
+        part = cls.declared_part
+        return own and part is not None and cls._runs_its_part() and is_recorded(config, part)
+
+    def _derive_schema(self) -> Schema:
+        """Return the schema that the live module shows."""
+        return derived_schema(self)
 
     @classmethod
     def _carry_out(
@@ -294,6 +325,8 @@ class ModelBase(Operations, PushToHubMixin):
             ReadAhead(plan.assignments, cls.framework) as ahead,
             cls._empty(config, plan.schema, **options) as model,
         ):
+            if not (cls._declares_itself(config) or model.declared_schema is None):
+                refuse_disagreement(cls, plan.schema, model._live_weights())
             for assignment in plan.assignments:
                 model._assign(assignment, ahead.read, report.record)
             model._initialise(plan.to_initialise)
@@ -424,14 +457,16 @@ class ModelBase(Operations, PushToHubMixin):
 
 
 def _declared(cls: type, config: PretrainedConfig, options: Mapping[str, Any]) -> Schema | None:
-    """Return the family's schema of `cls`, by its name; a subclass under another name inherits it by the MRO.
+    """Return the schema that `cls` itself has: of the part that it is made of, or by its name in a registered family.
 
-    A class that only has the name of a built-in one is not meant by the built-in schema.
+    A subclass inherits it by the MRO. A class that only has the name of a built-in one is made of no part.
     """
-    built_in = cls.__module__.startswith("triptych_")
-    if not issubclass(cls, ModelBase) or not (built_in or is_foreign(config.model_type)):
-        return None
-    return declared_schema(config, cls.stem(), **options)
+    part: type[Model] | None = vars(cls).get("declared_part")
+    if part is not None and is_recorded(config, part):
+        return declared_schema(config, part.__name__, **options)
+    if issubclass(cls, ModelBase) and is_foreign(config.model_type):
+        return declared_schema(config, cls.stem(), **options)
+    return None
 
 
 def _common_dtype(refs: Sequence[TensorRef]) -> str | None:
@@ -451,15 +486,4 @@ def refuse_unknown(options: Mapping[str, Any], cls: type[ModelBase]) -> None:
             expected="arguments of from_pretrained, fields of the config, or arguments of the class",
             received=", ".join(sorted(options)),
             remedy="remove them, or check their spelling",
-        )
-
-
-def refuse_undeclared(names: Iterable[str], cls: type[ModelBase]) -> None:
-    """Raise if a live model of `cls` has parameters, of these names, for which its schema has no weight."""
-    if listed := ", ".join(names):
-        raise ArgumentError(
-            f"{cls.__name__} has parameters that its schema does not declare.",
-            expected="a weight in declare_schema for every parameter",
-            received=listed,
-            remedy="declare them, or remove declare_schema and the schema is derived from the module",
         )

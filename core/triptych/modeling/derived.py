@@ -1,48 +1,104 @@
-"""The schema of a live module whose class declares none."""
+"""The live module and its schema: derived from the module where the class declares none, else held against it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import Any
 
-from triptych.config import PretrainedConfig
+from triptych.errors import ArgumentError
+from triptych.weights import layouts
 from triptych.weights.schema import Axis, Layout, Schema, Weight
 from triptych.weights.surgery import VOCAB
 
-if TYPE_CHECKING:
-    from triptych.modeling.base import ModelBase
 
+@dataclass(frozen=True)
+class LiveWeight:
+    """A parameter of a live module, in canonical layout, under one of its canonical names.
 
-def derived_schema(
-    entries: Iterable[tuple[str, tuple[int, ...], Layout]],
-    *,
-    cls: type[ModelBase],
-    config: PretrainedConfig,
-    ties: Mapping[str, str],
-    vocab: Iterable[str],
-) -> Schema:
-    """Return the schema of a live module from what its backend saw: (canonical name, shape, layout), in order.
-
-    Args:
-        ties: tied name -> name of the weight that it shares.
-        vocab: names of the weights whose first axis counts tokens.
+    A parameter that the module holds at several places is there once for each, with the same `key`.
     """
-    vocab_names = set(vocab)
-    flag = "tie_word_embeddings"
+
+    name: str
+    shape: tuple[int, ...]
+    layout: Layout
+    key: Any
+
+
+def live_weights(shapes: Mapping[tuple[str, ...], tuple[int, ...]], framework: str) -> list[LiveWeight]:
+    """Return the parameters of a module of Keras ("tf") or Flax, from native path -> native shape."""
+    siblings: dict[tuple[str, ...], set[str]] = {}
+    for path in shapes:
+        siblings.setdefault(path[:-1], set()).add(path[-1])
+    found = []
+    for path, shape in shapes.items():
+        name, layout = layouts.canonical_leaf(path, frozenset(siblings[path[:-1]]), len(shape), framework)
+        order = layouts.permutation(layout, framework) or range(len(shape))
+        found.append(LiveWeight(name, tuple(shape[axis] for axis in order), layout, path))
+    return found
+
+
+def derived_schema(model: Any) -> Schema:
+    """Return the schema that the live module of `model` shows, a `ModelBase`."""
+    live = {weight.name: weight for weight in model._live_weights()}
+    first: dict[object, str] = {}
+    ties = {w.name: source for w in live.values() if (source := first.setdefault(w.key, w.name)) != w.name}
+    for name, (source, layout) in declared_ties(model).items():
+        if name not in live and source in live:
+            ties[name], shared = source, live[source]
+            computed = Layout.LINEAR if shared.layout is Layout.EMBEDDING else shared.layout
+            live[name] = LiveWeight(name, shared.shape, layout or computed, shared.key)
+    vocab, prefix = set(model._live_vocab()), model.base_model_prefix
+    is_base = not any(name.startswith(f"{prefix}.") for name in live)
     weights = {}
-    for name, shape, layout in entries:
-        first = VOCAB if name in vocab_names or ties.get(name) in vocab_names else "axis0"
-        axes = tuple(Axis(first if i == 0 else f"axis{i}", length) for i, length in enumerate(shape))
-        flags = {"tied_to": ties[name], "untie_flag": flag} if name in ties else {}
-        backbone = not cls.base_model_prefix or name.startswith(cls.base_model_prefix + ".")
-        weights[name] = Weight(name, axes, layout, backbone=backbone, **flags)  # type: ignore[arg-type]
-    is_base = not any(name.startswith(f"{cls.base_model_prefix}.") for name in weights)
-    if is_base:
-        weights = {n: Weight(n, w.axes, w.layout, w.tied_to, w.untie_flag) for n, w in weights.items()}
-    return Schema(weights, cls.base_model_prefix, is_base)
+    for name, weight in live.items():
+        tied_to = ties.get(name)
+        first_axis = VOCAB if {name, tied_to} & vocab else "axis0"
+        axes = tuple(Axis(first_axis if i == 0 else f"axis{i}", length) for i, length in enumerate(weight.shape))
+        flag = None if tied_to is None else "tie_word_embeddings"
+        backbone = is_base or not prefix or name.startswith(f"{prefix}.")
+        weights[name] = Weight(name, axes, weight.layout, tied_to, flag, backbone=backbone)
+    return Schema(weights, prefix, is_base)
 
 
-def declared_ties(cls: type[ModelBase], config: PretrainedConfig) -> dict[str, str]:
-    """Return `_tied_weights_keys` as name -> source, when the config ties; a list names no sources and gives none."""
-    keys = cls._tied_weights_keys
-    return dict(keys) if isinstance(keys, Mapping) and getattr(config, "tie_word_embeddings", True) else {}
+def declared_ties(model: Any) -> dict[str, tuple[str, Layout | None]]:
+    """Return tied name -> (the weight that it shares, the layout that a schema declares for it).
+
+    They are the schema's or, where the class declares none and the config ties, those of `_tied_weights_keys`; a list
+    there names no sources and gives none.
+    """
+    declared = model.declared_schema
+    if declared is not None:
+        return {w.name: (w.tied_to, w.layout) for w in declared.values() if w.tied_to}
+    keys = model._tied_weights_keys
+    ties = isinstance(keys, Mapping) and getattr(model.config, "tie_word_embeddings", True)
+    return {name: (source, None) for name, source in keys.items()} if ties else {}
+
+
+def refuse_disagreement(cls: type, schema: Schema, live: Iterable[LiveWeight]) -> None:
+    """Raise unless a module of `cls`, with the parameters `live`, holds just the weights that `schema` stores.
+
+    Raises:
+        ArgumentError: it names every parameter that is not declared, and every weight that the module lacks.
+    """
+    places: dict[object, list[str]] = {}
+    for weight in live:
+        places.setdefault(weight.key, []).append(weight.name)
+    stored = {weight.name for weight in schema.stored()}
+    undeclared = sorted(names[0] for names in places.values() if stored.isdisjoint(names))
+    held = {name for names in places.values() for name in names}
+    lacking = sorted(stored - held)
+    if undeclared:
+        raise ArgumentError(
+            f"{cls.__name__} has parameters that its schema does not declare.",
+            expected="a weight in declare_schema for every parameter",
+            received=", ".join(undeclared) + (f"; and no parameter for {', '.join(lacking)}" if lacking else ""),
+            remedy="declare them, or remove declare_schema and the schema is derived from the module",
+        )
+    if lacking:
+        raise ArgumentError(
+            f"{cls.__name__} has no parameters for weights that its schema declares.",
+            expected="a parameter for every weight in declare_schema",
+            received=f"none for {', '.join(lacking)}",
+            remedy="add the layers that hold them, or remove declare_schema and the schema is derived from the module",
+        )

@@ -9,7 +9,7 @@ from triptych.errors import ArgumentError
 from triptych.modeling.hooks import Hooks
 from triptych.nn import cache
 from triptych.nn.parts import Model
-from triptych.weights.schema import Layout, Schema, vocab_weight
+from triptych.weights.schema import Layout, Schema, Weight, vocab_weight
 
 
 class Embeddings(Hooks):
@@ -85,8 +85,12 @@ class Embeddings(Hooks):
         stated = self._input_embeddings if layout is Layout.EMBEDDING else self._output_embeddings
         if stated or self.declared_part is None:
             return stated
-        weight = vocab_weight(self.declared_schema or {}, layout)
+        weight = self._vocab_weight(layout)
         return "" if weight is None else weight.name.rpartition(".")[0]
+
+    def _vocab_weight(self, layout: Layout) -> Weight | None:
+        """Return the declared weight of `layout` whose rows are tokens, or None."""
+        return vocab_weight(self.declared_schema or {}, layout)
 
     def _backbone(self, method: str) -> Embeddings:
         if self.base_model is self or not isinstance(self.base_model, Embeddings):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from triptych.config import PretrainedConfig
+from triptych.modeling.derived import LiveWeight
 from triptych.tensors.dtypes import parse_param_dtype
-from triptych.weights.plan import Assignment
+from triptych.weights.plan import Assignment, NewWeight
 from triptych.weights.schema import Schema, Weight
 
 Self = TypeVar("Self", bound="Hooks")
@@ -42,7 +43,7 @@ class Hooks:
         """Give one weight the value that `read` returns, and then call `done`."""
         raise NotImplementedError
 
-    def _initialise(self, weights: Sequence[Weight]) -> None:
+    def _initialise(self, new: Sequence[NewWeight]) -> None:
         """Initialise these weights as a new model would."""
         raise NotImplementedError
 
@@ -58,13 +59,27 @@ class Hooks:
         """Give weights new arrays, in canonical layout, of other shapes; `self.config` is already the new one."""
         raise NotImplementedError
 
-    def _derive_schema(self) -> Schema:
-        """Return the schema that the live module shows."""
+    def _live_weights(self) -> list[LiveWeight]:
+        """Return the parameters of the live module, in order."""
+        raise NotImplementedError
+
+    def _live_vocab(self) -> Collection[str]:
+        """Return the names of the parameters of the input and output embeddings."""
         raise NotImplementedError
 
     @classmethod
-    def _derive_schema_for(cls, config: PretrainedConfig) -> Schema:
-        """Return the schema that a live module of `config` would show."""
+    def _derive_schema_for(cls, config: PretrainedConfig, **options: Any) -> Schema:
+        """Return the schema that a live module would show: of `config`, and of these arguments of the constructor."""
+        raise NotImplementedError
+
+    @classmethod
+    def _runs_its_part(cls) -> bool:
+        """Return whether the module is certain to be the one of `declared_part`, where asking it would take long."""
+        return False
+
+    @classmethod
+    def _call_arguments(cls) -> Collection[str]:
+        """Return the names of the arguments with which the module is called."""
         raise NotImplementedError
 
     def _is_trainable(self, name: str) -> bool:

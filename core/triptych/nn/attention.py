@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from triptych.errors import ArgumentError
+from triptych.nn import functional as fn
 
 if TYPE_CHECKING:
     from triptych.config import PretrainedConfig
@@ -39,7 +40,7 @@ def attend(
     scores = ops.reshape(scores, (batch, heads, length, ops.shape(key)[2]))
     if bias is not None:
         scores = scores + bias
-    probabilities = dropout(ops.softmax(scores))
+    probabilities = dropout(fn.softmax(ops, scores))
     if head_mask is not None:
         probabilities = probabilities * head_mask
     grouped = ops.reshape(probabilities, (*folded[:3], ops.shape(key)[2]))

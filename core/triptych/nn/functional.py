@@ -3,6 +3,9 @@
 Every function takes `ops`, a backend's `ops` module: the same few functions under the same names in torch, TensorFlow
 and JAX. So what could differ between frameworks is written once, and the backends keep the layer calls.
 
+Softmax and the losses that have logarithms are computed in float32 where their input is of a half type, since the
+frameworks differ in that; mean squared error and activations stay in the dtype of their input.
+
 Shapes: B batch, Q query length, K key length, N heads, D head_dim, H hidden, C classes.
 """
 
@@ -18,6 +21,24 @@ if TYPE_CHECKING:
 ACTIVATIONS = (
     "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python", "quick_gelu", "relu", "silu", "swish", "tanh",
 )  # fmt: skip
+
+
+def wide_dtype(ops: Any, x: Any) -> Any:
+    """Return the dtype in which softmax and cross-entropies of `x` are computed: float32 for a half type, else its own.
+
+    Norms need no such rule: `rms_norm` states its dtype, and the layer norm of each framework widens half types itself.
+    """
+    return "float32" if ops.is_half(x) else x.dtype
+
+
+def widened(ops: Any, x: Any) -> Any:
+    """Return `x` in `wide_dtype`."""
+    return ops.cast(x, "float32") if ops.is_half(x) else x
+
+
+def softmax(ops: Any, x: Any) -> Any:
+    """Return the softmax over the last axis, computed in `wide_dtype`, in the dtype of `x`."""
+    return ops.softmax(x, wide_dtype(ops, x))
 
 
 def activation(ops: Any, name: str, x: Any) -> Any:
@@ -81,13 +102,14 @@ def classification_loss(ops: Any, config: PretrainedConfig, logits: Any, labels:
     if kind == "regression":
         difference = ops.reshape(logits, (-1,)) - ops.cast(ops.reshape(labels, (-1,)), logits.dtype)
         return ops.mean(difference * difference)
+    logits = widened(ops, logits)
     targets = ops.cast(labels, logits.dtype)
     return ops.mean(ops.softplus(logits) - logits * targets)
 
 
 def token_loss(ops: Any, logits: Any, labels: Any, ignore_index: int = -100) -> Any:
     """Return the mean cross-entropy of `logits` [..., C] against integer `labels` [...], without `ignore_index`."""
-    classes = ops.shape(logits)[-1]
+    logits, classes = widened(ops, logits), ops.shape(logits)[-1]
     logits, labels = ops.reshape(logits, (-1, classes)), ops.reshape(labels, (-1,))
     counted = labels != ignore_index
     losses = ops.cross_entropy(logits, ops.where(counted, labels, ops.zeros_like(labels)))
@@ -98,6 +120,7 @@ def token_loss(ops: Any, logits: Any, labels: Any, ignore_index: int = -100) -> 
 def replaced_token_loss(ops: Any, logits: Any, labels: Any, attention_mask: Any) -> Any:
     """Return the mean binary cross-entropy of `logits` [B, Q] against `labels` of 0 and 1, over the masked-in tokens
     (Clark et al., 2020)."""
+    logits = widened(ops, logits)
     losses = ops.softplus(logits) - logits * ops.cast(labels, logits.dtype)
     if attention_mask is None:
         return ops.mean(losses)

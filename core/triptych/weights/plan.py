@@ -48,6 +48,14 @@ class Assignment:
         return arrays.permuted(array, order, self.dtype)
 
 
+@dataclass(frozen=True)
+class NewWeight:
+    """One weight that no tensor fills, which is initialised instead, and the dtype it gets."""
+
+    weight: Weight
+    dtype: np.dtype
+
+
 Mismatch = tuple[str, tuple[int, ...], tuple[int, ...]]
 
 
@@ -58,6 +66,7 @@ class LoadPlan:
     - `missing`: weights to be initialised.
     - `unexpected`: names of the checkpoint that nothing takes.
     - `mismatched`: (name, shape in the checkpoint, shape in the model), to be initialised.
+    - `param_dtype`: the dtype that was asked for; None follows the files.
     """
 
     schema: Schema
@@ -65,11 +74,16 @@ class LoadPlan:
     missing: tuple[Weight, ...]
     unexpected: tuple[str, ...]
     mismatched: tuple[Mismatch, ...]
+    param_dtype: np.dtype | None = None
 
     @property
-    def to_initialise(self) -> tuple[Weight, ...]:
+    def to_initialise(self) -> tuple[NewWeight, ...]:
+        """The weights that no tensor fills: in the dtype asked for, or that all others have, else in float32."""
         shapes = {name for name, _, _ in self.mismatched}
-        return self.missing + tuple(weight for weight in self.schema.stored() if weight.name in shapes)
+        new = (*self.missing, *(weight for weight in self.schema.stored() if weight.name in shapes))
+        others = {assignment.dtype for assignment in self.assignments if assignment.dtype in FLOATING}
+        dtype = others.pop() if len(others) == 1 else np.dtype(np.float32)
+        return tuple(NewWeight(weight, self.param_dtype or dtype) for weight in new)
 
 
 @dataclass(frozen=True)
@@ -215,7 +229,7 @@ def plan_load(
     assignments = tuple(
         Assignment(schema[n], ref, _target_dtype(ref.dtype, param_dtype), n in copied) for n, ref in fitting.items()
     )
-    return LoadPlan(schema, assignments, tuple(missing), tuple(unexpected), tuple(mismatched))
+    return LoadPlan(schema, assignments, tuple(missing), tuple(unexpected), tuple(mismatched), param_dtype)
 
 
 def _sharing(present: Mapping[str, TensorRef]) -> set[str]:

@@ -1,0 +1,269 @@
+"""Private attributes of the frameworks: used in `internals.py` alone, and what is relied on there holds."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import flax.linen as linen
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import torch
+
+from triptych import BertConfig, TFBertForMaskedLM
+from triptych.names import BACKENDS
+from triptych_flax import internals as flax_internals
+from triptych_pt import internals as pt_internals
+from triptych_tf import internals as tf_internals
+
+ROOT = Path(__file__).parents[1]
+SMALL = BertConfig(vocab_size=31, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=10)
+ACCESSORS = ("getattr", "setattr", "hasattr", "delattr", "attrgetter")
+
+
+def is_private(name: str) -> bool:
+    return name.startswith("_") and not name.endswith("__")
+
+
+def parsed(folder: Path) -> dict[Path, ast.Module]:
+    return {path: ast.parse(path.read_text()) for path in folder.rglob("*.py")}
+
+
+def own_attributes() -> set[str]:
+    """Return the private attributes that classes of triptych define: in their body, or of `self` in `__init__`."""
+    folders = [
+        ROOT / "core/triptych/modeling",
+        *(ROOT / backend / package for backend, (package, _) in BACKENDS.items()),
+    ]
+    trees = [tree for folder in folders for path, tree in parsed(folder).items() if path.name != "internals.py"]
+    names: set[str] = set()
+    for cls in (node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+        names |= {target.id for part in cls.body for target in targets_of(part) if isinstance(target, ast.Name)}
+        for method in (part for part in cls.body if isinstance(part, ast.FunctionDef)):
+            names.add(method.name)
+            targets = [t for node in ast.walk(method) for t in targets_of(node) if method.name == "__init__"]
+            names |= {target.attr for target in targets if isinstance(target, ast.Attribute)}
+    return {name for name in names if is_private(name)}
+
+
+def targets_of(node: ast.AST) -> list[ast.expr]:
+    if isinstance(node, ast.Assign):
+        return node.targets
+    return [node.target] if isinstance(node, ast.AnnAssign) else []
+
+
+def private_uses(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Yield (name, line) of every private attribute that is used, be it by a string, and every private import."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and is_private(node.attr):
+            yield node.attr, node.lineno
+        if isinstance(node, ast.Call) and getattr(node.func, "id", getattr(node.func, "attr", "")) in ACCESSORS:
+            texts = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+            yield from ((part, node.lineno) for text in texts for part in text.split(".") if is_private(part))
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+            if getattr(node.value, "attr", "") == "__dict__" and is_private(str(node.slice.value)):
+                yield str(node.slice.value), node.lineno
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            modules = [getattr(node, "module", "") or "", *(alias.name for alias in node.names)]
+            parts = [part for module in modules for part in module.split(".")]
+            yield from ((part, node.lineno) for part in parts if is_private(part) or part == "src")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_only_internals_touches_private_attributes(backend: str) -> None:
+    own = own_attributes() | {"_loading"}  # of a Keras model during a load: kept from Keras, in its __dict__
+    found = [
+        f"{path.name}:{line} {name}"
+        for path, tree in parsed(ROOT / backend / BACKENDS[backend][0]).items()
+        if path.name != "internals.py"
+        for name, line in private_uses(tree)
+        if name not in own
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("variable._dtype", {"_dtype"}),
+        ("self._tracker.unlock()", {"_tracker"}),
+        ("setattr(layer, '_shape', ())", {"_shape"}),
+        ("layer.__dict__['_losses']", {"_losses"}),
+        ("from keras.src.ops import x", {"src"}),
+        ("from torch._C import y", {"_C"}),
+        ("layer.__class__, __name__, super().__init__()", set()),
+    ],
+)
+def test_the_guard_sees_private_uses(text: str, names: set[str]) -> None:
+    assert {name for name, _ in private_uses(ast.parse(text))} == names
+    assert not names & own_attributes()
+
+
+def built(dtype: Any = None) -> keras.layers.Dense:
+    layer = keras.layers.Dense(3, dtype=dtype)
+    layer.build((None, 2))
+    return layer
+
+
+def test_keras_variables_and_parts_of_a_layer() -> None:
+    layer = keras.layers.BatchNormalization()
+    layer.build((None, 2))
+    names = [variable.name for variable in tf_internals.variables_of(layer)]
+    assert names == ["gamma", "beta", "moving_mean", "moving_variance"]
+    assert layer._trainable_variables + layer._non_trainable_variables == tf_internals.variables_of(layer)
+
+    class Outer(keras.layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.second, self.first = [keras.layers.Dense(1, name="b"), keras.layers.Dense(1, name="c")], built()
+            self.inner = Inner()
+
+    class Inner(keras.layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.deep = keras.layers.Dense(1, name="deep")
+
+    outer = Outer()
+    assert tf_internals.parts_of(outer) == [*outer.second, outer.first, outer.inner]
+    assert [*tf_internals.with_all_parts(outer)][0] is outer
+    assert outer.inner.deep in [*tf_internals.with_all_parts(outer)]
+    assert tf_internals.variables_of(outer) == []
+
+
+def test_keras_asks_initializers_when_a_stateless_scope_ends() -> None:
+    """In order, once each, with the shape and the dtype that the variable has by then."""
+    asked = []
+
+    def fill(name: str, value: float) -> Any:
+        return lambda shape, dtype: asked.append((name, tuple(shape), dtype)) or tf.cast(tf.fill(shape, value), dtype)
+
+    with tf_internals.without_values():
+        layer, dropped = built(), built()
+        tf_internals.promise(layer.kernel, tf.bfloat16, fill("kernel", 2.0))
+        tf_internals.promise(layer.bias, tf.float16)
+        for variable in (dropped.kernel, dropped.bias):
+            tf_internals.promise_nothing(variable)
+        assert asked == []
+        assert layer.kernel._value is None
+    assert asked == [("kernel", (2, 3), "bfloat16")]
+    assert (tf_internals.dtype_of(layer.kernel), tf_internals.dtype_of(layer.bias)) == (tf.bfloat16, tf.float16)
+    assert np.asarray(tf.cast(layer.kernel.value, tf.float32)).tolist() == [[2.0] * 3] * 2
+    assert np.asarray(layer.bias.value).tolist() == [0.0] * 3
+    assert dropped.kernel.value.shape == ()
+
+
+def test_keras_variables_hide_their_dtype_while_a_layer_computes_in_another() -> None:
+    seen = []
+
+    class Layer(keras.layers.Layer):
+        def build(self, shape: Any) -> None:
+            self.weight = self.add_weight(shape=(2,), name="weight")
+
+        def call(self, x: Any) -> Any:
+            seen.extend([tf.as_dtype(self.weight.dtype), tf_internals.dtype_of(self.weight)])
+            return x * self.weight
+
+    Layer(dtype="mixed_bfloat16")(np.ones((1, 2), np.float32))
+    assert seen[-2:] == [tf.bfloat16, tf.float32]
+
+
+def test_keras_variables_take_values_of_other_shapes() -> None:
+    layer = built()
+    value = tf.constant(np.arange(8, dtype=np.float32).reshape(2, 4))
+    tf_internals.set_value(layer.kernel, value)
+    tf_internals.set_value(layer.bias, tf.zeros(4))
+    assert tuple(layer.kernel.shape) == (2, 4)
+    assert np.array_equal(layer(np.eye(2, dtype=np.float32)), value)
+    assert tf_internals.built_for(layer) == (None, 2)
+    tf_internals.say_built_for(layer, (None, 5))
+    assert layer.get_build_config() == {"input_shape": (None, 5)}
+
+
+def test_keras_layers_are_put_into_built_ones() -> None:
+    model = TFBertForMaskedLM(SMALL)
+    old, new = model.bert.embeddings.word_embeddings, keras.layers.Embedding(40, 12)
+    owner = model.bert.embeddings
+    with pytest.raises(ValueError, match="cannot add new elements of state"):
+        owner.word_embeddings = new
+    tf_internals.put_layer(owner, "word_embeddings", new)
+    assert new in tf_internals.parts_of(owner)
+    assert old not in tf_internals.parts_of(owner)
+    with pytest.raises(ValueError, match="cannot add new elements of state"):
+        owner.another = keras.layers.Dense(1)
+
+
+def test_keras_policies_of_two_dtypes() -> None:
+    layer = built(tf_internals.ParameterPolicy("float32", "bfloat16"))
+    assert (layer.compute_dtype, layer.variable_dtype) == ("float32", "bfloat16")
+    assert tf_internals.dtype_of(layer.kernel) == tf.bfloat16
+    assert layer(np.ones((1, 2), np.float32)).dtype == tf.float32
+    again = tf_internals.ParameterPolicy("bfloat16", "float16")
+    assert again.get_config() == {"name": "bfloat16", "parameters": "float16"}
+
+
+def test_keras_looks_into_classes_made_known() -> None:
+    class Pair(dict):
+        pass
+
+    tf_internals.make_known(
+        Pair, lambda p: (tuple(p.values()), tuple(p), tuple(p)), lambda n, v: Pair(zip(n, v, strict=True))
+    )
+    found = keras.tree.map_structure(lambda x: x + 1, Pair(one=1, two=2))
+    assert type(found) is Pair
+    assert found == {"one": 2, "two": 3}
+
+
+def test_torch_builds_parameters_without_values() -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise AssertionError("a parameter without values was filled")
+
+    with pytest.MonkeyPatch.context() as patch, pt_internals.parameters_on_meta():
+        patch.setattr(torch.Tensor, "uniform_", fail)
+        layer = torch.nn.Linear(2, 3)
+        norm = torch.nn.BatchNorm1d(2)
+        torch.nn.init.normal_(tensor=layer.weight)
+        layer.more = torch.nn.Parameter(torch.zeros(2), requires_grad=False)
+        assert pt_internals.building_empty()
+    assert not pt_internals.building_empty()
+    assert all(p.is_meta for module in (layer, norm) for p in module.parameters())
+    assert not layer.more.requires_grad
+    assert norm.running_var.tolist() == [1.0, 1.0]  # buffers are made as usual
+    assert not torch.nn.Linear(2, 3).weight.is_meta
+
+
+def test_flax_computes_only_what_no_input_decides() -> None:
+    ran = []
+
+    class Module(linen.Module):
+        @linen.compact
+        def __call__(self, ids: Any) -> Any:
+            jax.debug.callback(lambda _: ran.append("forward"), ids.sum())
+            embedded = linen.Embed(5, 3)(ids)
+            return linen.Dense(2)(embedded)
+
+    def leaves(ids: Any) -> dict[str, Any]:
+        made = Module().init(jax.random.PRNGKey(0), ids)["params"]
+        return {f"{name}.{leaf}": value for name, leaves in made.items() for leaf, value in leaves.items()}
+
+    found = flax_internals.evaluated(leaves, (1, 4))
+    assert {name: value.shape for name, value in found.items()} == {
+        "Embed_0.embedding": (5, 3), "Dense_0.kernel": (3, 2), "Dense_0.bias": (2,),
+    }  # fmt: skip
+    jax.effects_barrier()
+    assert ran == []
+    assert all(np.array_equal(found[name], value) for name, value in leaves(jnp.zeros((1, 4), jnp.int32)).items())
+    assert float(flax_internals.evaluated(lambda ids: {"of the input": ids.sum() + 2.0}, (1, 4))["of the input"]) == 2.0
+
+
+def test_jax_knows_what_is_traced() -> None:
+    seen = []
+    jax.jit(lambda x: seen.append(flax_internals.is_traced(x)) or x)(1)
+    assert seen == [True]
+    assert not flax_internals.is_traced(jnp.ones(()))
+    assert not flax_internals.is_traced(1)

@@ -1,0 +1,26 @@
+"""What triptych relies on inside JAX and flax, beyond their documented use: tracing, and evaluation of a part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax.jax_utils import partial_eval_by_shape
+
+
+def is_traced(x: Any) -> bool:
+    """Return whether `x` is a value of a trace, which nobody knows yet."""
+    return isinstance(x, jax.core.Tracer)
+
+
+def evaluated(function: Callable[[Any], dict[Any, Any]], input_shape: tuple[int, ...]) -> dict[Any, Any]:
+    """Return `function(ids)` for integer `ids` of `input_shape`, computing only what does not depend on them.
+
+    So the parameters of a module are made without a forward pass, unless their values depend on one.
+    """
+    found = partial_eval_by_shape(function, [(input_shape, jnp.int32)])
+    if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in found.values()):
+        return function(jnp.zeros(input_shape, jnp.int32))
+    return found
