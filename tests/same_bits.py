@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import threading
 import time
 import zlib
 from collections import Counter
@@ -49,6 +50,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 GOLDEN = CHECKOUT / "tests/golden"
 SOURCES = ("core", "pt", "tf", "flax", "conformance", "tests")
 ENVIRONMENT = {
+    "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",  # else what was compiled is found again in the same folder only
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     "JAX_PLATFORMS": "cpu",
@@ -59,6 +61,8 @@ ENVIRONMENT = {
     "TF_NUM_INTEROP_THREADS": "1",
     "TF_NUM_INTRAOP_THREADS": "1",
 }
+UNSET = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "TF_ENABLE_ONEDNN_OPTS", "XLA_FLAGS")
+"""Variables that change bits too."""
 PACKAGES = ("numpy", "ml_dtypes", "torch", "tensorflow-cpu", "keras", "jax", "jaxlib", "flax")
 COMPILED = "compiled"
 """Folder of a record with what JAX compiled, which takes most of the time."""
@@ -83,10 +87,12 @@ class Record:
 
     def save(self, path: Path) -> None:
         meta = {name: json.dumps(getattr(self, name)) for name in ("texts", "errors", "machine")}
-        save_file({key: np.ascontiguousarray(array) for key, array in self.arrays.items()}, path, meta)
+        save_file(self.arrays, path, meta)
 
     @classmethod
     def load(cls, path: Path) -> Record:
+        if not path.exists():
+            raise SystemExit(f"there is no record {path}")
         made = cls()
         made.arrays = load_file(path)
         with safe_open(path, "numpy") as file:
@@ -99,9 +105,21 @@ class Record:
         made = Record()
         made.machine = self.machine
         for name in ("arrays", "texts", "errors"):
-            wanted = {k: v for k, v in getattr(self, name).items() if not families or k.split("/")[0] in families}
+            wanted = {k: v for k, v in getattr(self, name).items() if not families or family_of(k) in families}
             setattr(made, name, wanted)
         return made
+
+
+def family_of(key: str) -> str:
+    return key.split("/")[0]
+
+
+def case_of(key: str) -> str:
+    return "/".join(key.split("/")[:3])
+
+
+def kind_of(key: str) -> str:
+    return key.split("/")[3]
 
 
 def machine() -> dict[str, str]:
@@ -162,6 +180,9 @@ class Framework:
 
     def array(self, value: Any) -> np.ndarray:
         return np.asarray(value)
+
+    def forget(self) -> None:
+        """Free what was kept for the models so far."""
 
 
 class PyTorch(Framework):
@@ -273,6 +294,11 @@ class Flax(Framework):
 
         return jax.jit(function)
 
+    def forget(self) -> None:
+        import jax
+
+        jax.clear_caches()  # of several gigabytes
+
     def structure(self, model: Any) -> dict[str, list[str]]:
         from flax.traverse_util import flatten_dict
 
@@ -377,7 +403,7 @@ class Case:
             key = f"{self.key}/{kind}/{name}"
             if key in self.record.arrays:
                 raise AssertionError(f"{key} was recorded twice")
-            self.record.arrays[key] = np.array(self.framework.array(value))
+            self.record.arrays[key] = np.array(self.framework.array(value), order="C")
 
     def write(self, kind: str, texts: Mapping[str, list[str]]) -> None:
         self.record.texts |= {f"{self.key}/{kind}/{name}": lines for name, lines in texts.items()}
@@ -396,6 +422,7 @@ class Case:
 
 
 def flat(found: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield name and value of every leaf: logits, hidden_states.0, past_key_values.keys.0, ..."""
     if found is None:
         return
     if hasattr(found, "get_seq_length"):  # a cache of PyTorch
@@ -585,27 +612,36 @@ def structure_of_classes(framework: Framework, families: set[str]) -> Iterator[t
 
 def child(name: str, root: Path, families: list[str], path: Path) -> None:
     """Compute everything with the code in `root`, which PYTHONPATH names, and save it."""
+    threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     logging.getLogger("triptych").setLevel(logging.ERROR)  # it says what a load initialises
     framework = FRAMEWORKS[name]()
     record = Record()
     cases = [*small_cases(framework, record), *golden_cases(framework, record)]
-    kinds = {case.key.split("/")[0] for case, _ in cases}
+    kinds = {family_of(case.key) for case, _ in cases}
     unknown = set(families) - kinds
     if unknown:
         raise SystemExit(f"no such family: {', '.join(sorted(unknown))}; there are {', '.join(sorted(kinds))}")
     record.texts |= dict(structure_of_classes(framework, kinds))
-    for case, compute in cases:
-        if families and case.key.split("/")[0] not in families:
-            continue
-        try:
-            compute()
-        except Exception as error:  # the other models are still to be computed; the parent fails for this one
-            record.errors[case.key] = f"{type(error).__name__}: {error}"
+    for kind in sorted(families or kinds):
+        for case, compute in cases:
+            if family_of(case.key) == kind:
+                try:
+                    compute()
+                except Exception as error:  # the other models are still to be computed; the parent fails for this one
+                    record.errors[case.key] = f"{type(error).__name__}: {error}"
+        framework.forget()
     refuse_foreign(root)
     record.save(path)
 
 
+def end_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 def small_cases(framework: Framework, record: Record) -> Iterator[tuple[Case, Callable[[], None]]]:
+    """Yield what to compute of every variant, with every class of its family."""
     from small_models import SMALL, VARIANTS
 
     by_kind: dict[str, list[Any]] = {}
@@ -615,12 +651,12 @@ def small_cases(framework: Framework, record: Record) -> Iterator[tuple[Case, Ca
         for cls in by_kind[kind]:
             case = Case(record, framework, cls, f"{kind}/{variant}/{cls.stem()}")
             two = {"num_labels": 2} if cls.stem().endswith("QuestionAnswering") else {}
-
             make = partial(cls.config_class, **{**SMALL[kind], **options, **two})
             yield case, partial(small_model, case, make, variant == kind)
 
 
 def golden_cases(framework: Framework, record: Record) -> Iterator[tuple[Case, Callable[[], None]]]:
+    """Yield what to compute of every folder, in every format, below `tests/golden` of the checkout of this script."""
     for file in sorted(GOLDEN.glob("*/*/config.json")):
         folder, config = file.parent, json.loads(file.read_text())
         cls = getattr(framework.module, framework.prefix + config["architectures"][0].removeprefix(framework.prefix))
@@ -671,6 +707,7 @@ def compute(root: Path, name: str, families: list[str], folder: Path, cache: Pat
     folder.mkdir(parents=True, exist_ok=True)
     path = record_of(str(folder), name)
     environment = {
+        **{variable: value for variable, value in os.environ.items() if variable not in UNSET},
         **ENVIRONMENT,
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "PYTHONPATH": os.pathsep.join(str(root / source) for source in SOURCES),
@@ -678,12 +715,19 @@ def compute(root: Path, name: str, families: list[str], folder: Path, cache: Pat
     command = [sys.executable, "-P", __file__, "--child", name, "--after", str(root), "--record", str(path)]
     command += ["--families", ",".join(families)] if families else []
     start = time.monotonic()
-    done = subprocess.run(command, env={**os.environ, **environment}, cwd=folder, capture_output=True, text=True)
+    done = subprocess.run(command, env=environment, cwd=folder, capture_output=True, text=True)
     if done.returncode:
         print(f"{name} of {root} failed:\n{done.stderr[-4000:]}", flush=True)
         raise SystemExit(1)
     print(f"computed {name} of {root}: {time.monotonic() - start:.0f} s", flush=True)
     return path
+
+
+def take_compiled(source: str, cache: Path) -> None:
+    """Copy what JAX compiled when the record was made, if that was on this machine."""
+    made, record = Path(source) / COMPILED, record_of(source, "flax")
+    if made.is_dir() and record.exists() and Record.load(record).machine == machine():
+        shutil.copytree(made, cache, dirs_exist_ok=True)
 
 
 def computed(sources: Mapping[str, str], names: list[str], families: list[str], scratch: Path, jobs: int) -> Any:
@@ -695,8 +739,7 @@ def computed(sources: Mapping[str, str], names: list[str], families: list[str], 
             if is_record(source):
                 for name in names:
                     tasks[role, name] = pool.submit(record_of, source, name)
-                if (Path(source) / COMPILED).is_dir() and Record.load(record_of(source, "flax")).machine == machine():
-                    shutil.copytree(Path(source) / COMPILED, cache, dirs_exist_ok=True)
+                take_compiled(source, cache)
         for role, source in sources.items():
             if not is_record(source):
                 root = Path(source).resolve() if Path(source).is_dir() else checked_out(source, scratch / role)
@@ -721,35 +764,36 @@ def difference(before: np.ndarray | None, after: np.ndarray | None) -> str | Non
     return f"largest difference {largest:.3g}, in {np.count_nonzero(bits[0] != bits[1])} of {before.size} values"
 
 
-def compared(name: str, before: Record, after: Record, structure: bool, limit: int) -> Counter[str]:
-    """Print how two records differ; return counts of what was compared and of what differs."""
+def difference_of_texts(before: list[str] | None, after: list[str] | None) -> str | None:
+    """Return the lines that two texts do not share, or None."""
+    if before is None or after is None:
+        return "only after" if before is None else "only before"
+    lines = list(difflib.unified_diff(before, after, lineterm="", n=0))[2:]
+    return "".join(f"\n    {line}" for line in lines if not line.startswith("@@")) or None
+
+
+def compared(before: Record, after: Record, structure: bool) -> tuple[list[str], Counter[str]]:
+    """Return what differs; and counts of all arrays and texts, and by family and kind of those that differ."""
     counts: Counter[str] = Counter()
     lines: list[str] = []
-    for key in sorted({*before.arrays, *after.arrays}):
-        found = difference(before.arrays.get(key), after.arrays.get(key))
-        counts["arrays"] += 1
-        if found:
-            counts["arrays differ"] += 1
-            counts[f"of {key.split('/')[0]}, {key.split('/')[3]}"] += 1
-            lines.append(f"{name} {key}: {found}")
-    for key in sorted({*before.texts, *after.texts}):
-        kind = key.split("/")[3]
-        if kind == "structure" and not structure:
-            continue
-        counts[f"texts of {kind}"] += 1
-        texts = [record.texts.get(key, []) for record in (before, after)]
-        if texts[0] != texts[1] or (key in before.texts) != (key in after.texts):
-            counts[f"texts of {kind} differ"] += 1
-            diff = list(difflib.unified_diff(*texts, "before", "after", lineterm="", n=0))[2:]
-            lines += [f"{name} {key}:", *(f"    {line}" for line in diff if not line.startswith("@@"))]
+    failed = set()
     for role, record in (("before", before), ("after", after)):
-        counts["errors"] += len(record.errors)
-        lines += [f"{name} {key}: {role}, {error}" for key, error in record.errors.items()]
-    for line in lines[:limit]:
-        print(line)
-    if len(lines) > limit:
-        print(f"... and {len(lines) - limit} more lines (--lines)")
-    return counts
+        failed |= set(record.errors)
+        lines += [f"{key}: not computed {role}: {error}" for key, error in record.errors.items()]
+    for key in sorted({*before.arrays, *after.arrays, *before.texts, *after.texts}):
+        kind = kind_of(key)
+        if case_of(key) in failed or (kind == "structure" and not structure):
+            continue
+        is_text = key in before.texts or key in after.texts
+        if is_text:
+            found = difference_of_texts(before.texts.get(key), after.texts.get(key))
+        else:
+            found = difference(before.arrays.get(key), after.arrays.get(key))
+        counts[f"texts of {kind}" if is_text else "arrays"] += 1
+        if found:
+            counts[f"{family_of(key)}, {kind} differ"] += 1
+            lines.append(f"{key}: {found}")
+    return lines, counts
 
 
 def main() -> int:
@@ -760,7 +804,7 @@ def main() -> int:
     parser.add_argument("--families", default="", help="of the families, only these: bert,roberta")
     parser.add_argument("--frameworks", default=",".join(FRAMEWORKS), help="of the frameworks, only these: pt,tf,flax")
     parser.add_argument("--no-structure", action="store_true", help="compare numbers, schemas and configs alone")
-    parser.add_argument("--lines", type=int, default=60, help="print at most so many lines for each framework")
+    parser.add_argument("--most", type=int, default=60, help="name at most so many differences of each framework")
     parser.add_argument("--jobs", type=int, default=2, help="number of processes at a time")
     parser.add_argument("--child", choices=FRAMEWORKS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -776,7 +820,7 @@ def main() -> int:
         found = computed(sources, names, families, Path(scratch), arguments.jobs)
         if arguments.record:
             return recorded(arguments.record, found["before"], Path(scratch) / COMPILED)
-    return reported(found["before"], found["after"], not arguments.no_structure, arguments.lines)
+    return reported(found["before"], found["after"], not arguments.no_structure, arguments.most)
 
 
 def recorded(folder: Path, records: Mapping[str, Record], cache: Path) -> int:
@@ -794,14 +838,18 @@ def recorded(folder: Path, records: Mapping[str, Record], cache: Path) -> int:
 
 
 def reported(before: Mapping[str, Record], after: Mapping[str, Record], structure: bool, limit: int) -> int:
+    """Print how the records of two revisions differ, and return the exit status."""
     different = False
     for name in before:
-        counts = compared(name, before[name], after[name], structure, limit)
-        print(f"{name}: " + ", ".join(f"{count} {what}" for what, count in counts.items()))
-        differs = any(count for what, count in counts.items() if what.endswith("differ") or what == "errors")
-        if before[name].machine != after[name].machine:
-            print(f"{name}: other machines or packages: {before[name].machine} and {after[name].machine}")
-        different |= differs
+        lines, counts = compared(before[name], after[name], structure)
+        for line in lines[:limit]:
+            print(name, line)
+        if len(lines) > limit:
+            print(f"{name} ... and {len(lines) - limit} more, which --most {len(lines)} shows")
+        print(f"{name}: " + "; ".join(f"{what} {count}" for what, count in counts.items()))
+        if lines and before[name].machine != after[name].machine:
+            print(f"{name}: not of one machine: {before[name].machine} and {after[name].machine}")
+        different |= bool(lines)
     print("different" if different else "the same, bit for bit")
     return int(different)
 
