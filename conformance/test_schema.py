@@ -17,8 +17,8 @@ from witness import reference, weights_of
 
 PRUNED = {"t5": {3: [0, 2]}, "llama": {1: [0, 1]}, "mistral": {1: [0, 1]}, "qwen2": {1: [0, 1]}, "qwen3": {1: [0, 1]}}
 CHANGES = {"plain": {}, "untied": {"tie_word_embeddings": False}, "pruned": {}}
-EMBEDDINGS = ("word_embeddings", "position_embeddings", "token_type_embeddings", "wte", "wpe", "embed_tokens", "shared",
-              "relative_attention_bias")  # fmt: skip
+EMBEDDINGS = ("word_embeddings", "position_embeddings", "token_type_embeddings", "wte", "wpe", "embed_tokens",
+              "embed_positions", "shared", "relative_attention_bias")  # fmt: skip
 
 
 def changed(variant: str, stem: str, change: str) -> Any:
