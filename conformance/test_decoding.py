@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gguf_tokenizer import build_tokenizer, smollm2_path
-from typer.testing import CliRunner
-
 from golden_models import Golden
 from small_models import config_of, decoder_inputs, random_folder, random_inputs
+from typer.testing import CliRunner
+
 from triptych import ArgumentError
 from triptych.cli import app
 from triptych.formats.gguf.file import open_gguf
@@ -20,6 +20,7 @@ from triptych_conformance.decoding import greedy, step_of
 DECODERS = [
     ("gpt2", "GPT2LMHeadModel"), ("llama", "LlamaForCausalLM"), ("mistral", "MistralForCausalLM"),
     ("qwen2", "Qwen2ForCausalLM"), ("qwen3", "Qwen3ForCausalLM"), ("llama, llama3", "LlamaForCausalLM"),
+    ("opt", "OPTForCausalLM"), ("opt, norms after", "OPTForCausalLM"),
 ]  # fmt: skip
 
 
@@ -79,7 +80,8 @@ def test_t5_decodes_with_a_cache(backend: Backend, name: str) -> None:
     assert_close(np.concatenate(found, 1), golden.expected["out.logits"])
 
 
-BRANCHED = [("gpt2", "GPT2LMHeadModel"), ("llama", "LlamaForCausalLM"), ("t5", "T5ForConditionalGeneration")]
+BRANCHED = [("gpt2", "GPT2LMHeadModel"), ("llama", "LlamaForCausalLM"), ("opt", "OPTForCausalLM"),
+            ("t5", "T5ForConditionalGeneration")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("variant", "stem"), BRANCHED)
@@ -100,6 +102,18 @@ def test_one_text_is_continued_in_two_ways(backend: Backend, variant: str, stem:
         assert_close(np.concatenate([start, logits(text, cache)[0]], 1), whole)
         assert_close(logits(text, empty)[0], logits(text, None)[0])
     assert compare(*(logits(text, cache)[0] for text in ways)).fraction > 1
+
+
+def test_a_text_read_in_two_parts_is_searched_for_a_span(backend: Backend, tmp_path: Path) -> None:
+    config = config_of("opt")
+    ids = random_inputs(config)["input_ids"]
+    backbone = backend.load("OPTModel", random_folder(tmp_path, config, "OPTForQuestionAnswering"))
+    cache = run_raw(backend, backbone, {"input_ids": ids[:, :5]}, backbone.init_cache(2, 11)).past_key_values
+    model = backend.load("OPTForQuestionAnswering", tmp_path)
+    rest, whole = run_raw(backend, model, {"input_ids": ids[:, 5:]}, cache), backend.run(model, {"input_ids": ids})
+    assert list(rest) == ["start_logits", "end_logits"]
+    for name, logits in rest.items():
+        assert_close(np.asarray(logits.detach() if backend.name == "pt" else logits), whole[name][:, 5:])
 
 
 def test_encoder_outputs_stand_for_the_input(backend: Backend) -> None:

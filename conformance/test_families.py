@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from small_models import CLASSES, PLAIN, config_of, decoder_inputs, random_folder, random_inputs
+from witness import assert_none, calls_of, calls_that_differ
+
 from triptych import ArgumentError, ConfigError, open_checkpoint
 from triptych.errors import MissingFileError
 from triptych.formats.kinds import SAVE_ID
 from triptych_conformance import BACKENDS, Backend, assert_close, compare
-from witness import assert_none, calls_of, calls_that_differ
 
 
 def compared(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], mask: np.ndarray, who: str) -> None:
@@ -46,6 +46,38 @@ def test_as_transformers_5(variant: str, stem: str, tmp_path: Path) -> None:
         ours = backend.run(model, inputs, **everything)
         assert set(ours) == set(theirs), backend.name
         compared(ours, theirs, mask, backend.name)
+
+
+MASKS_OF_OPT = {"left": [0, 0, 1, 1, 1, 1, 1], "hole": [1, 1, 0, 0, 1, 1, 1], "right": [1, 1, 1, 1, 1, 0, 0]}
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float32, bool])
+@pytest.mark.parametrize("padding", MASKS_OF_OPT)
+def test_opt_counts_positions_over_the_mask(padding: str, dtype: type, tmp_path: Path) -> None:
+    import transformers
+
+    config = config_of("opt")
+    folder = random_folder(tmp_path, config, "OPTForCausalLM")
+    mask = np.array([[1] * 7, MASKS_OF_OPT[padding]])
+    words = np.random.default_rng(3).standard_normal((2, 7, config.word_embed_proj_dim)).astype(np.float32)
+    positions = np.array([[5, 0, 13, 2, 1, 9, 4]] * 2)
+    reference = transformers.OPTForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    for inputs in ({"inputs_embeds": words}, {"inputs_embeds": words, "position_ids": positions}):
+        theirs = BACKENDS[0].run(reference, {**inputs, "attention_mask": mask})
+        for backend in BACKENDS:
+            ours = backend.run(backend.load("OPTForCausalLM", folder), {**inputs, "attention_mask": mask.astype(dtype)})
+            compared(ours, theirs, mask, backend.name)
+
+
+def test_a_mask_for_each_query_counts_no_positions(backend: Backend, tmp_path: Path) -> None:
+    config = config_of("opt")
+    model = backend.load("OPTModel", random_folder(tmp_path, config, "OPTModel"))
+    inputs = {"input_ids": random_inputs(config)["input_ids"], "attention_mask": np.ones((2, 11, 11), np.int64)}
+    with pytest.raises(ArgumentError, match="(?s)Positions.*position_ids"):
+        backend.run(model, inputs)
+    whole = backend.run(model, {"input_ids": inputs["input_ids"]})
+    found = backend.run(model, {**inputs, "position_ids": np.arange(11)[None]})
+    compared(found, whole, np.ones((2, 11)), backend.name)
 
 
 LABELLED = [(kind, stem) for kind, stem in PLAIN if "For" in stem or "LMHead" in stem]
@@ -134,7 +166,9 @@ def _plain(gone: dict[int, list[int]]) -> object:
 
 TWO = {0: [1], 1: [0, 2]}
 GROUPS = {0: [2, 3], 1: [0, 3, 4], 2: [0, 1, 2, 3, 5]}  # a whole group; one of every group; all but one head
-HEADS: dict[str, dict[int, list[int]]] = {kind: TWO for kind in ("bert", "distilbert", "electra", "gpt2", "roberta")}
+HEADS: dict[str, dict[int, list[int]]] = {
+    kind: TWO for kind in ("bert", "distilbert", "electra", "gpt2", "opt", "roberta")
+}
 HEADS |= {kind: GROUPS for kind in ("llama", "mistral", "qwen2", "qwen3")}
 HEADS["t5"] = {0: [1], 1: [0, 2], 2: [0], 4: [1, 2], 5: [2], 7: [0, 1]}
 MASKS = {kind: _plain(heads) for kind, heads in HEADS.items()}

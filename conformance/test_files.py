@@ -12,8 +12,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-
 from golden_models import GOLDEN, Golden
+from small_models import config_of, random_folder
+
 from triptych import AutoConfig, MissingFileError, open_checkpoint
 from triptych.families import declared_schema
 from triptych.formats.hdf5.file import TOP_LEVEL, open_hdf5
@@ -141,6 +142,17 @@ def test_a_model_saved_in_any_format_comes_back(backend: Backend, name: str, for
         model.save_pretrained(tmp_path / size, format=format, max_shard_size=size)
         after = backend.weights(backend.load(golden.stem, tmp_path / size, strict=True))
         assert {n: a.tobytes() for n, a in after.items()} == {n: a.tobytes() for n, a in before.items()}
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_opt_saved_in_any_format_fills_any_class(backend: Backend, format: str, tmp_path: Path) -> None:
+    folder = random_folder(tmp_path / "first", config_of("opt"), "OPTForCausalLM")
+    model = backend.load("OPTForCausalLM", folder)
+    for size in ("5GB", "1KB"):
+        model.save_pretrained(tmp_path / size, format=format, max_shard_size=size)
+        for stem in ("OPTForCausalLM", "OPTModel"):
+            found, expected = (backend.weights(backend.load(stem, f, strict=True)) for f in (tmp_path / size, folder))
+            assert {n: a.tobytes() for n, a in found.items()} == {n: a.tobytes() for n, a in expected.items()}
 
 
 def test_files_of_before_safetensors_and_of_another_framework(backend: Backend, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from golden_models import Golden
+from small_models import CLASSES, VARIANTS, config_of, random_folder
 
 from triptych import (
     CheckpointError,
@@ -57,6 +58,52 @@ def test_transformers_5_loads_what_each_saved(backend: Backend, golden: Golden, 
         assert_close(value, golden.expected[f"out.{name}"], golden.mask, name)
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["architectures"] == [golden.stem]
+
+
+OF_OPT = [(variant, stem) for variant, stem in CLASSES if VARIANTS[variant][0] == "opt"]
+
+
+def arrays(folder: Path) -> dict[str, tuple[str, tuple[int, ...], bytes]]:
+    found = {name: ref.read() for name, ref in open_checkpoint(folder).items()}
+    return {name: (array.dtype.name, array.shape, array.tobytes()) for name, array in found.items()}
+
+
+@pytest.mark.parametrize("size", ["5GB", "2KB"])
+@pytest.mark.parametrize(("variant", "stem"), OF_OPT)
+def test_opt_goes_from_each_into_each_and_into_transformers_5(
+    backend: Backend, variant: str, stem: str, size: str, tmp_path: Path
+) -> None:
+    import transformers
+
+    folder = random_folder(tmp_path / "first", config_of(variant, stem), stem)
+    backend.load(stem, folder, strict=True).save_pretrained(tmp_path / "saved", max_shard_size=size)
+    assert arrays(tmp_path / "saved") == (original := arrays(folder))
+    for loader in BACKENDS:
+        weights = loader.weights(loader.load(stem, tmp_path / "saved", strict=True))
+        assert {name: (a.dtype.name, a.shape, a.tobytes()) for name, a in weights.items()} == original
+    theirs, info = getattr(transformers, stem).from_pretrained(tmp_path / "saved", output_loading_info=True)
+    assert not any(info.values())
+    state = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
+    assert all(state[name].tobytes() == data for name, (_, _, data) in original.items())
+    assert set(state) - set(original) <= {"lm_head.weight"}
+    theirs.save_pretrained(tmp_path / "theirs")
+    again = backend.weights(backend.load(stem, tmp_path / "theirs", strict=True))
+    assert {name: (a.dtype.name, a.shape, a.tobytes()) for name, a in again.items()} == original
+
+
+@pytest.mark.parametrize("stem", ["OPTModel", "OPTForCausalLM"])
+def test_the_first_files_of_opt_have_no_prefix(backend: Backend, stem: str, tmp_path: Path) -> None:
+    config = config_of("opt", "OPTForCausalLM")
+    folder = random_folder(tmp_path / "first", config, "OPTForCausalLM")
+    tensors = {name.removeprefix("model."): ref.read() for name, ref in open_checkpoint(folder).items()}
+    tensors |= {"lm_head.weight": tensors["decoder.embed_tokens.weight"], "decoder.version": np.array([3.0])}
+    refs = [TensorRef.of(name, array) for name, array in tensors.items()]
+    save_checkpoint(tmp_path / "old", refs, config.to_json_string())
+    model = backend.load(stem, tmp_path / "old")
+    assert model.load_report.missing_keys == []
+    assert set(model.load_report.unexpected_keys) <= {"lm_head.weight"}
+    expected = backend.weights(backend.load(stem, folder))
+    assert all(array.tobytes() == expected[name].tobytes() for name, array in backend.weights(model).items())
 
 
 @pytest.mark.parametrize("untied_by", ["file", "config"])

@@ -10,12 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from small_models import SMALL, config_of, decoder_inputs, random_folder, random_inputs, stems_of
-from triptych import Axis, Layout, PretrainedConfig, Schema
-from triptych.families import declared_schema, family
-from triptych.names import BACKEND_MODULES, MODEL_MODULES
-from triptych_conformance import BACKENDS, compare
 from witness import (
     Seen,
     assert_none,
@@ -27,6 +22,11 @@ from witness import (
     reference,
     weights_of,
 )
+
+from triptych import Axis, Layout, PretrainedConfig, Schema
+from triptych.families import declared_schema, family
+from triptych.names import BACKEND_MODULES, MODEL_MODULES
+from triptych_conformance import BACKENDS, compare
 
 PT = BACKENDS[0]
 RECORD = json.loads((Path(__file__).parents[1] / "tests/golden/witness_4_48.json").read_text())["cases"]
@@ -44,6 +44,11 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "electra": [*OF_BERT, {"embedding_size": 12}],
     "gpt2": [{}, {**UNTIED, "n_inner": 7, "layer_norm_epsilon": 0.02, "num_labels": 1}],
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), OF_LLAMA),
+    "opt": [
+        {},
+        {**UNTIED, "word_embed_proj_dim": None, "do_layer_norm_before": False, "enable_bias": False, "num_labels": 1},
+        {"_remove_final_layer_norm": True, "layer_norm_elementwise_affine": False},
+    ],
     "roberta": OF_BERT,
     "t5": [{}, {"feed_forward_proj": "gated-gelu", "layer_norm_epsilon": 0.02},
            {"feed_forward_proj": "gated-silu", "num_decoder_layers": 1}],
@@ -166,6 +171,9 @@ WRONG_DECLARATIONS: dict[str, tuple[str, str, Edit, str]] = {
     "copies forgotten": (
         "t5", "T5EncoderModel", changed("shared.weight", aliases=()),
         "encoder.embed_tokens.weight: transformers has it"),
+    "norm forgotten": (
+        "opt", "OPTModel", without("decoder.final_layer_norm.bias"),
+        "decoder.final_layer_norm.bias: transformers has it"),
     "axes turned": (
         "t5", "T5EncoderModel", turned(T5_Q), f"{T5_Q}: shape (12, 15), in transformers (15, 12)"),
     "layout of a square": (
@@ -230,14 +238,20 @@ def gelu_is_approximate(patch: pytest.MonkeyPatch) -> None:
 
 
 def epsilon_is_fixed(patch: pytest.MonkeyPatch) -> None:
-    from triptych_pt import layers
+    from triptych_pt import make
 
-    norm = layers.rms_norm
-    patch.setattr(layers, "rms_norm", lambda owner, width, epsilon: norm(owner, width, 1e-6))
+    norm = make.rms_norm
+    patch.setattr(make, "rms_norm", lambda owner, width, epsilon: norm(owner, width, 1e-6))
 
 
 def in_config(kind: str, name: str, value: Any) -> Callable[[pytest.MonkeyPatch], None]:
     return lambda patch: patch.setattr(family(kind).config_class, name, value)
+
+
+def positions_are_not_counted(patch: pytest.MonkeyPatch) -> None:
+    from triptych.nn import attention
+
+    patch.setattr(attention, "counted_positions", lambda ops, mask, hidden, cache: attention.positions(ops, hidden) + 1)
 
 
 WRONG_ARITHMETIC = {
@@ -250,6 +264,8 @@ WRONG_ARITHMETIC = {
     "scale": (
         "gpt2", "GPT2LMHeadModel", in_config("gpt2", "attention_scale", lambda config, layer: 0.7 if layer else 0.5),
         "transformer.h.1.attn.c_proj: input and output"),
+    "positions": (
+        "opt", "OPTModel", positions_are_not_counted, "decoder.embed_positions: output"),
     "window": (
         "mistral", "MistralModel", in_config("mistral", "window", lambda config, layer: 4 + (layer == 2)),
         "layers.2.self_attn.o_proj: input and output"),

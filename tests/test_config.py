@@ -200,6 +200,9 @@ REFUSED: dict[str, list[tuple[str, Any]]] = {
     "gpt2": [("n_head", 5), ("activation_function", "x"), ("add_cross_attention", True), ("is_causal", False)],
     "llama": _OF_LLAMA,
     "mistral": [*_OF_LLAMA, ("sliding_window", 0)],
+    "opt": [("num_attention_heads", 5), ("activation_function", "x"), ("layerdrop", 0.1), ("is_causal", False),
+            ("word_embed_proj_dim", 0), ("do_layer_norm_before", "false"), ("enable_bias", None),
+            ("_remove_final_layer_norm", 1), ("layer_norm_elementwise_affine", 0)],
     "qwen2": _OF_QWEN,
     "qwen3": _OF_QWEN,
     "t5": [("feed_forward_proj", "x"), ("feed_forward_proj", {"a": 1}), ("relative_attention_num_buckets", 3),
@@ -314,6 +317,19 @@ def test_a_window_that_is_turned_off_later_is_off(use: bool) -> None:
     config = Qwen2Config(use_sliding_window=True, sliding_window=7, max_window_layers=1)
     config.use_sliding_window = use
     assert [config.window(layer) for layer in (0, 1)] == [None, 7 if use else None]
+
+
+def test_every_field_of_opt_is_written_and_read_as_transformers_does(tmp_path: Path) -> None:
+    import transformers
+
+    fields = {"_remove_final_layer_norm": True, "word_embed_proj_dim": 512, "init_std": 0.5}
+    cls = family("opt").config_class
+    for saver, reader in ((cls, transformers.OPTConfig), (transformers.OPTConfig, cls), (cls, cls)):
+        saver(**fields).save_pretrained(tmp_path / saver.__module__)
+        read = reader.from_pretrained(tmp_path / saver.__module__)
+        assert {name: getattr(read, name) for name in fields} == fields
+    assert cls(**fields) != cls(**{**fields, "_remove_final_layer_norm": False})
+    assert (cls(hidden_size=24).word_embed_proj_dim, cls(initializer_range=0.5).init_std) == (24, 0.5)
 
 
 # -- fields that follow from others -----------------------------------------------------------------------------------

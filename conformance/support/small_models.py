@@ -22,6 +22,8 @@ T5 = dict(vocab_size=31, d_model=12, d_kv=5, d_ff=10, num_layers=2, num_decoder_
           relative_attention_num_buckets=8, relative_attention_max_distance=12, layer_norm_epsilon=0.02)  # fmt: skip
 GPT2 = dict(vocab_size=31, n_embd=12, n_layer=2, n_head=3, n_positions=16, num_labels=4, pad_token_id=0,
             layer_norm_epsilon=0.02)  # fmt: skip
+OPT = dict(vocab_size=31, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, ffn_dim=10,
+           max_position_embeddings=16, num_labels=4, word_embed_proj_dim=8)  # fmt: skip
 BIASES = {"attention_bias": True, "mlp_bias": True}
 """Not all families of Llama's blocks heed them."""
 SMALL: dict[str, dict[str, Any]] = {
@@ -32,6 +34,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "gpt2": GPT2,
     "llama": LLAMA,
     "mistral": {**LLAMA, **BIASES, "sliding_window": 4},
+    "opt": OPT,
     "qwen2": {**LLAMA, **BIASES, "use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1},
     "qwen3": {**LLAMA, **BIASES, "head_dim": 6},
     "roberta": {**BERT, "max_position_embeddings": 18},
@@ -50,6 +53,10 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
         "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 16}}),
     "llama, one key head": ("llama", {"num_key_value_heads": 1}),
+    "opt, norms after": ("opt", {"do_layer_norm_before": False, "word_embed_proj_dim": None}),
+    "opt, no final norm, biases, shifts": ("opt", {
+        "_remove_final_layer_norm": True, "enable_bias": False, "layer_norm_elementwise_affine": False,
+        "activation_function": "gelu", "tie_word_embeddings": False}),
     "t5, gated-gelu, untied": ("t5", {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}),
     "t5, gated-silu": ("t5", {"feed_forward_proj": "gated-silu", "num_decoder_layers": 1}),
 }  # fmt: skip

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from triptych.families.gpt2 import GPT2Config as GPT2Config
     from triptych.families.llama import LlamaConfig as LlamaConfig
     from triptych.families.mistral import MistralConfig as MistralConfig
+    from triptych.families.opt import OPTConfig as OPTConfig
     from triptych.families.qwen2 import Qwen2Config as Qwen2Config
     from triptych.families.qwen3 import Qwen3Config as Qwen3Config
     from triptych.families.roberta import RobertaConfig as RobertaConfig

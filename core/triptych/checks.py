@@ -18,6 +18,11 @@ def positive_int(value: Any) -> bool:
     return type(value) is int and 0 < value < 2**31
 
 
+def boolean(value: Any) -> bool:
+    """true or false"""
+    return isinstance(value, bool)
+
+
 def natural(value: Any) -> bool:
     """an integer from 0, below 2^31"""
     return type(value) is int and 0 <= value < 2**31

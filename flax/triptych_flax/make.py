@@ -127,9 +127,9 @@ def embedding(
     return nn.Embed(int(rows), int(width), dtype=owner.dtype, embedding_init=_normal(owner, std))
 
 
-def layer_norm(owner: Any, width: Any, epsilon: float) -> Any:
-    """Return a layer norm over the last axis."""
-    return nn.LayerNorm(epsilon, dtype=owner.dtype, use_fast_variance=False)
+def layer_norm(owner: Any, width: Any, epsilon: float, affine: bool = True) -> Any:
+    """Return a layer norm over the last axis, with a scale and a shift if `affine`."""
+    return nn.LayerNorm(epsilon, dtype=owner.dtype, use_bias=affine, use_scale=affine, use_fast_variance=False)
 
 
 def rms_norm(owner: Any, width: Any, epsilon: float) -> Any:

@@ -82,9 +82,9 @@ def embedding(
     return _initialised(nn.Embedding(int(rows), int(width), padding_idx=padding), std)
 
 
-def layer_norm(owner: Any, width: Any, epsilon: float) -> Any:
-    """Return a layer norm over the last axis."""
-    return nn.LayerNorm(int(width), eps=epsilon)
+def layer_norm(owner: Any, width: Any, epsilon: float, affine: bool = True) -> Any:
+    """Return a layer norm over the last axis, with a scale and a shift if `affine`."""
+    return nn.LayerNorm(int(width), eps=epsilon, elementwise_affine=affine)
 
 
 def rms_norm(owner: Any, width: Any, epsilon: float) -> Any:

@@ -57,6 +57,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "vocab_size": 11, "d_model": 8, "d_kv": 3, "d_ff": 12, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 2,
         "relative_attention_num_buckets": 4, "feed_forward_proj": "gated-gelu",
     },
+    "opt": {"vocab_size": 11, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "ffn_dim": 12,
+            "max_position_embeddings": 10, "word_embed_proj_dim": 6},
     "llama": {**DECODER, "attention_bias": True, "mlp_bias": True},
     "mistral": DECODER,
     "qwen2": DECODER,
@@ -288,6 +290,39 @@ def test_a_file_of_any_class_fills_any_class(
     stored = {weight.name.removeprefix("bert.") for weight in saved.stored()}
     assert len(plan.unexpected) == len(stored - common)
     assert set(plan.unexpected) <= set(raw) | set(arrays)
+
+
+OPT_NAMES = {
+    "tf": {
+        "decoder.embed_tokens.weight": "model/decoder/embed_tokens/weight:0",
+        "decoder.embed_positions.weight": "model/decoder/embed_positions/embeddings:0",
+        "decoder.project_in.weight": "model/decoder/project_in/kernel:0",
+        "decoder.layers.1.self_attn.q_proj.bias": "model/decoder/layers.1/self_attn/q_proj/bias:0",
+        "decoder.layers.1.self_attn_layer_norm.weight": "model/decoder/layers.1/self_attn_layer_norm/gamma:0",
+        "decoder.layers.0.fc2.weight": "model/decoder/layers.0/fc2/kernel:0",
+        "decoder.final_layer_norm.bias": "model/decoder/final_layer_norm/beta:0",
+    },
+    "flax": {
+        "decoder.embed_tokens.weight": "decoder/embed_tokens/embedding",
+        "decoder.embed_positions.weight": "decoder/embed_positions/embedding",
+        "decoder.project_in.weight": "decoder/project_in/kernel",
+        "decoder.layers.1.self_attn.q_proj.bias": "decoder/layers/1/self_attn/q_proj/bias",
+        "decoder.layers.1.self_attn_layer_norm.weight": "decoder/layers/1/self_attn_layer_norm/scale",
+        "decoder.layers.0.fc2.weight": "decoder/layers/0/fc2/kernel",
+        "decoder.final_layer_norm.bias": "decoder/final_layer_norm/bias",
+    },
+}
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_the_names_of_opt(flavour: str) -> None:
+    """No file of it is recorded; these are the layers' names in transformers 4's source."""
+    weights = legacy_weights(schema_of("opt", "OPTModel"), flavour)
+    expected = OPT_NAMES[flavour]
+    assert {name: weights[name].name for name in expected} == expected
+    with_head = legacy_weights(schema_of("opt", "OPTForCausalLM"), flavour)
+    prefix = "" if flavour == "tf" else "model/"
+    assert {name: with_head[f"model.{name}"].name for name in expected} == {n: prefix + e for n, e in expected.items()}
 
 
 def test_old_names_of_embeddings_are_read() -> None:

@@ -148,9 +148,9 @@ def embedding(
     return _part(keras.layers.Embedding(int(rows), int(width), embeddings_initializer=_normal(owner, std)))
 
 
-def layer_norm(owner: Any, width: Any, epsilon: float) -> Any:
-    """Return a layer norm over the last axis."""
-    return _part(keras.layers.LayerNormalization(epsilon=epsilon), width)
+def layer_norm(owner: Any, width: Any, epsilon: float, affine: bool = True) -> Any:
+    """Return a layer norm over the last axis, with a scale and a shift if `affine`."""
+    return _part(keras.layers.LayerNormalization(epsilon=epsilon, center=affine, scale=affine), width)
 
 
 def rms_norm(owner: Any, width: Any, epsilon: float) -> Any:

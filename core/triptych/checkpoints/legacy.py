@@ -40,10 +40,10 @@ MLM_HEAD = "mlm___cls"
 """What TensorFlow calls the layer of BERT's language modelling head."""
 _TF_HEADS = {"cls.predictions": f"{MLM_HEAD}.predictions"}
 """Heads that TensorFlow keeps in a layer of another name: the scope as it starts, and what it becomes."""
-_TF_WEIGHT_EMBEDDINGS = "word_embeddings"
-"""The embedding whose leaf TensorFlow calls `weight` (BERT and its relatives), and not `embeddings`."""
+_TF_WEIGHT_EMBEDDINGS = (["word_embeddings"], ["decoder", "embed_tokens"])
+"""Embeddings whose leaf TensorFlow calls `weight` (BERT and its relatives; OPT), and not `embeddings`."""
 _TF_DOTTED_LIST = "layers"
-"""The list whose items TensorFlow calls `layers.0` (Mistral), and not `layers_._0`."""
+"""The list whose items TensorFlow calls `layers.0` (Mistral, OPT), and not `layers_._0`."""
 SHARED = "shared"
 """The layer that stands in a variable scope of its own name and not in the model's (T5's embedding)."""
 
@@ -184,7 +184,8 @@ def _in_tf(schema: Schema, weight: Weight) -> LegacyWeight:
         leaf = "gamma"
     aliases: tuple[str, ...] = ()
     if weight.layout is Layout.EMBEDDING:
-        leaf, other = ("weight", leaf) if levels[-1:] == [_TF_WEIGHT_EMBEDDINGS] else (leaf, "weight")
+        is_weight = any(levels[-len(end) :] == end for end in _TF_WEIGHT_EMBEDDINGS)
+        leaf, other = ("weight", leaf) if is_weight else (leaf, "weight")
         aliases = (_variable([*levels, other]),)
     row = weight.layout is Layout.BIAS and _has(schema, f"{scope}.weight", Layout.CONV1D)
     order = (1, 0) if weight.layout in _TRANSPOSED["tf"] else None

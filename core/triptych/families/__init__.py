@@ -71,7 +71,7 @@ def declared(
 
 _MODULES = {
     name: f"triptych.families.{name}"
-    for name in ("bert", "distilbert", "electra", "gpt2", "llama", "mistral", "qwen2", "qwen3", "roberta", "t5")
+    for name in ("bert", "distilbert", "electra", "gpt2", "llama", "mistral", "opt", "qwen2", "qwen3", "roberta", "t5")
 }
 _FAMILIES: dict[str, Family] = {}
 _REGISTERED: set[str] = set()

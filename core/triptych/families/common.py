@@ -20,6 +20,7 @@ _BUILT_IN: dict[str, tuple[Any, ...]] = {
     "add_cross_attention": (False, None),
     "is_causal": (True,),
     "is_decoder": (False, None),
+    "layerdrop": (0.0,),
     "partial_rotary_factor": (1.0,),
     "position_embedding_type": ("absolute",),
     "pretraining_tp": (1, None),

@@ -140,6 +140,29 @@ def kept_heads(config: PretrainedConfig, number: int) -> list[int] | None:
     return [head for head in range(config.num_attention_heads) if head not in gone] if gone else None
 
 
+def counted_positions(ops: Any, attention_mask: Any, reference: Any, cache: Any = None) -> Any:
+    """Return position ids [B, Q] that number the ones of `attention_mask` [B, past + Q] from 0, and are -1 at its
+    zeros; without a mask `positions`.
+
+    Raises:
+        ArgumentError: a mask [B, Q, K], which does not say where its texts begin.
+    """
+    if attention_mask is None:
+        return positions(ops, reference, cache)
+    if len(attention_mask.shape) != 2:
+        raise ArgumentError(
+            "Positions cannot be counted over this attention_mask.",
+            expected="a mask [B, past + Q]",
+            received=f"one of {len(attention_mask.shape)} axes",
+            remedy="pass position_ids",
+        )
+    seen = ops.cast(_reaching(ops, attention_mask, ops.shape(reference)[1], cache), "int32")
+    counted = ops.cumsum(seen) * seen - 1
+    if cache is None:
+        return counted
+    return ops.transpose(ops.gather(ops.transpose(counted, (1, 0)), query_positions(ops, reference, cache)), (1, 0))
+
+
 def positions(ops: Any, reference: Any, cache: Any = None) -> Any:
     """Return position ids [1, Q] for ids or embeddings `reference` of [B, Q, ...], after those of the cache."""
     return query_positions(ops, reference, cache)[None, :]

@@ -71,6 +71,7 @@ def _discriminator(ops: Any, config: PretrainedConfig, logits: Any, labels: Any,
 
 
 def _span(ops: Any, config: PretrainedConfig, logits: Any, labels: Any, extras: dict[str, Any]) -> Any:
+    extras.pop("past_key_values", None)  # which this output does not have
     start, end = logits[..., 0], logits[..., 1]
     given = labels is not None and all(part is not None for part in labels)
     loss = fn.span_loss(ops, start, end, *labels) if given else None

@@ -114,7 +114,7 @@ def fields(part: type[Part]) -> dict[str, Any]:
 
 
 def constructor(owner: Any, part: type[Model], takes_more: bool) -> Callable[..., None]:
-    """Return the `__init__` of the public class `owner`: (config, options of the part), **kwargs if `takes_more`."""
+    """Return the `__init__` of the public class `owner`: (config, the part's options), **kwargs if `takes_more`."""
     kinds = {name: kind for base in reversed([*chain(part)]) for name, kind in fields(base).items()}
     known = inspect.Parameter.POSITIONAL_OR_KEYWORD
     config = inspect.Parameter("config", known, annotation=getattr(owner, "config_class", None) or Any)

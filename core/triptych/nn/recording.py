@@ -90,8 +90,8 @@ def embedding(
     return Layer(lambda build, name: build.embedding(name, _axis(rows), _axis(width), aliases=tuple(aliases)))
 
 
-def layer_norm(owner: Any, width: Any, epsilon: float) -> Any:
-    return Layer(lambda build, name: build.layer_norm(name, _axis(width)))
+def layer_norm(owner: Any, width: Any, epsilon: float, affine: bool = True) -> Any:
+    return Layer(lambda build, name: build.layer_norm(name, _axis(width))) if affine else None
 
 
 def rms_norm(owner: Any, width: Any, epsilon: float) -> Any:

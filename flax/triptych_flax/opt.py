@@ -1,0 +1,28 @@
+"""OPT in Flax: the public classes of `triptych.families.opt`."""
+
+from triptych.families import opt
+from triptych_flax.make import binder
+from triptych_flax.modeling import FlaxPreTrainedModel
+
+__all__ = ["FlaxOPTPreTrainedModel", "FlaxOPTModel", "FlaxOPTForCausalLM", "FlaxOPTForSequenceClassification",
+           "FlaxOPTForQuestionAnswering"]  # fmt: skip
+__getattr__ = binder.parts_of(opt, __name__)
+
+
+class FlaxOPTPreTrainedModel(FlaxPreTrainedModel):
+    """Base of the OPT classes."""
+
+    config_class = opt.OPTConfig
+    base_model_prefix = "model"
+
+
+class FlaxOPTModel(FlaxOPTPreTrainedModel, part=opt.OPTModel): ...
+
+
+class FlaxOPTForCausalLM(FlaxOPTPreTrainedModel, part=opt.OPTForCausalLM): ...
+
+
+class FlaxOPTForSequenceClassification(FlaxOPTPreTrainedModel, part=opt.OPTForSequenceClassification): ...
+
+
+class FlaxOPTForQuestionAnswering(FlaxOPTPreTrainedModel, part=opt.OPTForQuestionAnswering): ...
