@@ -11,7 +11,7 @@ from triptych.families.common import optional_probability, require_activation, r
 from triptych.nn import attention as at
 from triptych.nn import functional as fn
 from triptych.nn import outputs
-from triptych.nn.axes import heads_axis, hidden_axis, vocab_axis
+from triptych.nn.axes import embedding_axis, heads_axis, hidden_axis, vocab_axis
 from triptych.nn.encoder_heads import EncoderWithHead, SpanHead, decode
 from triptych.nn.parts import Model, Part
 from triptych.nn.stack import States, result, run_layers
@@ -85,16 +85,11 @@ class BertConfig(PretrainedConfig):
         return self.hidden_size
 
 
-def width_of_embeddings(config: Any) -> Axis:
-    """Return the width of the embeddings, which ELECTRA projects to the hidden size."""
-    return Axis("hidden", config.embedding_width)
-
-
 class BertEmbeddings(Part):
     """The normed sum of the embeddings of words, token types and positions."""
 
     def setup(self) -> None:
-        make, config, width = self.make, self.config, width_of_embeddings(self.config)
+        make, config, width = self.make, self.config, embedding_axis(self.config)
         positions = Axis("positions", config.max_position_embeddings)
         self.word_embeddings = make.embedding(self, vocab_axis(config), width, padding=config.pad_token_id)
         self.position_embeddings = make.embedding(self, positions, width)
@@ -206,17 +201,10 @@ class BertModel(Model):
         self.pooler = make.block(self, BertActivated, **pooler) if self.add_pooling_layer else None
 
     def call(
-        self,
-        input_ids: Any = None,
-        attention_mask: Any = None,
-        token_type_ids: Any = None,
-        position_ids: Any = None,
-        head_mask: Any = None,
-        inputs_embeds: Any = None,
-        output_attentions: bool | None = None,
-        output_hidden_states: bool | None = None,
-        return_dict: bool | None = None,
-    ) -> Any:
+        self, input_ids: Any = None, attention_mask: Any = None, token_type_ids: Any = None, position_ids: Any = None,
+        head_mask: Any = None, inputs_embeds: Any = None, output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None, return_dict: bool | None = None,
+    ) -> Any:  # fmt: skip
         """Return `BaseModelOutputWithPooling`. Ids are integers [B, Q], `inputs_embeds` [B, Q, H]."""
         ops, config = self.ops, self.config
         fn.one_input(input_ids, inputs_embeds)

@@ -12,11 +12,10 @@ from triptych.families.bert import (
     BertEmbeddings,
     BertEncoder,
     BertModel,
-    width_of_embeddings,
 )
 from triptych.families.roberta import RobertaClassificationHead
 from triptych.nn import functional as fn
-from triptych.nn.axes import hidden_axis, vocab_axis
+from triptych.nn.axes import embedding_axis, hidden_axis, vocab_axis
 from triptych.nn.encoder_heads import EncoderWithHead, SpanHead
 from triptych.nn.parts import Model, Part
 from triptych.weights.schema import Axis
@@ -60,7 +59,7 @@ class ElectraModel(Model):
     """The encoder, of generator and discriminator alike."""
 
     def setup(self) -> None:
-        make, width, hidden = self.make, width_of_embeddings(self.config), hidden_axis(self.config)
+        make, width, hidden = self.make, embedding_axis(self.config), hidden_axis(self.config)
         self.embeddings = make.block(self, BertEmbeddings)
         self.embeddings_project = make.dense(self, width, hidden) if width != hidden else None
         self.encoder = make.block(self, BertEncoder)
@@ -107,7 +106,7 @@ class ElectraForPreTraining(ElectraWithHead):
 
 class ElectraGeneratorPredictions(Part):
     def setup(self) -> None:
-        make, width = self.make, width_of_embeddings(self.config)
+        make, width = self.make, embedding_axis(self.config)
         self.LayerNorm = make.layer_norm(self, width, self.config.layer_norm_eps)
         self.dense = make.dense(self, hidden_axis(self.config), width)
 
@@ -122,7 +121,7 @@ class ElectraForMaskedLM(ElectraWithHead):
 
     def build_head(self, config: Any) -> None:
         self.generator_predictions = self.make.block(self, ElectraGeneratorPredictions)
-        self.generator_lm_head = self.make.vocab_projector(self, width_of_embeddings(config), vocab_axis(config))
+        self.generator_lm_head = self.make.vocab_projector(self, embedding_axis(config), vocab_axis(config))
 
     def score(self, backbone: Any) -> Any:
         hidden = self.generator_predictions(backbone.last_hidden_state)

@@ -46,6 +46,11 @@ def hidden_axis(config: PretrainedConfig) -> Axis:
     return Axis("hidden", config.hidden_size)
 
 
+def embedding_axis(config: PretrainedConfig) -> Axis:
+    """Return the axis of embeddings that may be narrower than the hidden size."""
+    return Axis("hidden", config.embedding_width)
+
+
 def vocab_axis(config: PretrainedConfig) -> Axis:
     """Return the axis of the tokens."""
     return Axis("vocab", config.vocab_size)
