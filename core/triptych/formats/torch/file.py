@@ -1,8 +1,8 @@
 """Files of torch.save without torch: the lazy reader of `pytorch_model.bin`.
 
 Two containers are read: a zip archive (since torch 1.6), and a stream of pickles and storages (0.2 to 1.5). Both hold
-one pickle that says which tensors lie where in which storage; `pickle` reads it without running anything. Sources: torch
-2.13 `torch/serialization.py` (`_load`, `_legacy_load`), "Serialization semantics" in its documentation.
+one pickle that says which tensors lie where in which storage; `pickle` reads it without running anything. Sources:
+torch 2.13 `torch/serialization.py` (`_load`, `_legacy_load`), "Serialization semantics" in its documentation.
 """
 
 from __future__ import annotations
