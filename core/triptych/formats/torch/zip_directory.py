@@ -24,7 +24,9 @@ STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 _END = struct.Struct("<4s4H2IH")
 _END64 = struct.Struct("<4sQ2H2I4Q4sIQI")
 """The end record of zip64, and its locator."""
-_END64_REST, _LOCATOR_SIZE, _CENTRAL_SIZE = 44, 20, 46
+_END64_REST, _LOCATOR_SIZE = 44, 20
+_CENTRAL_SIZE, _CENTRAL_LENGTHS = 46, 28
+"""Bytes of a header of the directory before its name, and where the lengths of name, extra field and comment stand."""
 _LOCAL = struct.Struct("<4s5H3I2H")
 _ALLOWED_FLAGS = 0x80E
 """Deflate options (bits 1 and 2), data descriptor (3), UTF-8 names (11); all others are encryption or patches."""
@@ -62,22 +64,20 @@ def read_directory(file: BinaryIO, size: int, path: Path) -> dict[str, Record]:
         entries = zipfile.ZipFile(file).infolist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError) as cause:
         raise _corrupt(path, "a directory of whole headers", str(cause)) from cause
+    if len(entries) != count or not _ends_whole(file, entries, start + length):
+        raise _corrupt(path, f"a directory of {count} whole headers", f"{len(entries)}, or a part")
     records: dict[str, Record] = {}
-    position = found = 0
+    position = 0
     for entry in sorted(entries, key=lambda entry: entry.header_offset):
-        name = entry.orig_filename.encode("utf-8" if entry.flag_bits & _UTF8 else "cp437")
-        found += _CENTRAL_SIZE + len(name) + len(entry.extra) + len(entry.comment)
         if not position <= entry.header_offset < start or (not records and entry.header_offset):
             raise _corrupt(path, "records one after the other, from byte 0", f"a header at byte {entry.header_offset}")
-        record = _record(file, entry, name, path)
+        record = _record(file, entry, path)
         position = record.start + record.stored
         if position > start:
             raise _corrupt(path, "records that end before the directory", f"{record.name[:80]!r} behind it")
         if record.name in records:
             raise _corrupt(path, "each name once", f"{record.name[:80]!r} twice")
         records[record.name] = record
-    if (len(records), found) != (count, length):
-        raise _corrupt(path, f"{count} records in {length} bytes", f"{len(records)} in {found}")
     return records
 
 
@@ -143,9 +143,23 @@ def _end_record(file: BinaryIO, size: int, path: Path) -> tuple[int, int, int]:
     return count, length, start
 
 
-def _record(file: BinaryIO, entry: zipfile.ZipInfo, name: bytes, path: Path) -> Record:
+def _name(entry: zipfile.ZipInfo) -> bytes:
+    """Return the name as it stands in the file."""
+    return entry.orig_filename.encode("utf-8" if entry.flag_bits & _UTF8 else "cp437")
+
+
+def _ends_whole(file: BinaryIO, entries: list[zipfile.ZipInfo], end: int) -> bool:
+    """Return whether the last header of the directory is as long as it says: `zipfile` takes what there is."""
+    if not entries:
+        return True
+    lengths = [len(part) for part in (_name(entries[-1]), entries[-1].extra, entries[-1].comment)]
+    file.seek(end - sum(lengths) - _CENTRAL_SIZE + _CENTRAL_LENGTHS)
+    return file.read(6) == struct.pack("<3H", *lengths)
+
+
+def _record(file: BinaryIO, entry: zipfile.ZipInfo, path: Path) -> Record:
     """Check an entry of the directory, and the local header against it; only that says where the data start."""
-    flags, method = entry.flag_bits, entry.compress_type
+    name, flags, method = _name(entry), entry.flag_bits, entry.compress_type
     if method not in (STORED, DEFLATED) or flags & ~_ALLOWED_FLAGS:
         raise UnsupportedFormatError(
             f"Record {ascii(name[:80])} of {path} is encrypted or compressed in a way that is not read.",
