@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import struct
+from collections import Counter
 from pathlib import Path
 
 import ml_dtypes
@@ -12,11 +14,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file
 
 from triptych import (
     CorruptCheckpointError,
     LimitError,
+    SaveError,
     TensorRef,
     TriptychError,
     TruncatedCheckpointError,
@@ -86,6 +90,83 @@ def test_bad_safetensors_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(error) as caught:
         open_safetensors(path)
     assert str(path) in str(caught.value) or path.name in str(caught.value)
+
+
+HUGE = entry([0, 2**62], (0, 0))
+LAXER: dict[str, tuple[bytes, type[TriptychError]]] = {
+    "a tensor twice": (raw(DUPLICATE, b"1234"), CorruptCheckpointError),
+    "metadata twice": (BAD_FILES["duplicate metadata"][0], CorruptCheckpointError),
+    "another field": (BAD_FILES["extra field"][0], CorruptCheckpointError),
+    "an array for an object": (raw({"w": ["F32", [1], [0, 4]]}, b"1234"), CorruptCheckpointError),
+    "a dtype that numpy lacks": (raw({"w": entry([8], [0, 4], "F4")}, b"1234"), UnsupportedFormatError),
+    "a dtype that numpy has otherwise": (raw({"w": entry([4], dtype="F8_E4M3FNUZ")}, b"1234"), UnsupportedFormatError),
+    "a long name": (BAD_FILES["long name"][0], LimitError),
+    "many axes": (BAD_FILES["rank"][0], LimitError),
+    "more elements than numpy counts": (raw({"w": HUGE}), LimitError),
+    "more elements than numpy counts, by two axes": (raw({"w": entry([0, 2**47, 2**47], (0, 0))}), LimitError),
+}
+"""What the library accepts and triptych does not."""
+
+
+@pytest.mark.parametrize("name", LAXER)
+def test_what_the_library_lets_pass_is_refused(name: str, tmp_path: Path) -> None:
+    content, error = LAXER[name]
+    (tmp_path / "model.safetensors").write_bytes(content)
+    with safe_open(tmp_path / "model.safetensors", "numpy") as file:
+        assert len(file.keys()) <= 1
+    with pytest.raises(error):
+        open_safetensors(tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b'{"\\ud800":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}',  # half of a character
+        b'{"w":{"dtype":"U8","shape":[-0],"data_offsets":[0,0]}}',
+        b'{"a":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[1],"data_offsets":[3,4]}}',
+        b'{"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]},"b":{"dtype":"U8","shape":[1],"data_offsets":[3,4]}}',
+        b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}}',
+    ],
+)
+def test_what_the_library_refuses_is_refused_in_its_words(header: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(raw(header, bytes(4)))
+    with pytest.raises(SafetensorError) as theirs:
+        safe_open(path, "numpy")
+    with pytest.raises(CorruptCheckpointError, match="The header of .* is wrong") as ours:
+        open_safetensors(path)
+    reason = str(theirs.value).removeprefix("Error while deserializing header: ")
+    assert reason in str(ours.value)
+
+
+def test_changed_headers_are_opened_only_if_the_library_opens_them(tmp_path: Path, golden: Path) -> None:
+    whole = (golden / "bert-mlm/pt-safetensors-sharded/model-00001-of-00006.safetensors").read_bytes()
+    length, generator, outcomes = int.from_bytes(whole[:8], "little"), random.Random(0), Counter[bool]()
+    path = tmp_path / "model.safetensors"
+    digits = [at for at in range(8, 8 + length) if whole[at : at + 1].isalnum()]
+    for _ in range(1500):
+        at = generator.choice(digits)
+        path.write_bytes(whole[:at] + generator.choice(b"0123456789abFU_").to_bytes() + whole[at + 1 :])
+        try:
+            ours = {name: list(ref.shape) for name, ref in open_safetensors(path).tensors.items()}
+        except TriptychError:
+            outcomes[False] += 1
+            continue
+        with safe_open(path, "numpy") as file:
+            assert ours == {name: file.get_slice(name).get_shape() for name in file.keys()}
+        outcomes[True] += 1
+    assert min(outcomes[True], outcomes[False]) > 50
+
+
+def test_a_file_that_the_library_refuses_is_never_committed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_checkpoint(tmp_path, [TensorRef.of("w", np.arange(4))])
+    before = (tmp_path / "model.safetensors").read_bytes()
+    overlapping = raw({"a": entry(), "b": entry()}, b"1234")
+    monkeypatch.setattr("triptych.checkpoints.writing.write_safetensors", lambda file, *_: file.write(overlapping))
+    refs = [TensorRef.of(name, np.zeros(1, np.float32)) for name in "ab"]
+    with pytest.raises(SaveError, match="cannot be read back.*header of"):
+        save_checkpoint(tmp_path, refs)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"model.safetensors": before}
 
 
 @pytest.mark.parametrize(("name", "hint"), [("git lfs", "git lfs pull"), ("web page", "web page")])

@@ -122,7 +122,7 @@ LASTING: dict[str, tuple[str, dict[str, Any], type[Exception], int]] = {
     "404 on the body of the weights": (BODY, {"status": 404}, HubError, 5),
     "429 on the weights": (WEIGHTS, {"status": 429}, HubError, 7),
     "500 on the body of the weights": (BODY, {"status": 500}, HubError, 11),
-    "weights cut off": (BODY, {"cut": 0}, HubError, 31),
+    "weights cut off": (BODY, {"cut": 0}, HubError, 10),
     "weights too short": (BODY, {"resize": -7}, HubError, 7),
     "weights too long": (BODY, {"resize": 7}, HubError, 7),
     "a bit of the weights flipped": (BODY, {"flip": True}, HubError, 7),

@@ -86,7 +86,7 @@ def stream(top: object, storages: dict[str, bytes] | None = None, item: int = 4)
     return b"".join(parts)
 
 
-def tar(top: object, mtime: float = 0) -> bytes:
+def tar(top: object) -> bytes:
     """Return a file as torch 0.1 wrote it: storage 11 of 6 floats, a view 12 of its last 4, two tensors over them."""
     storages = pickled(1) + pickled((11, "cpu", torch.FloatStorage))
     storages += struct.pack("<q", 6) + floats(0, 1, 2, 3, 4, 5) + pickled([(12, 11, 2, 4)])
@@ -95,7 +95,7 @@ def tar(top: object, mtime: float = 0) -> bytes:
     tensors += pickled((22, 12, torch.FloatTensor)) + struct.pack("<ii3q", 1, 0, 3, 1, 1)
     content = top if isinstance(top, bytes) else pickled(top)
     result = io.BytesIO()
-    with tarfile.open(fileobj=result, mode="w:", format=tarfile.PAX_FORMAT) as file:
+    with tarfile.open(fileobj=result, mode="w:") as file:
         for name, data in (
             ("sys_info", pickled({})),
             ("pickle", content),
@@ -103,7 +103,7 @@ def tar(top: object, mtime: float = 0) -> bytes:
             ("storages", storages),
         ):
             member = tarfile.TarInfo(name)
-            member.size, member.mtime = len(data), mtime  # type: ignore[assignment]
+            member.size = len(data)
             file.addfile(member, io.BytesIO(data))
     return result.getvalue()
 

@@ -32,7 +32,7 @@ from triptych.checkpoints import staging
 from triptych.checkpoints.resolve import OF_A_FOLDER, POINTER, VARIANT_POINTER, Pointer, own_pointer
 from triptych.checkpoints.staging import Area
 from triptych.checkpoints.writing import name_in_index, write_weights
-from triptych.errors import ArgumentError, ConfigError, SaveError, TriptychError
+from triptych.errors import ArgumentError, ConfigError, CorruptCheckpointError, SaveError, TriptychError
 from triptych.files.atomic import Access, create, flush, flush_folder
 from triptych.files.json import json_text, parse_json, read_json
 from triptych.files.paths import CONFIG_NAME
@@ -366,10 +366,15 @@ def _of_the_model(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _verify(file: Path, shard: Shard) -> None:
-    read = {ref.name: (ref.dtype, ref.shape) for ref in open_file(file).tensors.values()}
+    """Raise `SaveError` unless the reader, and for safetensors the format's own parser, finds what was meant."""
+    remedy = "check the disk and save again"
+    try:
+        read = {ref.name: (ref.dtype, ref.shape) for ref in open_file(file).tensors.values()}
+    except CorruptCheckpointError as cause:
+        raise SaveError(f"{file} cannot be read back.", received=cause.detail, remedy=remedy) from cause
     meant = {ref.name: (ref.dtype.newbyteorder("="), ref.shape) for ref in shard.tensors}
     if read != meant:
-        raise SaveError(f"{file} does not read back as it was written.", remedy="check the disk and save again")
+        raise SaveError(f"{file} does not read back as it was written.", remedy=remedy)
 
 
 def parse_size(value: int | str) -> int:

@@ -49,6 +49,11 @@ def _finite(text: str) -> float:
     return value
 
 
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_int=_bounded_int, parse_float=_finite
+)
+
+
 def _depth_of(text: str) -> int:
     """Return the deepest nesting, without recursion, so that a hostile file cannot exhaust the stack."""
     depth = deepest = 0
@@ -75,13 +80,7 @@ def parse_json(data: bytes, source: str, error: type[TriptychError]) -> dict[str
         text = data.decode("utf-8")
         if text.count("[") + text.count("{") > MAX_DEPTH and _depth_of(text) > MAX_DEPTH:
             raise ValueError(f"nested deeper than {MAX_DEPTH}")
-        value = json.loads(
-            text,
-            object_pairs_hook=_no_duplicates,
-            parse_constant=_no_constant,
-            parse_int=_bounded_int,
-            parse_float=_finite,
-        )
+        value = _DECODER.decode(text)
     except ValueError as cause:
         raise error(
             f"{source} is not valid JSON.",

@@ -15,6 +15,7 @@ import sys
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -192,6 +193,7 @@ class _PrivateMap:
         }  # fmt: skip
 
 
+@cache
 def _system() -> ctypes.CDLL:
     system = ctypes.CDLL(None, use_errno=True)
     system.mmap.restype = ctypes.c_void_p

@@ -1,13 +1,14 @@
-"""The safetensors format: a checked, lazy reader and a streaming writer.
+"""The safetensors format: a lazy reader, whose headers the format's own parser checks, and a streaming writer.
 
 Format: 8 bytes little-endian header length, a JSON object, then the tensors one after the other without holes
-(safetensors README, "Format"). The checks are ours because the released library accepts duplicate names, writes
-non-contiguous arrays wrongly, and knows no bfloat16 or float8 in numpy.
+(safetensors README, "Format"). Ours is what the released library lacks: it keeps one of two tensors of a name, has no
+bounds on names and shapes, writes non-contiguous arrays wrongly, and knows no bfloat16 or float8 in numpy.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+from safetensors import SafetensorError, deserialize
 
 from triptych.errors import (
     CorruptCheckpointError,
@@ -25,10 +27,12 @@ from triptych.errors import (
 )
 from triptych.files.atomic import write_through
 from triptych.files.json import parse_json, remedy_for
-from triptych.files.regular import hold, open_regular
+from triptych.files.regular import MappedBytes, OwnedBytes, hold, open_regular
 from triptych.tensors import dtypes
-from triptych.tensors.limits import MAX_HEADER_BYTES, MAX_NAME, MAX_RANK, MAX_TENSORS
+from triptych.tensors.limits import MAX_ELEMENTS, MAX_HEADER_BYTES, MAX_NAME, MAX_RANK, MAX_TENSORS
 from triptych.tensors.ref import ALIGNMENT, RangeReader, TensorRef, bytes_ahead
+
+_FIELDS = {"dtype", "shape", "data_offsets"}
 
 
 @dataclass(frozen=True)
@@ -53,21 +57,21 @@ def open_safetensors(path: Path, mmap: bool = True) -> SafetensorsFile:
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         source = hold(file, path, mmap)
-        header, start = _read_header(file, size, path)
-    metadata = _metadata(header.pop("__metadata__", {}), path)
+        head = file.read(8)
+        text = _read_header(file, head, size, path)
+    header = parse_json(text, f"The header of {path}", CorruptCheckpointError)
+    metadata = header.pop("__metadata__", None) or {}
     if len(header) > MAX_TENSORS:
         raise LimitError(f"{path} declares too many tensors.", expected=f"<= {MAX_TENSORS}", received=str(len(header)))
-    entries = [(name, *_entry(name, value, path)) for name, value in header.items()]
-    _check_cover(entries, size - start, path)
-    tensors = {
-        name: TensorRef(name, dtype, shape, RangeReader(source, start + begin, dtype, shape))
-        for name, dtype, shape, begin, _ in entries
-    }
+    types = {name: _dtype(name, entry, path) for name, entry in header.items()}
+    _check_by_library(head + text, path)
+    _check_end(max((entry["data_offsets"][1] for entry in header.values()), default=0), size - 8 - len(text), path)
+    start = 8 + len(text)
+    tensors = {name: _located(name, types[name], entry, source, start) for name, entry in header.items()}
     return SafetensorsFile(path, tensors, metadata)
 
 
-def _read_header(file: BinaryIO, size: int, path: Path) -> tuple[dict[str, Any], int]:
-    head = file.read(8)
+def _read_header(file: BinaryIO, head: bytes, size: int, path: Path) -> bytes:
     if len(head) < 8:
         raise TruncatedCheckpointError(
             f"{path} is too short.", expected="at least 8 bytes", received=f"{size} bytes", remedy="get the file again"
@@ -88,73 +92,84 @@ def _read_header(file: BinaryIO, size: int, path: Path) -> tuple[dict[str, Any],
             received=f"{size} bytes",
             remedy="get the file again",
         )
-    return parse_json(file.read(length), f"The header of {path}", CorruptCheckpointError), 8 + length
+    return file.read(length)
 
 
-def _metadata(value: Any, path: Path) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-        raise CorruptCheckpointError(f"{path} has bad metadata.", expected="strings by name", received=repr(value)[:80])
-    return value
-
-
-def _entry(name: str, value: Any, path: Path) -> tuple[np.dtype, tuple[int, ...], int, int]:
-    def bad(expected: str) -> CorruptCheckpointError:
-        return CorruptCheckpointError(
-            f"Tensor {name[:80]!r} of {path} is badly declared.", expected=expected, received=repr(value)[:120]
+def _dtype(name: str, entry: Any, path: Path) -> np.dtype:
+    """Return the dtype of the tensor `name`; the library takes arrays and other fields too, and other dtypes."""
+    if not isinstance(entry, dict) or set(entry) != _FIELDS:
+        raise CorruptCheckpointError(
+            f"Tensor {name[:80]!r} of {path} is badly declared.",
+            expected="an object of dtype, shape and data_offsets",
+            received=repr(entry)[:120],
         )
-
-    if len(name) > MAX_NAME:
-        raise LimitError(f"{path} has a tensor name of {len(name)} characters.", expected=f"at most {MAX_NAME}")
-    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
-        raise bad("dtype, shape and data_offsets")
-    shape, offsets = value["shape"], value["data_offsets"]
-    if not _naturals(shape) or not _naturals(offsets) or len(offsets) != 2:
-        raise bad("a shape and two offsets of non-negative integers")
-    if len(shape) > MAX_RANK or any(length > 2**48 for length in shape):
-        raise LimitError(f"Tensor {name!r} of {path} is too large.", received=f"shape {shape}"[:120])
-    dtype = dtypes.SAFETENSORS.get(value["dtype"]) if isinstance(value["dtype"], str) else None
+    dtype = dtypes.SAFETENSORS.get(entry["dtype"]) if isinstance(entry["dtype"], str) else None
     if dtype is None:
         raise UnsupportedFormatError(
-            f"Tensor {name!r} of {path} has an unknown dtype.",
+            f"Tensor {name[:80]!r} of {path} has an unknown dtype.",
             expected=", ".join(dtypes.SAFETENSORS),
-            received=repr(value["dtype"]),
+            received=repr(entry["dtype"])[:80],
         )
-    count = dtype.itemsize
-    for length in shape:
-        count *= length
-    if offsets[1] - offsets[0] != count:
-        raise bad(f"a range of {count} bytes")
-    return dtype, tuple(shape), offsets[0], offsets[1]
+    return dtype
 
 
-def _naturals(value: Any) -> bool:
-    return isinstance(value, list) and all(type(item) is int and item >= 0 for item in value)
+def _complaint(content: bytes) -> str:
+    """Return what the library's parser has against a file, or against its header alone; "" if nothing."""
+    try:
+        deserialize(content)
+    except SafetensorError as error:
+        return str(error)
+    return ""
 
 
-def _check_cover(entries: list[tuple[str, np.dtype, tuple[int, ...], int, int]], available: int, path: Path) -> None:
-    """Check that the tensors cover the data without hole or overlap, up to the last byte."""
-    position = 0
-    for name, _, _, begin, end in sorted(entries, key=lambda entry: (entry[3], entry[4])):
-        if begin != position:
-            raise CorruptCheckpointError(
-                f"Tensor {name!r} of {path} leaves a hole or overlaps.",
-                expected=f"a start at byte {position}",
-                received=f"byte {begin}",
-            )
-        position = end
-    if position > available:
+_EXAMPLE = b'{"x":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}'
+_DATA_MISSING = _complaint(len(_EXAMPLE).to_bytes(8, "little") + _EXAMPLE)
+"""What the parser says of a right header without its data, in the words of the version that is installed."""
+
+
+def _check_by_library(header: bytes, path: Path) -> None:
+    """Raise `CorruptCheckpointError` if the format's own parser refuses the first bytes of a file, up to its data.
+
+    The parser takes a whole file and copies it, or opens a path, where another file may be by now. So it gets the very
+    bytes that were read, and may miss the data, which it looks for after everything else.
+    """
+    complaint = _complaint(header)
+    if complaint not in ("", _DATA_MISSING):
+        raise CorruptCheckpointError(
+            f"The header of {path} is wrong.",
+            expected="what safetensors accepts: each tensor of its shape's size, one after the other",
+            received=complaint[:240],
+            remedy="get the file again",
+        )
+
+
+def _check_end(end: int, available: int, path: Path) -> None:
+    if end > available:
         raise TruncatedCheckpointError(
             f"{path} ends before its tensors do.",
-            expected=f"{position} bytes of data",
+            expected=f"{end} bytes of data",
             received=f"{available} bytes",
             remedy="get the file again",
         )
-    if position < available:
+    if end < available:
         raise CorruptCheckpointError(
-            f"{path} has bytes after its last tensor.",
-            expected=f"{position} bytes of data",
-            received=f"{available} bytes",
+            f"{path} has bytes after its last tensor.", expected=f"{end} bytes of data", received=f"{available} bytes"
         )
+
+
+def _located(
+    name: str, dtype: np.dtype, entry: Mapping[str, Any], source: MappedBytes | OwnedBytes, start: int
+) -> TensorRef:
+    """Return the tensor that a checked header declares; `start` is the first byte of the data."""
+    shape = tuple(entry["shape"])
+    elements = math.prod(max(length, 1) for length in shape)  # numpy multiplies the lengths of empty tensors too
+    if len(name) > MAX_NAME or len(shape) > MAX_RANK or elements > MAX_ELEMENTS:
+        raise LimitError(
+            f"Tensor {name[:80]!r} of {source.path} has a name or shape beyond the limits.",
+            expected=f"at most {MAX_NAME} characters, {MAX_RANK} axes and {MAX_ELEMENTS} elements",
+            received=f"{len(name)} characters, shape {list(shape)}"[:120],
+        )
+    return TensorRef(name, dtype, shape, RangeReader(source, start + entry["data_offsets"][0], dtype, shape))
 
 
 def write_safetensors(file: BinaryIO, tensors: Iterable[TensorRef], metadata: Mapping[str, str]) -> None:

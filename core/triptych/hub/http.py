@@ -1,7 +1,9 @@
-"""How triptych calls huggingface_hub: retries of one kind, answers watched, and every failure as one clear error.
+"""How triptych calls huggingface_hub: the retries that it lacks, answers watched, every failure as one clear error.
 
-huggingface_hub 2 retries some requests and not others, and waits as long as a Retry-After says. A response hook on its
-HTTP session, which acts only within `watched`, hands such answers to `retried` instead.
+huggingface_hub 2 retries each request of an upload, and goes on with a file that broke off: that is left to it. It asks
+once for a list of files, a repository, a branch or a commit, and for a file where the answer is 5xx, and waits as long
+as a Retry-After says. A response hook on its HTTP session, which acts only within `watched`, hands such answers to
+`retried` instead.
 """
 
 from __future__ import annotations
@@ -83,7 +85,10 @@ def _check(response: httpx2.Response) -> None:
 
 
 def retried(call: Callable[[], T]) -> T:
-    """Return `call()`, tried `ATTEMPTS` times when the Hub is busy, in trouble or breaks off, with pauses between."""
+    """Return `call()`, tried `ATTEMPTS` times when the Hub is busy, in trouble or breaks off, with pauses between.
+
+    A file that breaks off is no reason to begin again: huggingface_hub has gone on with it five times.
+    """
     import httpx2
 
     for attempt in range(ATTEMPTS):
@@ -91,13 +96,22 @@ def retried(call: Callable[[], T]) -> T:
             with watched():
                 return call()
         except (_Later, httpx2.ReadError, httpx2.WriteError, httpx2.RemoteProtocolError) as error:
-            if attempt == ATTEMPTS - 1:
+            if attempt == ATTEMPTS - 1 or _was_resumed(error):
                 raise
             asked = error.wait if isinstance(error, _Later) else None
             wait = min(2.0**attempt if asked is None else asked, LONGEST_WAIT)
             logger.warning("%s: trying again in %g s", error, wait)
             time.sleep(wait)
     raise AssertionError("unreachable")
+
+
+def _was_resumed(error: Exception) -> bool:
+    """Return whether `error` is of a file that broke off; one of a lost connection (ReadError) is not resumed."""
+    import httpx2
+
+    if not isinstance(error, httpx2.RemoteProtocolError):
+        return False
+    return error.request.method == "GET" and "/api/" not in error.request.url.path
 
 
 def unreachable(error: BaseException) -> bool:

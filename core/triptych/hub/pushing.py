@@ -269,7 +269,7 @@ def _commit(api: HfApi, there: Snapshot, push: Push, files: Mapping[str, Path], 
     adds = [CommitOperationAdd(push.place(name), str(path)) for name, path in sorted(files.items())]
     deletes = [CommitOperationDelete(path) for path in stale]
     where: dict[str, Any] = {"revision": push.revision, "create_pr": push.create_pr}
-    retried(lambda: api.preupload_lfs_files(there.repo_id, adds, free_memory=False, **where))
+    api.preupload_lfs_files(there.repo_id, adds, free_memory=False, **where)  # retried, request by request, by itself
 
     def commit() -> CommitInfo:
         return api.create_commit(

@@ -1,9 +1,8 @@
 """Files of torch.save without torch: the lazy reader of `pytorch_model.bin`.
 
-Three containers were written over the years: a zip archive (since torch 1.6), a stream of pickles and storages (0.2 to
-1.5), and a tar archive (before; see `tar`). All hold one pickle that says which tensors lie where in which
-storage; `pickle` reads it without running anything. Sources: torch 2.13 `torch/serialization.py` (`_load`,
-`_legacy_load`), "Serialization semantics" in its documentation.
+Two containers are read: a zip archive (since torch 1.6), and a stream of pickles and storages (0.2 to 1.5). Both hold
+one pickle that says which tensors lie where in which storage; `pickle` reads it without running anything. Sources:
+torch 2.13 `torch/serialization.py` (`_load`, `_legacy_load`), "Serialization semantics" in its documentation.
 """
 
 from __future__ import annotations
@@ -27,7 +26,6 @@ from triptych.files.regular import hold, open_regular
 from triptych.formats.kinds import SAVE_ID
 from triptych.formats.torch.pickle import MAX_BYTES, Unpickler
 from triptych.formats.torch.storage import Deflated, Extent, Files, Stored, locate
-from triptych.formats.torch.tar import read_tar
 from triptych.formats.torch.values import NOTES, Storage, TorchTensor, is_natural, storage_dtype
 from triptych.formats.torch.zip_directory import STORED, Record, inflate, read_directory
 from triptych.tensors.limits import MAX_TENSORS
@@ -80,7 +78,7 @@ def open_torch(path: Path, mmap: bool = True) -> TorchFile:
         elif head.startswith(b"\x80"):
             (top, extents), notes = _read_stream(file, files), {}
         elif head[257:262] == b"ustar":
-            (top, extents), notes = read_tar(file, files), {}
+            raise _old_tar(path)
         else:
             raise _foreign(head, path)
     tensors, ignored = _state_dict(top, path)
@@ -93,9 +91,21 @@ def _foreign(head: bytes, path: Path) -> Exception:
     error = CorruptCheckpointError if head else TruncatedCheckpointError
     return error(
         f"{path} is no file of torch.save.",
-        expected="a zip archive, a pickle or a tar archive",
+        expected="a zip archive or a pickle",
         received=f"first bytes {head[:8].hex() or 'none'}",
         remedy=remedy_for(head) or "get the file again",
+    )
+
+
+def _old_tar(path: Path) -> UnsupportedFormatError:
+    """Return the error for what torch.save wrote before 0.2. torch reads it with `weights_only=False` alone."""
+    old, new = repr(str(path)), repr(str(path.with_name(f"new-{path.name}")))
+    command = f"import torch; torch.save(torch.load({old}, map_location='cpu', weights_only=False), {new})"
+    return UnsupportedFormatError(
+        f"{path} is a tar archive, as torch.save wrote before torch 0.2.",
+        expected="a file of torch 0.2 or later",
+        remedy=f"save it again, and give the new file the name of the old. This runs what code the old one holds, so "
+        f"only do it if you trust its origin: `{command}`",
     )
 
 

@@ -19,10 +19,9 @@ from triptych.errors import CorruptCheckpointError, LimitError, TruncatedCheckpo
 from triptych.files.regular import MappedBytes, OwnedBytes
 from triptych.formats.torch.values import TorchTensor
 from triptych.formats.torch.zip_directory import Record, check_crc, inflate
-from triptych.tensors.limits import MAX_NAME
+from triptych.tensors.limits import MAX_ELEMENTS, MAX_NAME
 from triptych.tensors.ref import TensorRef
 
-MAX_LENGTH = 2**48
 _PIECE = 2**24
 
 
@@ -138,7 +137,7 @@ def _outside(name: str, path: Path, expected: str, received: str) -> CorruptChec
 
 def _check_shape(name: str, tensor: TorchTensor, path: Path) -> None:
     """Refuse shapes that numpy cannot hold; it multiplies the lengths of empty tensors too."""
-    if math.prod(max(length, 1) for length in tensor.shape) > MAX_LENGTH:
+    if math.prod(max(length, 1) for length in tensor.shape) > MAX_ELEMENTS:
         raise LimitError(f"Tensor {name[:80]!r} of {path} is too large.", received=f"shape {tensor.shape}"[:120])
 
 

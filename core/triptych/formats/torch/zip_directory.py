@@ -1,39 +1,36 @@
-"""A strict reader of zip directories, for archives that torch.save wrote or that a zip tool repacked.
+"""Directories of zip archives that torch.save wrote or that a zip tool repacked: `zipfile`, and what it does not check.
 
 Zip readers differ in which of two contradicting statements they believe (central or local header, count or size, which
-of two records of one name), so files are made that one reader finds harmless and the next does not. This one accepts a
-file only if both headers agree and the records lie one after the other from byte 0 up to the directory. Names are only
-looked up, never used as paths. Format: PKWARE APPNOTE 6.3.10, sections 4.3 to 4.5.
+of two records of one name), so files are made that one reader finds harmless and the next does not. `zipfile` believes
+one and compares few; here a file is accepted only if all agree and the records lie one after the other from byte 0 up
+to the directory. Names are only looked up, never used as paths. Format: PKWARE APPNOTE 6.3.10, sections 4.3 to 4.5.
 """
 
 from __future__ import annotations
 
 import struct
+import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from triptych.errors import (
-    CorruptCheckpointError,
-    LimitError,
-    TriptychError,
-    TruncatedCheckpointError,
-    UnsupportedFormatError,
-)
+from triptych.errors import CorruptCheckpointError, LimitError, TruncatedCheckpointError, UnsupportedFormatError
 
 MAX_RECORDS = 100_000
 MAX_DIRECTORY_BYTES = 2**25
-STORED, DEFLATED = 0, 8
+STORED, DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 
 _END = struct.Struct("<4s4H2IH")
-_LOCATOR = struct.Struct("<4sIQI")
-_END64 = struct.Struct("<4sQ2H2I4Q")
-_CENTRAL = struct.Struct("<4s6H3I5H2I")
+_END64 = struct.Struct("<4sQ2H2I4Q4sIQI")
+"""The end record of zip64, and its locator."""
+_END64_REST, _LOCATOR_SIZE = 44, 20
+_CENTRAL_SIZE, _CENTRAL_LENGTHS = 46, 28
+"""Bytes of a header of the directory before its name, and where the lengths of name, extra field and comment stand."""
 _LOCAL = struct.Struct("<4s5H3I2H")
-_MAX_COMMENT = 2**16
 _ALLOWED_FLAGS = 0x80E
 """Deflate options (bits 1 and 2), data descriptor (3), UTF-8 names (11); all others are encryption or patches."""
+_UTF8 = 0x800
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,49 +49,35 @@ class Record:
     method: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A central header; `header` is where the local one starts."""
-
-    name: bytes
-    flags: int
-    method: int
-    crc: int
-    stored: int
-    size: int
-    header: int
-
-
 def read_directory(file: BinaryIO, size: int, path: Path) -> dict[str, Record]:
     """Return the records of the archive by name; their contents are not read.
 
     Raises:
         TruncatedCheckpointError, CorruptCheckpointError, LimitError, UnsupportedFormatError.
     """
-    count, length, start, end = _end_record(file, size, path)
-    if start + length != end:
-        raise _corrupt(path, f"a directory that ends at byte {end}", f"byte {start + length}")
+    count, length, start = _end_record(file, size, path)
     if count > MAX_RECORDS or length > MAX_DIRECTORY_BYTES:
         raise LimitError(
             f"{path} has too many records.", expected=f"<= {MAX_RECORDS}", received=f"{count} in {length} bytes"
         )
-    file.seek(start)
     try:
-        entries = _entries(file.read(length), count, path)
-    except struct.error as cause:
-        raise _corrupt(path, "whole headers", str(cause)) from cause
+        entries = zipfile.ZipFile(file).infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError) as cause:
+        raise _corrupt(path, "a directory of whole headers", str(cause)) from cause
+    if len(entries) != count or not _ends_whole(file, entries, start + length):
+        raise _corrupt(path, f"a directory of {count} whole headers", f"{len(entries)}, or a part")
     records: dict[str, Record] = {}
     position = 0
-    for entry in sorted(entries, key=lambda entry: entry.header):
-        if not position <= entry.header < start or (not records and entry.header):
-            raise _corrupt(path, "records one after the other, from byte 0", f"a header at byte {entry.header}")
+    for entry in sorted(entries, key=lambda entry: entry.header_offset):
+        if not position <= entry.header_offset < start or (not records and entry.header_offset):
+            raise _corrupt(path, "records one after the other, from byte 0", f"a header at byte {entry.header_offset}")
         record = _record(file, entry, path)
-        if record.start + record.stored > start:
+        position = record.start + record.stored
+        if position > start:
             raise _corrupt(path, "records that end before the directory", f"{record.name[:80]!r} behind it")
         if record.name in records:
             raise _corrupt(path, "each name once", f"{record.name[:80]!r} twice")
         records[record.name] = record
-        position = record.start + record.stored
     return records
 
 
@@ -131,110 +114,68 @@ def _corrupt(path: Path, expected: str, received: str) -> CorruptCheckpointError
     )
 
 
-def _end_record(file: BinaryIO, size: int, path: Path) -> tuple[int, int, int, int]:
-    """Return the number of records, length and start of the directory, and where it must end."""
-    tail_length = min(size, _END.size + _MAX_COMMENT)
-    file.seek(size - tail_length)
-    tail = file.read(tail_length)
-    found = tail.rfind(b"PK\x05\x06")
-    if found < 0 or len(tail) - found < _END.size:
+def _end_record(file: BinaryIO, size: int, path: Path) -> tuple[int, int, int]:
+    """Return the number of records, and the length and start of the directory, on which all end records agree.
+
+    An archive with a comment is refused: its end record would have to be searched for.
+    """
+    file.seek(max(0, size - _END64.size - _END.size))
+    tail = file.read()
+    wide, end = tail[: -_END.size], tail[-_END.size :]
+    if len(end) < _END.size or not end.startswith(b"PK\x05\x06"):
         raise TruncatedCheckpointError(
-            f"{path} ends before its zip directory does.",
-            expected="an end record",
+            f"{path} does not end as a zip archive does.",
+            expected=f"an end record in the last {_END.size} bytes",
             received=f"{size} bytes without one",
             remedy="get the file again",
         )
-    _, disk, disk_start, here, count, length, start, comment = _END.unpack_from(tail, found)
-    end = size - tail_length + found
-    if disk or disk_start or here != count or found + _END.size + comment != len(tail):
-        raise _corrupt(path, "one whole archive and nothing after it", "another end record")
-    locator = end - _LOCATOR.size
-    file.seek(max(locator, 0))
-    if locator < 0 or not (data := file.read(_LOCATOR.size)).startswith(b"PK\x06\x07"):
-        return count, length, start, end
-    return _end_record64(file, (count, length, start), data, locator, path)
+    _, *disks, here, count, length, start, comment = _END.unpack(end)
+    agree, stop = not any(disks) and here == count and not comment, size - _END.size
+    if len(wide) == _END64.size and wide[-_LOCATOR_SIZE:].startswith(b"PK\x06\x07"):
+        narrow, stop = (count, length, start), stop - _END64.size
+        mark, rest, _, _, *disks, here, count, length, start, _, first, place, all_disks = _END64.unpack(wide)
+        agree &= (mark, rest, disks, here) == (b"PK\x06\x06", _END64_REST, [0, 0], count)
+        agree &= (first, place, all_disks) == (0, stop, 1)
+        limits = (2**16 - 1, 2**32 - 1, 2**32 - 1)
+        agree &= all(n in pair for n, *pair in zip(narrow, (count, length, start), limits, strict=True))
+    if not agree or start + length != stop:
+        raise _corrupt(path, "one whole archive without a comment", "end records that contradict it or each other")
+    return count, length, start
 
 
-def _end_record64(
-    file: BinaryIO, narrow: tuple[int, int, int], data: bytes, locator: int, path: Path
-) -> tuple[int, int, int, int]:
-    _, disk, end, disks = _LOCATOR.unpack(data)
-    if disk or disks != 1 or end + _END64.size != locator:
-        raise _corrupt(path, "a zip64 end record before its locator", f"one at byte {end}")
-    file.seek(end)
-    mark, length, _, _, disk, disk_start, here, *wide = _END64.unpack(file.read(_END64.size))
-    if mark != b"PK\x06\x06" or length != _END64.size - 12 or disk or disk_start or here != wide[0]:
-        raise _corrupt(path, "a zip64 end record", "another record")
-    for short, long, full in zip(narrow, wide, (2**16 - 1, 2**32 - 1, 2**32 - 1), strict=True):
-        if short not in (long, full):
-            raise _corrupt(path, "end records that agree", f"{short} and {long}")
-    return wide[0], wide[1], wide[2], end
+def _name(entry: zipfile.ZipInfo) -> bytes:
+    """Return the name as it stands in the file."""
+    return entry.orig_filename.encode("utf-8" if entry.flag_bits & _UTF8 else "cp437")
 
 
-def _entries(data: bytes, count: int, path: Path) -> list[_Entry]:
-    entries: list[_Entry] = []
-    position = 0
-    while position < len(data):
-        fields = _CENTRAL.unpack_from(data, position)
-        mark, _, _, flags, method, _, _, crc, stored, size, name, extra, comment, disk, _, _, header = fields
-        position += _CENTRAL.size
-        if mark != b"PK\x01\x02" or disk or position + name + extra + comment > len(data):
-            raise _corrupt(path, "a directory of whole headers", "something else")
-        wide = _wide(data[position + name : position + name + extra], (size, stored, header))
-        entry = _Entry(data[position : position + name], flags, method, crc, wide[1], wide[0], wide[2])
-        _check_method(entry, path)
-        entries.append(entry)
-        position += name + extra + comment
-    if len(entries) != count:
-        raise _corrupt(path, f"{count} records", f"{len(entries)}")
-    return entries
+def _ends_whole(file: BinaryIO, entries: list[zipfile.ZipInfo], end: int) -> bool:
+    """Return whether the last header of the directory is as long as it says: `zipfile` takes what there is."""
+    if not entries:
+        return True
+    lengths = [len(part) for part in (_name(entries[-1]), entries[-1].extra, entries[-1].comment)]
+    file.seek(end - sum(lengths) - _CENTRAL_SIZE + _CENTRAL_LENGTHS)
+    return file.read(6) == struct.pack("<3H", *lengths)
 
 
-def _wide(extra: bytes, fields: tuple[int, ...]) -> list[int]:
-    """Return `fields` with those that do not fit 32 bits taken from the zip64 extra field (header 1)."""
-    values, position = b"", 0
-    while position + 4 <= len(extra) and not values:
-        kind, length = struct.unpack_from("<2H", extra, position)
-        values = extra[position + 4 : position + 4 + length] if kind == 1 else b""
-        position += 4 + length
-    result = []
-    for field in fields:
-        if field == 2**32 - 1:
-            field, values = struct.unpack_from("<Q", values)[0], values[8:]
-        result.append(field)
-    return result
-
-
-def _check_method(entry: _Entry, path: Path) -> None:
-    problem: TriptychError | None = None
-    name = ascii(entry.name[:80])
-    if entry.method not in (STORED, DEFLATED) or entry.flags & ~_ALLOWED_FLAGS:
-        problem = UnsupportedFormatError(
-            f"Record {name} of {path} is encrypted or compressed in a way that is not read.",
+def _record(file: BinaryIO, entry: zipfile.ZipInfo, path: Path) -> Record:
+    """Check an entry of the directory, and the local header against it; only that says where the data start."""
+    name, flags, method = _name(entry), entry.flag_bits, entry.compress_type
+    if method not in (STORED, DEFLATED) or flags & ~_ALLOWED_FLAGS:
+        raise UnsupportedFormatError(
+            f"Record {ascii(name[:80])} of {path} is encrypted or compressed in a way that is not read.",
             expected="method 0 (stored) or 8 (deflated)",
-            received=f"method {entry.method}, flags {entry.flags:#x}",
+            received=f"method {method}, flags {flags:#x}",
             remedy="save it again with torch.save",
         )
-    elif entry.stored != entry.size if entry.method == STORED else entry.stored > 2 * entry.size + 1024:
-        problem = _corrupt(path, f"{entry.size} bytes in {name}", f"{entry.stored}")
-    if problem is not None:
-        raise problem
-
-
-def _record(file: BinaryIO, entry: _Entry, path: Path) -> Record:
-    """Check the local header against the central one; only it says where the data start."""
-    file.seek(entry.header)
-    head = file.read(_LOCAL.size + len(entry.name))
-    if len(head) != _LOCAL.size + len(entry.name):
-        raise _corrupt(path, "a local header", f"the end of the file at byte {entry.header}")
-    mark, _, flags, method, _, _, _, _, _, name, extra = _LOCAL.unpack_from(head)
-    if mark != b"PK\x03\x04" or (flags, method, name) != (entry.flags, entry.method, len(entry.name)):
-        raise _corrupt(path, "headers that agree", f"another local header of {ascii(entry.name[:80])}")
-    if head[_LOCAL.size :] != entry.name:
-        raise _corrupt(path, f"the local name {ascii(entry.name[:80])}", ascii(head[_LOCAL.size :][:80]))
-    try:
-        text = entry.name.decode()
-    except UnicodeDecodeError as cause:
-        raise _corrupt(path, "names in UTF-8", ascii(entry.name[:80])) from cause
-    start = entry.header + len(head) + extra
-    return Record(text, start, entry.stored, entry.size, entry.crc, entry.method)
+    stored, size = entry.compress_size, entry.file_size
+    if stored != size if method == STORED else stored > 2 * size + 1024:
+        raise _corrupt(path, f"{size} bytes in {ascii(name[:80])}", f"{stored}")
+    file.seek(entry.header_offset)
+    head = file.read(_LOCAL.size + len(name))
+    if len(head) != _LOCAL.size + len(name):
+        raise _corrupt(path, "a local header", f"the end of the file at byte {entry.header_offset}")
+    mark, _, *local, _, _, _, _, _, length, extra = _LOCAL.unpack_from(head)
+    agree = (mark, local, length) == (b"PK\x03\x04", [flags, method], len(name)) and head[_LOCAL.size :] == name
+    if not agree or entry.volume or entry.filename != entry.orig_filename:
+        raise _corrupt(path, "headers that agree", f"another local header of {ascii(name[:80])}")
+    return Record(entry.filename, entry.header_offset + len(head) + extra, stored, size, entry.CRC, method)
