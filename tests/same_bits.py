@@ -5,7 +5,7 @@
     python tests/same_bits.py --before FOLDER --families bert,roberta --frameworks pt     # compare with that, quickly
 
 A revision is computed in one process for each framework, which imports that revision alone. The models are those of
-`tests/golden` and every class of `conformance/small_models.py`, with weights that depend on their names only: outputs,
+`tests/golden` and every class of `conformance/support/small_models.py`, with weights that depend on their names only: outputs,
 losses, decoding with a cache, gradients, dropout, initial values, bfloat16, resized and pruned models. Beside the
 numbers there are texts: the schema and config of each class; and the structure, which is its signatures, ancestors,
 parts and the names of its parameters in the framework. Prints what differs, and exits with status 1 if anything does.
@@ -48,7 +48,7 @@ from safetensors.numpy import load_file, save_file
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 GOLDEN = CHECKOUT / "tests/golden"
-SOURCES = ("core", "pt", "tf", "flax", "conformance", "tests")
+SOURCES = ("core", "pt", "tf", "flax", "conformance", "conformance/support", "tests", "tests/support")
 ENVIRONMENT = {
     "JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES": "none",  # else what was compiled is found again in the same folder only
     "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
