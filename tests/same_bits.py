@@ -5,10 +5,10 @@
     python tests/same_bits.py --before FOLDER --families bert,roberta --frameworks pt     # compare with that, quickly
 
 A revision is computed in one process for each framework, which imports that revision alone. The models are those of
-`tests/golden` and every class of `conformance/support/small_models.py`, with weights that depend on their names only: outputs,
-losses, decoding with a cache, gradients, dropout, initial values, bfloat16, resized and pruned models. Beside the
-numbers there are texts: the schema and config of each class; and the structure, which is its signatures, ancestors,
-parts and the names of its parameters in the framework. Prints what differs, and exits with status 1 if anything does.
+`tests/golden` and every class of `small_models.py`, with weights that depend on their names only: outputs, losses,
+decoding with a cache, gradients, dropout, initial values, bfloat16, resized and pruned models. Beside the numbers there
+are texts: the schema and config of each class; and the structure, which is its signatures, ancestors, parts and the
+names of its parameters in the framework. Prints what differs, and exits with status 1 if anything does.
 A record holds for one machine and one set of installed packages.
 """
 
