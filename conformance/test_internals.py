@@ -18,6 +18,7 @@ import torch
 
 from triptych import BertConfig, TFBertForMaskedLM
 from triptych.names import BACKENDS
+from triptych.nn.outputs import ModelOutput
 from triptych_flax import internals as flax_internals
 from triptych_pt import internals as pt_internals
 from triptych_tf import internals as tf_internals
@@ -267,3 +268,17 @@ def test_jax_knows_what_is_traced() -> None:
     assert seen == [True]
     assert not flax_internals.is_traced(jnp.ones(()))
     assert not flax_internals.is_traced(1)
+
+
+def test_pytorch_sees_the_tensors_in_an_output() -> None:
+    for _ in range(2):  # a class that is defined again, as in a notebook
+
+        class Output(ModelOutput):
+            logits: Any
+            hidden_states: Any
+
+        made = Output(logits=torch.ones(2), hidden_states=(torch.zeros(1), torch.ones(1)))
+        doubled = torch.utils._pytree.tree_map(lambda tensor: 2 * tensor, made)
+        assert type(doubled) is Output and list(doubled) == ["logits", "hidden_states"]
+        assert doubled.logits.tolist() == [2, 2] and doubled.hidden_states[1].tolist() == [2]
+        assert "loss" not in doubled and Output.__name__ == type(doubled).__name__

@@ -11,6 +11,7 @@ import pytest
 
 from triptych import names
 from triptych.modeling.base import ModelBase
+from triptych.nn import recording
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {backend: names.BACKENDS[backend][0] for backend in names.BACKENDS}
@@ -55,6 +56,15 @@ def test_the_same_functions_in_the_same_order(module: str) -> None:
     mirrored = {b: functions(modules(b)[module]) for b in PACKAGES}
     assert mirrored["pt"] == mirrored["tf"] == mirrored["flax"]
     assert list(mirrored["pt"]) == list(mirrored["tf"]) == list(mirrored["flax"])
+
+
+@pytest.mark.parametrize("backend", PACKAGES)
+def test_declarations_find_the_same_layers_in_every_backend(backend: str) -> None:
+    made = [name for name in functions(recording) if name != "recorded_schema"]
+    assert len(made) == 12
+    module = modules(backend)["make"]
+    for name in made:
+        assert arguments(getattr(module, name), set()) == arguments(getattr(recording, name), set()), name
 
 
 @pytest.mark.parametrize("backend", PACKAGES)

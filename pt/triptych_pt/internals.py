@@ -1,4 +1,4 @@
-"""What triptych relies on inside PyTorch: modules that are built without values."""
+"""What triptych relies on inside PyTorch: modules that are built without values, outputs as trees of tensors."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
 
 
 class _Building(threading.local):
@@ -60,3 +61,18 @@ def parameters_on_meta() -> Iterator[None]:
 def building_empty() -> bool:
     """Return whether this thread is building a model whose weights come from a checkpoint."""
     return _building.depth > 0
+
+
+def make_known(kind: Any) -> None:
+    """Let PyTorch look into an output, for `torch.export` and `torch.func`."""
+
+    def rebuild(values: Any, names: Any) -> Any:
+        output = kind()
+        for name, value in zip(names, values, strict=True):
+            output[name] = value  # not by the constructor, which leaves out None
+        return output
+
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    pytree.register_pytree_node(
+        kind, lambda output: ([*output.values()], [*output]), rebuild, serialized_type_name=name
+    )

@@ -1,10 +1,12 @@
-"""What torch modules lack for triptych: the layout of a parameter, sizes that stay true."""
+"""What torch modules lack for triptych: the layout of a parameter, sizes that stay true, outputs as trees."""
 
 from __future__ import annotations
 
 from torch import nn
 
+from triptych.nn.outputs import on_each_class
 from triptych.weights.schema import Layout
+from triptych_pt import internals
 from triptych_pt.make import (  # noqa: F401  # families that write their classes out find them here
     Block,
     Conv1D,
@@ -30,6 +32,9 @@ _LAYOUTS: dict[type, dict[str, Layout]] = {
     Conv1D: {"weight": Layout.CONV1D, "bias": Layout.BIAS},
     RMSNorm: {"weight": Layout.NORM},
 }
+
+
+on_each_class(internals.make_known)
 
 
 def layout_of(module: nn.Module, leaf: str) -> Layout:

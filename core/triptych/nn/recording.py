@@ -121,20 +121,20 @@ def vocab_projector(owner: Any, width: Any, units: Any) -> Any:
     return Layer(declare)
 
 
-def block(owner: Any, part: Any, **fields: Any) -> Any:
-    return _recorded(part)(owner.config, **fields)
+def block(owner: Any, kind: Any, **fields: Any) -> Any:
+    return _recorded(kind)(owner.config, **fields)
 
 
-def stacked(owner: Any, part: Any, count: int, **fields: Any) -> Any:
+def stacked(owner: Any, kind: Any, count: int, **fields: Any) -> Any:
     if count > MAX_WEIGHTS:
         raise ConfigError(
             "The config asks for too many layers.", expected=f"at most {MAX_WEIGHTS:,}", received=str(count)
         )
-    return [_recorded(part)(owner.config, index=index, **fields) for index in range(count)]
+    return [_recorded(kind)(owner.config, index=index, **fields) for index in range(count)]
 
 
-def listed(owner: Any, parts: Iterable[Any], **fields: Any) -> Any:
-    return [_recorded(part)(owner.config, **fields) for part in parts]
+def listed(owner: Any, kinds: Iterable[Any], **fields: Any) -> Any:
+    return [_recorded(kind)(owner.config, **fields) for kind in kinds]
 
 
 def _axis(width: Any) -> Axis:
