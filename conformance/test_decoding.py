@@ -58,6 +58,36 @@ def test_cached_logits_are_those_of_the_whole_text(backend: Backend, variant: st
     assert_close(np.concatenate(found, 1), whole, mask)
 
 
+@pytest.mark.parametrize("framework", [b for b in BACKENDS if b.name != "pt"], ids=lambda b: b.name)
+@pytest.mark.parametrize("variant", ["opt", "opt, norms after"])
+def test_a_compiled_call_counts_positions_over_a_mask_of_the_whole_cache(
+    framework: Backend, variant: str, tmp_path: Path
+) -> None:
+    config = config_of(variant)
+    model = framework.load("OPTForCausalLM", random_folder(tmp_path, config, "OPTForCausalLM"))
+    ids, mask = random_inputs(config)["input_ids"], np.ones((2, 16), np.int64)
+    mask[1, :2] = 0
+
+    def call(part: object, cache: object) -> tuple[object, object]:
+        output = model(input_ids=part, attention_mask=mask, past_key_values=cache)
+        return output.logits, output.past_key_values
+
+    if framework.name == "tf":
+        import tensorflow as tf
+
+        step = tf.function(call)
+    else:
+        import jax
+
+        step = jax.jit(call)
+    cache, found = model.init_cache(2, 16), []
+    for start, end in ((0, 4), (4, 5), (5, 11)):
+        logits, cache = step(ids[:, start:end], cache)
+        found.append(np.asarray(logits))
+    whole = framework.run(model, {"input_ids": ids, "attention_mask": mask[:, :11]})["logits"]
+    assert_close(np.concatenate(found, 1), whole, mask[:, :11])
+
+
 def run_raw(backend: Backend, model: object, inputs: dict[str, np.ndarray], cache: object) -> object:
     if backend.name == "pt":
         import torch
