@@ -176,9 +176,11 @@ class PreTrainedModel(nn.Module, ModelBase):
         places: dict[nn.Parameter, list[str]] = {}
         for name, parameter in self.named_parameters(remove_duplicate=False):
             places.setdefault(parameter, []).append(name)
+        shared = {parameter: names for parameter, names in places.items() if len(names) > 1}
+        del places  # and with it, soon, the values of the others
         yield
-        for parameter, names in places.items():
-            held = [self.get_parameter(name) for name in names] if len(names) > 1 else []
+        for parameter, names in shared.items():
+            held = [self.get_parameter(name) for name in names]
             if new := [one for one in held if one is not parameter]:
                 for name in names:
                     module, leaf = self._owner(name)
