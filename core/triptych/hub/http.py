@@ -111,7 +111,7 @@ def _was_resumed(error: Exception) -> bool:
 
     if not isinstance(error, httpx2.RemoteProtocolError):
         return False
-    return error.request.method == "GET" and "/api/" not in error.request.url.path
+    return error.request.method == "GET" and "/api/models/" not in error.request.url.path
 
 
 def unreachable(error: BaseException) -> bool:
