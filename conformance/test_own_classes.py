@@ -325,6 +325,75 @@ def test_only_what_is_made_of_a_part_has_its_schema(backend: Backend) -> None:
     assert len(inherited) == len(built_in.declare_schema(config)) - 2
 
 
+TIES = {"head.weight": "tiny.embed.weight"}
+
+
+class SharedLM(TinyLM):
+    _tied_weights_keys = TIES
+
+    def __init__(self, config: TinyConfig) -> None:
+        super().__init__(config)
+        self.head = torch.nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+
+class TFSharedLM(TFPreTrainedModel):
+    config_class = TinyConfig
+    base_model_prefix = "tiny"
+    _tied_weights_keys = TIES
+
+    def __init__(self, config: TinyConfig, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.tiny = TFTinyMain(config, name="tiny")
+
+    def get_input_embeddings(self) -> Any:
+        return self.tiny.embed
+
+    def call(self, input_ids: Any, training: bool | None = None) -> ModelOutput:
+        hidden = self.tiny(input_ids)
+        return ModelOutput(logits=keras.ops.matmul(hidden, keras.ops.transpose(self.tiny.embed.embeddings)))
+
+
+class FlaxSharedModule(linen.Module):
+    config: TinyConfig
+    dtype: Any = jnp.float32
+
+    @linen.compact
+    def __call__(self, input_ids: Any) -> ModelOutput:
+        tiny = FlaxTinyMainModule(self.config, name="tiny")
+        hidden = tiny(input_ids)
+        return ModelOutput(logits=hidden @ tiny.variables["params"]["embed"]["embedding"].T)
+
+
+class FlaxSharedLM(FlaxPreTrainedModel):
+    config_class = TinyConfig
+    base_model_prefix = "tiny"
+    module_class = FlaxSharedModule
+    _tied_weights_keys = TIES
+
+    def get_input_embeddings(self) -> Any:
+        return self.params["tiny"]["embed"]["embedding"]
+
+
+SHARED = {"pt": SharedLM, "tf": TFSharedLM, "flax": FlaxSharedLM}
+
+
+def test_ties_of_own_classes_are_derived_alike(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    SharedLM(TinyConfig(initializer_range=1.0)).save_pretrained(tmp_path)
+    assert set(open_checkpoint(tmp_path)) == NAMES - {"head.weight", "head.bias"}
+    logits = []
+    for backend in BACKENDS:
+        model = SHARED[backend.name].from_pretrained(tmp_path, strict=True)
+        assert model.schema.summary()["head.weight"] == ((11, 6), "linear", "tiny.embed.weight")
+        assert model.schema.summary() == SharedLM(TinyConfig()).schema.summary()
+        model.resize_token_embeddings(13)
+        assert {model.schema[name].shape for name in ("head.weight", "tiny.embed.weight")} == {(13, 6)}
+        logits.append(backend.run(model, IDS)["logits"])
+        assert_close(logits[-1], logits[0])
+    assert logits[0].shape == (2, 3, 13)
+
+
 class TiedLM(PreTrainedModel):
     """Ties in its constructor, always, and says so nowhere."""
 
