@@ -59,6 +59,7 @@ def test_pytorch_pickles_copies_compiles_and_exports(kind: str) -> None:
         )
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own, when it saves
 @KINDS
 def test_keras_saves_exports_and_compiles(kind: str, tmp_path: Path) -> None:
     import keras

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from quantised_files import LAYOUTS, quantised_folder
-
 from golden_models import Golden
+from quantised_files import LAYOUTS, quantised_folder
 from small_models import config_of, random_folder, random_inputs
+
 from triptych import (
     ArgumentError,
     AutoConfig,
@@ -305,11 +305,12 @@ def test_buckets_are_those_of_transformers(buckets: int, distance: int, both_way
     import torch
     from transformers.models.t5.modeling_t5 import T5Attention
 
-    from triptych.families.t5.model import relative_buckets
+    from triptych.families.t5.model import buckets_of, relative_buckets
     from triptych_pt import ops
 
     queries, keys = torch.arange(300), torch.arange(300)
     theirs = T5Attention._relative_position_bucket(keys[None] - queries[:, None], both_ways, buckets, distance)
     config = T5Config(relative_attention_num_buckets=buckets, relative_attention_max_distance=distance)
-    assert torch.equal(relative_buckets(ops, config, queries, keys, both_ways).long(), theirs)
+    found = relative_buckets(ops, buckets_of(config, both_ways), queries, keys, both_ways)
+    assert torch.equal(found.long(), theirs)
     assert bucket_table(buckets, distance).max() == buckets - 1

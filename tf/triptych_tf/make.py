@@ -52,6 +52,9 @@ class TFRMSNorm(keras.layers.Layer):
         return fn.rms_norm(ops, x, keras.ops.convert_to_tensor(self.gamma), self.epsilon)
 
 
+_OF_KERAS = frozenset(dir(keras.layers.Layer()))
+
+
 class TFBlock(keras.layers.Layer):
     """A part of a built-in model. Subclasses declare their layers in `setup`; `fields` become attributes.
 
@@ -74,6 +77,11 @@ class TFBlock(keras.layers.Layer):
 
     def build(self, input_shape: Any = None) -> None:
         build_parts(self)
+
+    @property
+    def parts_called_like_attributes_of_keras(self) -> list[Any]:
+        """The layers that Keras does not save under their names, such as `output`, which are those of its attributes."""
+        return [part for name, part in vars(self).items() if name in _OF_KERAS and isinstance(part, keras.layers.Layer)]
 
 
 binder = Binder("tf", TFBlock, "call", keeps_layers=True)

@@ -12,7 +12,6 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from operator import attrgetter
 from types import FunctionType, ModuleType
 from typing import Any, ClassVar
 
@@ -151,8 +150,12 @@ def renaming(base: Any, part: type[Part]) -> dict[str, Any]:
         base.__setattr__(self, names.get(name, name), value)
 
     __setattr__.nowrap = True  # type: ignore[attr-defined]  # linen wraps every other function of a module
-    found: dict[str, Any] = {name: property(attrgetter(kept)) for name, kept in names.items()}
-    return {**found, "__setattr__": __setattr__}
+    return {**{name: _reading(kept) for name, kept in names.items()}, "__setattr__": __setattr__}
+
+
+def _reading(name: str) -> property:
+    # A function of its own, where torch.compile does not look into `operator.attrgetter`.
+    return property(lambda self: getattr(self, name))
 
 
 class Binder:

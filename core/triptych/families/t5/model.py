@@ -35,15 +35,19 @@ def bucket_table(buckets: int, max_distance: int) -> np.ndarray:
     return np.where(distances < exact, distances, np.minimum(grown, buckets - 1)).astype(np.int32)
 
 
-def relative_buckets(ops: Any, config: Any, queries: Any, keys: Any, both_ways: bool) -> Any:
-    """Return the bucket [Q, K] of each pair of places [Q] and [K]; the second half of the buckets is for keys ahead,
-    if queries see `both_ways`."""
+def buckets_of(config: Any, both_ways: bool) -> np.ndarray:
+    """Return the table of distances back or, where queries see `both_ways`, of distances in each direction."""
+    count = config.relative_attention_num_buckets
+    return bucket_table(count // 2 if both_ways else count, config.relative_attention_max_distance)
+
+
+def relative_buckets(ops: Any, table: np.ndarray, queries: Any, keys: Any, both_ways: bool) -> Any:
+    """Return the bucket [Q, K], by `buckets_of`, of each pair of places [Q] and [K]; the second half of the buckets is
+    for keys ahead, if queries see `both_ways`."""
     ahead = keys[None, :] - queries[:, None]
-    count, furthest = config.relative_attention_num_buckets, config.relative_attention_max_distance
-    table = ops.constant(bucket_table(count // 2 if both_ways else count, furthest), queries)
     distance = ops.maximum(ahead, -ahead) if both_ways else ops.maximum(-ahead, 0)
-    found = ops.gather(table, ops.minimum(distance, furthest))
-    return found + ops.cast(ahead > 0, "int32") * (count // 2) if both_ways else found
+    found = ops.gather(ops.constant(table, queries), ops.minimum(distance, len(table) - 1))
+    return found + ops.cast(ahead > 0, "int32") * (int(table[-1]) + 1) if both_ways else found
 
 
 class T5Attention(Part):
@@ -63,6 +67,8 @@ class T5Attention(Part):
             # Pruned attentions of every layer look their heads up in this one table, so it stays whole.
             table = Axis("buckets", config.relative_attention_num_buckets), Axis("bias_heads", config.num_heads)
             self.relative_attention_bias = make.embedding(self, *table, std=config.std(width))
+            # Here and not in `call`, where torch.compile would compute the logarithm, and round otherwise.
+            self.buckets = buckets_of(config, both_ways=not self.decoder)
         self.dropout = make.dropout(self, config.dropout_rate)
 
     def call(
@@ -99,7 +105,9 @@ class T5Attention(Part):
         """Return what positions add to the scores, [1, N, Q, K] for the heads before pruning."""
         ops = self.ops
         places = ops.arange(keys, hidden)
-        buckets = relative_buckets(ops, self.config, at.query_positions(ops, hidden, cache), places, not self.decoder)
+        buckets = relative_buckets(
+            ops, self.buckets, at.query_positions(ops, hidden, cache), places, both_ways=not self.decoder
+        )
         return ops.transpose(self.relative_attention_bias(buckets), (2, 0, 1))[None]
 
 
