@@ -80,7 +80,7 @@ class TFBlock(keras.layers.Layer):
 
     @property
     def parts_called_like_attributes_of_keras(self) -> list[Any]:
-        """The layers that Keras does not save under their names, such as `output`, which are those of its attributes."""
+        """The layers that Keras does not save under their names, such as `output`, since it has such attributes."""
         return [part for name, part in vars(self).items() if name in _OF_KERAS and isinstance(part, keras.layers.Layer)]
 
 
