@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
+
 from gguf_tokenizer import build_tokenizer, smollm2_path
 from golden_models import Golden
 from small_models import config_of, decoder_inputs, random_folder, random_inputs
-from typer.testing import CliRunner
-
 from triptych import ArgumentError
 from triptych.cli import app
 from triptych.formats.gguf.file import open_gguf

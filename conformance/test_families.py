@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_models import CLASSES, PLAIN, config_of, decoder_inputs, random_folder, random_inputs
-from witness import assert_none, calls_of, calls_that_differ
 
+from small_models import CLASSES, PLAIN, config_of, decoder_inputs, random_folder, random_inputs
 from triptych import ArgumentError, ConfigError, open_checkpoint
 from triptych.errors import MissingFileError
 from triptych.formats.kinds import SAVE_ID
 from triptych_conformance import BACKENDS, Backend, assert_close, compare
+from witness import assert_none, calls_of, calls_that_differ
 
 
 def compared(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], mask: np.ndarray, who: str) -> None:

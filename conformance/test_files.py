@@ -12,9 +12,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+
 from golden_models import GOLDEN, Golden
 from small_models import config_of, random_folder
-
 from triptych import AutoConfig, MissingFileError, open_checkpoint
 from triptych.families import declared_schema
 from triptych.formats.hdf5.file import TOP_LEVEL, open_hdf5

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_models import config_of, decoder_inputs, random_inputs
 
 import triptych
+from small_models import config_of, decoder_inputs, random_inputs
 from triptych_conformance import assert_close
 
 STEMS = {

@@ -9,8 +9,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from golden_models import GOLDEN, Golden
 
+from golden_models import GOLDEN, Golden
 from triptych import ArgumentError, BertConfig
 from triptych.names import BACKENDS as BACKEND_PACKAGES
 from triptych.nn import functional

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from golden_models import Golden
 from quantised_files import LAYOUTS, quantised_folder
 from small_models import config_of, random_folder, random_inputs
-
 from triptych import (
     ArgumentError,
     AutoConfig,

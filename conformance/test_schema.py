@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_models import CLASSES, PLAIN, VARIANTS, config_of
-from witness import reference, weights_of
 
+from small_models import CLASSES, PLAIN, VARIANTS, config_of
 from triptych.families import declared_schema, family
 from triptych.weights.layouts import canonical_leaf, native_path, permutation
 from triptych.weights.schema import Schema
 from triptych_conformance import Backend
+from witness import reference, weights_of
 
 PRUNED = {"t5": {3: [0, 2]}, "llama": {1: [0, 1]}, "mistral": {1: [0, 1]}, "qwen2": {1: [0, 1]}, "qwen3": {1: [0, 1]}}
 CHANGES = {"plain": {}, "untied": {"tie_word_embeddings": False}, "pruned": {}}

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from golden_models import Golden
 
+from golden_models import Golden
 from triptych.weights import reading_ahead
 from triptych_conformance import Backend
 

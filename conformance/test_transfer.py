@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from golden_models import Golden
 from small_models import CLASSES, VARIANTS, config_of, random_folder
-
 from triptych import (
     CheckpointError,
     MissingFileError,

@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from small_models import SMALL, config_of, decoder_inputs, random_folder, random_inputs, stems_of
+from triptych import Axis, Layout, PretrainedConfig, Schema
+from triptych.families import declared_schema, family
+from triptych.names import BACKEND_MODULES, MODEL_MODULES
+from triptych_conformance import BACKENDS, compare
 from witness import (
     Seen,
     assert_none,
@@ -22,11 +27,6 @@ from witness import (
     reference,
     weights_of,
 )
-
-from triptych import Axis, Layout, PretrainedConfig, Schema
-from triptych.families import declared_schema, family
-from triptych.names import BACKEND_MODULES, MODEL_MODULES
-from triptych_conformance import BACKENDS, compare
 
 PT = BACKENDS[0]
 RECORD = json.loads((Path(__file__).parents[1] / "tests/golden/witness_4_48.json").read_text())["cases"]

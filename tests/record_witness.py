@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 import transformers
+
 from witness import weights_of
 
 T5 = dict(vocab_size=31, d_model=12, d_kv=5, d_ff=10, num_layers=2, num_decoder_layers=3, num_heads=3,

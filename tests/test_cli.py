@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from gguf_models import make_model, write_gguf
 
+from gguf_models import make_model, write_gguf
 from triptych import open_checkpoint
 
 

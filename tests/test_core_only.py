@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+
 from places import GOLDEN, ROOT
 
 FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "flax")

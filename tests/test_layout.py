@@ -10,9 +10,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from places import ROOT, TESTS
 
 import triptych
+from places import ROOT, TESTS
 from triptych import names
 from triptych.backends import is_installed
 

@@ -8,9 +8,8 @@ import sys
 import tomllib
 from pathlib import Path
 
-from places import ROOT
-
 import triptych
+from places import ROOT
 from triptych.names import BACKEND_MODULES
 
 MAP = ROOT / "docs/architecture.md"

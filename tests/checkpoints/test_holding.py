@@ -14,8 +14,8 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from places import TESTS
 
+from places import TESTS
 from triptych import (
     AutoConfig,
     AutoModel,

@@ -20,9 +20,9 @@ from flax.serialization import msgpack_restore
 from flax.traverse_util import flatten_dict
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from places import GOLDEN
 from safetensors.numpy import load_file
 
+from places import GOLDEN
 from triptych import (
     ArgumentError,
     InconsistentCheckpointError,

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from places import TESTS
 from savers import save_often, save_without_locks
-
 from triptych import ArgumentError, MissingFileError, PretrainedConfig, TensorRef, open_checkpoint, save_checkpoint
 from triptych.checkpoints.staging import PREFIX, _place
 from triptych.errors import SaveError, TriptychError

@@ -10,11 +10,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from gguf_models import make_model, write_gguf
-from quantised_files import LAYOUTS, quantised_folder
 from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner, Result
 
+from gguf_models import make_model, write_gguf
+from quantised_files import LAYOUTS, quantised_folder
 from triptych import TensorRef, open_checkpoint, save_checkpoint
 from triptych.cli import app
 from triptych.formats.kinds import SAVE_ID

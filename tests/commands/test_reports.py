@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import Result
-from places import GOLDEN
 from typer.testing import CliRunner
 
+from places import GOLDEN
 from triptych import TensorRef, save_checkpoint
 from triptych.cli import app
 from triptych.tools.comparing import compare

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from hub_client import environment
 from hub_models import REPO, assert_same, framework, model_class, weights
 from hub_server import Hub
-
 from triptych import HubAccessError, HubError, HubOfflineError, UnsafeCheckpointError
 from triptych_conformance import assert_close
 

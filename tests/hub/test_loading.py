@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from hub_models import REPO, assert_same, framework, model_class
 from hub_server import READER, STRANGER, Hub
-
 from triptych import (
     ArgumentError,
     AutoConfig,

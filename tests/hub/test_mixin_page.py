@@ -10,11 +10,11 @@ from typing import Any
 import huggingface_hub
 import pytest
 import torch
-from hub_server import WRITER, Hub
 from huggingface_hub import PyTorchModelHubMixin
-from places import ROOT
 from safetensors.numpy import load_file, save_file
 
+from hub_server import WRITER, Hub
+from places import ROOT
 from triptych import CheckpointError, PreTrainedModel
 
 PAGE = ROOT / "docs/model-hub-mixin.md"

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from hub_client import environment
 from hub_models import PACKAGES, assert_same, framework, model_class, weights
 from hub_server import READER, STRANGER, WRITER, Hub
-
 from triptych import (
     ArgumentError,
     BertConfig,

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hub_models import PACKAGES, PREFIXES, framework
-from hub_server import WRITER, Hub
 
 import triptych
+from hub_models import PACKAGES, PREFIXES, framework
+from hub_server import WRITER, Hub
 from triptych import (
     ArgumentError,
     AutoConfig,

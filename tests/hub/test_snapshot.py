@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub_client import environment
-from hub_server import READER, STRANGER, WRITER, Hub
 from huggingface_hub import constants, hf_hub_download, snapshot_download
 
+from hub_client import environment
+from hub_server import READER, STRANGER, WRITER, Hub
 from triptych import (
     ArgumentError,
     HubAccessError,

@@ -11,8 +11,6 @@ from typing import Any
 
 import huggingface_hub
 import pytest
-from hub_client import environment
-from hub_server import READER, STRANGER, WRITER, Hub
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -23,6 +21,9 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
+
+from hub_client import environment
+from hub_server import READER, STRANGER, WRITER, Hub
 
 # How huggingface_hub 2.4 uploads LFS files is deprecated in its own HTTP library.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

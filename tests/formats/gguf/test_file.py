@@ -16,11 +16,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
-from gguf_models import MODELS, SIZES, make_model, write_gguf
-from gguf_tokenizer import build_tokenizer, smollm2_path
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
+from gguf_models import MODELS, SIZES, make_model, write_gguf
+from gguf_tokenizer import build_tokenizer, smollm2_path
 from triptych import (
     ArgumentError,
     ChangedFileError,

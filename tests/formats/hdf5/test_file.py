@@ -18,8 +18,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 from keras.src.legacy.saving.legacy_h5_format import load_attributes_from_hdf5_group, save_attributes_to_hdf5_group
-from places import GOLDEN
 
+from places import GOLDEN
 from triptych.errors import (
     ChangedFileError,
     CorruptCheckpointError,

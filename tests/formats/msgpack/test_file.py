@@ -15,8 +15,8 @@ import msgpack
 import numpy as np
 import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
-from places import GOLDEN
 
+from places import GOLDEN
 from triptych.errors import (
     ArgumentError,
     ChangedFileError,

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch_files import Call, Id, Marker, floats, pickled, stream, tar, tensor, write_zip
 
+from torch_files import Call, Id, Marker, floats, pickled, stream, tar, tensor, write_zip
 from triptych.errors import (
     ChangedFileError,
     CorruptCheckpointError,

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from places import GOLDEN
 from torch_files import Call, Id, floats, pickled, stream, tar, tensor, write_zip
-
 from triptych.errors import CorruptCheckpointError, UnsupportedFormatError
 from triptych.formats.safetensors import open_safetensors
 from triptych.formats.torch.file import open_torch

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from places import GOLDEN
 
+from places import GOLDEN
 from triptych import TensorRef, open_checkpoint
 from triptych.errors import SaveError, UnsupportedFormatError
 from triptych.formats.torch.file import open_torch
