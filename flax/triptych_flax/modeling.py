@@ -17,6 +17,7 @@ from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
 from triptych.modeling.base import ModelBase, refuse_unknown
 from triptych.modeling.derived import LiveWeight, live_weights
+from triptych.modeling.hooks import Answer
 from triptych.nn.parts import Model
 from triptych.tensors.arrays import permuted
 from triptych.tensors.dtypes import parse_param_dtype
@@ -49,6 +50,7 @@ class FlaxPreTrainedModel(ModelBase):
     class_prefix = "Flax"
     ops: ClassVar[Any] = ops
     module_class: ClassVar[Any] = None
+    _modules_stay = True
 
     def __init_subclass__(cls, part: type[Model] | None = None, **kwargs: Any) -> None:
         """Run the module of `part`, a declaration, if the class statement names one."""
@@ -289,11 +291,11 @@ class FlaxPreTrainedModel(ModelBase):
         return [weight.name for weight in self._live_weights() if weight.key in vocab]
 
     @classmethod
-    def _derive_schema_for(cls, config: PretrainedConfig, **options: Any) -> Schema:
-        return cls(config, **{**options, "_do_init": False})._derive_schema()
+    def _look_at(cls, config: PretrainedConfig, arguments: Mapping[str, Any], ask: Callable[[Any], Answer]) -> Answer:
+        return ask(cls(config, **{**arguments, "_do_init": False}))
 
     @classmethod
-    def _runs_its_part(cls) -> bool:
+    def _is_its_part(cls) -> bool:
         part = cls.declared_part
         return part is not None and cls.module_class is make.binder.bound(part)
 

@@ -14,6 +14,7 @@ from torch import nn
 from triptych.config import PretrainedConfig
 from triptych.modeling.base import ModelBase, refuse_unknown
 from triptych.modeling.derived import LiveWeight, declared_ties
+from triptych.modeling.hooks import Answer
 from triptych.nn.parts import Model
 from triptych.tensors.dtypes import parse_param_dtype
 from triptych.weights.plan import Assignment, NewWeight
@@ -149,8 +150,8 @@ class PreTrainedModel(nn.Module, ModelBase):
         return [n for n, p in self.named_parameters(remove_duplicate=False) if id(p) in vocab]
 
     @classmethod
-    def _derive_schema_for(cls, config: PretrainedConfig, **options: Any) -> Schema:
-        return cls._without_values(config, options)._derive_schema()
+    def _look_at(cls, config: PretrainedConfig, arguments: Mapping[str, Any], ask: Callable[[Any], Answer]) -> Answer:
+        return ask(cls._without_values(config, arguments))
 
     @classmethod
     def _call_arguments(cls) -> Collection[str]:

@@ -16,6 +16,7 @@ from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
 from triptych.modeling.base import ModelBase, refuse_unknown
 from triptych.modeling.derived import LiveWeight, live_weights
+from triptych.modeling.hooks import Answer
 from triptych.nn.heads import TARGETS
 from triptych.nn.outputs import ModelOutput
 from triptych.nn.parts import Model
@@ -250,12 +251,12 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         return [weight.name for weight in self._live_weights() if id(variables[weight.key]) in vocab]
 
     @classmethod
-    def _derive_schema_for(cls, config: PretrainedConfig, **options: Any) -> Schema:
+    def _look_at(cls, config: PretrainedConfig, arguments: Mapping[str, Any], ask: Callable[[Any], Answer]) -> Answer:
         with internals.without_values():
-            model = cls(config, **options)
-            schema = model._derive_schema()
+            model = cls(config, **arguments)
+            answer = ask(model)
             layers.discard(model._variables().values())
-        return schema
+        return answer
 
     @classmethod
     def _call_arguments(cls) -> Collection[str]:

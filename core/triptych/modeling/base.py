@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -29,7 +30,7 @@ from triptych.hub.fetching import fetch_config, fetch_model, take_hub_arguments
 from triptych.hub.pushing import PushToHubMixin, push_files
 from triptych.hub.remote_code import take_code_arguments
 from triptych.hub.saved_code import code_of
-from triptych.modeling.derived import derived_schema, refuse_disagreement
+from triptych.modeling.derived import derived_schema, held_schema, refuse_disagreement
 from triptych.modeling.operations import Operations
 from triptych.modeling.quantised import refuse_quantised
 from triptych.names import AUTO_TASKS
@@ -94,9 +95,16 @@ class ModelBase(Operations, PushToHubMixin):
 
     @property
     def schema(self) -> Schema:
-        """The weights of this model: declared, or derived from the live module."""
+        """The weights of this model: those that the live module holds, with what its declaration knows of them.
+
+        A class whose schema was written by hand has just that; saves and loads hold it against the module.
+        """
         declared = self.declared_schema
-        return self._derive_schema() if declared is None else declared
+        if declared is None:
+            return self._derive_schema()
+        if not self._is_of_a_part(self.config) or (self._is_its_part() and self._modules_stay):
+            return declared
+        return held_schema(self, declared)
 
     @property
     def declared_schema(self) -> Schema | None:
@@ -295,17 +303,25 @@ class ModelBase(Operations, PushToHubMixin):
         """Return the schema of a model of `config` and of these arguments of the constructor."""
         options = {name: arguments[name] for name in cls.schema_options if name in arguments}
         declared = cls.declare_schema(config, **options)
-        return cls._derive_schema_for(config, **arguments) if declared is None else declared
+        if declared is None or (cls._is_of_a_part(config) and not cls._is_its_part()):
+            return cls._look_at(config, arguments, attrgetter("schema"))
+        return declared
 
     @classmethod
-    def _declares_itself(cls, config: PretrainedConfig) -> bool:
-        """Return whether module and schema are certain to be made of one part, of which tests show that they agree.
+    def _derive_schema_for(cls, config: PretrainedConfig, **arguments: Any) -> Schema:
+        """Return the schema that a live module would show: of `config`, and of these arguments of the constructor."""
+        return cls._look_at(config, arguments, derived_schema)
 
-        Known in Flax, where to look at the module would take a trace of a second.
-        """
+    @classmethod
+    def _is_of_a_part(cls, config: PretrainedConfig) -> bool:
+        """Return whether the schema is recorded from a part; a subclass may hold other weights beside or instead."""
         own = getattr(cls.declare_schema, "__func__", None) is ModelBase.declare_schema.__func__  # type: ignore[attr-defined]
-        part = cls.declared_part
-        return own and part is not None and cls._runs_its_part() and is_recorded(config, part)
+        return own and cls.declared_part is not None and is_recorded(config, cls.declared_part)
+
+    @classmethod
+    def _is_its_part(cls) -> bool:
+        """Return whether a new model holds just the weights of its part: tests show that the two agree."""
+        return "declared_part" in vars(cls)
 
     def _derive_schema(self) -> Schema:
         """Return the schema that the live module shows."""
@@ -325,7 +341,8 @@ class ModelBase(Operations, PushToHubMixin):
             ReadAhead(plan.assignments, cls.framework) as ahead,
             cls._empty(config, plan.schema, **options) as model,
         ):
-            if not (cls._declares_itself(config) or model.declared_schema is None):
+            seen = cls._is_of_a_part(config) and cls._is_its_part() and cls._modules_stay
+            if not (seen or model.declared_schema is None):
                 refuse_disagreement(cls, plan.schema, model._live_weights())
             for assignment in plan.assignments:
                 model._assign(assignment, ahead.read, report.record)
@@ -424,10 +441,13 @@ class ModelBase(Operations, PushToHubMixin):
 
     def _tensor_refs(self, params: Any = None) -> list[TensorRef]:
         """Return the weights under canonical names, in canonical layout, to be read one at a time."""
+        schema = self.schema
+        if self.declared_schema is not None and not self._is_of_a_part(self.config):
+            refuse_disagreement(type(self), schema, self._live_weights())
         source = self._reader(params)
         return [
             TensorRef(w.name, self._dtype_of(w, params), w.shape, lambda w=w: source(w))  # type: ignore[misc]
-            for w in self.schema.stored()
+            for w in schema.stored()
         ]
 
     # -- small things that users of transformers call -----------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from triptych.errors import ArgumentError
@@ -59,6 +59,29 @@ def derived_schema(model: Any) -> Schema:
         backbone = is_base or not prefix or name.startswith(f"{prefix}.")
         weights[name] = Weight(name, axes, weight.layout, tied_to, flag, backbone=backbone)
     return Schema(weights, prefix, is_base)
+
+
+def held_schema(model: Any, declared: Schema) -> Schema:
+    """Return the schema of a live module that is made of a declared part, or derives from one that is.
+
+    A weight that both know is as declared. One beside the declaration, or of another shape, is as the module shows it,
+    and new where a checkpoint lacks it; one that the module lacks is gone.
+    """
+    live = model._live_weights()
+    names = {weight.name: weight.shape for weight in live}
+    stored = {weight.name: weight.shape for weight in declared.stored()}
+    known = {weight.key for weight in live if weight.name in stored}
+    if stored.items() <= names.items() and all(weight.key in known for weight in live):
+        return declared
+    weights = {}
+    for name, weight in derived_schema(model).items():
+        told = declared.get(name)
+        if told is None:
+            weights[name] = replace(weight, backbone=False)
+        else:
+            same = told.shape == weight.shape
+            weights[name] = replace(told, axes=told.axes if same else weight.axes, tied_to=weight.tied_to)
+    return Schema(weights, declared.base_prefix, declared.is_base, declared.ignorable)
 
 
 def declared_ties(model: Any) -> dict[str, tuple[str, Layout | None]]:

@@ -15,12 +15,15 @@ from triptych.weights.plan import Assignment, NewWeight
 from triptych.weights.schema import Schema, Weight
 
 Self = TypeVar("Self", bound="Hooks")
+Answer = TypeVar("Answer")
 
 
 class Hooks:
     """What the plans of core ask a framework to do; `ops` is the backend's module of that name."""
 
     ops: ClassVar[Any]
+    _modules_stay: ClassVar[bool] = False
+    """Whether a module's layers cannot be changed once it is made; and to look at them takes a trace of a second."""
 
     @classmethod
     def _param_dtype(cls, dtype: Any, param_dtype: Any) -> np.dtype | None:
@@ -68,14 +71,9 @@ class Hooks:
         raise NotImplementedError
 
     @classmethod
-    def _derive_schema_for(cls, config: PretrainedConfig, **options: Any) -> Schema:
-        """Return the schema that a live module would show: of `config`, and of these arguments of the constructor."""
+    def _look_at(cls, config: PretrainedConfig, arguments: Mapping[str, Any], ask: Callable[[Any], Answer]) -> Answer:
+        """Return what `ask` says of a model of `config` and of these arguments, built without values."""
         raise NotImplementedError
-
-    @classmethod
-    def _runs_its_part(cls) -> bool:
-        """Return whether the module is certain to be the one of `declared_part`, where asking it would take long."""
-        return False
 
     @classmethod
     def _call_arguments(cls) -> Collection[str]:
