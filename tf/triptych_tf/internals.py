@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import keras
@@ -72,12 +72,20 @@ def say_built_for(layer: keras.layers.Layer, shape: tuple[int | None, ...]) -> N
     layer._build_shapes_dict = {"input_shape": shape}
 
 
+@contextmanager
+def open_for(owner: keras.layers.Layer, replaced: Any) -> Iterator[None]:
+    """Let a layer be added to `owner` in this context although it is built, and `replaced` be a layer of it no more."""
+    owner._tracker.unlock()
+    if isinstance(replaced, keras.layers.Layer):
+        owner._tracker.untrack(replaced)
+    yield
+    owner._tracker.lock()
+
+
 def put_layer(owner: keras.layers.Layer, attribute: str, layer: keras.layers.Layer) -> None:
     """Put `layer` into an attribute of `owner`, a built layer, of which Keras would else let no layer be added."""
-    owner._tracker.unlock()
-    owner._tracker.untrack(getattr(owner, attribute))
-    setattr(owner, attribute, layer)
-    owner._tracker.lock()
+    with open_for(owner, getattr(owner, attribute)):
+        setattr(owner, attribute, layer)
 
 
 class ParameterPolicy(keras.dtype_policies.DTypePolicy):

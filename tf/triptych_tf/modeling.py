@@ -66,6 +66,14 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         if type(self).build is not keras.Model.build and not self.built:
             self.build()
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # A subclass of a built-in class has layers of its own, or others in the place of some, once that one is built.
+        if self.declared_part is None or not isinstance(value, keras.layers.Layer) or not vars(self).get("built"):
+            super().__setattr__(name, value)
+        else:
+            with internals.open_for(self, vars(self).get(name)):
+                super().__setattr__(name, value)
+
     # -- what Keras asks for ------------------------------------------------------------------------------------
 
     def get_config(self) -> dict[str, Any]:
@@ -281,7 +289,7 @@ class TFPreTrainedModel(keras.Model, ModelBase):
 
     def _weights(self) -> dict[tuple[str, ...], tuple[Any, keras.layers.Layer]]:
         """Return path -> (variable, layer), building the model first if need be."""
-        if not self.built:
+        if not all(layer.built for layer in internals.with_all_parts(self)):
             inputs = {n: keras.KerasTensor(v.shape, str(v.dtype)) for n, v in self.dummy_inputs.items()}
             # By position: a class of the user's may call its first argument as it likes.
             first = inputs.pop(self.main_input_name, None)

@@ -1,0 +1,150 @@
+"""A class that derives from a built-in one, with layers beside or instead of the declared: nothing that it holds is lost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import keras
+import numpy as np
+import pytest
+import torch
+from flax import linen as nn
+
+import triptych
+from small_models import config_of, random_inputs
+from triptych import (
+    BertForSequenceClassification,
+    FlaxBertForSequenceClassification,
+    ShapeMismatchError,
+    TFBertForSequenceClassification,
+    open_checkpoint,
+)
+from triptych_conformance import BACKENDS, Backend, assert_close
+from triptych_flax.bert import FlaxBertForSequenceClassificationModule
+
+STEM = "BertForSequenceClassification"
+
+
+class Extended(BertForSequenceClassification):
+    def __init__(self, config: Any, hints: int = 3) -> None:
+        super().__init__(config)
+        self.extra = torch.nn.Linear(config.hidden_size, hints)
+        self.classifier = torch.nn.Linear(config.hidden_size + hints, config.num_labels)
+        self.post_init()
+
+    def score(self, backbone: Any) -> Any:
+        pooled = backbone.pooler_output
+        return self.classifier(torch.cat([pooled, self.extra(pooled)], -1))
+
+
+class TFExtended(TFBertForSequenceClassification):
+    def __init__(self, config: Any, hints: int = 3, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.extra = keras.layers.Dense(hints, name="extra")
+        self.classifier = keras.layers.Dense(config.num_labels, name="classifier")
+
+    def score(self, backbone: Any) -> Any:
+        pooled = backbone.pooler_output
+        return self.classifier(keras.ops.concatenate([pooled, self.extra(pooled)], -1))
+
+
+class FlaxExtendedModule(FlaxBertForSequenceClassificationModule):
+    hints: int = 3
+
+    def build_head(self, config: Any) -> None:
+        self.extra = nn.Dense(self.hints)
+        self.classifier = nn.Dense(config.num_labels)
+
+    def score(self, backbone: Any) -> Any:
+        pooled = backbone.pooler_output
+        return self.classifier(jnp.concatenate([pooled, self.extra(pooled)], -1))
+
+
+class FlaxExtended(FlaxBertForSequenceClassification):
+    module_class = FlaxExtendedModule
+
+
+CLASSES = {"pt": Extended, "tf": TFExtended, "flax": FlaxExtended}
+
+
+@pytest.fixture
+def inputs() -> dict[str, np.ndarray]:
+    return random_inputs(config_of("bert", STEM), length=5)
+
+
+def grown(backend: Backend) -> Any:
+    """Return a model of which the class declares less than it holds."""
+    torch.manual_seed(0)
+    keras.utils.set_random_seed(0)
+    return CLASSES[backend.name](config_of("bert", STEM, initializer_range=0.5))
+
+
+def test_layers_beside_and_instead_of_the_declared(backend: Backend, tmp_path: Path, inputs: Any) -> None:
+    model = grown(backend)
+    expected = backend.run(model, inputs)["logits"]
+    model.save_pretrained(tmp_path)
+    held = open_checkpoint(tmp_path)
+    shapes = {name: ref.shape for name, ref in held.items() if not name.startswith("bert.")}
+    assert shapes == {
+        "extra.weight": (3, 12),
+        "extra.bias": (3,),
+        "classifier.weight": (4, 15),
+        "classifier.bias": (4,),
+    }
+    assert model.num_parameters() == sum(ref.size for ref in held.values())
+    again, info = CLASSES[backend.name].from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(info.values())
+    assert np.array_equal(backend.run(again, inputs)["logits"], expected)
+    for other in BACKENDS:
+        loaded = CLASSES[other.name].from_pretrained(tmp_path, strict=True)
+        assert_close(other.run(loaded, inputs)["logits"], expected)
+
+
+def test_what_a_module_holds_is_resized_and_pruned(backend: Backend, tmp_path: Path, inputs: Any) -> None:
+    model = grown(backend)
+    masked = backend.run(model, {**inputs, "head_mask": np.array([[1, 0, 1], [1, 1, 1]], np.float32)})["logits"]
+    model.prune_heads({0: [1]})
+    assert_close(backend.run(model, inputs)["logits"], masked)
+    model.resize_token_embeddings(40)
+    model.save_pretrained(tmp_path)
+    held = open_checkpoint(tmp_path)
+    assert held["bert.embeddings.word_embeddings.weight"].shape == (40, 12) and held["extra.weight"].shape == (3, 12)
+    again = CLASSES[backend.name].from_pretrained(tmp_path)
+    assert_close(backend.run(again, inputs)["logits"], masked)
+
+
+def test_a_checkpoint_of_the_built_in_class_starts_the_new_layers(
+    backend: Backend, tmp_path: Path, inputs: Any
+) -> None:
+    built_in = backend.cls(STEM)(config_of("bert", STEM))
+    built_in.save_pretrained(tmp_path)
+    with pytest.raises(ShapeMismatchError, match="classifier.weight"):
+        CLASSES[backend.name].from_pretrained(tmp_path)
+    model, info = CLASSES[backend.name].from_pretrained(
+        tmp_path, ignore_mismatched_sizes=True, output_loading_info=True
+    )
+    assert set(info["missing_keys"]) == {"extra.weight", "extra.bias"}
+    assert [name for name, *_ in info["mismatched_keys"]] == ["classifier.weight"]
+    assert backend.run(model, inputs)["logits"].shape == (2, 4)
+
+
+def test_the_built_in_class_reports_what_it_leaves(backend: Backend, tmp_path: Path) -> None:
+    grown(backend).save_pretrained(tmp_path)
+    _, info = backend.cls("BertModel").from_pretrained(tmp_path, output_loading_info=True)
+    assert {"extra.weight", "extra.bias"} <= set(info["unexpected_keys"])
+
+
+def test_a_layer_that_is_added_to_a_built_in_model_is_saved(tmp_path: Path) -> None:
+    for prefix, layer in (("", torch.nn.Linear(12, 2)), ("TF", keras.layers.Dense(2, name="late"))):
+        model = getattr(triptych, prefix + STEM)(config_of("bert", STEM))
+        count = model.num_parameters()
+        model.late = layer
+        if prefix:
+            layer.build((None, 12))
+        assert model.num_parameters() == count + 26
+        model.save_pretrained(tmp_path / f"{prefix}late")
+        assert open_checkpoint(tmp_path / f"{prefix}late")["late.weight"].shape == (2, 12)
+        del model.late
+        assert model.num_parameters() == count
