@@ -288,10 +288,12 @@ def with_a_layer_more(backend: Backend) -> Any:
     return Own
 
 
-def test_a_built_in_class_with_a_layer_more_is_refused(backend: Backend) -> None:
+def test_a_built_in_class_with_a_layer_more_is_loaded_and_saved_with_it(backend: Backend, tmp_path: Path) -> None:
     folder = Path(__file__).parents[1] / "tests/golden/bert-mlm/pt-safetensors"
-    with pytest.raises(ArgumentError, match=r"(?s)does not declare.*Received: more\.bias, more\.weight\."):
-        with_a_layer_more(backend).from_pretrained(folder)
+    model, info = with_a_layer_more(backend).from_pretrained(folder, output_loading_info=True)
+    assert sorted(info["missing_keys"]) == ["more.bias", "more.weight"]
+    model.save_pretrained(tmp_path)
+    assert set(open_checkpoint(tmp_path)) - set(open_checkpoint(folder)) == {"more.bias", "more.weight"}
 
 
 def test_a_built_in_flax_class_is_not_traced(monkeypatch: pytest.MonkeyPatch) -> None:

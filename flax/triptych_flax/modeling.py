@@ -212,7 +212,8 @@ class FlaxPreTrainedModel(ModelBase):
         weight = self._vocab_weight(layout)
         if weight is None:
             raise NotImplementedError(f"{type(self).__name__} does not define its {layout.value} of the vocabulary")
-        return weight if weight.tied_to is None else self.schema[weight.tied_to]
+        declared: Mapping[str, Weight] = self.declared_schema or {}
+        return weight if weight.tied_to is None else declared[weight.tied_to]
 
     def _get(self, weight: Weight) -> Any:
         leaf = layers.leaf(self.params, weight)
@@ -303,7 +304,7 @@ class FlaxPreTrainedModel(ModelBase):
     def _call_arguments(cls) -> Collection[str]:
         return inspect.signature(cls.module_class.__call__).parameters
 
-    def _is_trainable(self, name: str) -> bool:
+    def _is_trainable(self, weight: Weight) -> bool:
         return True
 
     @staticmethod

@@ -157,8 +157,8 @@ class PreTrainedModel(nn.Module, ModelBase):
     def _call_arguments(cls) -> Collection[str]:
         return inspect.signature(cls.forward).parameters
 
-    def _is_trainable(self, name: str) -> bool:
-        return self.get_parameter(name).requires_grad
+    def _is_trainable(self, weight: Weight) -> bool:
+        return self.get_parameter(weight.name).requires_grad
 
     @staticmethod
     def _to_numpy(tensor: Any) -> np.ndarray:

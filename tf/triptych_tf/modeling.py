@@ -270,8 +270,8 @@ class TFPreTrainedModel(keras.Model, ModelBase):
     def _call_arguments(cls) -> Collection[str]:
         return inspect.signature(cls.call).parameters
 
-    def _is_trainable(self, name: str) -> bool:
-        return self._weights()[layouts.native_path(self.schema[name], "tf")][0].trainable
+    def _is_trainable(self, weight: Weight) -> bool:
+        return self._weights()[layouts.native_path(weight, "tf")][0].trainable
 
     @staticmethod
     def _to_numpy(tensor: Any) -> np.ndarray:

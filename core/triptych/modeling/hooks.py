@@ -80,8 +80,8 @@ class Hooks:
         """Return the names of the arguments with which the module is called."""
         raise NotImplementedError
 
-    def _is_trainable(self, name: str) -> bool:
-        """Return whether the weight of canonical `name` is trained."""
+    def _is_trainable(self, weight: Weight) -> bool:
+        """Return whether `weight` is trained."""
         raise NotImplementedError
 
     @staticmethod

@@ -121,12 +121,12 @@ class Schema(Mapping[str, Weight]):
         """Return name -> (shape, layout, tie): what a live module can be asked for, for comparison."""
         return {w.name: (w.shape, w.layout.value, w.tied_to) for w in self.weights.values()}
 
-    def num_parameters(self, exclude_embeddings: bool = False, only: Callable[[str], bool] | None = None) -> int:
+    def num_parameters(self, exclude_embeddings: bool = False, only: Callable[[Weight], bool] | None = None) -> int:
         """Return the number of elements, each tie counted once."""
         return sum(
             weight.size
             for weight in self.stored()
-            if not (exclude_embeddings and weight.layout is Layout.EMBEDDING) and (only is None or only(weight.name))
+            if not (exclude_embeddings and weight.layout is Layout.EMBEDDING) and (only is None or only(weight))
         )
 
 
