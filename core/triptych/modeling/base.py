@@ -341,8 +341,8 @@ class ModelBase(Operations, PushToHubMixin):
             ReadAhead(plan.assignments, cls.framework) as ahead,
             cls._empty(config, plan.schema, **options) as model,
         ):
-            seen = cls._is_of_a_part(config) and cls._is_its_part() and cls._modules_stay
-            if not (seen or model.declared_schema is None):
+            of_one_part = cls._is_of_a_part(config) and cls._is_its_part()
+            if not (of_one_part or model.declared_schema is None):
                 refuse_disagreement(cls, plan.schema, model._live_weights())
             for assignment in plan.assignments:
                 model._assign(assignment, ahead.read, report.record)
