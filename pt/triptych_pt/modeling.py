@@ -90,7 +90,8 @@ class PreTrainedModel(nn.Module, ModelBase):
     def _empty(cls, config: PretrainedConfig, schema: Schema, **options: Any) -> Iterator[Any]:
         del options["dtype"]  # of the parameters: the plan has it
         model = cls._without_values(config, options)
-        model.tie_weights()  # for a class whose constructor did not
+        if not cls._is_its_part():
+            model.tie_weights()  # for a class whose constructor did not
         with model._sharing_kept():
             yield model
         model.eval()
@@ -135,6 +136,7 @@ class PreTrainedModel(nn.Module, ModelBase):
             for name, array in new.items():
                 old = self.get_parameter(name)
                 self._set(name, arrays.to_native(array).to(old.device), old.requires_grad)
+        self.tie_weights()
         for module in self.modules():
             describe(module)
 
@@ -186,7 +188,6 @@ class PreTrainedModel(nn.Module, ModelBase):
                 for name in names:
                     module, leaf = self._owner(name)
                     module.register_parameter(leaf, new[0])
-        self.tie_weights()
 
     def _owner(self, name: str) -> tuple[nn.Module, str]:
         scope, _, leaf = name.rpartition(".")
