@@ -15,14 +15,18 @@ from flax import linen as nn
 import triptych
 from small_models import config_of, random_inputs
 from triptych import (
+    ArgumentError,
     BertForSequenceClassification,
     FlaxBertForSequenceClassification,
     ShapeMismatchError,
     TFBertForSequenceClassification,
+    families,
     open_checkpoint,
 )
+from triptych.families import bert
 from triptych_conformance import BACKENDS, Backend, assert_close
 from triptych_flax.bert import FlaxBertForSequenceClassificationModule
+from triptych_pt.bert import BertPreTrainedModel
 
 STEM = "BertForSequenceClassification"
 
@@ -142,3 +146,41 @@ def test_a_layer_that_is_added_to_a_built_in_model_is_saved(tmp_path: Path) -> N
         assert model.num_parameters() == count + 26
         model.save_pretrained(tmp_path / f"{prefix}late")
         assert open_checkpoint(tmp_path / f"{prefix}late")["late.weight"].shape == (2, 12)
+
+
+def test_a_class_of_a_part_that_overrides_some_of_it(backend: Backend, tmp_path: Path, inputs: Any) -> None:
+    config = config_of("bert", STEM)
+    backend.cls(STEM)(config).save_pretrained(tmp_path)
+    base = backend.cls("BertPreTrainedModel")
+    stated = {"module_class": FlaxExtendedModule} if backend.name == "flax" else {"build_head": build_more}
+    cls = type("Own", (base,), stated, part=bert.BertForSequenceClassification)
+    assert backend.cls(STEM).declared_part is bert.BertForSequenceClassification
+    model, info = cls.from_pretrained(tmp_path, ignore_mismatched_sizes=True, output_loading_info=True)
+    assert set(info["missing_keys"]) == {"extra.weight", "extra.bias"}
+    model.save_pretrained(tmp_path / "again")
+    assert open_checkpoint(tmp_path / "again")["extra.weight"].shape == (3, 12)
+
+
+def build_more(self: Any, config: Any) -> None:
+    bert.BertForSequenceClassification.build_head(self, config)
+    self.extra = self.make.dense(self, config.hidden_size, 3)
+
+
+def test_a_constructor_of_ones_own_goes_first() -> None:
+    class Own(BertPreTrainedModel, part=bert.BertModel):
+        def __init__(self, config: Any, depth: int) -> None:
+            super().__init__(config)
+            self.depth, self.add_pooling_layer = depth, False
+            self.setup()
+            self.post_init()
+
+    model = Own(config_of("bert"), 3)
+    assert model.depth == 3 and model.pooler is None and model.num_parameters() > 0
+
+
+@pytest.mark.parametrize("part", [3, "BertModel", bert.BertEmbeddings, BertForSequenceClassification])
+def test_what_is_no_model_makes_no_class(backend: Backend, part: Any) -> None:
+    with pytest.raises(ArgumentError, match="part=, a subclass of triptych.nn.parts.Model"):
+        type("Own", (backend.cls("BertPreTrainedModel"),), {}, part=part)
+    with pytest.raises(ArgumentError, match="declared by its models"):
+        families.declared(bert.BertConfig, part)

@@ -81,11 +81,13 @@ binder = Binder("flax", FlaxBlock, "__call__", models=True)
 
 
 def declare(cls: Any, part: type[Model]) -> None:
-    """Make `cls`, a subclass of `FlaxPreTrainedModel`, the public class of `part`."""
-    cls.module_class, cls.schema_options = binder.bound(part), part.schema_options
-    cls.__call__ = declared_call(part.call)  # type: ignore[attr-defined]
-    cls.__doc__ = cls.__doc__ or part.__doc__
+    """Make `cls`, a subclass of `FlaxPreTrainedModel`, a public class of `part`; what it states itself goes first."""
     binder.publish(cls, part)
+    call = declared_call(part.call)  # type: ignore[attr-defined]
+    found = {"module_class": binder.bound(part), "__call__": call, "__doc__": part.__doc__}
+    for name, value in {**found, "schema_options": part.schema_options}.items():
+        if vars(cls).get(name) is None:
+            setattr(cls, name, value)
 
 
 def declared_call(function: Any) -> Any:
@@ -152,7 +154,7 @@ def vocab_head(owner: Any, width: Any, units: Any, bias: str | None = None, std:
 
     `bias` names the owner's vector that is its bias while it is tied.
     """
-    return None if owner.config.tie_word_embeddings else dense(owner, width, units, bias is not None, std)
+    return None if owner.config.tie_word_embeddings else dense(owner, width, units, bool(bias), std)
 
 
 class FlaxVocabProjector(FlaxBlock):

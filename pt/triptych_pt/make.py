@@ -107,7 +107,7 @@ def vocab_head(owner: Any, width: Any, units: Any, bias: str | None = None, std:
 
     `bias` names the owner's vector that is its bias, too. `tie_weights` makes it share both.
     """
-    return dense(owner, width, units, bias is not None, std)
+    return dense(owner, width, units, bool(bias), std)
 
 
 class VocabProjector(nn.Linear):

@@ -76,10 +76,12 @@ def say_built_for(layer: keras.layers.Layer, shape: tuple[int | None, ...]) -> N
 def open_for(owner: keras.layers.Layer, replaced: Any) -> Iterator[None]:
     """Let a layer be added to `owner` in this context although it is built, and `replaced` be a layer of it no more."""
     owner._tracker.unlock()
-    if isinstance(replaced, keras.layers.Layer):
-        owner._tracker.untrack(replaced)
-    yield
-    owner._tracker.lock()
+    try:
+        if isinstance(replaced, keras.layers.Layer):
+            owner._tracker.untrack(replaced)
+        yield
+    finally:
+        owner._tracker.lock()
 
 
 def put_layer(owner: keras.layers.Layer, attribute: str, layer: keras.layers.Layer) -> None:

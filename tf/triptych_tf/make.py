@@ -89,8 +89,7 @@ binder = Binder("tf", TFBlock, "call", keeps_layers=True)
 
 def declare(cls: type, part: type[Model]) -> None:
     """Make `cls`, a subclass of `TFPreTrainedModel`, the public class of `part`."""
-    own = {"build": build, "call": with_training(part.call)}  # type: ignore[attr-defined]
-    binder.declare(cls, part, takes_more=True, **own)
+    binder.declare(cls, part, takes_more=True, wrap=with_training, build=build)
 
 
 def build(model: Any, input_shape: Any = None) -> None:
@@ -181,7 +180,7 @@ def vocab_head(owner: Any, width: Any, units: Any, bias: str | None = None, std:
 
     `bias` names the owner's vector that is its bias while it is tied.
     """
-    return None if owner.config.tie_word_embeddings else dense(owner, width, units, bias is not None, std)
+    return None if owner.config.tie_word_embeddings else dense(owner, width, units, bool(bias), std)
 
 
 class TFVocabProjector(TFBlock):

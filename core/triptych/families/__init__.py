@@ -62,7 +62,14 @@ def declared(
         ignorable: names, without the backbone's prefix, that files carry although no model needs them; or a function
             from a config to them.
         modules: see `Family`.
+
+    Raises:
+        ArgumentError: a part is no `Model`.
     """
+    for part in parts:
+        if not (isinstance(part, type) and issubclass(part, Model)):
+            expected = "subclasses of triptych.nn.parts.Model"
+            raise ArgumentError("A family is declared by its models.", expected=expected, received=repr(part)[:80])
     prefix = next((part.base_model_prefix for part in parts if part.base_model_prefix), "")
     classes = {task: part.__name__ for part in parts for task in (*part.other_tasks, part.task)}
     schema = RecordedSchema({part.__name__: part for part in parts}, prefix, ignorable)

@@ -320,8 +320,11 @@ class ModelBase(Operations, PushToHubMixin):
 
     @classmethod
     def _is_its_part(cls) -> bool:
-        """Return whether a new model holds just the weights of its part: tests show that the two agree."""
-        return "declared_part" in vars(cls)
+        """Return whether a new model holds just the weights of its part: tests show that the two agree.
+
+        A subclass may not, nor a class whose own statement overrides what the part says.
+        """
+        return bool(vars(cls).get("is_its_part"))
 
     def _derive_schema(self) -> Schema:
         """Return the schema that the live module shows."""

@@ -19,7 +19,8 @@ from triptych.errors import ArgumentError
 from triptych.names import BACKENDS
 
 FAMILIES, SHARED = "triptych.families.", "triptych.nn."
-_NOT_MEMBERS = ("__dict__", "__weakref__", "__module__", "__qualname__", "__annotations__", "call")
+_NOT_MEMBERS = ("__dict__", "__weakref__", "__module__", "__qualname__", "__annotations__", "__firstlineno__",
+                "__static_attributes__", "call")  # fmt: skip
 
 
 class Part:
@@ -197,21 +198,44 @@ class Binder:
                 self._bound[part] = type(self.name_of(part), above or (self.base,), namespace)
             return self._bound[part]
 
-    def declare(self, cls: type, part: type[Model], takes_more: bool = False, **own: Any) -> None:
-        """Make `cls` a public class of `part`, which it is a module of: it takes over the members, and `own`.
+    def declare(
+        self,
+        cls: type,
+        part: type[Model],
+        takes_more: bool = False,
+        wrap: Callable[[Any], Any] = lambda call: call,
+        **own: Any,
+    ) -> None:
+        """Make `cls` a public class of `part`, which it is a module of: it takes over the members, and `own`; its
+        `call` is wrapped.
 
-        A class that derives from a public one keeps its constructor.
+        What its class statement defines goes first. A class that derives from a public one keeps its constructor.
+
+        Raises:
+            ArgumentError: `part` is no `Model`.
         """
-        found = {**all_members(part, self.call), **self._renaming(part), **own}
-        for name, value in found.items():
-            if vars(cls).get(name) is None:
-                setattr(cls, name, value)
-        if not any(vars(base).get("declared_part") for base in cls.__mro__[1:]):
-            cls.__init__ = constructor(cls, part, takes_more)  # type: ignore[misc]
         self.publish(cls, part)
+        found = {**all_members(part, self.call), **self._renaming(part), **own}
+        found[self.call] = wrap(found[self.call])
+        if not any(vars(base).get("declared_part") for base in cls.__mro__[1:]):
+            found["__init__"] = constructor(cls, part, takes_more)
+        stated = {name for name in found if vars(cls).get(name) is not None}
+        for name in found.keys() - stated:
+            setattr(cls, name, found[name])
+        cls.is_its_part = not stated - {"__doc__"}  # type: ignore[attr-defined]
 
     def publish(self, cls: Any, part: type[Model]) -> None:
-        """Make `cls` the public class of `part`, unless there is one already."""
+        """Make `cls` the public class of `part`, unless there is one already.
+
+        Raises:
+            ArgumentError: `part` is no `Model`, or has no `call`.
+        """
+        if not (isinstance(part, type) and issubclass(part, Model) and hasattr(part, "call")):
+            raise ArgumentError(
+                f"{cls.__name__} cannot be made of this part.",
+                expected="part=, a subclass of triptych.nn.parts.Model with a `call`",
+                received=repr(part)[:80],
+            )
         cls.declared_part = part
         self._public.setdefault(part, cls)
 

@@ -184,9 +184,15 @@ class SchemaBuilder:
                                 expected="an embedding with a `vocab` axis, declared before it")  # fmt: skip
         source = table.name if tied else None
         self.add(f"{name}.weight", (vocab, width), Layout.LINEAR, tied_to=source, untie_flag=flag)
-        if bias is None:
+        if not bias:
             return
         own, beside = f"{name}.bias", self._full(bias)
+        if beside not in self.weights:
+            raise ArgumentError(
+                f"{self._full(name)} has no such bias beside it.",
+                expected=f"a vector {bias!r} of the same part, declared before it",
+                received=f"no {beside}",
+            )
         self.weights[beside] = replace(self.weights[beside], aliases=(self._full(own),))
         self.add(
             own, (vocab,), Layout.BIAS, untie_flag=flag, **({"tied_to": beside} if tied else {"aliases": (beside,)})
