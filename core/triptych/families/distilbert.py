@@ -13,6 +13,7 @@ from triptych.nn import attention as at
 from triptych.nn import functional as fn
 from triptych.nn import outputs
 from triptych.nn.axes import heads_axis, hidden_axis, labels_axis, vocab_axis
+from triptych.nn.encoder_heads import EncoderWithHead, SpanHead
 from triptych.nn.parts import Model, Part
 from triptych.nn.stack import States, finish, finish_span, result, run_layers
 from triptych.weights.schema import Axis
@@ -165,19 +166,17 @@ class DistilBertModel(Model):
         return result(outputs.BaseModelOutput, flags, states, last_hidden_state=states[0][-1])
 
 
-class DistilBertWithHead(Model):
+class DistilBertWithHead(EncoderWithHead):
     """A backbone and a head: `task` names the head, `score` turns the backbone's output into logits."""
 
     base_model_prefix = "distilbert"
     dropout_field = "dropout"
 
-    def setup(self) -> None:
+    def build_backbone(self) -> None:
         self.distilbert = self.make.block(self, DistilBertModel)
-        self.dropout = self.make.dropout(self, getattr(self.config, self.dropout_field))
-        self.build_head(self.config)
 
-    def build_head(self, config: Any) -> None:
-        self.classifier = self.make.dense(self, hidden_axis(config), labels_axis(config))
+    def dropout_rate(self) -> float:
+        return float(getattr(self.config, self.dropout_field))
 
     def call(
         self,
@@ -197,10 +196,6 @@ class DistilBertWithHead(Model):
         )  # fmt: skip
         return finish(self, backbone, self.score(backbone), labels, return_dict)
 
-    def score(self, backbone: Any) -> Any:
-        """Return the logits of every token, [B, Q, C]."""
-        return self.classifier(self.dropout(backbone.last_hidden_state))
-
 
 class DistilBertForMaskedLM(DistilBertWithHead):
     """DistilBERT that predicts masked tokens; its matrix is tied unless the config says not."""
@@ -215,9 +210,7 @@ class DistilBertForMaskedLM(DistilBertWithHead):
 
     def score(self, backbone: Any) -> Any:
         hidden = fn.activation(self.ops, self.config.activation, self.vocab_transform(backbone.last_hidden_state))
-        return self.vocab_projector(
-            self.vocab_layer_norm(hidden), embeddings=self.distilbert.embeddings.word_embeddings
-        )
+        return self.vocab_projector(self.vocab_layer_norm(hidden), embeddings=self.words())
 
 
 class DistilBertForSequenceClassification(DistilBertWithHead):
@@ -242,14 +235,10 @@ class DistilBertForTokenClassification(DistilBertWithHead):
     task = "TokenClassification"
 
 
-class DistilBertForQuestionAnswering(DistilBertWithHead):
+class DistilBertForQuestionAnswering(SpanHead, DistilBertWithHead):
     """DistilBERT that finds a span."""
 
-    task = "QuestionAnswering"
     dropout_field = "qa_dropout"
-
-    def build_head(self, config: Any) -> None:
-        self.qa_outputs = self.make.dense(self, hidden_axis(config), labels_axis(config))
 
     def score(self, backbone: Any) -> Any:
         return self.qa_outputs(self.dropout(backbone.last_hidden_state))

@@ -15,11 +15,15 @@ class EncoderWithHead(Model):
 
     def setup(self) -> None:
         self.build_backbone()
-        self.dropout = self.make.dropout(self, self.config.head_dropout)
+        self.dropout = self.make.dropout(self, self.dropout_rate())
         self.build_head(self.config)
 
     def build_backbone(self) -> None:
         """Name the backbone, as `base_model_prefix` says."""
+
+    def dropout_rate(self) -> float:
+        """Return the rate of the dropout before the head."""
+        return float(self.config.head_dropout)
 
     def build_head(self, config: Any) -> None:
         self.classifier = self.make.dense(self, hidden_axis(config), labels_axis(config))
