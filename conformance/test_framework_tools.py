@@ -49,6 +49,7 @@ def test_pytorch_pickles_copies_compiles_and_exports(kind: str) -> None:
         saved = io.BytesIO()
         torch.save(model, saved)
         saved.seek(0)
+        # Its own bytes, made a line above: that whole modules of ours pickle is what is tested.
         for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model), torch.load(saved, weights_only=False)):
             assert type(other) is type(model) and torch.equal(other(**inputs).logits, expected)
         compiled = torch.compile(model, backend="eager", fullgraph=True)
@@ -91,7 +92,7 @@ def test_jax_compiles_differentiates_and_rematerialises(kind: str) -> None:
     expected = model(**inputs).logits
     compiled = jax.jit(lambda params, inputs: model(**inputs, params=params).logits)
     assert_close(np.asarray(compiled(model.params, inputs)), np.asarray(expected))
-    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):  # its own bytes
         assert np.array_equal(other(**inputs).logits, expected)
     fields = {name: getattr(model.module, name) for name in ("config", "dtype")}
     module = nn.remat(type(model.module))(**fields)

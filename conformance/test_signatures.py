@@ -68,6 +68,14 @@ def test_declarations_find_the_same_layers_in_every_backend(backend: str) -> Non
 
 
 @pytest.mark.parametrize("backend", PACKAGES)
+def test_classes_that_are_written_out_find_these_layers_where_they_were(backend: str) -> None:
+    layers, make = modules(backend)["layers"], modules(backend)["make"]
+    made = [name for name in functions(recording) if name != "recorded_schema"]
+    assert all(getattr(layers, name) is getattr(make, name) for name in made)
+    assert getattr(layers, f"{names.BACKENDS[backend][1]}Block") is make.binder.base
+
+
+@pytest.mark.parametrize("backend", PACKAGES)
 def test_every_public_name_is_there_in_order(backend: str) -> None:
     package = importlib.import_module(PACKAGES[backend])
     assert package.__all__ == names.backend_names(backend)

@@ -254,3 +254,33 @@ except ArgumentError as error:
 """
     done = run(tmp_path, code)
     assert done.stdout == "refused\n", done.stderr
+
+
+def test_a_head_without_its_embeddings_or_bias_is_refused(tmp_path: Path) -> None:
+    written(tmp_path)
+    code = """
+import tiny, torch
+from tiny.model import TinyForCausalLM
+from triptych import ArgumentError, families
+from triptych.nn.axes import hidden_axis, vocab_axis
+from triptych_pt.make import vocab_head
+def schema(setup):
+    part = type("TinyForCausalLM", (TinyForCausalLM,), {"setup": setup})
+    return families.declared(tiny.TinyConfig, part).schema(tiny.TinyConfig(), "TinyForCausalLM")
+def misnamed(self):
+    self.tiny = self.make.block(self, tiny.TinyModel)
+    self.lm_head = self.make.vocab_head(self, hidden_axis(self.config), vocab_axis(self.config), bias="shift")
+def alone(self):
+    self.lm_head = self.make.vocab_head(self, hidden_axis(self.config), vocab_axis(self.config))
+for setup, said in ((misnamed, "'shift'"), (alone, "embedding with a `vocab` axis")):
+    try:
+        schema(setup)
+    except ArgumentError as error:
+        assert said in str(error), error
+    else:
+        raise AssertionError(said)
+assert vocab_head(None, 2, 3, bias=False).bias is None
+print("refused")
+"""
+    done = run(tmp_path, code)
+    assert done.stdout == "refused\n", done.stderr

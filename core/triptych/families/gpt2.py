@@ -14,6 +14,7 @@ from triptych.nn import cache as caches
 from triptych.nn import functional as fn
 from triptych.nn import outputs
 from triptych.nn.axes import heads_axis, hidden_axis, labels_axis, vocab_axis
+from triptych.nn.decoder_heads import CausalHead, DecoderWithHead, LastTokenHead
 from triptych.nn.parts import Model, Part
 from triptych.nn.stack import finish, result, run_layers
 from triptych.weights.schema import Axis
@@ -208,17 +209,16 @@ class GPT2Model(Model):
         return result(kind, flags, states, last_hidden_state=states[0][-1], past_key_values=past)
 
 
-class GPT2WithHead(Model):
+class GPT2WithHead(DecoderWithHead):
     """A backbone and a head: `task` names the head, `score_of` turns the backbone's output into logits."""
 
     base_model_prefix = "transformer"
 
-    def setup(self) -> None:
+    def build_backbone(self) -> None:
         self.transformer = self.make.block(self, GPT2Model)
-        self.build_head(self.config)
 
-    def build_head(self, config: Any) -> None:
-        """Name the head's layers."""
+    def words(self) -> Any:
+        return self.transformer.wte
 
     def call(
         self,
@@ -242,34 +242,13 @@ class GPT2WithHead(Model):
         )  # fmt: skip
         return finish(self, backbone, self.score_of(backbone, input_ids), labels, return_dict)
 
-    def score_of(self, backbone: Any, input_ids: Any) -> Any:
-        """Return the logits of a backbone's output."""
-        raise NotImplementedError
 
-
-class GPT2LMHeadModel(GPT2WithHead):
+class GPT2LMHeadModel(CausalHead, GPT2WithHead):
     """GPT-2 that predicts the next token; the head is tied to the embeddings unless the config says not."""
 
-    task = "CausalLM"
-    other_tasks = ("PreTraining",)
 
-    def build_head(self, config: Any) -> None:
-        self.lm_head = self.make.vocab_head(self, hidden_axis(config), vocab_axis(config))
-
-    def score_of(self, backbone: Any, input_ids: Any) -> Any:
-        return fn.scores_of_vocabulary(self.ops, self.lm_head, self.transformer.wte, backbone.last_hidden_state)
-
-
-class GPT2ForSequenceClassification(GPT2WithHead):
+class GPT2ForSequenceClassification(LastTokenHead, GPT2WithHead):
     """GPT-2 that classifies or scores a text, from its last token."""
-
-    task = "SequenceClassification"
-
-    def build_head(self, config: Any) -> None:
-        self.score = self.make.dense(self, hidden_axis(config), labels_axis(config), bias=False)
-
-    def score_of(self, backbone: Any, input_ids: Any) -> Any:
-        return fn.last_token(self.ops, self.config, self.score(backbone.last_hidden_state), input_ids)
 
 
 class GPT2ForTokenClassification(GPT2WithHead):

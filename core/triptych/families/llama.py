@@ -15,7 +15,8 @@ from triptych.nn import attention as at
 from triptych.nn import cache as caches
 from triptych.nn import functional as fn
 from triptych.nn import outputs
-from triptych.nn.axes import heads_axis, hidden_axis, kv_heads_axis, labels_axis, vocab_axis
+from triptych.nn.axes import heads_axis, hidden_axis, kv_heads_axis, vocab_axis
+from triptych.nn.decoder_heads import CausalHead, DecoderWithHead, LastTokenHead
 from triptych.nn.parts import Model, Part
 from triptych.nn.rotary import check_rope, parse_rope, rotary_tables, rotate
 from triptych.nn.stack import finish, result, run_layers
@@ -229,18 +230,17 @@ class LlamaModel(Model):
         return result(kind, flags, states, last_hidden_state=states[0][-1], past_key_values=past)
 
 
-class LlamaWithHead(Model):
+class LlamaWithHead(DecoderWithHead):
     """A backbone and a head: `task` names the head, `score_of` turns the backbone's output into logits."""
 
     base_model_prefix = "model"
     backbone_class = LlamaModel
 
-    def setup(self) -> None:
+    def build_backbone(self) -> None:
         self.model = self.make.block(self, self.backbone_class)
-        self.build_head(self.config)
 
-    def build_head(self, config: Any) -> None:
-        """Name the head's layers."""
+    def words(self) -> Any:
+        return self.model.embed_tokens
 
     def call(
         self,
@@ -263,34 +263,13 @@ class LlamaWithHead(Model):
         )  # fmt: skip
         return finish(self, backbone, self.score_of(backbone, input_ids), labels, return_dict)
 
-    def score_of(self, backbone: Any, input_ids: Any) -> Any:
-        """Return the logits of a backbone's output."""
-        raise NotImplementedError
 
-
-class LlamaForCausalLM(LlamaWithHead):
+class LlamaForCausalLM(CausalHead, LlamaWithHead):
     """Llama that predicts the next token."""
 
-    task = "CausalLM"
-    other_tasks = ("PreTraining",)
 
-    def build_head(self, config: Any) -> None:
-        self.lm_head = self.make.vocab_head(self, hidden_axis(config), vocab_axis(config))
-
-    def score_of(self, backbone: Any, input_ids: Any) -> Any:
-        return fn.scores_of_vocabulary(self.ops, self.lm_head, self.model.embed_tokens, backbone.last_hidden_state)
-
-
-class LlamaForSequenceClassification(LlamaWithHead):
+class LlamaForSequenceClassification(LastTokenHead, LlamaWithHead):
     """Llama that classifies or scores a text, from its last token."""
-
-    task = "SequenceClassification"
-
-    def build_head(self, config: Any) -> None:
-        self.score = self.make.dense(self, hidden_axis(config), labels_axis(config), bias=False)
-
-    def score_of(self, backbone: Any, input_ids: Any) -> Any:
-        return fn.last_token(self.ops, self.config, self.score(backbone.last_hidden_state), input_ids)
 
 
 def _frequencies(config: PretrainedConfig) -> list[str]:

@@ -12,7 +12,8 @@ from triptych.nn import attention as at
 from triptych.nn import cache as caches
 from triptych.nn import functional as fn
 from triptych.nn import outputs
-from triptych.nn.axes import heads_axis, hidden_axis, labels_axis, vocab_axis
+from triptych.nn.axes import heads_axis, hidden_axis, vocab_axis
+from triptych.nn.decoder_heads import CausalHead, DecoderWithHead, LastTokenHead
 from triptych.nn.parts import Model, Part
 from triptych.nn.stack import States, finish, finish_span, result, run_layers
 from triptych.weights.schema import Axis
@@ -231,17 +232,19 @@ class OPTModel(Model):
         return result(kind, flags, states, last_hidden_state=states[0][-1], past_key_values=past)
 
 
-class OPTWithHead(Model):
+class OPTWithHead(DecoderWithHead):
     """A backbone and a head: `task` names the head, `score_of` turns the backbone's output into logits."""
 
     base_model_prefix = "model"
 
-    def setup(self) -> None:
+    def build_backbone(self) -> None:
         self.model = self.make.block(self, OPTModel)
-        self.build_head(self.config)
 
-    def build_head(self, config: Any) -> None:
-        """Name the head's layers."""
+    def words(self) -> Any:
+        return self.model.decoder.embed_tokens
+
+    def width(self) -> Any:
+        return words_axis(self.config)
 
     def call(
         self,
@@ -264,35 +267,13 @@ class OPTWithHead(Model):
         )  # fmt: skip
         return finish(self, backbone, self.score_of(backbone, input_ids), labels, return_dict)
 
-    def score_of(self, backbone: Any, input_ids: Any) -> Any:
-        """Return the logits of a backbone's output."""
-        raise NotImplementedError
 
-
-class OPTForCausalLM(OPTWithHead):
+class OPTForCausalLM(CausalHead, OPTWithHead):
     """OPT that predicts the next token; the head is tied to the embeddings unless the config says not."""
 
-    task = "CausalLM"
-    other_tasks = ("PreTraining",)
 
-    def build_head(self, config: Any) -> None:
-        self.lm_head = self.make.vocab_head(self, words_axis(config), vocab_axis(config))
-
-    def score_of(self, backbone: Any, input_ids: Any) -> Any:
-        embeddings = self.model.decoder.embed_tokens
-        return fn.scores_of_vocabulary(self.ops, self.lm_head, embeddings, backbone.last_hidden_state)
-
-
-class OPTForSequenceClassification(OPTWithHead):
+class OPTForSequenceClassification(LastTokenHead, OPTWithHead):
     """OPT that classifies or scores a text, from its last token."""
-
-    task = "SequenceClassification"
-
-    def build_head(self, config: Any) -> None:
-        self.score = self.make.dense(self, words_axis(config), labels_axis(config), bias=False)
-
-    def score_of(self, backbone: Any, input_ids: Any) -> Any:
-        return fn.last_token(self.ops, self.config, self.score(backbone.last_hidden_state), input_ids)
 
 
 class OPTForQuestionAnswering(OPTWithHead):

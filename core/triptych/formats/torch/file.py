@@ -99,6 +99,7 @@ def _foreign(head: bytes, path: Path) -> Exception:
 
 def _old_tar(path: Path) -> UnsupportedFormatError:
     """Return the error for what torch.save wrote before 0.2. torch reads it with `weights_only=False` alone."""
+    # A text for the user, who alone can say whether the file is to be trusted; nothing here runs it.
     old, new = repr(str(path)), repr(str(path.with_name(f"new-{path.name}")))
     command = f"import torch; torch.save(torch.load({old}, map_location='cpu', weights_only=False), {new})"
     return UnsupportedFormatError(
