@@ -11,32 +11,21 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from operator import attrgetter
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from triptych.checkpoints.holding import HeldModel, load_held
-from triptych.checkpoints.legacy import tf_scope
-from triptych.checkpoints.naming import canonical, stored
+from triptych.checkpoints.naming import canonical
 from triptych.checkpoints.opening import Checkpoint
-from triptych.checkpoints.saving import save_checkpoint
-from triptych.config import CONFIG_NAME, PretrainedConfig
+from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError, CheckpointError, ConfigError, InconsistentCheckpointError
-from triptych.families import declared_schema, is_foreign, is_recorded
-from triptych.formats.kinds import format_to_save, read_order
+from triptych.formats.kinds import read_order
 from triptych.hub.fetching import fetch_config, fetch_model, take_hub_arguments
-from triptych.hub.pushing import PushToHubMixin, push_files
 from triptych.hub.remote_code import take_code_arguments
-from triptych.hub.saved_code import code_of
-from triptych.modeling.derived import derived_schema, held_schema, refuse_disagreement
-from triptych.modeling.operations import Operations
-from triptych.modeling.quantised import refuse_quantised
+from triptych.modeling.derived import refuse_disagreement
+from triptych.modeling.saving import Saving
 from triptych.names import AUTO_TASKS
-from triptych.nn.parts import Model
-from triptych.tensors.dtypes import FLOATING
-from triptych.tensors.ref import TensorRef
 from triptych.weights.plan import LoadPlan, LoadReport, Policy, differing_ties, plan_load
 from triptych.weights.reading_ahead import ReadAhead, collector_paused
 from triptych.weights.schema import Schema
@@ -45,7 +34,7 @@ logger = logging.getLogger("triptych")
 Self = TypeVar("Self", bound="ModelBase")
 
 
-class ModelBase(Operations, PushToHubMixin):
+class ModelBase(Saving):
     """Base of `PreTrainedModel`, `TFPreTrainedModel` and `FlaxPreTrainedModel`.
 
     Subclasses set `config_class` and `base_model_prefix`. Ties and ignore lists mean what they mean in transformers:
@@ -53,73 +42,15 @@ class ModelBase(Operations, PushToHubMixin):
     `_keys_to_ignore_on_load_*` are lists of regular expressions; `_keys_to_ignore_on_save` is a list of names.
     """
 
-    config_class: ClassVar[type[PretrainedConfig] | None] = None
     main_input_name: ClassVar[str] = "input_ids"
     model_tags: ClassVar[list[str] | None] = None
-    framework: ClassVar[str] = ""
-    class_prefix: ClassVar[str] = ""
-    schema_options: ClassVar[Sequence[str]] = ()
-    """Arguments of the constructor, kept as attributes, on which the weights depend."""
     _tied_weights_keys: ClassVar[Sequence[str] | Mapping[str, str] | None] = None
     _keys_to_ignore_on_load_missing: ClassVar[Sequence[str] | None] = None
     _keys_to_ignore_on_load_unexpected: ClassVar[Sequence[str] | None] = None
-    _keys_to_ignore_on_save: ClassVar[Sequence[str] | None] = None
     _no_split_modules: ClassVar[Sequence[str] | None] = None
     _auto_class: ClassVar[str | None] = None
 
-    config: Any
     load_report: LoadReport | None = None
-
-    # -- schema -------------------------------------------------------------------------------------------------
-
-    @classmethod
-    def stem(cls) -> str:
-        """Return the class's name without the framework's prefix, as `config.architectures` lists it."""
-        return cls.__name__.removeprefix(cls.class_prefix)
-
-    @classmethod
-    def declare_schema(cls, config: PretrainedConfig, **options: Any) -> Schema | None:
-        """Return the weights that a model of `config` has; None to have them derived from the live module.
-
-        `options` are those arguments of the constructor that `schema_options` names.
-
-        Built-in families declare theirs in `triptych.families`. A class of your own may override this; named axes let
-        it be pruned, and loaded and changed as files, without building it.
-        """
-        return next((s for c in cls.__mro__ if (s := _declared(c, config, options)) is not None), None)
-
-    @classmethod
-    def takes_decoder_ids(cls) -> bool:
-        """Return whether a call of the model takes ids for a decoder, beside those for an encoder."""
-        return "decoder_input_ids" in cls._call_arguments()
-
-    @property
-    def schema(self) -> Schema:
-        """The weights of this model: those that the live module holds, with what its declaration knows of them.
-
-        A class whose schema was written by hand has just that; saves and loads hold it against the module.
-        """
-        declared = self.declared_schema
-        if declared is None:
-            return self._derive_schema()
-        if not self._is_of_a_part(self.config) or (self._is_its_part() and self._modules_stay):
-            return declared
-        return held_schema(self, declared)
-
-    @property
-    def declared_schema(self) -> Schema | None:
-        """The declared weights of this model, or None."""
-        options = {name: getattr(self, name) for name in self.schema_options}
-        return type(self).declare_schema(self.config, **options)
-
-    def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
-        """Return the number of elements of the parameters; a tied weight counts once.
-
-        Args:
-            only_trainable: leave out frozen parameters.
-            exclude_embeddings: leave out every embedding matrix, that of positions and token types too.
-        """
-        return self.schema.num_parameters(exclude_embeddings, self._is_trainable if only_trainable else None)
 
     # -- load ---------------------------------------------------------------------------------------------------
 
@@ -256,20 +187,6 @@ class ModelBase(Operations, PushToHubMixin):
         return cls.config_class.from_pretrained(source, subfolder=subfolder, return_unused_kwargs=True, **kwargs)
 
     @classmethod
-    def _check_config(cls, config: object) -> None:
-        """Raise unless a model of this class can be built of `config` as it is now: fields may be set at any time."""
-        wanted = cls.config_class or PretrainedConfig
-        if not isinstance(config, wanted):
-            raise ArgumentError(
-                f"{cls.__name__} cannot be made of this config.",
-                expected=f"a {wanted.__name__}",
-                received=type(config).__name__,
-                remedy="load the config with the class's own config class",
-            )
-        config._validate_whole()
-        refuse_quantised(config)
-
-    @classmethod
     def _plan(
         cls,
         config: PretrainedConfig,
@@ -297,38 +214,6 @@ class ModelBase(Operations, PushToHubMixin):
                 )
             untied = [weight for weight in untied if weight.name not in still]
         return plan_load(schema, checkpoint, param_dtype, policy, source), [weight.name for weight in untied]
-
-    @classmethod
-    def _schema_for(cls, config: PretrainedConfig, arguments: Mapping[str, Any]) -> Schema:
-        """Return the schema of a model of `config` and of these arguments of the constructor."""
-        options = {name: arguments[name] for name in cls.schema_options if name in arguments}
-        declared = cls.declare_schema(config, **options)
-        if declared is None or (cls._is_of_a_part(config) and not cls._is_its_part()):
-            return cls._look_at(config, arguments, attrgetter("schema"))
-        return declared
-
-    @classmethod
-    def _derive_schema_for(cls, config: PretrainedConfig, **arguments: Any) -> Schema:
-        """Return the schema that a live module would show: of `config`, and of these arguments of the constructor."""
-        return cls._look_at(config, arguments, derived_schema)
-
-    @classmethod
-    def _is_of_a_part(cls, config: PretrainedConfig) -> bool:
-        """Return whether the schema is recorded from a part; a subclass may hold other weights beside or instead."""
-        own = getattr(cls.declare_schema, "__func__", None) is ModelBase.declare_schema.__func__  # type: ignore[attr-defined]
-        return own and cls.declared_part is not None and is_recorded(config, cls.declared_part)
-
-    @classmethod
-    def _is_its_part(cls) -> bool:
-        """Return whether a new model holds just the weights of its part: tests show that the two agree.
-
-        A subclass may not, nor a class whose own statement overrides what the part says.
-        """
-        return bool(vars(cls).get("is_its_part"))
-
-    def _derive_schema(self) -> Schema:
-        """Return the schema that the live module shows."""
-        return derived_schema(self)
 
     @classmethod
     def _carry_out(
@@ -359,99 +244,9 @@ class ModelBase(Operations, PushToHubMixin):
         model.load_report = report
         return model
 
-    @classmethod
-    def _in_memory(cls, state_dict: Mapping[str, Any], copied: bool = False) -> Checkpoint:
-        """Return arrays, of numpy or of the framework, as a checkpoint; `copied` where a model will adopt them."""
-        try:
-            arrays = {n: v if isinstance(v, np.ndarray) else cls._to_numpy(v) for n, v in state_dict.items()}
-        except (AttributeError, TypeError) as cause:
-            raise ArgumentError(
-                "state_dict holds something else.", expected="canonical names to arrays", received=str(cause)
-            ) from cause
-        refs = {n: TensorRef.of(n, np.array(a) if copied else a) for n, a in arrays.items()}
-        return Checkpoint(refs, {}, "state_dict")
-
     def _handed_over(self, output_loading_info: bool) -> Any:
         """Return what `from_pretrained` returns."""
         return (self, self.load_report.as_loading_info()) if output_loading_info and self.load_report else self
-
-    # -- save ---------------------------------------------------------------------------------------------------
-
-    def save_pretrained(
-        self,
-        save_directory: str | os.PathLike[str],
-        *,
-        is_main_process: bool = True,
-        state_dict: Mapping[str, Any] | None = None,
-        params: Any = None,
-        max_shard_size: int | str = "5GB",
-        variant: str | None = None,
-        format: str | None = None,
-        safe_serialization: bool = True,
-        push_to_hub: bool = False,
-        **push_arguments: Any,
-    ) -> None:
-        """Write config.json and the weights as one step that cannot lose a checkpoint.
-
-        Args:
-            save_directory: made if absent. Weights of the same variant that it holds, in any format, are replaced.
-            is_main_process: False writes nothing, for the other processes of a distributed run.
-            state_dict: canonical names to arrays, saved instead of the model's own values.
-            params: Flax only: a parameter tree, saved instead of `self.params`.
-            max_shard_size: bytes, or text such as "5GB"; larger checkpoints are split.
-            variant: put before the suffix of every weight file.
-            format: "safetensors" (names and layouts of PyTorch, which every framework's class loads), or as
-                transformers 4 wrote them: "bin", "h5", "msgpack", "safetensors-tf", "safetensors-flax".
-            safe_serialization: False means the framework's own older format: "bin", "h5" or "msgpack".
-            push_to_hub: push what was written too, in one commit; `push_arguments` are those of `push_to_hub`, with
-                `repo_id` the folder's name by default.
-
-        Raises:
-            SaveError: the checkpoint that was there before still loads. ArgumentError.
-            ConfigError: a field of `self.config` was set to an impossible value; nothing is written.
-            HubError and its subclasses: of the push; the folder is written then.
-            UnsupportedFormatError: a dtype that the format cannot hold.
-        """
-        chosen = format_to_save(format, safe_serialization, self.framework)
-        self._check_config(self.config)
-        push = self._push_of_save(push_to_hub, save_directory, push_arguments)
-        if not is_main_process:
-            return
-        refs = self._tensor_refs(params) if state_dict is None else list(self._in_memory(state_dict).values())
-        left_out = set(self._keys_to_ignore_on_save or ())
-        refs = [ref for ref in refs if ref.name not in left_out]
-        config = copy.deepcopy(self.config)
-        config.architectures = [self.stem()]
-        config.dtype = _common_dtype(refs) or config.dtype
-        code: dict[str, bytes] = {}
-        for cls in (type(config), type(self)):
-            auto_map, texts = code_of(cls)
-            config._map_auto(auto_map)
-            code |= texts
-        files = save_checkpoint(
-            save_directory,
-            stored(refs, self.schema, chosen),
-            config.to_json_string(),
-            max_shard_size=max_shard_size,
-            variant=variant,
-            format=chosen,
-            scope=tf_scope(self.stem()),
-            beside=code,
-        )
-        if push is not None:
-            files += [Path(save_directory) / name for name in (CONFIG_NAME, *code)]
-            push_files(push, {file.name: file for file in files}, variant)
-
-    def _tensor_refs(self, params: Any = None) -> list[TensorRef]:
-        """Return the weights under canonical names, in canonical layout, to be read one at a time."""
-        schema = self.schema
-        if self.declared_schema is not None and not self._is_of_a_part(self.config):
-            refuse_disagreement(type(self), schema, self._live_weights())
-        source = self._reader(params)
-        return [
-            TensorRef(w.name, self._dtype_of(w, params), w.shape, lambda w=w: source(w))  # type: ignore[misc]
-            for w in schema.stored()
-        ]
 
     # -- small things that users of transformers call -----------------------------------------------------------
 
@@ -477,28 +272,6 @@ class ModelBase(Operations, PushToHubMixin):
     def can_generate(cls) -> bool:
         """Return whether the class has `generate`."""
         return callable(getattr(cls, "generate", None))
-
-
-def _declared(cls: type, config: PretrainedConfig, options: Mapping[str, Any]) -> Schema | None:
-    """Return the schema that `cls` itself has: of the part that it is made of, or by its name in a registered family.
-
-    A subclass inherits it by the MRO. A class that only has the name of a built-in one is made of no part.
-    """
-    part: type[Model] | None = vars(cls).get("declared_part")
-    if part is not None and is_recorded(config, part):
-        return declared_schema(config, part.__name__, **options)
-    if issubclass(cls, ModelBase) and is_foreign(config.model_type):
-        return declared_schema(config, cls.stem(), **options)
-    return None
-
-
-def _common_dtype(refs: Sequence[TensorRef]) -> str | None:
-    """Return the name of the floating dtype with the most bytes, or None."""
-    sizes: dict[str, int] = {}
-    for ref in refs:
-        if ref.dtype in FLOATING:
-            sizes[ref.dtype.name] = sizes.get(ref.dtype.name, 0) + ref.nbytes
-    return max(sizes, key=lambda name: sizes[name]) if sizes else None
 
 
 def refuse_unknown(options: Mapping[str, Any], cls: type[ModelBase]) -> None:

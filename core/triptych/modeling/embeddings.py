@@ -6,27 +6,19 @@ from operator import attrgetter
 from typing import Any, ClassVar
 
 from triptych.errors import ArgumentError
-from triptych.modeling.hooks import Hooks
+from triptych.modeling.schemas import Schemas
 from triptych.nn import cache
-from triptych.nn.parts import Model
-from triptych.weights.schema import Layout, Schema, Weight, vocab_weight
+from triptych.weights.schema import Layout, Weight, vocab_weight
 
 
-class Embeddings(Hooks):
+class Embeddings(Schemas):
     """Part of `ModelBase`: where a model reads tokens in, and where it scores them."""
 
     base_model_prefix: ClassVar[str] = ""
-    declared_part: ClassVar[type[Model] | None] = None
-    config: Any
     _input_embeddings: ClassVar[str] = ""
     _output_embeddings: ClassVar[str] = ""
     """Where the two are: dotted attributes. A class made of a part needs none, since its schema says it; another may
     override the methods that use them instead."""
-
-    @property
-    def declared_schema(self) -> Schema | None:
-        """The declared weights of this model, or None."""
-        raise NotImplementedError
 
     @property
     def base_model(self) -> Any:

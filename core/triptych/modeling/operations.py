@@ -9,16 +9,10 @@ from triptych.errors import ArgumentError
 from triptych.modeling.embeddings import Embeddings
 from triptych.nn import attention
 from triptych.weights import surgery
-from triptych.weights.schema import Schema
 
 
 class Operations(Embeddings):
     """Part of `ModelBase`: resizing the vocabulary and pruning heads, as `triptych.weights.surgery` plans them."""
-
-    @property
-    def schema(self) -> Schema:
-        """The weights of this model."""
-        raise NotImplementedError
 
     def resize_token_embeddings(
         self,

@@ -1,0 +1,128 @@
+"""The saving of the three base classes: config, weights and code as one step."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from triptych.checkpoints.legacy import tf_scope
+from triptych.checkpoints.naming import stored
+from triptych.checkpoints.opening import Checkpoint
+from triptych.checkpoints.saving import save_checkpoint
+from triptych.config import CONFIG_NAME
+from triptych.errors import ArgumentError
+from triptych.formats.kinds import format_to_save
+from triptych.hub.pushing import PushToHubMixin, push_files
+from triptych.hub.saved_code import code_of
+from triptych.modeling.derived import refuse_disagreement
+from triptych.modeling.operations import Operations
+from triptych.tensors.dtypes import FLOATING
+from triptych.tensors.ref import TensorRef
+
+
+class Saving(Operations, PushToHubMixin):
+    """Part of `ModelBase`: `save_pretrained`."""
+
+    _keys_to_ignore_on_save: ClassVar[Sequence[str] | None] = None
+
+    def save_pretrained(
+        self,
+        save_directory: str | os.PathLike[str],
+        *,
+        is_main_process: bool = True,
+        state_dict: Mapping[str, Any] | None = None,
+        params: Any = None,
+        max_shard_size: int | str = "5GB",
+        variant: str | None = None,
+        format: str | None = None,
+        safe_serialization: bool = True,
+        push_to_hub: bool = False,
+        **push_arguments: Any,
+    ) -> None:
+        """Write config.json and the weights as one step that cannot lose a checkpoint.
+
+        Args:
+            save_directory: made if absent. Weights of the same variant that it holds, in any format, are replaced.
+            is_main_process: False writes nothing, for the other processes of a distributed run.
+            state_dict: canonical names to arrays, saved instead of the model's own values.
+            params: Flax only: a parameter tree, saved instead of `self.params`.
+            max_shard_size: bytes, or text such as "5GB"; larger checkpoints are split.
+            variant: put before the suffix of every weight file.
+            format: "safetensors" (names and layouts of PyTorch, which every framework's class loads), or as
+                transformers 4 wrote them: "bin", "h5", "msgpack", "safetensors-tf", "safetensors-flax".
+            safe_serialization: False means the framework's own older format: "bin", "h5" or "msgpack".
+            push_to_hub: push what was written too, in one commit; `push_arguments` are those of `push_to_hub`, with
+                `repo_id` the folder's name by default.
+
+        Raises:
+            SaveError: the checkpoint that was there before still loads. ArgumentError.
+            ConfigError: a field of `self.config` was set to an impossible value; nothing is written.
+            HubError and its subclasses: of the push; the folder is written then.
+            UnsupportedFormatError: a dtype that the format cannot hold.
+        """
+        chosen = format_to_save(format, safe_serialization, self.framework)
+        self._check_config(self.config)
+        push = self._push_of_save(push_to_hub, save_directory, push_arguments)
+        if not is_main_process:
+            return
+        refs = self._tensor_refs(params) if state_dict is None else list(self._in_memory(state_dict).values())
+        left_out = set(self._keys_to_ignore_on_save or ())
+        refs = [ref for ref in refs if ref.name not in left_out]
+        config = copy.deepcopy(self.config)
+        config.architectures = [self.stem()]
+        config.dtype = _common_dtype(refs) or config.dtype
+        code: dict[str, bytes] = {}
+        for cls in (type(config), type(self)):
+            auto_map, texts = code_of(cls)
+            config._map_auto(auto_map)
+            code |= texts
+        files = save_checkpoint(
+            save_directory,
+            stored(refs, self.schema, chosen),
+            config.to_json_string(),
+            max_shard_size=max_shard_size,
+            variant=variant,
+            format=chosen,
+            scope=tf_scope(self.stem()),
+            beside=code,
+        )
+        if push is not None:
+            files += [Path(save_directory) / name for name in (CONFIG_NAME, *code)]
+            push_files(push, {file.name: file for file in files}, variant)
+
+    @classmethod
+    def _in_memory(cls, state_dict: Mapping[str, Any], copied: bool = False) -> Checkpoint:
+        """Return arrays, of numpy or of the framework, as a checkpoint; `copied` where a model will adopt them."""
+        try:
+            arrays = {n: v if isinstance(v, np.ndarray) else cls._to_numpy(v) for n, v in state_dict.items()}
+        except (AttributeError, TypeError) as cause:
+            raise ArgumentError(
+                "state_dict holds something else.", expected="canonical names to arrays", received=str(cause)
+            ) from cause
+        refs = {n: TensorRef.of(n, np.array(a) if copied else a) for n, a in arrays.items()}
+        return Checkpoint(refs, {}, "state_dict")
+
+    def _tensor_refs(self, params: Any = None) -> list[TensorRef]:
+        """Return the weights under canonical names, in canonical layout, to be read one at a time."""
+        schema = self.schema
+        if self.declared_schema is not None and not self._is_of_a_part(self.config):
+            refuse_disagreement(type(self), schema, self._live_weights())
+        source = self._reader(params)
+        return [
+            TensorRef(w.name, self._dtype_of(w, params), w.shape, lambda w=w: source(w))  # type: ignore[misc]
+            for w in schema.stored()
+        ]
+
+
+def _common_dtype(refs: Sequence[TensorRef]) -> str | None:
+    """Return the name of the floating dtype with the most bytes, or None."""
+    sizes: dict[str, int] = {}
+    for ref in refs:
+        if ref.dtype in FLOATING:
+            sizes[ref.dtype.name] = sizes.get(ref.dtype.name, 0) + ref.nbytes
+    return max(sizes, key=lambda name: sizes[name]) if sizes else None
