@@ -1,0 +1,23 @@
+"""Every row of the contract that has a probe is in the state that `docs/contract.md` says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import walk
+from triptych_conformance import BACKENDS
+
+ROWS = walk.walked()
+PROBED = [(number, framework) for number, row in ROWS.items() for framework in row.probes]
+
+
+@pytest.mark.parametrize("number, framework", PROBED, ids=lambda value: value)
+def test_row(number: str, framework: str, tmp_path: Path) -> None:
+    backend = next(one for one in BACKENDS if one.name == framework)
+    ROWS[number].probes[framework](backend, tmp_path)
+
+
+def test_the_document_says_what_the_probes_show() -> None:
+    assert walk.DOCUMENT.read_text() == walk.rendered(ROWS)

@@ -1,0 +1,3 @@
+"""What transformers 4 had beside its base class of PyTorch, for code that imports it."""
+
+from __future__ import annotations
