@@ -83,7 +83,8 @@ def rendered(rows: dict[str, Row]) -> str:
         "",
         "What the base classes of transformers 4 did, row by row, and what triptych does:",
         ", ".join(f"{short} {long}" for short, long in STATES.items()) + ". Rows of what is no framework's own have",
-        "their state in the first column. A state with a `*` is shown by a probe, which `conformance/test_contract.py` runs. Written by `python conformance/contract/walk.py`.",
+        "their state in the first column. A state with a `*` is shown by a probe, which `conformance/test_contract.py`",
+        "runs. Written by `python conformance/contract/walk.py`.",
     ]
     section = ""
     for each in rows.values():
