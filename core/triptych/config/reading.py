@@ -16,6 +16,7 @@ from triptych.config.values import plain
 from triptych.errors import ConfigError, MissingFileError
 from triptych.files.json import read_config
 from triptych.files.paths import CONFIG_NAME, local_folder, safe_name
+from triptych.formats.gguf.file import open_gguf
 from triptych.hub.fetching import HubFolder, fetch_beside, fetch_config, take_hub_arguments
 from triptych.hub.remote_code import from_repository, take_code_arguments
 
@@ -37,13 +38,17 @@ class Reading(Fields):
 
         `subfolder` names a folder below `path`; `revision`, `token`, `cache_dir`, `force_download` and
         `local_files_only` are for a repository of the Hub, see `triptych.hub.snapshot.HubOptions`. Where config.json
-        lists `configuration_files`, the one for this version is read instead.
+        lists `configuration_files`, the one for this version is read instead. `gguf_file` names a GGUF file of a local
+        folder, whose header is read instead.
 
         Raises:
             MissingFileError, ConfigError, HubError and its subclasses.
         """
         subfolder, arguments = kwargs.pop("subfolder", ""), take_hub_arguments(kwargs)
         take_code_arguments(kwargs)  # of the auto classes; a class that is asked by its name needs no code
+        if (gguf := kwargs.pop("gguf_file", None)) is not None:
+            folder = local_folder(path, subfolder)
+            return dict(open_gguf(folder / safe_name(gguf, folder, (".gguf",))).config), kwargs
         held = hold_config(fetch_config(path, subfolder, arguments), subfolder)
         values = copy.deepcopy(dict(held.config or {}))
         if isinstance(held.place, HubFolder):
@@ -96,10 +101,10 @@ class Reading(Fields):
             ConfigError: an impossible value.
         """
         return_unused = kwargs.pop("return_unused_kwargs", False)
-        for name in _OF_CALLERS:
-            kwargs.pop(name, None)
+        of_caller = {name: kwargs.pop(name) for name in _OF_CALLERS if name in kwargs}
         attention = kwargs.pop("attn_implementation", None)
         values = {name: value for name, value in config_dict.items() if name != "attn_implementation"}
+        values.setdefault("_commit_hash", of_caller.get("_commit_hash"))
         for alias, real in cls.attribute_map.items():
             if alias in values and real not in values:
                 values[real] = values.pop(alias)

@@ -1,4 +1,3 @@
 """How a model generates: what `generation_config.json` says of it."""
 
-from triptych.generation.config import GENERATION_CONFIG_NAME as GENERATION_CONFIG_NAME
 from triptych.generation.config import GenerationConfig as GenerationConfig

@@ -18,15 +18,13 @@ from triptych.config.values import dtypes_to_text, plain
 from triptych.errors import ConfigError, MissingFileError, SaveError
 from triptych.files.atomic import write_atomically
 from triptych.files.json import read_config
-from triptych.files.paths import check_subfolder, safe_name
+from triptych.files.paths import GENERATION_CONFIG_NAME, check_subfolder, safe_name
 from triptych.hub.fetching import HubFolder, fetch_beside, fetch_config, take_hub_arguments
 from triptych.hub.pushing import PushToHubMixin, push_files
 from triptych.hub.remote_code import take_code_arguments
 
 logger = logging.getLogger("triptych")
 Self = TypeVar("Self", bound="GenerationConfig")
-
-GENERATION_CONFIG_NAME = "generation_config.json"
 
 DEFAULTS: Mapping[str, Any] = {
     **GENERATION_DEFAULTS,
@@ -332,8 +330,7 @@ class GenerationConfig(PushToHubMixin):
                 remedy="check the path, or make one of a model's config with GenerationConfig.from_model_config",
             )
         made = cls.from_dict(read, **kwargs)
-        config = made[0] if isinstance(made, tuple) else made
-        config._original_object_hash = hash(config)
+        (made[0] if isinstance(made, tuple) else made)._as_read()
         return made
 
     @classmethod
@@ -365,9 +362,12 @@ class GenerationConfig(PushToHubMixin):
         said = {name: value for name, value in values.items() if value is not None and name in DEFAULTS}
         if any(said.get(flag) for flag in cls.extra_output_flags):
             said["return_dict_in_generate"] = True
-        config = cls(**said, _from_model_config=True)
-        config._original_object_hash = hash(config)
-        return config
+        return cls(**said, _from_model_config=True)._as_read()
+
+    def _as_read(self: Self) -> Self:
+        """Remember the parameters as they are, and return the config."""
+        self._original_object_hash = hash(self)
+        return self
 
     def _was_changed(self) -> bool:
         """Return whether it is not what it was when it was read, or made of a model's config."""

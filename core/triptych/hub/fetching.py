@@ -64,10 +64,12 @@ def fetch_model(
     arguments: Mapping[str, Any],
     variant: str | None = None,
     order: Sequence[Format] = LAYOUTS,
+    beside: Sequence[str] = (),
 ) -> Any:
     """Return `path` if it is local, else the cached folder of a repository, with config.json and the weights it needs.
 
-    All files are of one commit. The cache notes the commit as that of `revision` once all are there.
+    Files that `beside` names come too, if they are there. All files are of one commit. The cache notes the commit as
+    that of `revision` once all are there.
 
     Raises:
         As `fetch_config`; UnsafeCheckpointError, CorruptCheckpointError: of the config's pointer or the index.
@@ -87,7 +89,7 @@ def fetch_model(
     if name.endswith(".json"):  # every file is fetched once, even if force_download is set
         index = snapshot.fetch(wanted, complete=False) / wanted[0]
         wanted = [_join(subfolder, shard) for shard in sorted(set(read_index(index)[0].values()))]
-    snapshot.fetch(wanted)
+    snapshot.fetch([*wanted, *(_join(subfolder, name) for name in beside if name in here)])
     return HubFolder(snapshot, whole=True)
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from triptych.checkpoints.holding import HeldModel, load_held
 from triptych.checkpoints.naming import canonical
 from triptych.checkpoints.opening import Checkpoint
-from triptych.config import PretrainedConfig
+from triptych.config import PretrainedConfig, taken_over
 from triptych.errors import ArgumentError, CheckpointError, ConfigError, InconsistentCheckpointError
 from triptych.formats.kinds import read_order
 from triptych.hub.fetching import fetch_config, fetch_model, take_hub_arguments
@@ -61,8 +61,7 @@ class ModelBase(Saving):
         Raises:
             ArgumentError: `config` is not of `config_class`. ConfigError: a field of it was set to an impossible value.
         """
-        cls._check_config(config)
-        return cls(copy.deepcopy(config), **kwargs)  # type: ignore[call-arg]
+        return cls(copy.deepcopy(cls._own_config(config)), **kwargs)  # type: ignore[call-arg]
 
     @classmethod
     def from_pretrained(
@@ -106,7 +105,8 @@ class ModelBase(Saving):
                 are safetensors. Not needed where these are the only weights.
             mmap: map the files (default); False reads them into owned memory, for network file systems.
             state_dict: canonical names to arrays, used instead of files; needs `config`.
-            kwargs: `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, for a repository (see
+            kwargs: `generation_config`, used instead of the folder's generation_config.json; `revision`, `token`,
+                `cache_dir`, `force_download` and `local_files_only`, for a repository (see
                 `triptych.hub.snapshot.HubOptions`); fields of the config to override; what is left goes to the
                 constructor.
 
@@ -121,6 +121,7 @@ class ModelBase(Saving):
         path: Any = pretrained_model_name_or_path
         hub = take_hub_arguments(kwargs)
         take_code_arguments(kwargs)  # of the auto classes: this class is asked by its name
+        config = taken_over(config, cls.config_class)
         if config is not None and not isinstance(config, PretrainedConfig):
             config = fetch_config(config, subfolder, hub)
         policy = Policy(
@@ -135,8 +136,10 @@ class ModelBase(Saving):
             arrays = cls._in_memory(state_dict, copied=True)
             model = cls._loaded(None, arrays, config, subfolder, policy, dtype, param_dtype, kwargs)
         else:
+            if not isinstance(path, HeldModel):
+                path = fetch_model(path, subfolder, hub, variant, order, cls._beside())
             model = load_held(
-                path if isinstance(path, HeldModel) else fetch_model(path, subfolder, hub, variant, order),
+                path,
                 lambda held: cls._loaded(held, held.checkpoint, config, subfolder, policy, dtype, param_dtype, kwargs),
                 subfolder=subfolder, variant=variant, mmap=mmap, order=order,
             )  # fmt: skip
@@ -157,13 +160,17 @@ class ModelBase(Saving):
         arguments: Mapping[str, Any],
     ) -> Self:
         """Return the model that `checkpoint` holds; `path` is where its config is, unless `config` is given."""
-        loaded, kwargs = cls._load_config(path, config, subfolder, dict(arguments))
+        arguments = dict(arguments)
+        generation_config = arguments.pop("generation_config", None)
+        loaded, kwargs = cls._load_config(path, config, subfolder, arguments)
         cls._check_config(loaded)
         with collector_paused():
             schema = partial(cls._schema_for, loaded, kwargs)
             wanted = cls._param_dtype(dtype, param_dtype)
             plan, untied = cls._plan(loaded, schema, checkpoint, wanted, policy, str(path))
-            return cls._carry_out(plan, loaded, {"dtype": dtype, **kwargs}, checkpoint.source, untied)
+            model = cls._carry_out(plan, loaded, {"dtype": dtype, **kwargs}, checkpoint.source, untied)
+        model._take_generation_config(path, generation_config)
+        return model
 
     @classmethod
     def _by_name(cls, model_args: Sequence[Any]) -> dict[str, Any]:
