@@ -53,7 +53,8 @@ def test_what_one_framework_pushes_all_load(framework: str, hub: Hub, folder: Pa
     assert info.oid == hub.head(REPO)
     assert [c.title for c in hub.log(REPO)][:1] == ["mine"]
     assert len(hub.log(REPO)) == 2, "one commit beside the initial one"
-    assert set(hub.tree(REPO)) == {".gitattributes", "README.md", "config.json", "model.safetensors"}
+    files = {"README.md", "config.json", "generation_config.json", "model.safetensors"}
+    assert set(hub.tree(REPO)) == files | {".gitattributes"}
     for other in PACKAGES:
         loaded = load(other)
         assert_same(loaded, model)
@@ -146,7 +147,8 @@ def test_stale_weights_are_deleted_in_the_same_commit(hub: Hub, folder: Path) ->
     other = {"model.fp16.safetensors": b"another variant", "onnx/model.onnx": b"x", "tokenizer.json": b"{}"}
     hub.create(REPO)
     hub.commit(REPO, {**other, "sub/model.safetensors": b"x"})
-    kept = {".gitattributes", "README.md", "config.json", "sub/model.safetensors", *other}
+    beside = {".gitattributes", "README.md", "config.json", "generation_config.json"}
+    kept = {*beside, "sub/model.safetensors", *other}
     for number, layout in enumerate(LAYOUTS):
         with_head = model.push_to_hub(REPO, token=WRITER, **layout)
         assert len(hub.log(REPO)) == number + 3, "one commit each"
@@ -405,7 +407,8 @@ def test_the_command_pushes_a_folder_as_it_is(hub: Hub, folder: Path, tmp_path: 
     assert done.exit_code == 0, done.stderr
     summary = json.loads(done.stdout)
     assert summary["commit"] == hub.head(REPO)
-    names = {"config.json", "tokenizer.json", "README.md", *(p.name for p in source.glob("model*"))}
+    beside = {"config.json", "generation_config.json", "tokenizer.json", "README.md"}
+    names = beside | {p.name for p in source.glob("model*")}
     assert set(summary["files"]) == names
     assert set(hub.tree(REPO)) == names | {".gitattributes"}
     assert b"license: mit" in hub.read(REPO, "README.md")

@@ -18,7 +18,7 @@ _MISSING = object()
 
 def is_foreign(cls: object) -> bool:
     """Return whether `cls` is a config class of transformers, or derived from one."""
-    return isinstance(cls, type) and any(map(_is_root, cls.__mro__))
+    return isinstance(cls, type) and not issubclass(cls, PretrainedConfig) and any(map(_is_root, cls.__mro__))
 
 
 def _is_root(cls: type) -> bool:
@@ -38,7 +38,7 @@ class TakenOver(PretrainedConfig):
 
     def _take(self, config: Any) -> None:
         fields = {_RENAMED.get(name, name): taken_over(value) for name, value in vars(config).items()}
-        super().__init__(**{name: value for name, value in fields.items() if not name.endswith("_internal")})
+        super().__init__(**{name: value for name, value in fields.items() if not _is_internal(name)})
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -58,6 +58,10 @@ def _restored(foreign: type, fields: dict[str, Any]) -> Any:
     config = cls.__new__(cls)
     config.__dict__.update(fields)
     return config
+
+
+def _is_internal(name: str) -> bool:
+    return name.startswith("_") and name.endswith(("_internal", "_done"))
 
 
 @cache
