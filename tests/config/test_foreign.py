@@ -13,7 +13,7 @@ import torch
 import transformers
 from torch import nn
 
-from triptych import ArgumentError, AutoModel, BertConfig, BertModel, GPT2Config, PreTrainedModel, PretrainedConfig
+from triptych import ArgumentError, AutoModel, BertConfig, BertModel, GPT2Config, PretrainedConfig, PreTrainedModel
 from triptych.config import taken_over
 from triptych.config.foreign import class_of
 
