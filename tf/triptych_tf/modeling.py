@@ -23,7 +23,7 @@ from triptych.nn.parts import Model
 from triptych.tensors.arrays import permuted
 from triptych.weights import layouts
 from triptych.weights.plan import Assignment, NewWeight
-from triptych.weights.schema import Schema, Weight
+from triptych.weights.schema import Weight
 from triptych_tf import arrays, internals, layers, make, ops
 
 __all__ = ["TFPreTrainedModel"]
@@ -201,10 +201,10 @@ class TFPreTrainedModel(keras.Model, ModelBase):
 
     @classmethod
     @contextmanager
-    def _empty(cls, config: PretrainedConfig, schema: Schema, **options: Any) -> Iterator[Any]:
+    def _empty(cls, config: PretrainedConfig, inputs: Sequence[Any], **options: Any) -> Iterator[Any]:
         with internals.without_values():
             with layers.default_policy(options.pop("dtype", None)):
-                model = cls(config, **options)
+                model = cls(config, *inputs, **options)
             loading = layers.Loading(model._variables())
             model.__dict__["_loading"] = loading  # not by setattr: Keras would track what is in it
             try:
