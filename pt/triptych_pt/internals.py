@@ -9,11 +9,15 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from triptych.errors import ArgumentError
+
+BATCH_NORMS = (_NormBase,)
+"""PyTorch's norms with statistics, of a batch or an instance."""
 
 
 class _Building(threading.local):
@@ -96,6 +100,25 @@ def refuse_meta_device() -> None:
             received="torch.device('meta'), as the default or in a context",
             remedy="leave the context; a load makes no values that it does not keep",
         )
+
+
+def reset(module: nn.Module) -> bool:
+    """Give the weights of one module the values that PyTorch starts it with; return whether it says how."""
+    for name in ("reset_parameters", "_reset_parameters"):
+        if callable(method := getattr(module, name, None)):
+            method()
+            return True
+    return False
+
+
+def own_tensor(module: nn.Module, leaf: str) -> Any:
+    """Return the parameter or buffer `leaf` of `module` itself."""
+    return module._parameters[leaf] if leaf in module._parameters else module._buffers[leaf]
+
+
+def share(module: nn.Module, leaf: str, tensor: torch.Tensor) -> None:
+    """Let `module` have this very parameter or buffer."""
+    (module._buffers if leaf in module._buffers else module._parameters)[leaf] = tensor  # type: ignore[assignment]
 
 
 def own_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:

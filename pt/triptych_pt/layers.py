@@ -8,7 +8,6 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from triptych.errors import ArgumentError
 from triptych.modeling.derived import LiveWeight
@@ -41,7 +40,7 @@ _LAYOUTS: tuple[tuple[Any, dict[str, Layout]], ...] = (
     (nn.Embedding, {"weight": Layout.EMBEDDING}),
     (Conv1D, {"weight": Layout.CONV1D}),
     ((nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, RMSNorm), _NORM),
-    (_BatchNorm, {**_NORM, "running_mean": Layout.MEAN, "running_var": Layout.VARIANCE}),
+    (internals.BATCH_NORMS, {**_NORM, "running_mean": Layout.MEAN, "running_var": Layout.VARIANCE}),
 )
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
@@ -75,7 +74,7 @@ def initialise(module: nn.Module, std: float) -> None:
     as it is."""
     std, layer = getattr(module, "initial_std", None) or std, cast(Any, module)
     if isinstance(module, nn.MultiheadAttention):
-        module._reset_parameters()
+        internals.reset(module)
     elif isinstance(module, (nn.Linear, nn.Embedding, Conv1D, *_CONVOLUTIONS)):
         nn.init.normal_(layer.weight, std=std)
         if getattr(module, "bias", None) is not None:
@@ -83,18 +82,9 @@ def initialise(module: nn.Module, std: float) -> None:
         if isinstance(module, nn.Embedding) and layer.padding_idx is not None:
             with torch.no_grad():
                 layer.weight[layer.padding_idx].zero_()
-    elif isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, RMSNorm, _NormBase)):
+    elif isinstance(module, (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, RMSNorm, *internals.BATCH_NORMS)):
         for name, parameter in module.named_parameters(recurse=False):
             nn.init.zeros_(parameter) if name == "bias" else nn.init.ones_(parameter)
-
-
-def reset(module: nn.Module) -> bool:
-    """Give the weights of one module the values that PyTorch starts it with; return whether it says how."""
-    for name in ("reset_parameters", "_reset_parameters"):
-        if callable(method := getattr(module, name, None)):
-            method()
-            return True
-    return False
 
 
 def refs_of_state(state: Mapping[str, Any], held: Mapping[str, TensorRef], schema: Schema) -> list[TensorRef]:

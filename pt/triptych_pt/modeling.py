@@ -197,7 +197,7 @@ class PreTrainedModel(nn.Module, ModelBase):
             for leaf, one in leaves.items():
                 internals.put(owner, leaf, torch.zeros(one.weight.shape, dtype=arrays.native_dtype(one.dtype)))
             with torch.no_grad():
-                if not layers.reset(owner) and self._may_be_anything(owner):
+                if not internals.reset(owner) and self._may_be_anything(owner):
                     made = self.__dict__["_made_anew"]() if made is None else made
                     for leaf, one in leaves.items():
                         getattr(owner, leaf).copy_(made._held(one.weight.name))
@@ -291,8 +291,7 @@ class PreTrainedModel(nn.Module, ModelBase):
             held = [self._held(name) for name in names]
             if new := [one for one in held if one is not tensor]:
                 for name in names:
-                    module, leaf = self._owner(name)
-                    (module._buffers if leaf in module._buffers else module._parameters)[leaf] = new[0]  # type: ignore[assignment]
+                    internals.share(*self._owner(name), new[0])
 
     def _owner(self, name: str) -> tuple[nn.Module, str]:
         scope, _, leaf = name.rpartition(".")
@@ -300,8 +299,7 @@ class PreTrainedModel(nn.Module, ModelBase):
 
     def _held(self, name: str) -> Any:
         """Return the parameter or buffer `name`."""
-        owner, leaf = self._owner(name)
-        return owner._parameters[leaf] if leaf in owner._parameters else owner._buffers[leaf]
+        return internals.own_tensor(*self._owner(name))
 
     def _set(self, name: str, tensor: torch.Tensor) -> None:
         device = torch.get_default_device()

@@ -256,6 +256,9 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         known = {path: told for path, pair in found.items() if (told := layers.layout_of(*pair)) is not None}
         return live_weights(shapes, "tf", {path for path, pair in found.items() if internals.is_buffer(*pair)}, known)
 
+    def _nested_models(self) -> Mapping[str, Any]:
+        return layers.models_within(self, TFPreTrainedModel)
+
     def _live_vocab(self) -> Collection[str]:
         vocab = {id(variable) for layer in self._vocab_parts() for _, variable, _ in layers.walk(layer)}
         variables = self._variables()
