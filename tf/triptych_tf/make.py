@@ -14,6 +14,7 @@ from typing import Any
 import keras
 
 from triptych.config import PretrainedConfig
+from triptych.errors import ArgumentError
 from triptych.nn import functional as fn
 from triptych.nn.parts import Binder, Model
 from triptych_tf import internals, ops
@@ -52,6 +53,7 @@ class TFRMSNorm(keras.layers.Layer):
         return fn.rms_norm(ops, x, keras.ops.convert_to_tensor(self.gamma), self.epsilon)
 
 
+_OF_A_LAYER = ("name", "dtype", "trainable")
 _OF_KERAS = frozenset(dir(keras.layers.Layer()))
 
 
@@ -66,7 +68,7 @@ class TFBlock(keras.layers.Layer):
     output: Any = None  # for BERT's layer of that name: Keras's property of it belongs to graphs
 
     def __init__(self, config: PretrainedConfig, index: int = 0, **fields: Any) -> None:
-        super().__init__()
+        super().__init__(**{name: fields.pop(name) for name in _OF_A_LAYER if name in fields})
         self.config, self.index = config, index
         for name, value in fields.items():
             setattr(self, name, value)
@@ -175,6 +177,11 @@ def vector(owner: Any, name: str, length: Any) -> Any:
     return owner.add_weight(shape=(int(length),), initializer="zeros", name=name)
 
 
+def numbers(owner: Any, name: str, count: int) -> Any:
+    """Return None: Keras has no need of buffers that are in no file."""
+    return None
+
+
 def vocab_head(owner: Any, width: Any, units: Any, bias: str | None = None, std: float | None = None) -> Any:
     """Return the projection to the vocabulary; None if it is tied, and computed with the embeddings' matrix.
 
@@ -212,6 +219,20 @@ def block(owner: Any, kind: type, **fields: Any) -> Any:
     if issubclass(cls, keras.Model):
         fields["dtype"] = owner.dtype_policy
     return _part(cls(owner.config, **fields))
+
+
+def prune_attention(owner: Any, inner: Iterable[Any], outer: Any, heads: Iterable[int]) -> int:
+    """Refuse to prune one attention.
+
+    Raises:
+        ArgumentError: always.
+    """
+    raise ArgumentError(
+        "An attention alone cannot be pruned in Keras.",
+        expected="its model",
+        received=type(owner).__name__,
+        remedy="call model.prune_heads, with the numbers of layers and heads",
+    )
 
 
 def stacked(owner: Any, kind: type, count: int, **fields: Any) -> Any:
