@@ -80,7 +80,7 @@ def test_a_mask_for_each_query_counts_no_positions(backend: Backend, tmp_path: P
     compared(found, whole, np.ones((2, 11)), backend.name)
 
 
-LABELLED = [(kind, stem) for kind, stem in PLAIN if "For" in stem or "LMHead" in stem]
+LABELLED = [(kind, stem) for kind, stem in PLAIN if "For" in stem or "Head" in stem]
 
 
 def labels_for(stem: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -92,6 +92,8 @@ def labels_for(stem: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray
         return {"start_positions": np.array([1, 4]), "end_positions": np.array([2, 6])}
     if stem == "T5ForConditionalGeneration":
         return {"labels": rng.integers(3, 31, (2, 7))}
+    if stem == "GPT2DoubleHeadsModel":
+        return {"labels": rng.integers(3, 31, inputs["input_ids"].shape), "mc_labels": np.array([1])}
     if stem.endswith("PreTraining"):
         return {"labels": rng.integers(0, 2, inputs["input_ids"].shape)}
     classes = 4 if stem.endswith("TokenClassification") else 31
@@ -107,12 +109,17 @@ def test_losses_are_those_of_transformers_5(kind: str, stem: str, tmp_path: Path
     config = config_of(kind, stem)
     folder = random_folder(tmp_path, config, stem)
     inputs = random_inputs(config)
+    if stem == "T5ForSequenceClassification":
+        inputs |= decoder_inputs(stem, config)
     inputs |= labels_for(stem, inputs)
     reference = getattr(transformers, stem).from_pretrained(folder, attn_implementation="eager").eval()
-    theirs = BACKENDS[0].run(reference, inputs)["loss"]
+    theirs = BACKENDS[0].run(reference, inputs)
+    losses = [name for name in theirs if name.endswith("loss")]
+    assert losses
     for backend in BACKENDS:
-        ours = backend.run(backend.load(stem, folder), inputs)["loss"]
-        assert_close(ours, theirs, what=backend.name)
+        ours = backend.run(backend.load(stem, folder), inputs)
+        for name in losses:
+            assert_close(ours[name], theirs[name], what=f"{backend.name} {name}")
 
 
 @pytest.mark.parametrize(("kind", "stem"), PLAIN)
@@ -122,7 +129,7 @@ def test_pruned_heads_equal_masked_heads(kind: str, stem: str, tmp_path: Path) -
     folder = random_folder(tmp_path, config, stem)
     inputs = {**random_inputs(config), **decoder_inputs(stem, config)}
     heads, masks = HEADS[kind], MASKS[kind](config)
-    if stem == "T5EncoderModel":
+    if stem in ("T5EncoderModel", "T5ForTokenClassification"):
         heads, masks = {0: [1], 1: [0, 2]}, {"head_mask": masks["head_mask"]}
     saved = []
     for backend in BACKENDS:

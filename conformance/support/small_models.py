@@ -45,6 +45,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "electra of one width": ("electra", {"embedding_size": 12}),
     "gpt2, odd scales": ("gpt2", {"n_inner": 7, "scale_attn_by_inverse_layer_idx": True, "scale_attn_weights": False,
                                   "activation_function": "relu"}),
+    "gpt2, over an encoder": ("gpt2", {"add_cross_attention": True, "scale_attn_by_inverse_layer_idx": True}),
     "llama, biases, tied": ("llama", {**BIASES, "hidden_act": "gelu", "tie_word_embeddings": True}),
     "llama, linear": ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 2.5}}),
     "llama, dynamic": ("llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 3.0},
@@ -67,6 +68,8 @@ def config_of(variant: str, stem: str = "", **changes: Any) -> PretrainedConfig:
     kind, options = VARIANTS[variant]
     if stem.endswith("QuestionAnswering"):
         changes["num_labels"] = 2
+    if stem.endswith("Classification"):
+        changes.setdefault("num_labels", 4)
     return family(kind).config_class(**{**SMALL[kind], **options, **changes})
 
 
@@ -101,8 +104,16 @@ def random_inputs(config: PretrainedConfig, seed: int = 0, batch: int = 2, lengt
     return inputs
 
 
-def decoder_inputs(stem: str, config: PretrainedConfig) -> dict[str, np.ndarray]:
-    """Return what the decoder of an encoder-decoder class reads."""
-    if not config.is_encoder_decoder or stem.endswith("EncoderModel"):
+def decoder_inputs(stem: str, config: PretrainedConfig, seed: int = 9) -> dict[str, np.ndarray]:
+    """Return what a class reads besides `random_inputs`, or in their place: what its decoder does, texts that end."""
+    rng = np.random.default_rng(seed)
+    if config.add_cross_attention and stem in ("GPT2Model", "GPT2LMHeadModel"):
+        memory = rng.standard_normal((2, 5, config.hidden_size)).astype(np.float32)
+        return {"encoder_hidden_states": memory, "encoder_attention_mask": np.array([[1] * 5, [1, 1, 0, 1, 0]])}
+    if not config.is_encoder_decoder or stem.endswith(("EncoderModel", "TokenClassification")):
         return {}
-    return {"decoder_input_ids": np.random.default_rng(9).integers(3, config.vocab_size, (2, 7))}
+    if stem.endswith("SequenceClassification"):
+        ids = rng.integers(3, 20, (2, 11))
+        ids[:, [2, 6]] = config.eos_token_id
+        return {"input_ids": ids}
+    return {"decoder_input_ids": rng.integers(3, config.vocab_size, (2, 7))}

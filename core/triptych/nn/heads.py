@@ -10,7 +10,12 @@ from triptych.nn import outputs
 if TYPE_CHECKING:
     from triptych.config import PretrainedConfig
 
-TARGETS = {"labels": "logits", "start_positions": "start_logits", "end_positions": "end_logits"}
+TARGETS = {
+    "labels": "logits",
+    "mc_labels": "mc_logits",
+    "start_positions": "start_logits",
+    "end_positions": "end_logits",
+}
 """The arguments of a call that are labels, and the part of the output with which each is compared."""
 
 
@@ -32,7 +37,8 @@ def task_output(
         backbone: output of the backbone, whose hidden states and attentions are handed on.
         return_dict: None follows the config; False gives a tuple.
     """
-    extras = {name: value for name, value in backbone.items() if name not in ("last_hidden_state", "pooler_output")}
+    stated = {**dict.fromkeys(backbone.fields()), **backbone}
+    extras = {name: value for name, value in stated.items() if name not in ("last_hidden_state", "pooler_output")}
     result = _OUTPUTS[task](ops, config, logits, labels, extras)
     return result if fn.output_flags(config, None, None, return_dict)[2] else result.to_tuple()
 
@@ -44,18 +50,25 @@ def _masked_lm(ops: Any, config: PretrainedConfig, logits: Any, labels: Any, ext
 
 def _sequence(ops: Any, config: PretrainedConfig, logits: Any, labels: Any, extras: dict[str, Any]) -> Any:
     loss = None if labels is None else fn.classification_loss(ops, config, logits, labels)
-    kind = outputs.SequenceClassifierOutputWithPast if "past_key_values" in extras else outputs.SequenceClassifierOutput
+    kind: Any = outputs.SequenceClassifierOutput
+    if "encoder_last_hidden_state" in extras:
+        kind = outputs.Seq2SeqSequenceClassifierOutput
+    elif extras.get("past_key_values") is not None:
+        kind = outputs.SequenceClassifierOutputWithPast
     return kind(loss=loss, logits=logits, **extras)
 
 
 def _token(ops: Any, config: PretrainedConfig, logits: Any, labels: Any, extras: dict[str, Any]) -> Any:
+    extras.pop("past_key_values", None)  # which this output does not have
     loss = None if labels is None else fn.token_loss(ops, logits, labels)
     return outputs.TokenClassifierOutput(loss=loss, logits=logits, **extras)
 
 
 def _causal_lm(ops: Any, config: PretrainedConfig, logits: Any, labels: Any, extras: dict[str, Any]) -> Any:
     loss = None if labels is None else fn.next_token_loss(ops, logits, labels)
-    return outputs.CausalLMOutputWithPast(loss=loss, logits=logits, **extras)
+    crossed = "cross_attentions" in extras
+    kind: Any = outputs.CausalLMOutputWithCrossAttentions if crossed else outputs.CausalLMOutputWithPast
+    return kind(loss=loss, logits=logits, **extras)
 
 
 def _seq2seq_lm(ops: Any, config: PretrainedConfig, logits: Any, labels: Any, extras: dict[str, Any]) -> Any:
@@ -71,11 +84,14 @@ def _discriminator(ops: Any, config: PretrainedConfig, logits: Any, labels: Any,
 
 
 def _span(ops: Any, config: PretrainedConfig, logits: Any, labels: Any, extras: dict[str, Any]) -> Any:
-    extras.pop("past_key_values", None)  # which this output does not have
+    kind: Any = outputs.Seq2SeqQuestionAnsweringModelOutput
+    if "encoder_last_hidden_state" not in extras:
+        kind = outputs.QuestionAnsweringModelOutput
+        extras.pop("past_key_values", None)  # which this output does not have
     start, end = logits[..., 0], logits[..., 1]
     given = labels is not None and all(part is not None for part in labels)
     loss = fn.span_loss(ops, start, end, *labels) if given else None
-    return outputs.QuestionAnsweringModelOutput(loss=loss, start_logits=start, end_logits=end, **extras)
+    return kind(loss=loss, start_logits=start, end_logits=end, **extras)
 
 
 _OUTPUTS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triptych.nn.heads import task_output
@@ -9,16 +10,20 @@ from triptych.nn.heads import task_output
 States = tuple[list[Any], list[Any]]
 
 
-def run_layers(layers: Any, hidden: Any, arguments: list[tuple[Any, ...]], **shared: Any) -> States:
-    """Return the states before and after each layer, and the attentions of each.
+def run_layers(
+    layers: Any, hidden: Any, arguments: Sequence[tuple[Any, ...] | Mapping[str, Any]], **shared: Any
+) -> States:
+    """Return the states before and after each layer, and the attentions of each: one, or a tuple of several kinds.
 
-    `arguments` are those of each layer, `shared` those of all. What is no array goes by name: so Keras asks.
+    `arguments` are those of each layer, by place or by name, `shared` those of all. What is no array goes by name: so
+    Keras asks.
     """
     states, attentions = [hidden], []
     for layer, extra in zip(layers, arguments, strict=True):
-        hidden, probabilities = layer(hidden, *extra, **shared)
+        placed, named = ((), extra) if isinstance(extra, Mapping) else (extra, {})
+        hidden, *probabilities = layer(hidden, *placed, **named, **shared)
         states.append(hidden)
-        attentions.append(probabilities)
+        attentions.append(probabilities[0] if len(probabilities) == 1 else tuple(probabilities))
     return states, attentions
 
 
