@@ -31,7 +31,11 @@ from witness import (
 PT = BACKENDS[0]
 RECORD = json.loads((Path(__file__).parents[1] / "tests/golden/witness_4_48.json").read_text())["cases"]
 UNTIED: dict[str, Any] = {"tie_word_embeddings": False}
-OF_BERT = [{}, {**UNTIED, "type_vocab_size": 3, "num_labels": 1, "layer_norm_eps": 0.02}]
+OF_BERT = [
+    {},
+    {**UNTIED, "type_vocab_size": 3, "num_labels": 1, "layer_norm_eps": 0.02},
+    {"is_decoder": True, "add_cross_attention": True},
+]
 OF_LLAMA = [
     {},
     {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True, "rms_norm_eps": 0.02},

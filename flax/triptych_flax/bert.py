@@ -4,8 +4,9 @@ from triptych.families import bert
 from triptych_flax.make import binder
 from triptych_flax.modeling import FlaxPreTrainedModel
 
-__all__ = ["FlaxBertPreTrainedModel", "FlaxBertModel", "FlaxBertForMaskedLM", "FlaxBertForSequenceClassification",
-           "FlaxBertForTokenClassification", "FlaxBertForQuestionAnswering"]  # fmt: skip
+__all__ = ["FlaxBertPreTrainedModel", "FlaxBertModel", "FlaxBertForPreTraining", "FlaxBertLMHeadModel",
+           "FlaxBertForMaskedLM", "FlaxBertForNextSentencePrediction", "FlaxBertForSequenceClassification",
+           "FlaxBertForMultipleChoice", "FlaxBertForTokenClassification", "FlaxBertForQuestionAnswering"]  # fmt: skip
 __getattr__ = binder.parts_of(bert, __name__)
 
 
@@ -19,10 +20,22 @@ class FlaxBertPreTrainedModel(FlaxPreTrainedModel):
 class FlaxBertModel(FlaxBertPreTrainedModel, part=bert.BertModel): ...
 
 
+class FlaxBertForPreTraining(FlaxBertPreTrainedModel, part=bert.BertForPreTraining): ...
+
+
+class FlaxBertLMHeadModel(FlaxBertPreTrainedModel, part=bert.BertLMHeadModel): ...
+
+
 class FlaxBertForMaskedLM(FlaxBertPreTrainedModel, part=bert.BertForMaskedLM): ...
 
 
+class FlaxBertForNextSentencePrediction(FlaxBertPreTrainedModel, part=bert.BertForNextSentencePrediction): ...
+
+
 class FlaxBertForSequenceClassification(FlaxBertPreTrainedModel, part=bert.BertForSequenceClassification): ...
+
+
+class FlaxBertForMultipleChoice(FlaxBertPreTrainedModel, part=bert.BertForMultipleChoice): ...
 
 
 class FlaxBertForTokenClassification(FlaxBertPreTrainedModel, part=bert.BertForTokenClassification): ...

@@ -4,9 +4,9 @@ from triptych.families import electra
 from triptych_flax.make import binder
 from triptych_flax.modeling import FlaxPreTrainedModel
 
-__all__ = ["FlaxElectraPreTrainedModel", "FlaxElectraModel", "FlaxElectraForPreTraining", "FlaxElectraForMaskedLM",
-           "FlaxElectraForSequenceClassification", "FlaxElectraForTokenClassification",
-           "FlaxElectraForQuestionAnswering"]  # fmt: skip
+__all__ = ["FlaxElectraPreTrainedModel", "FlaxElectraModel", "FlaxElectraForPreTraining", "FlaxElectraForCausalLM",
+           "FlaxElectraForMaskedLM", "FlaxElectraForSequenceClassification", "FlaxElectraForMultipleChoice",
+           "FlaxElectraForTokenClassification", "FlaxElectraForQuestionAnswering"]  # fmt: skip
 __getattr__ = binder.parts_of(electra, __name__)
 
 
@@ -23,12 +23,18 @@ class FlaxElectraModel(FlaxElectraPreTrainedModel, part=electra.ElectraModel): .
 class FlaxElectraForPreTraining(FlaxElectraPreTrainedModel, part=electra.ElectraForPreTraining): ...
 
 
+class FlaxElectraForCausalLM(FlaxElectraPreTrainedModel, part=electra.ElectraForCausalLM): ...
+
+
 class FlaxElectraForMaskedLM(FlaxElectraPreTrainedModel, part=electra.ElectraForMaskedLM): ...
 
 
 class FlaxElectraForSequenceClassification(
     FlaxElectraPreTrainedModel, part=electra.ElectraForSequenceClassification
 ): ...
+
+
+class FlaxElectraForMultipleChoice(FlaxElectraPreTrainedModel, part=electra.ElectraForMultipleChoice): ...
 
 
 class FlaxElectraForTokenClassification(FlaxElectraPreTrainedModel, part=electra.ElectraForTokenClassification): ...

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from triptych.errors import ArgumentError
 from triptych.nn import functional as fn
 from triptych.nn.parts import Binder, constructed
 from triptych_pt import ops
@@ -112,12 +113,21 @@ def vector(owner: Any, name: str, length: Any) -> Any:
     return nn.Parameter(torch.zeros(int(length)))
 
 
+def numbers(owner: Any, name: str, count: int) -> Any:
+    """Return the numbers from 0 to `count` - 1, [1, count], a buffer `name` that is in no file."""
+    owner.register_buffer(name, torch.arange(count)[None], persistent=False)
+    return getattr(owner, name)
+
+
 def vocab_head(owner: Any, width: Any, units: Any, bias: str | None = None, std: float | None = None) -> Any:
     """Return the projection to the vocabulary, whose matrix is the embeddings' unless the config says no.
 
     `bias` names the owner's vector that is its bias, too. `tie_weights` makes it share both.
     """
-    return dense(owner, width, units, bool(bias), std)
+    head = dense(owner, width, units, bool(bias), std)
+    if bias and owner.config.tie_word_embeddings:
+        head.bias = getattr(owner, bias)
+    return head
 
 
 class VocabProjector(nn.Linear):
@@ -146,6 +156,39 @@ def stacked(owner: Any, kind: type, count: int, **fields: Any) -> Any:
 def listed(owner: Any, kinds: Iterable[type], **fields: Any) -> Any:
     """Return a list of blocks of several kinds."""
     return nn.ModuleList(block(owner, kind, **fields) for kind in kinds)
+
+
+def prune_attention(owner: Any, inner: Iterable[nn.Linear], outer: nn.Linear, heads: Iterable[int]) -> int:
+    """Remove heads of the attention `owner`, by their original numbers, and return how many are left.
+
+    `inner` are its projections to heads, `outer` the one from them; `owner.pruned_heads` says which are gone already.
+
+    Raises:
+        ArgumentError: an unknown head, or all of them; nothing is changed.
+    """
+    count, gone = owner.config.num_attention_heads, owner.pruned_heads
+    asked, before = set(heads), [head for head in range(count) if head not in gone]
+    places = [place for place, head in enumerate(before) if head not in asked]
+    if not asked <= set(range(count)) or not places:
+        expected = f"some of the heads 0 to {count - 1}, leaving at least one"
+        raise ArgumentError("These heads cannot be pruned.", expected=expected, received=str(sorted(asked))[:80])
+    size = outer.in_features // len(before)
+    kept = torch.tensor([place * size + offset for place in places for offset in range(size)])
+    for layer in inner:
+        _keep(layer, "weight", kept, 0)
+        _keep(layer, "bias", kept, 0)
+    _keep(outer, "weight", kept, 1)
+    owner.pruned_heads = gone | asked
+    return len(places)
+
+
+def _keep(layer: nn.Linear, name: str, indices: torch.Tensor, axis: int) -> None:
+    """Keep a part of a parameter."""
+    old = getattr(layer, name)
+    if old is not None:
+        new = old.detach().index_select(axis, indices.to(old.device)).contiguous()
+        setattr(layer, name, nn.Parameter(new, requires_grad=old.requires_grad))
+    layer.out_features, layer.in_features = layer.weight.shape
 
 
 def _initialised(layer: Any, std: float | None) -> Any:

@@ -5,8 +5,8 @@ from triptych_tf.make import binder
 from triptych_tf.modeling import TFPreTrainedModel
 
 __all__ = ["TFDistilBertPreTrainedModel", "TFDistilBertModel", "TFDistilBertForMaskedLM",
-           "TFDistilBertForSequenceClassification", "TFDistilBertForTokenClassification",
-           "TFDistilBertForQuestionAnswering"]  # fmt: skip
+           "TFDistilBertForSequenceClassification", "TFDistilBertForMultipleChoice",
+           "TFDistilBertForTokenClassification", "TFDistilBertForQuestionAnswering"]  # fmt: skip
 __getattr__ = binder.parts_of(distilbert, __name__)
 
 
@@ -26,6 +26,9 @@ class TFDistilBertForMaskedLM(TFDistilBertPreTrainedModel, part=distilbert.Disti
 class TFDistilBertForSequenceClassification(
     TFDistilBertPreTrainedModel, part=distilbert.DistilBertForSequenceClassification
 ): ...
+
+
+class TFDistilBertForMultipleChoice(TFDistilBertPreTrainedModel, part=distilbert.DistilBertForMultipleChoice): ...
 
 
 class TFDistilBertForTokenClassification(

@@ -4,9 +4,9 @@ from triptych.families import electra
 from triptych_tf.make import binder
 from triptych_tf.modeling import TFPreTrainedModel
 
-__all__ = ["TFElectraPreTrainedModel", "TFElectraModel", "TFElectraForPreTraining", "TFElectraForMaskedLM",
-           "TFElectraForSequenceClassification", "TFElectraForTokenClassification",
-           "TFElectraForQuestionAnswering"]  # fmt: skip
+__all__ = ["TFElectraPreTrainedModel", "TFElectraModel", "TFElectraForPreTraining", "TFElectraForCausalLM",
+           "TFElectraForMaskedLM", "TFElectraForSequenceClassification", "TFElectraForMultipleChoice",
+           "TFElectraForTokenClassification", "TFElectraForQuestionAnswering"]  # fmt: skip
 __getattr__ = binder.parts_of(electra, __name__)
 
 
@@ -23,10 +23,16 @@ class TFElectraModel(TFElectraPreTrainedModel, part=electra.ElectraModel): ...
 class TFElectraForPreTraining(TFElectraPreTrainedModel, part=electra.ElectraForPreTraining): ...
 
 
+class TFElectraForCausalLM(TFElectraPreTrainedModel, part=electra.ElectraForCausalLM): ...
+
+
 class TFElectraForMaskedLM(TFElectraPreTrainedModel, part=electra.ElectraForMaskedLM): ...
 
 
 class TFElectraForSequenceClassification(TFElectraPreTrainedModel, part=electra.ElectraForSequenceClassification): ...
+
+
+class TFElectraForMultipleChoice(TFElectraPreTrainedModel, part=electra.ElectraForMultipleChoice): ...
 
 
 class TFElectraForTokenClassification(TFElectraPreTrainedModel, part=electra.ElectraForTokenClassification): ...

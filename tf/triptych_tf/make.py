@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 
+from triptych.errors import ArgumentError
 from triptych.nn import functional as fn
 from triptych.nn.parts import Binder, Model, constructed
 from triptych_tf import internals, ops
@@ -175,6 +176,11 @@ def vector(owner: Any, name: str, length: Any) -> Any:
     return owner.add_weight(shape=(int(length),), initializer="zeros", name=name)
 
 
+def numbers(owner: Any, name: str, count: int) -> Any:
+    """Return None: Keras has no need of buffers that are in no file."""
+    return None
+
+
 def vocab_head(owner: Any, width: Any, units: Any, bias: str | None = None, std: float | None = None) -> Any:
     """Return the projection to the vocabulary; None if it is tied, and computed with the embeddings' matrix.
 
@@ -212,6 +218,20 @@ def block(owner: Any, kind: type, **fields: Any) -> Any:
     if issubclass(cls, keras.Model):
         fields["dtype"] = owner.dtype_policy
     return _part(cls(config=owner.config, **fields) if issubclass(cls, TFBlock) else cls(owner.config, **fields))
+
+
+def prune_attention(owner: Any, inner: Iterable[Any], outer: Any, heads: Iterable[int]) -> int:
+    """Refuse to prune one attention.
+
+    Raises:
+        ArgumentError: always.
+    """
+    raise ArgumentError(
+        "An attention alone cannot be pruned in Keras.",
+        expected="its model",
+        received=type(owner).__name__,
+        remedy="call model.prune_heads, with the numbers of layers and heads",
+    )
 
 
 def stacked(owner: Any, kind: type, count: int, **fields: Any) -> Any:

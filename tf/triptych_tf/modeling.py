@@ -17,7 +17,7 @@ from triptych.errors import ArgumentError
 from triptych.modeling.base import ModelBase, refuse_unknown
 from triptych.modeling.derived import LiveWeight, live_weights
 from triptych.modeling.hooks import Answer
-from triptych.nn.heads import TARGETS
+from triptych.nn.heads import targets_of
 from triptych.nn.outputs import ModelOutput
 from triptych.nn.parts import Model
 from triptych.tensors.arrays import permuted
@@ -142,11 +142,15 @@ class TFPreTrainedModel(keras.Model, ModelBase):
 
     @property
     def _label_names(self) -> list[str]:
-        return [name for name in TARGETS if name in self.call_signature_parameters]
+        return list(self._targets)
+
+    @property
+    def _targets(self) -> dict[str, str]:
+        return targets_of(self.call_signature_parameters)
 
     def _for_each_target(self, metrics: Any) -> Any:
         """Return a list of metrics for each of several targets, where Keras would ask for that; else as they are."""
-        outputs = [TARGETS[name] for name in self._label_names]
+        outputs = list(self._targets.values())
         if not isinstance(metrics, (list, tuple)) or len(outputs) < 2 or len(metrics) == len(outputs):
             return metrics
         return {name: [_copy(metric) for metric in metrics] for name in outputs}
@@ -159,7 +163,7 @@ class TFPreTrainedModel(keras.Model, ModelBase):
             return data
         labels = {names[0]: y} if len(names) == 1 else {}
         if isinstance(y, Mapping):
-            labels = {next((n for n in names if TARGETS[n] == name), name): value for name, value in y.items()}
+            labels = {next((n for n in names if self._targets[n] == name), name): value for name, value in y.items()}
         if not labels or not set(labels) <= set(names):
             raise ArgumentError("Which labels are these?", expected=f"a dict of {', '.join(names)}",
                                 received=str(list(labels) or type(y).__name__))  # fmt: skip
@@ -175,10 +179,10 @@ class TFPreTrainedModel(keras.Model, ModelBase):
             y = {name: x[name] for name in names if name in x} or None
             y = y[names[0]] if y and len(names) == 1 else y
         if isinstance(y, Mapping):
-            y = {TARGETS.get(name, name): value for name, value in y.items()}
+            y = {self._targets.get(name, name): value for name, value in y.items()}
             return y, {name: y_pred[name] for name in y}
-        if len(names) == 1 and TARGETS[names[0]] in y_pred:
-            return y, y_pred[TARGETS[names[0]]]
+        if len(names) == 1 and self._targets[names[0]] in y_pred:
+            return y, y_pred[self._targets[names[0]]]
         parts = [value for name, value in y_pred.items() if name not in ("loss", "hidden_states", "attentions")]
         return y, parts[0] if len(parts) == 1 else parts
 

@@ -9,13 +9,7 @@ from triptych.checks import optional_positive_int, part_count, positive_int, pos
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
 from triptych.families import declared
-from triptych.families.common import (
-    require_activation,
-    require_built_in,
-    require_divisor,
-    require_value,
-    token_dropout,
-)
+from triptych.families.common import require_activation, require_built_in, require_divisor, token_dropout
 from triptych.nn import attention as at
 from triptych.nn import cache as caches
 from triptych.nn import functional as fn
@@ -23,7 +17,8 @@ from triptych.nn import outputs
 from triptych.nn.axes import heads_axis, hidden_axis, labels_axis, vocab_axis
 from triptych.nn.decoder_heads import CausalHead, DecoderWithHead, LastTokenHead
 from triptych.nn.parts import Model, Part
-from triptych.nn.stack import finish, finish_span, run_layers
+from triptych.nn.stack import finish, finish_span, run_each
+from triptych.nn.summary import SequenceSummary
 from triptych.weights.schema import Axis
 
 
@@ -135,12 +130,13 @@ class GPT2Attention(Part):
         self.attn_dropout = make.dropout(self, config.attn_pdrop)
         self.resid_dropout = make.dropout(self, config.resid_pdrop)
 
+    def number(self) -> int:
+        """Return the number of the attention in `pruned_heads`, which knows none of those to an encoder."""
+        return self.index + self.is_cross_attention * self.config.n_layer
+
     def heads_axis(self) -> Axis:
-        """Return the axis of the heads; pruning takes none of those that look at an encoder."""
-        config = self.config
-        if self.is_cross_attention:
-            return Axis("cross_heads", config.n_head, block=config.head_dim, layer=self.index)
-        return heads_axis(config, self.index)
+        """Return the axis of the heads that are left."""
+        return heads_axis(self.config, self.number())
 
     def call(
         self, hidden_states: Any, layer_past: Any = None, attention_mask: Any = None, head_mask: Any = None,
@@ -168,7 +164,8 @@ class GPT2Attention(Part):
                 key, value = cache.extend(self.index, key, value)
             bias = at.causal_over(ops, attention_mask, query, key)
         scale = self.config.attention_scale(self.index)
-        context, probabilities = at.attend(ops, query, key, value, bias, scale, self.attn_dropout, head_mask)
+        mask = at.mask_of_kept(ops, head_mask, self.config, self.number())
+        context, probabilities = at.attend(ops, query, key, value, bias, scale, self.attn_dropout, mask)
         made = (self.resid_dropout(self.c_proj(context)), (key, value) if use_cache else None)
         return (*made, probabilities) if output_attentions else made
 
@@ -215,10 +212,10 @@ class GPT2Block(Part):
     def call(
         self, hidden_states: Any, layer_past: Any = None, attention_mask: Any = None, head_mask: Any = None,
         encoder_hidden_states: Any = None, encoder_attention_mask: Any = None, use_cache: bool = False,
-        output_attentions: bool = False, cache: Any = None, cross_head_mask: Any = None,
+        output_attentions: bool = False, cache: Any = None,
     ) -> tuple[Any, ...]:  # fmt: skip
         """Return hidden states; keys and values, if `use_cache`; and with `output_attentions` the probabilities, those
-        over the encoder's output last. `cross_head_mask` stands for `head_mask` there, where heads were pruned.
+        over the encoder's output last.
 
         Raises:
             ArgumentError: an encoder's output, and the layer has no attention to one.
@@ -234,9 +231,8 @@ class GPT2Block(Part):
                     "This model has no attention to an encoder.", expected="no encoder_hidden_states",
                     received="encoder_hidden_states", remedy="make it of a config with add_cross_attention=True",
                 )  # fmt: skip
-            mask = head_mask if cross_head_mask is None else cross_head_mask
             crossed = self.crossattention(
-                self.ln_cross_attn(hidden), None, None, mask, encoder_hidden_states, encoder_attention_mask,
+                self.ln_cross_attn(hidden), None, None, head_mask, encoder_hidden_states, encoder_attention_mask,
                 output_attentions=output_attentions, cache=cache,
             )  # fmt: skip
             hidden, more = hidden + crossed[0], (*more, *crossed[2:])
@@ -287,25 +283,18 @@ class GPT2Model(Model):
         hidden = self.drop(hidden if token_type_ids is None else hidden + self.wte(token_type_ids))
         bias = at.causal_bias(ops, attention_mask, hidden, cache)
         memory_bias = at.padding_bias(ops, encoder_attention_mask, hidden.dtype)
-        masks = at.head_masks(ops, head_mask, config, hidden.dtype)
-        whole = at.head_masks(ops, head_mask, config, hidden.dtype, range(config.n_layer, 2 * config.n_layer))
-        arguments = [
-            {"attention_mask": bias, "head_mask": mask, "encoder_hidden_states": encoder_hidden_states,
-             "encoder_attention_mask": memory_bias, "cross_head_mask": unpruned}
-            for mask, unpruned in zip(masks, whole, strict=True)
-        ]  # fmt: skip
-        states, attentions = run_layers(self.h, hidden, arguments, output_attentions=True, cache=cache)
+        masks = at.whole_head_masks(ops, head_mask, config, hidden.dtype, config.n_layer)
+        arguments = [(None, bias, mask, encoder_hidden_states, memory_bias) for mask in masks]
+        states, more = run_each(self.h, hidden, arguments, output_attentions=True, cache=cache)
         states[-1] = self.ln_f(states[-1])
-        crossed = None
-        if encoder_hidden_states is not None:
-            attentions, crossed = [list(several) for several in zip(*attentions, strict=True)]
+        attentions, *crossed = zip(*more, strict=True)
         past = None if cache is None else cache.after(ops.shape(words)[1])
         made = outputs.BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=states[-1],
             past_key_values=past,
             hidden_states=tuple(states) if flags[1] else None,
-            attentions=tuple(attentions) if flags[0] else None,
-            cross_attentions=tuple(crossed) if flags[0] and crossed else None,
+            attentions=attentions if flags[0] else None,
+            cross_attentions=crossed[0] if flags[0] and crossed else None,
         )
         return made if flags[2] else made.to_tuple()
 
@@ -373,38 +362,6 @@ class GPT2LMHeadModel(CausalHead, GPT2WithHead):
         return finish(self, backbone, self.score_of(backbone, input_ids), labels, return_dict)
 
 
-SUMMARIES = ("cls_index", "last", "first", "mean")
-
-
-class GPT2SequenceSummary(Part):
-    """One vector, or as many scores as there are labels, for each text."""
-
-    def setup(self) -> None:
-        make, config = self.make, self.config
-        require_value(config, "summary_type", SUMMARIES, "summarise with one of these")
-        if config.summary_activation:
-            require_activation(config, "summary_activation")
-        units = Axis("labels", 1) if config.summary_proj_to_labels else hidden_axis(config)
-        self.summary = make.dense(self, hidden_axis(config), units) if config.summary_use_proj else None
-        self.first_dropout = make.dropout(self, config.summary_first_dropout)
-        self.last_dropout = make.dropout(self, getattr(config, "summary_last_dropout", 0.0))
-
-    def call(self, hidden_states: Any, cls_index: Any = None) -> Any:
-        """Return [T, labels or H] of texts [T, Q, H]; `cls_index` [T] are the places that speak for them."""
-        ops, kind = self.ops, self.config.summary_type
-        if kind == "mean":
-            picked = ops.mean_last(ops.transpose(hidden_states, (0, 2, 1)))[..., 0]
-        elif kind == "cls_index" and cls_index is not None:
-            picked = ops.pick(hidden_states, cls_index)
-        else:
-            picked = hidden_states[:, 0 if kind == "first" else -1]
-        made = self.first_dropout(picked)
-        made = made if self.summary is None else self.summary(made)
-        if self.config.summary_activation:
-            made = fn.activation(ops, self.config.summary_activation, made)
-        return self.last_dropout(made)
-
-
 class GPT2DoubleHeadsModel(GPT2WithHead):
     """GPT-2 that predicts the next token, and scores each of several texts: which continues best."""
 
@@ -412,7 +369,7 @@ class GPT2DoubleHeadsModel(GPT2WithHead):
 
     def build_head(self, config: Any) -> None:
         self.lm_head = self.make.vocab_head(self, hidden_axis(config), vocab_axis(config))
-        self.multiple_choice_head = self.make.block(self, GPT2SequenceSummary)
+        self.multiple_choice_head = self.make.block(self, SequenceSummary, labels=1)
 
     def call(
         self,
@@ -450,7 +407,7 @@ class GPT2DoubleHeadsModel(GPT2WithHead):
         logits = fn.scores_of_vocabulary(ops, self.lm_head, self.transformer.wte, hidden)
         scores = self.multiple_choice_head(hidden, _flat(ops, mc_token_ids, 0))
         scores = ops.reshape(scores, (*leading[:-1], *ops.shape(scores)[1:]))
-        scores = scores[..., 0] if self.config.summary_use_proj and self.config.summary_proj_to_labels else scores
+        scores = scores[..., 0] if self.multiple_choice_head.scores_labels() else scores
         states = backbone.hidden_states
         if states is not None:
             states = (*states[:-1], ops.reshape(states[-1], (*leading, self.config.n_embd)))

@@ -133,6 +133,8 @@ def opened(ops: Any, past_key_values: Any, use_cache: bool | None) -> Any:
     """
     if isinstance(past_key_values, GrowingCache):
         return past_key_values.branch()
+    if isinstance(past_key_values, FixedCache):  # of this very call: a model hands it to its decoder
+        return past_key_values
     if isinstance(past_key_values, Mapping) and {"keys", "values", "memory", "position"} <= set(past_key_values):
         return FixedCache(ops, past_key_values)
     if past_key_values is not None:

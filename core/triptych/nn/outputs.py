@@ -122,12 +122,32 @@ class BaseModelOutputWithPast(ModelOutput):
     attentions: Any
 
 
+class BaseModelOutputWithCrossAttentions(ModelOutput):
+    """As `BaseModelOutput`, with `cross_attentions`, one entry per layer."""
+
+    last_hidden_state: Any
+    hidden_states: Any
+    attentions: Any
+    cross_attentions: Any
+
+
 class BaseModelOutputWithPastAndCrossAttentions(ModelOutput):
-    """As `BaseModelOutputWithPast`, with `cross_attentions` [B, N, Q, K], one entry per layer."""
+    """As `BaseModelOutputWithPast`, with `cross_attentions`."""
 
     last_hidden_state: Any
     past_key_values: Any
     hidden_states: Any
+    attentions: Any
+    cross_attentions: Any
+
+
+class BaseModelOutputWithPoolingAndCrossAttentions(ModelOutput):
+    """As `BaseModelOutputWithPooling`, with `past_key_values` and `cross_attentions`."""
+
+    last_hidden_state: Any
+    pooler_output: Any
+    hidden_states: Any
+    past_key_values: Any
     attentions: Any
     cross_attentions: Any
 
@@ -143,7 +163,7 @@ class CausalLMOutputWithPast(ModelOutput):
 
 
 class CausalLMOutputWithCrossAttentions(ModelOutput):
-    """As `CausalLMOutputWithPast`, with `cross_attentions` [B, N, Q, K], one entry per layer."""
+    """As `CausalLMOutputWithPast`, with `cross_attentions`."""
 
     loss: Any
     logits: Any
@@ -159,6 +179,34 @@ class SequenceClassifierOutputWithPast(ModelOutput):
     loss: Any
     logits: Any
     past_key_values: Any
+    hidden_states: Any
+    attentions: Any
+
+
+class MultipleChoiceModelOutput(ModelOutput):
+    """`loss` (scalar, with labels), `logits` [B, N], of the N texts among which one is to be chosen."""
+
+    loss: Any
+    logits: Any
+    hidden_states: Any
+    attentions: Any
+
+
+class NextSentencePredictorOutput(ModelOutput):
+    """`loss` (scalar, with labels), `logits` [B, 2]: whether the second text follows the first, or is a random one."""
+
+    loss: Any
+    logits: Any
+    hidden_states: Any
+    attentions: Any
+
+
+class BertForPreTrainingOutput(ModelOutput):
+    """`loss` (scalar, with both labels), `prediction_logits` [B, Q, vocab], `seq_relationship_logits` [B, 2]."""
+
+    loss: Any
+    prediction_logits: Any
+    seq_relationship_logits: Any
     hidden_states: Any
     attentions: Any
 

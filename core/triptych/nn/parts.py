@@ -293,7 +293,8 @@ class Binder:
         return f"{name.removesuffix('Model')}Module" if issubclass(part, Model) else name
 
     def parts_of(self, family: ModuleType, module: str) -> Callable[[str], Any]:
-        """Return the `__getattr__` of `module`, a module of public classes: it finds the classes of the family's parts.
+        """Return the `__getattr__` of `module`, a module of public classes: it finds the classes of the family's parts,
+        those of other families under the names that the family gives them, too.
 
         `family` is a module of parts, or a package that imports those of its public classes.
         """
@@ -301,6 +302,11 @@ class Binder:
         self._homes |= dict.fromkeys(inside, module)
         own = [p for name in sorted(inside) for p in _parts(sys.modules[name]) if p.__module__ == name]
         names = {self.name_of(part): part for part in own if self.models or not issubclass(part, Model)}
+        names |= {
+            self.prefix + alias: part
+            for alias, part in vars(family).items()
+            if isinstance(part, type) and issubclass(part, Part) and not issubclass(part, Model)
+        }
 
         def __getattr__(name: str) -> Any:
             if name not in names:
