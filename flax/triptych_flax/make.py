@@ -86,6 +86,8 @@ def declare(cls: Any, part: type[Model]) -> None:
     binder.publish(cls, part)
     call = declared_call(part.call)  # type: ignore[attr-defined]
     found = {"module_class": binder.bound(part), "__call__": call, "__doc__": part.__doc__}
+    if part.base_model_prefix:
+        found["base_model_prefix"] = part.base_model_prefix
     for name, value in {**found, "schema_options": part.schema_options}.items():
         if vars(cls).get(name) is None:
             setattr(cls, name, value)

@@ -121,7 +121,7 @@ class FlaxPreTrainedModel(ModelBase):
 
         def lacking(ids: Any) -> dict[layers.Path, Any]:
             more = {"decoder_input_ids": ids} if self.takes_decoder_ids() else {}
-            if self.config.add_cross_attention and "encoder_hidden_states" in self._call_arguments():
+            if getattr(self.config, "add_cross_attention", False) and "encoder_hidden_states" in self._call_arguments():
                 more["encoder_hidden_states"] = jnp.zeros((*ids.shape, self.config.hidden_size), self.dtype)
             _, made = self.module.apply({"params": unflatten_dict(held)}, ids, **more, rngs=rngs, mutable=True)
             return {path: leaf for path, leaf in layers.flat(made["params"]).items() if path not in held}

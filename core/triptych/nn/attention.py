@@ -87,6 +87,19 @@ def causal_bias(ops: Any, attention_mask: Any, hidden: Any, cache: Any = None, w
     return (1 - seen) * ops.lowest(hidden.dtype)
 
 
+def causal_over(ops: Any, bias: Any, query: Any, key: Any) -> Any:
+    """Return `bias` if it says for each query [B, N, Q, D] what it sees of `key` [B, N, K, D]; else one, with what it
+    says of the keys, by which queries see the tokens up to their own, the last of the keys being the last query's."""
+    length, keys = ops.shape(query)[2], ops.shape(key)[2]
+    if bias is not None and (bias.shape[-2] != 1 or query.shape[2] == 1):
+        return bias
+    places = ops.arange(keys, query)
+    seen = ops.cast(places[None, :] <= places[keys - length :, None], query.dtype)[None, None, :, :]
+    causal = (1 - seen) * ops.lowest(query.dtype)
+    # A sum of two lowest values would be infinite, and a row of them no number.
+    return causal if bias is None else ops.where(seen > 0, bias, causal)
+
+
 def query_positions(ops: Any, hidden: Any, cache: Any) -> Any:
     """Return the places [Q] of the queries in the text."""
     places = ops.arange(ops.shape(hidden)[1], hidden)

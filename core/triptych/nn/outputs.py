@@ -211,6 +211,18 @@ class BertForPreTrainingOutput(ModelOutput):
     attentions: Any
 
 
+class GPT2DoubleHeadsModelOutput(ModelOutput):
+    """`loss` (scalar, with labels) of `logits` [B, C, Q, vocab], and `mc_loss` of `mc_logits` [B, C]."""
+
+    loss: Any
+    mc_loss: Any
+    logits: Any
+    mc_logits: Any
+    past_key_values: Any
+    hidden_states: Any
+    attentions: Any
+
+
 class ElectraForPreTrainingOutput(ModelOutput):
     """`loss` (scalar, with labels), `logits` [B, Q]: positive where a token seems replaced."""
 
@@ -238,6 +250,36 @@ class Seq2SeqLMOutput(ModelOutput):
 
     loss: Any
     logits: Any
+    past_key_values: Any
+    decoder_hidden_states: Any
+    decoder_attentions: Any
+    cross_attentions: Any
+    encoder_last_hidden_state: Any
+    encoder_hidden_states: Any
+    encoder_attentions: Any
+
+
+class Seq2SeqSequenceClassifierOutput(ModelOutput):
+    """`loss` (scalar, with labels), `logits` [B, labels], and the rest of `Seq2SeqModelOutput`."""
+
+    loss: Any
+    logits: Any
+    past_key_values: Any
+    decoder_hidden_states: Any
+    decoder_attentions: Any
+    cross_attentions: Any
+    encoder_last_hidden_state: Any
+    encoder_hidden_states: Any
+    encoder_attentions: Any
+
+
+class Seq2SeqQuestionAnsweringModelOutput(ModelOutput):
+    """`loss` (scalar, with both positions), `start_logits` and `end_logits` [B, T], and the rest of
+    `Seq2SeqModelOutput`."""
+
+    loss: Any
+    start_logits: Any
+    end_logits: Any
     past_key_values: Any
     decoder_hidden_states: Any
     decoder_attentions: Any
