@@ -68,7 +68,7 @@ class FlaxPreTrainedModel(ModelBase):
         _do_init: bool = True,
         **kwargs: Any,
     ) -> None:
-        self._check_config(config)
+        config = self._own_config(config)
         fields = self.module_class.__dataclass_fields__
         refuse_unknown({name: value for name, value in kwargs.items() if name not in fields}, type(self))
         self.config, self.seed, self.input_shape = config, seed, input_shape

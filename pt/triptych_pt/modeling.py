@@ -50,7 +50,7 @@ class PreTrainedModel(nn.Module, ModelBase):
             make.binder.declare(cls, part)
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
-        self._check_config(config)
+        config = self._own_config(config)
         super().__init__()
         self.config = config
 

@@ -54,7 +54,7 @@ class TFPreTrainedModel(keras.Model, ModelBase):
             make.declare(cls, part)
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
-        self._check_config(config)
+        config = self._own_config(config)
         options = {name: kwargs.pop(name) for name in ("name", "trainable") if name in kwargs}
         policy = layers.parse_policy(kwargs.pop("dtype", None))
         refuse_unknown(kwargs, type(self))

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 from triptych.checkpoints.held import HeldFolder
 from triptych.checkpoints.opening import Checkpoint, open_checkpoint
 from triptych.checkpoints.resolve import pointer_in
-from triptych.errors import ChangedFileError, ConfigError, MissingFileError, TriptychError
-from triptych.files.json import read_json
+from triptych.errors import ChangedFileError, MissingFileError, TriptychError
+from triptych.files.json import read_config
 from triptych.files.paths import CONFIG_NAME, local_folder
 from triptych.files.regular import Identity
 from triptych.formats.kinds import LAYOUTS, SAVE_ID, Format
@@ -105,7 +105,7 @@ def in_motion(folder: object) -> ChangedFileError:
 
 def _config(folder: Path) -> dict[str, Any] | None:
     file = folder / CONFIG_NAME
-    return read_json(file, ConfigError) if file.is_file() else None
+    return read_config(file) if file.is_file() else None
 
 
 def _is_one_save(config: dict[str, Any] | None, checkpoint: Checkpoint) -> bool:

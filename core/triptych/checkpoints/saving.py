@@ -32,9 +32,9 @@ from triptych.checkpoints import staging
 from triptych.checkpoints.resolve import OF_A_FOLDER, POINTER, VARIANT_POINTER, Pointer, own_pointer
 from triptych.checkpoints.staging import Area
 from triptych.checkpoints.writing import name_in_index, write_weights
-from triptych.errors import ArgumentError, ConfigError, CorruptCheckpointError, SaveError, TriptychError
+from triptych.errors import ArgumentError, CorruptCheckpointError, SaveError, TriptychError
 from triptych.files.atomic import Access, create, flush, flush_folder
-from triptych.files.json import json_text, parse_json, read_json
+from triptych.files.json import json_text, parse_config, read_config
 from triptych.files.paths import CONFIG_NAME
 from triptych.formats.kinds import LAYOUTS, SAFETENSORS, SAVE_ID, Format, refuse_reserved
 from triptych.formats.opening import open_file
@@ -98,7 +98,7 @@ def save_checkpoint(
     """
     target = _folder(folder)
     shards = plan_shards(tensors, max_shard_size)
-    values = None if config is None else parse_json(config.encode(), "The config to save", ConfigError)
+    values = None if config is None else parse_config(config.encode(), "The config to save")
     format.names(variant)  # refuses a bad variant before anything is written
     refuse_reserved(variant)
     with _saving(target) as area:
@@ -128,7 +128,7 @@ def save_config(folder: str | os.PathLike[str], config: str, beside: Mapping[str
         ArgumentError, ConfigError: before anything is written.
     """
     target = _folder(folder)
-    values = parse_json(config.encode(), "The config to save", ConfigError)
+    values = parse_config(config.encode(), "The config to save")
     with _saving(target) as area, staging.locked(target):
         roll_forward(area)
         for name, data in (beside or {}).items():
@@ -356,7 +356,7 @@ def _finish(folder: Path, pointer: Pointer, twin: Path, config: Path) -> None:
 def _values(config: Path) -> dict[str, Any] | None:
     """Return what the existing `config` says; None if there is none that can be read."""
     try:
-        return read_json(config, ConfigError)
+        return read_config(config)
     except TriptychError:
         return None
 

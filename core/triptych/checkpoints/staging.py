@@ -26,7 +26,7 @@ from pathlib import Path
 from triptych.checkpoints.resolve import Pointer, own_pointer, read_index
 from triptych.errors import ConfigError, TriptychError
 from triptych.files.atomic import TEMPORARY, Access, create, flush, write_new
-from triptych.files.json import read_json
+from triptych.files.json import read_config, read_json
 from triptych.files.paths import is_plain
 from triptych.files.regular import Identity
 from triptych.formats.kinds import LAYOUTS, SAFETENSORS, is_reserved_variant
@@ -230,7 +230,7 @@ def _runs(pid: int) -> bool:
 def pending(folder: Path) -> Pointer | None:
     """Return the pointer of config.json, if it is one that a triptych save made and has not taken back."""
     try:
-        pointer = own_pointer(read_json(folder / "config.json", ConfigError))
+        pointer = own_pointer(read_config(folder / "config.json"))
     except TriptychError:
         return None
     return pointer if pointer is not None and (folder / pointer.target).is_file() else None

@@ -8,6 +8,7 @@ from pathlib import Path, PureWindowsPath
 from triptych.errors import ArgumentError, MissingFileError, UnsafeCheckpointError
 
 CONFIG_NAME = "config.json"
+GENERATION_CONFIG_NAME = "generation_config.json"
 
 
 def local_folder(path: object, subfolder: str = "") -> Path:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triptych.checkpoints.resolve import pointer_to, read_index
-from triptych.errors import ArgumentError, ConfigError, HubError, TriptychError
-from triptych.files.json import read_json
+from triptych.errors import ArgumentError, HubError, TriptychError
+from triptych.files.json import read_config
 from triptych.files.paths import CONFIG_NAME, check_subfolder
 from triptych.formats.kinds import COMPANIONS, LAYOUTS
 from triptych.hub.cache import COMMIT
@@ -208,7 +208,7 @@ def files_of(folder: Path, variant: str | None = None) -> dict[str, Path]:
     from triptych.checkpoints.holding import hold  # not needed by a config, which imports this module
 
     held, config = hold(folder, variant=variant), folder / CONFIG_NAME
-    values = read_json(config, ConfigError) if held.config is None else held.config
+    values = read_config(config) if held.config is None else held.config
     weights = held.checkpoint.files
     beside = [folder / name for name in (*COMPANIONS, CARD)]
     beside += sorted(folder.glob("*.py")) if mapped(values) else []

@@ -20,7 +20,7 @@ import numpy as np
 from triptych.checkpoints.holding import HeldModel, load_held
 from triptych.checkpoints.naming import canonical
 from triptych.checkpoints.opening import Checkpoint
-from triptych.config import PretrainedConfig
+from triptych.config import PretrainedConfig, taken_over
 from triptych.errors import ArgumentError, CheckpointError, ConfigError
 from triptych.formats.kinds import read_order
 from triptych.hub.fetching import fetch_config, fetch_model, take_hub_arguments
@@ -79,8 +79,7 @@ class ModelBase(Saving):
         Raises:
             ArgumentError: `config` is not of `config_class`. ConfigError: a field of it was set to an impossible value.
         """
-        cls._check_config(config)
-        return cls(copy.deepcopy(config), **kwargs)  # type: ignore[call-arg]
+        return cls(copy.deepcopy(cls._own_config(config)), **kwargs)  # type: ignore[call-arg]
 
     @classmethod
     def from_pretrained(
@@ -124,7 +123,8 @@ class ModelBase(Saving):
                 are safetensors. Not needed where these are the only weights.
             mmap: map the files (default); False reads them into owned memory, for network file systems.
             state_dict: canonical names to arrays, used instead of files; needs `config`.
-            kwargs: `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, for a repository (see
+            kwargs: `generation_config`, used instead of the folder's generation_config.json; `revision`, `token`,
+                `cache_dir`, `force_download` and `local_files_only`, for a repository (see
                 `triptych.hub.snapshot.HubOptions`); fields of the config to override; what is left goes to the
                 constructor.
 
@@ -140,6 +140,7 @@ class ModelBase(Saving):
         path: Any = pretrained_model_name_or_path
         hub = take_hub_arguments(kwargs)
         take_code_arguments(kwargs)  # of the auto classes: this class is asked by its name
+        config = taken_over(config, cls.config_class)
         if config is not None and not isinstance(config, PretrainedConfig):
             config = fetch_config(config, subfolder, hub)
         policy = Policy(
@@ -154,8 +155,10 @@ class ModelBase(Saving):
             arrays = cls._in_memory(state_dict, copied=True)
             model = cls._loaded(None, arrays, config, subfolder, policy, dtype, param_dtype, inputs, kwargs)
         else:
+            if not isinstance(path, HeldModel):
+                path = fetch_model(path, subfolder, hub, variant, order, cls._beside())
             model = load_held(
-                path if isinstance(path, HeldModel) else fetch_model(path, subfolder, hub, variant, order),
+                path,
                 lambda held: cls._loaded(
                     held, held.checkpoint, config, subfolder, policy, dtype, param_dtype, inputs, kwargs
                 ),
@@ -179,7 +182,9 @@ class ModelBase(Saving):
         arguments: Mapping[str, Any],
     ) -> Self:
         """Return the model that `checkpoint` holds; `path` is where its config is, unless `config` is given."""
-        loaded, kwargs = cls._load_config(path, config, subfolder, dict(arguments))
+        arguments = dict(arguments)
+        generation_config = arguments.pop("generation_config", None)
+        loaded, kwargs = cls._load_config(path, config, subfolder, arguments)
         cls._check_config(loaded)
         options = {"dtype": dtype, **kwargs}
         build = partial(cls._built, loaded, inputs, options, checkpoint,
@@ -188,9 +193,11 @@ class ModelBase(Saving):
             schema = cls._declared_for(loaded, kwargs)
             untied = [] if schema is None else cls._end_ties(loaded, schema, canonical(checkpoint, schema))
             try:
-                return build(cls._declared_for(loaded, kwargs) if untied else schema, untied)
+                model = build(cls._declared_for(loaded, kwargs) if untied else schema, untied)
             except _TiesEnded as ended:
-                return build(None, ended.names)
+                model = build(None, ended.names)
+        model._take_generation_config(path, generation_config)
+        return model
 
     @classmethod
     def _built(

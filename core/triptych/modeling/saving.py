@@ -20,12 +20,12 @@ from triptych.formats.kinds import format_to_save
 from triptych.hub.pushing import PushToHubMixin, push_files
 from triptych.hub.saved_code import code_of
 from triptych.modeling.derived import refuse_disagreement
-from triptych.modeling.operations import Operations
+from triptych.modeling.generating import Generating
 from triptych.tensors.dtypes import FLOATING
 from triptych.tensors.ref import TensorRef
 
 
-class Saving(Operations, PushToHubMixin):
+class Saving(Generating, PushToHubMixin):
     """Part of `ModelBase`: `save_pretrained`."""
 
     _keys_to_ignore_on_save: ClassVar[Sequence[str] | None] = None
@@ -44,7 +44,8 @@ class Saving(Operations, PushToHubMixin):
         push_to_hub: bool = False,
         **push_arguments: Any,
     ) -> None:
-        """Write config.json and the weights as one step that cannot lose a checkpoint.
+        """Write config.json and the weights as one step that cannot lose a checkpoint, with the generation config and
+        the code of registered classes beside them.
 
         Args:
             save_directory: made if absent. Weights of the same variant that it holds, in any format, are replaced.
@@ -76,11 +77,11 @@ class Saving(Operations, PushToHubMixin):
         config = copy.deepcopy(self.config)
         config.architectures = [self.stem()]
         config.dtype = _common_dtype(refs) or config.dtype
-        code: dict[str, bytes] = {}
+        beside = self._generation_beside(config)
         for cls in (type(config), type(self)):
             auto_map, texts = code_of(cls)
             config._map_auto(auto_map)
-            code |= texts
+            beside |= texts
         files = save_checkpoint(
             save_directory,
             stored(refs, self.schema, chosen),
@@ -89,10 +90,10 @@ class Saving(Operations, PushToHubMixin):
             variant=variant,
             format=chosen,
             scope=tf_scope(self.stem()),
-            beside=code,
+            beside=beside,
         )
         if push is not None:
-            files += [Path(save_directory) / name for name in (CONFIG_NAME, *code)]
+            files += [Path(save_directory) / name for name in (CONFIG_NAME, *beside)]
             push_files(push, {file.name: file for file in files}, variant)
 
     @classmethod
