@@ -12,7 +12,7 @@ from typing import Any
 from triptych.errors import CorruptCheckpointError, MissingFileError, UnsafeCheckpointError
 from triptych.files.json import read_json
 from triptych.files.paths import CONFIG_NAME, safe_name
-from triptych.formats.kinds import LAYOUTS, SAVE_ID, Format
+from triptych.formats.kinds import LAYOUTS, MSGPACK, SAFETENSORS, SAVE_ID, Format
 
 POINTER = "transformers_weights"
 """The config key by which transformers 4.57 and 5, and triptych, find weights under another name."""
@@ -50,8 +50,21 @@ class Pointer:
     @property
     def outranked(self) -> list[str]:
         """The files that readers could take for the weights instead, once `final` is there."""
-        names = [name for format in LAYOUTS for name in format.names(self.variant)]
-        return [name for name in names if name not in (self.final, self.format.names(self.variant)[1])]
+        return rivals(self.format, self.variant, self.final.endswith(".json"))
+
+
+def rivals(format: Format, variant: str | None, sharded: bool) -> list[str]:
+    """Return the files that some reader would take for the weights of `variant` in place of a single file of `format`,
+    or of an index if it is `sharded`; those that go before the most of all come last.
+
+    Safetensors go before everything, for every reader but the Flax classes of transformers 4, which take msgpack first.
+    Each older format is behind all others for some framework. A single file goes before its index.
+    """
+    single, index = format.names(variant)
+    if format.suffix == SAFETENSORS.suffix:
+        return [single] * sharded + list(reversed(MSGPACK.names(variant)))
+    heads = [name for other in reversed(LAYOUTS) for name in reversed(other.names(variant))]
+    return [name for name in heads if name != index and (sharded or name != single)]
 
 
 def pointer_in(config: Mapping[str, Any], variant: str | None = None) -> object:

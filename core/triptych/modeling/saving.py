@@ -89,7 +89,7 @@ class Saving(Operations, PushToHubMixin):
             variant=variant,
             format=chosen,
             scope=tf_scope(self.stem()),
-            beside=code,
+            also=code,
         )
         if push is not None:
             files += [Path(save_directory) / name for name in (CONFIG_NAME, *code)]
