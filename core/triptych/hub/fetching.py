@@ -12,9 +12,11 @@ from triptych.errors import ConfigError, HubOfflineError, TriptychError
 from triptych.files.json import read_json
 from triptych.files.paths import CONFIG_NAME, check_subfolder
 from triptych.formats.kinds import LAYOUTS, Format
-from triptych.hub.snapshot import HubOptions, Snapshot, find_snapshot, is_repo_id
+from triptych.hub.snapshot import HubOptions, Snapshot, find_snapshot, given_token, is_repo_id
 
 _HUB_ARGUMENTS = tuple(field.name for field in fields(HubOptions))
+_WITHOUT_EFFECT = ("resume_download", "mirror", "_from_auto", "_from_pipeline", "_commit_hash")
+"""Arguments of transformers 4: downloads are always resumed, there are no mirrors, and a load looks up one commit."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,10 @@ class HubFolder(os.PathLike[str]):
 
 def take_hub_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
     """Remove the arguments that concern the Hub from `kwargs`, and return them."""
+    for name in _WITHOUT_EFFECT:
+        kwargs.pop(name, None)
+    if "use_auth_token" in kwargs:
+        kwargs["token"] = given_token(kwargs.pop("token", None), kwargs.pop("use_auth_token"))
     return {name: kwargs.pop(name) for name in _HUB_ARGUMENTS if name in kwargs}
 
 
