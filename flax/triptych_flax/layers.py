@@ -78,8 +78,7 @@ def declared_shapes(schema: Schema) -> dict[str, Any]:
     """Return the tree of float32 shapes that a model of `schema` has."""
     shapes = {}
     for weight in schema.stored():
-        order = layouts.permutation(weight.layout, "flax") or range(len(weight.shape))
-        shape = tuple(weight.shape[axis] for axis in order)
+        shape = layouts.native_shape(weight, "flax")
         shapes[layouts.native_path(weight, "flax")] = jax.ShapeDtypeStruct(shape, jnp.float32)
     return unflatten_dict(shapes)
 

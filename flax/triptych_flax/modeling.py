@@ -217,11 +217,11 @@ class FlaxPreTrainedModel(ModelBase):
 
     def _get(self, weight: Weight) -> Any:
         leaf = layers.leaf(self.params, weight)
-        return leaf.T if layouts.permutation(weight.layout, "flax") else leaf
+        return leaf.T if weight.layout is Layout.LINEAR else leaf
 
     def _set(self, weight: Weight, value: Any) -> None:
         value = jnp.asarray(value)
-        value = value.T if layouts.permutation(weight.layout, "flax") else value
+        value = value.T if weight.layout is Layout.LINEAR else value
         self._params = unflatten_dict({**layers.flat(self.params), layouts.native_path(weight, "flax"): value})
 
     # -- hooks of ModelBase -------------------------------------------------------------------------------------
@@ -264,7 +264,8 @@ class FlaxPreTrainedModel(ModelBase):
         tree = self.params if params is None else params
 
         def read(weight: Weight) -> np.ndarray:
-            return permuted(arrays.to_numpy(layers.leaf(tree, weight)), layouts.permutation(weight.layout, "flax"))
+            array = arrays.to_numpy(layers.leaf(tree, weight))
+            return permuted(array, layouts.to_canonical(weight.layout, array.ndim, "flax"))
 
         return read
 
@@ -274,7 +275,7 @@ class FlaxPreTrainedModel(ModelBase):
     def _replace(self, new: Mapping[str, np.ndarray]) -> None:
         schema, flat = self.schema, layers.flat(self.params)
         for name, array in new.items():
-            order = layouts.permutation(schema[name].layout, "flax")
+            order = layouts.to_native(schema[name].layout, array.ndim, "flax")
             flat[layouts.native_path(schema[name], "flax")] = arrays.to_native(permuted(array, order))
         self._params, self._shapes = unflatten_dict(flat), None
         self.module = self.module.clone(config=self.config)

@@ -14,6 +14,7 @@ from triptych.errors import ArgumentError
 from triptych.nn import outputs
 from triptych.weights import layouts
 from triptych.weights.plan import Assignment, NewWeight
+from triptych.weights.schema import Layout
 from triptych_tf import arrays, internals
 from triptych_tf.make import (  # noqa: F401  # families that write their classes out find them here
     LEVEL,
@@ -50,6 +51,15 @@ def walk(layer: keras.layers.Layer) -> Iterator[tuple[tuple[str, ...], Any, kera
                 yield from visit((*path, *part.name.split(LEVEL)), part)
 
     return visit((), layer)
+
+
+def layout_of(variable: Any, owner: keras.layers.Layer) -> Layout | None:
+    """Return the layout of a variable, where the type of its layer tells more than its name."""
+    if isinstance(owner, keras.layers.EinsumDense) and variable is owner.kernel:
+        return Layout.PARAMETER
+    if isinstance(owner, (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)) and variable is owner.kernel:
+        return Layout.DEPTHWISE if owner.depth_multiplier == 1 else Layout.PARAMETER
+    return None
 
 
 def replace_value(variable: Any, owner: keras.layers.Layer, array: np.ndarray) -> None:

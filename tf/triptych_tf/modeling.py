@@ -234,7 +234,7 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         def read(weight: Weight) -> np.ndarray:
             variable, _ = found[layouts.native_path(weight, "tf")]
             array = arrays.to_numpy(tf.convert_to_tensor(variable.value))
-            return permuted(array, layouts.permutation(weight.layout, "tf"))
+            return permuted(array, layouts.to_canonical(weight.layout, array.ndim, "tf"))
 
         return read
 
@@ -246,12 +246,15 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         found, schema = self._weights(), self.schema
         for name, array in new.items():
             variable, owner = found[layouts.native_path(schema[name], "tf")]
-            order = layouts.permutation(schema[name].layout, "tf")
+            order = layouts.to_native(schema[name].layout, array.ndim, "tf")
             layers.replace_value(variable, owner, permuted(array, order))
         self.train_function = self.test_function = self.predict_function = None  # compiled for the old shapes
 
     def _live_weights(self) -> list[LiveWeight]:
-        return live_weights({path: tuple(v.shape) for path, v in self._variables().items()}, "tf")
+        found = self._weights()
+        shapes = {path: tuple(variable.shape) for path, (variable, _) in found.items()}
+        known = {path: told for path, pair in found.items() if (told := layers.layout_of(*pair)) is not None}
+        return live_weights(shapes, "tf", {path for path, pair in found.items() if internals.is_buffer(*pair)}, known)
 
     def _live_vocab(self) -> Collection[str]:
         vocab = {id(variable) for layer in self._vocab_parts() for _, variable, _ in layers.walk(layer)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from triptych.weights.surgery import VOCAB
 
 @dataclass(frozen=True)
 class LiveWeight:
-    """A parameter of a live module, in canonical layout, under one of its canonical names.
+    """A parameter or a persistent buffer of a live module, in canonical layout, under one of its canonical names.
 
     A parameter that the module holds at several places is there once for each, with the same `key`.
     """
@@ -23,19 +23,44 @@ class LiveWeight:
     shape: tuple[int, ...]
     layout: Layout
     key: Any
+    buffer: bool = False
+    collection: str = ""
 
 
-def live_weights(shapes: Mapping[tuple[str, ...], tuple[int, ...]], framework: str) -> list[LiveWeight]:
-    """Return the parameters of a module of Keras ("tf") or Flax, from native path -> native shape."""
-    siblings: dict[tuple[str, ...], set[str]] = {}
+Path = tuple[str, ...]
+
+
+def live_weights(
+    shapes: Mapping[Path, tuple[int, ...]],
+    framework: str,
+    buffers: Collection[Path] = (),
+    known: Mapping[Path, Layout] | None = None,
+    collection: str = "",
+) -> list[LiveWeight]:
+    """Return the weights of a module of Keras ("tf") or Flax, from native path -> native shape.
+
+    Args:
+        buffers: those that are not trained.
+        known: layouts that the leaf does not tell, but the layer.
+        collection: of Flax, if it is not that of the parameters; all of it are buffers then.
+    """
+    siblings: dict[Path, set[str]] = {}
     for path in shapes:
         siblings.setdefault(path[:-1], set()).add(path[-1])
     found = []
     for path, shape in shapes.items():
-        name, layout = layouts.canonical_leaf(path, frozenset(siblings[path[:-1]]), len(shape), framework)
-        order = layouts.permutation(layout, framework) or range(len(shape))
-        found.append(LiveWeight(name, tuple(shape[axis] for axis in order), layout, path))
+        buffer = bool(collection) or path in buffers
+        told = (known or {}).get(path)
+        name, layout = layouts.canonical_leaf(path, frozenset(siblings[path[:-1]]), len(shape), framework, told)
+        if layout in (Layout.MEAN, Layout.VARIANCE) and not _is_statistic(framework, buffer, collection):
+            name, layout = ".".join(path), Layout.PARAMETER
+        order = layouts.to_canonical(layout, len(shape), framework) or range(len(shape))
+        found.append(LiveWeight(name, tuple(shape[axis] for axis in order), layout, path, buffer, collection))
     return found
+
+
+def _is_statistic(framework: str, buffer: bool, collection: str) -> bool:
+    return collection == layouts.BATCH_STATISTICS if framework == "flax" else buffer
 
 
 def derived_schema(model: Any) -> Schema:

@@ -37,15 +37,17 @@ class Assignment:
 
     def needs_work(self, framework: str) -> bool:
         """Return whether reading copies, casts or permutes, and is not just a view of the file."""
-        changes = self.ref.dtype != self.dtype or layouts.permutation(self.weight.layout, framework) is not None
-        return self.copied or changes
+        return self.copied or self.ref.dtype != self.dtype or self._order(framework) is not None
 
     def read(self, framework: str) -> np.ndarray:
         """Return the array in the layout that `framework` keeps it in."""
-        array, order = self.ref.read(), layouts.permutation(self.weight.layout, framework)
+        array, order = self.ref.read(), self._order(framework)
         if self.copied and order is None:
             return arrays.converted(array, self.dtype)
         return arrays.permuted(array, order, self.dtype)
+
+    def _order(self, framework: str) -> tuple[int, ...] | None:
+        return layouts.to_native(self.weight.layout, len(self.weight.axes), framework)
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,8 @@ class NewWeight:
     dtype: np.dtype
 
 
+_COUNTER = "num_batches_tracked"
+"""PyTorch's BatchNorm counts the batches of its training, and computes nothing with it; others do not."""
 Mismatch = tuple[str, tuple[int, ...], tuple[int, ...]]
 
 
@@ -208,9 +212,10 @@ def plan_load(
         UnsupportedFormatError: weights are quantised, whatever the config says.
     """
     present, rest = matched(schema, checkpoint)
-    missing = [weight for weight in schema.stored() if weight.name not in present]
+    missing = [w for w in schema.stored() if w.name not in present and not w.name.endswith(_COUNTER)]
     mismatched = [(n, ref.shape, schema[n].shape) for n, ref in present.items() if ref.shape != schema[n].shape]
-    unexpected = [n for n in rest if n not in schema.ignorable and not _matches(n, policy.ignore_unexpected)]
+    ignored = {name for name in rest if name in schema.ignorable or name.endswith(_COUNTER)}
+    unexpected = [n for n in rest if n not in ignored and not _matches(n, policy.ignore_unexpected)]
     if policy.strict is not False:
         _refuse_quantised(checkpoint, {ref.name for ref in present.values()}, source)
         refuse_differing_copies(schema, checkpoint, source)
@@ -290,7 +295,8 @@ def _refuse_quantised(checkpoint: Mapping[str, TensorRef], weights: set[str], so
 
 
 def _refuse_missing(missing: list[Weight], policy: Policy, source: str) -> None:
-    refused = [w.name for w in missing if (w.backbone or policy.strict) and not _matches(w.name, policy.ignore_missing)]
+    damage = [w for w in missing if policy.strict or (w.backbone and (w.is_statistic or not w.buffer))]
+    refused = [w.name for w in damage if not _matches(w.name, policy.ignore_missing)]
     if refused:
         raise CheckpointError(
             f"{source} lacks weights of the model.",
