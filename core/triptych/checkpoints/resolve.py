@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych.errors import CorruptCheckpointError, MissingFileError, UnsafeCheckpointError
+from triptych.errors import CorruptCheckpointError, MissingFileError, TriptychError, UnsafeCheckpointError
 from triptych.files.json import read_json
-from triptych.files.paths import CONFIG_NAME, safe_name
+from triptych.files.paths import CONFIG_NAME, safe_name, tensorflow_1
 from triptych.formats.kinds import LAYOUTS, MSGPACK, SAFETENSORS, SAVE_ID, Format
 
 POINTER = "transformers_weights"
@@ -158,18 +158,22 @@ def pointed_at(name: object, config: Path, order: Sequence[Format] = LAYOUTS) ->
     return safe_name(name, config, tuple(f"{format.suffix}{end}" for format in order for end in ("", ".index.json")))
 
 
-def nothing_found(
-    where: object, names: Iterable[str], variant: str | None, order: Sequence[Format]
-) -> MissingFileError:
+def nothing_found(where: object, names: Iterable[str], variant: str | None, order: Sequence[Format]) -> TriptychError:
     """Return the error for a folder or repository `where` that has the files `names`, and no weights among them."""
     present = sorted(names)
+    first = next((name for name in present if name.endswith(".ckpt.index")), None)
+    if first is not None:
+        return tensorflow_1(f"{first} of {where}")
+    plain = None if variant is None else preferred(present, None, order)
     stems = tuple(format.stem for format in LAYOUTS)
     weights = [name for name in present if name.startswith(stems) and name.endswith((".json", *_SUFFIXES))]
     return MissingFileError(
         f"{where} holds no weights" + (f" of variant {variant!r}." if variant else "."),
         expected=" or ".join(format.names(variant)[0] for format in order) + ", or the index of one",
         received=", ".join(weights[:8] or present[:8]) or "no files",
-        remedy="check path, subfolder, variant and revision" + (", and which formats you allow" if weights else ""),
+        remedy=f"leave variant out: there is {plain}"
+        if plain
+        else "check path, subfolder, variant and revision" + (", and which formats you allow" if weights else ""),
     )
 
 

@@ -23,7 +23,7 @@ folder with a list of what the save made and replaced; the next save removes tho
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ def save_checkpoint(
     scope: str = "",
     also: Mapping[str, bytes] | None = None,
     remove_stale: bool = False,
+    writer: Callable[[Sequence[TensorRef], Path], None] | None = None,
 ) -> list[Path]:
     """Make `tensors` and `config` (text of config.json) the checkpoint in `folder`.
 
@@ -64,6 +65,9 @@ def save_checkpoint(
     Weights of the same variant and format are replaced. Those of other formats stay, unless some reader would take them
     in place of the new ones: then, what a save of triptych wrote is deleted, and anything else gets another name
     (`beside.clear`). `remove_stale` deletes all of them.
+
+    `writer` writes the tensors of one file to a path, where that exists already, empty; it is then read back like any
+    other. Files that it writes do not say of which save they are, so the index does not either.
 
     A file may be read by those who could read the one that it replaces; weights by those who could read all weights
     that they replace.
@@ -81,9 +85,8 @@ def save_checkpoint(
     format.names(variant)  # refuses a bad variant before anything is written
     refuse_reserved(variant)
     with _saving(target) as area:
-        save = _Save(
-            area, with_free_names(target, shards, format, variant), values, variant, format, scope, remove_stale
-        )
+        shards = with_free_names(target, shards, format, variant)
+        save = _Save(area, shards, values, variant, format, scope, remove_stale, writer)
         save.write()
         with staging.locked(target):
             roll_forward(area)  # before collecting: what a pointer outranks is garbage only afterwards
@@ -158,10 +161,12 @@ class _Save:
         format: Format,
         scope: str,
         remove_stale: bool,
+        writer: Callable[[Sequence[TensorRef], Path], None] | None,
     ) -> None:
         self.area, self.folder, self.shards = area, area.folder, shards
         self.config = None if config is None else _of_the_model(config) | {SAVE_ID: area.id}
         self.variant, self.format, self.scope, self.remove_stale = variant, format, scope, remove_stale
+        self.writer = writer
         self.single, self.index = format.names(variant)
         self.stem = self.single.removesuffix(format.suffix)
         self.staged = [area.path / f"{number}{format.suffix}" for number in range(len(shards))]
@@ -173,9 +178,14 @@ class _Save:
         self.access = Access.like(self.folder / name for name in staging.named_files(self.folder, self.variant))
         for file, shard in zip(self.staged, self.shards, strict=True):
             with create(file, self.access) as stream:
-                alone = len(self.shards) == 1
-                write_weights(stream, shard.tensors, self.format, self.scope, self.area.id, alone)
-                flush(stream)
+                if self.writer is None:
+                    alone = len(self.shards) == 1
+                    write_weights(stream, shard.tensors, self.format, self.scope, self.area.id, alone)
+                    flush(stream)
+            if self.writer is not None:
+                self.writer(shard.tensors, file)
+                with file.open("rb+") as stream:
+                    flush(stream)
             _verify(file, shard)
 
     def publish(self) -> list[Path]:
@@ -308,7 +318,8 @@ class _Save:
         }
         metadata: dict[str, object] = {"total_size": sum(shard.nbytes for shard in self.shards)}
         metadata["total_parameters"] = sum(r.nbytes // r.dtype.itemsize for s in self.shards for r in s.tensors)
-        metadata[SAVE_ID] = self.area.id
+        if self.writer is None:
+            metadata[SAVE_ID] = self.area.id
         return json_text({"metadata": metadata, "weight_map": weight_map})
 
 

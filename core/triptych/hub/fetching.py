@@ -40,6 +40,14 @@ class HubFolder(os.PathLike[str]):
         return self.repo_id
 
 
+def names_in(place: Any, subfolder: str = "") -> set[str]:
+    """Return the names of the files in `subfolder` of a folder or, of a repository's commit, on the Hub."""
+    if isinstance(place, HubFolder):
+        return {name.removeprefix(_join(subfolder, "")) for name in place.snapshot.files if _is_in(name, subfolder)}
+    folder = os.path.join(place, subfolder)
+    return set(os.listdir(folder)) if os.path.isdir(folder) else set()
+
+
 def take_hub_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
     """Remove the arguments that concern the Hub from `kwargs`, and return them."""
     for name in _WITHOUT_EFFECT:

@@ -21,12 +21,14 @@ from triptych.checkpoints.opening import Checkpoint
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError, CheckpointError, ConfigError, InconsistentCheckpointError
 from triptych.formats.kinds import read_order
-from triptych.hub.fetching import fetch_config, fetch_model, take_hub_arguments
+from triptych.hub.fetching import fetch_config, fetch_model, names_in, take_hub_arguments
 from triptych.hub.remote_code import take_code_arguments
+from triptych.modeling.arguments import take_accepted, warn_of_msgpack
 from triptych.modeling.derived import refuse_disagreement
+from triptych.modeling.key_names import renamed
 from triptych.modeling.saving import Saving
 from triptych.names import AUTO_TASKS
-from triptych.weights.plan import LoadPlan, LoadReport, Policy, differing_ties, plan_load
+from triptych.weights.plan import LoadPlan, LoadReport, Policy, differing_ties, plan_load, sources
 from triptych.weights.reading_ahead import ReadAhead, collector_paused
 from triptych.weights.schema import Schema
 
@@ -47,6 +49,7 @@ class ModelBase(Saving):
     _tied_weights_keys: ClassVar[Sequence[str] | Mapping[str, str] | None] = None
     _keys_to_ignore_on_load_missing: ClassVar[Sequence[str] | None] = None
     _keys_to_ignore_on_load_unexpected: ClassVar[Sequence[str] | None] = None
+    _checkpoint_conversion_mapping: ClassVar[Mapping[str, str] | None] = None
     _no_split_modules: ClassVar[Sequence[str] | None] = None
     _auto_class: ClassVar[str | None] = None
 
@@ -89,8 +92,9 @@ class ModelBase(Saving):
 
         Args:
             pretrained_model_name_or_path: a folder with config.json and weights, of any framework and format, or the
-                name of a repository that holds them, such as "org/name" (a folder of that name goes first); None with
-                `state_dict`. If there are several, safetensors go before the framework's own format.
+                name of a repository that holds them, such as "org/name" (a folder of that name goes first), or a file
+                of weights or an index, its config beside it or in `config`; None with `state_dict`. If there are
+                several, safetensors go before the framework's own format.
             config: used instead of the folder's config.json (it is copied); an object, or a path.
             ignore_mismatched_sizes: initialise weights whose shape differs instead of refusing.
             strict: None refuses damage (a missing backbone weight, another shape) and initialises a missing head;
@@ -106,9 +110,11 @@ class ModelBase(Saving):
                 are safetensors. Not needed where these are the only weights.
             mmap: map the files (default); False reads them into owned memory, for network file systems.
             state_dict: canonical names to arrays, used instead of files; needs `config`.
-            kwargs: `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, for a repository (see
-                `triptych.hub.snapshot.HubOptions`); fields of the config to override; what is left goes to the
-                constructor.
+            kwargs: `key_mapping`, regular expression -> replacement, renames what the checkpoint holds: the first that
+                is found in a name, as `re.sub` does. `revision`, `token`, `cache_dir`, `force_download` and
+                `local_files_only`, for a repository (see `triptych.hub.snapshot.HubOptions`); arguments of
+                transformers 4 that have no effect here (`triptych.modeling.arguments.ACCEPTED`); fields of the config
+                to override; what is left goes to the constructor.
 
         Raises:
             ArgumentError, ConfigError, MissingFileError, HubError, CheckpointError, CorruptCheckpointError and their
@@ -120,6 +126,7 @@ class ModelBase(Saving):
         order = read_order(cls.framework, use_safetensors, from_pt, from_tf, from_flax)
         path: Any = pretrained_model_name_or_path
         hub = take_hub_arguments(kwargs)
+        take_accepted(kwargs, cls)
         take_code_arguments(kwargs)  # of the auto classes: this class is asked by its name
         if config is not None and not isinstance(config, PretrainedConfig):
             config = fetch_config(config, subfolder, hub)
@@ -128,6 +135,7 @@ class ModelBase(Saving):
             ignore_mismatched_sizes,
             tuple(cls._keys_to_ignore_on_load_missing or ()),
             tuple(cls._keys_to_ignore_on_load_unexpected or ()),
+            kwargs.pop("key_mapping", None),
         )
         if state_dict is not None:
             if path is not None or config is None:
@@ -135,13 +143,17 @@ class ModelBase(Saving):
             arrays = cls._in_memory(state_dict, copied=True)
             model = cls._loaded(None, arrays, config, subfolder, policy, dtype, param_dtype, kwargs)
         else:
+            path = path if isinstance(path, HeldModel) else fetch_model(path, subfolder, hub, variant, order)
             model = load_held(
-                path if isinstance(path, HeldModel) else fetch_model(path, subfolder, hub, variant, order),
+                path,
                 lambda held: cls._loaded(held, held.checkpoint, config, subfolder, policy, dtype, param_dtype, kwargs),
                 subfolder=subfolder, variant=variant, mmap=mmap, order=order,
             )  # fmt: skip
+            place = path.place if isinstance(path, HeldModel) else path
+            warn_of_msgpack(cls, names_in(place, subfolder), variant, order)
         if model.load_report is not None:
-            model.load_report.log(logger, str(path), cls.__name__)
+            of_this_class = cls.stem() in (model.config.architectures or ())
+            model.load_report.log(logger, str(path), cls.__name__, of_this_class)
         return model._handed_over(output_loading_info)
 
     @classmethod
@@ -163,7 +175,7 @@ class ModelBase(Saving):
             schema = partial(cls._schema_for, loaded, kwargs)
             wanted = cls._param_dtype(dtype, param_dtype)
             plan, untied = cls._plan(loaded, schema, checkpoint, wanted, policy, str(path))
-            return cls._carry_out(plan, loaded, {"dtype": dtype, **kwargs}, checkpoint.source, untied)
+            return cls._carry_out(plan, loaded, {"dtype": dtype, **kwargs}, checkpoint.source, untied, policy)
 
     @classmethod
     def _by_name(cls, model_args: Sequence[Any]) -> dict[str, Any]:
@@ -199,6 +211,7 @@ class ModelBase(Saving):
         """Plan the load; a tie that the checkpoint contradicts is ended in `config` first."""
         schema = schema_of()
         checkpoint = canonical(checkpoint, schema)
+        checkpoint = renamed(checkpoint, cls, policy.key_mapping, lambda: sources(schema, checkpoint))
         untied = [weight for weight in differing_ties(schema, checkpoint) if weight.untie_flag is not None]
         for weight in untied:
             setattr(config, weight.untie_flag or "", False)
@@ -223,6 +236,7 @@ class ModelBase(Saving):
         options: Mapping[str, Any],
         source: str,
         untied: list[str],
+        policy: Policy,
     ) -> Self:
         report = LoadReport(source, untied=untied)
         with (
@@ -238,7 +252,7 @@ class ModelBase(Saving):
         unfilled = {a.weight.name for a in plan.assignments} - set(report.assigned)
         if unfilled:
             raise CheckpointError("Weights were planned but not assigned.", received=", ".join(sorted(unfilled)))
-        report.missing_keys = [weight.name for weight in plan.missing]
+        report.missing_keys = policy.reported(plan.missing)
         report.unexpected_keys = list(plan.unexpected)
         report.mismatched_keys = list(plan.mismatched)
         model.load_report = report
@@ -247,6 +261,11 @@ class ModelBase(Saving):
     def _handed_over(self, output_loading_info: bool) -> Any:
         """Return what `from_pretrained` returns."""
         return (self, self.load_report.as_loading_info()) if output_loading_info and self.load_report else self
+
+    @staticmethod
+    def _fix_state_dict_key_on_load(key: str) -> Any:
+        """Return the name in this class of `key` in a checkpoint, or that and whether it is another; to override."""
+        return key
 
     # -- small things that users of transformers call -----------------------------------------------------------
 
