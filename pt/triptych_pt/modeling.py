@@ -268,6 +268,10 @@ class PreTrainedModel(nn.Module, ModelBase):
         return self._held(weight.name).requires_grad
 
     @staticmethod
+    def _to_native(array: np.ndarray) -> torch.Tensor:
+        return arrays.to_native(array)
+
+    @staticmethod
     def _to_numpy(tensor: Any) -> np.ndarray:
         return arrays.to_numpy(tensor)
 
