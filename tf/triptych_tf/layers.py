@@ -36,20 +36,44 @@ from triptych_tf.make import (  # noqa: F401  # families that write their classe
 
 
 def walk(layer: keras.layers.Layer) -> Iterator[tuple[tuple[str, ...], Any, keras.layers.Layer]]:
-    """Yield (path, variable, owner) of every weight below `layer`, each at the first place where it is reached."""
+    """Yield (path, variable, owner) of every weight below `layer`, each at the first place where it is reached.
+
+    A path is made of names, or of attributes where there are none; in `x___y` the name is y.
+
+    Raises:
+        ArgumentError: a layer holds a `tf.Variable`, which Keras neither trains nor saves.
+    """
     seen: set[int] = set()
 
     def visit(path: tuple[str, ...], owner: Any) -> Iterator[tuple[tuple[str, ...], Any, keras.layers.Layer]]:
         for variable in internals.variables_of(owner):
             if id(variable) not in seen:
                 seen.add(id(variable))
-                yield (*path, variable.name), variable, owner
+                leaf = internals.place_in(owner, variable) if internals.is_made_up(variable) else ()
+                yield (*path, *internals.scopes_of(variable), *(leaf or (variable.name,))), variable, owner
+        _refuse_foreign(owner)
         for part in internals.parts_of(owner):
             if id(part) not in seen:
                 seen.add(id(part))
-                yield from visit((*path, *part.name.split(LEVEL)), part)
+                place = internals.place_in(owner, part) if internals.is_made_up(part) else ()
+                yield from visit((*path, *(place or _levels(part.name))), part)
 
     return visit((), layer)
+
+
+def _levels(name: str) -> list[str]:
+    return [level.rpartition("___")[2] for level in name.split(LEVEL)]
+
+
+def _refuse_foreign(owner: keras.layers.Layer) -> None:
+    foreign = [name for name, value in vars(owner).items() if isinstance(value, tf.Variable)]
+    if foreign:
+        raise ArgumentError(
+            f"{type(owner).__name__} holds variables of TensorFlow, which Keras 3 neither trains nor saves.",
+            expected="variables of Keras",
+            received=", ".join(foreign),
+            remedy="make them with self.add_weight(name=..., shape=..., initializer=...)",
+        )
 
 
 def replace_value(variable: Any, owner: keras.layers.Layer, array: np.ndarray) -> None:
