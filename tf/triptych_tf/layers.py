@@ -62,7 +62,7 @@ def walk(layer: keras.layers.Layer) -> Iterator[tuple[tuple[str, ...], Any, kera
 
 
 def _levels(name: str) -> list[str]:
-    return [level.rpartition("___")[2] for level in name.split(LEVEL)]
+    return [level.rpartition("___")[2] for level in name.replace(LEVEL, ".").split(".")]
 
 
 def _refuse_foreign(owner: keras.layers.Layer) -> None:
