@@ -25,6 +25,11 @@ def variables_of(layer: keras.layers.Layer) -> list[Any]:
     return [*layer._trainable_variables, *layer._non_trainable_variables]
 
 
+def is_buffer(variable: Any, owner: keras.layers.Layer) -> bool:
+    """Return whether `variable` of `owner` is not trained by its nature, and not because it is frozen."""
+    return any(one is variable for one in owner._non_trainable_variables)
+
+
 def parts_of(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     """Return the layers directly below `layer`, those in lists too, in the order in which they were set."""
     return list(layer._flatten_layers(include_self=False, recursive=False))

@@ -14,6 +14,7 @@ from triptych.errors import ArgumentError
 from triptych.nn import outputs
 from triptych.weights import layouts
 from triptych.weights.plan import Assignment, NewWeight
+from triptych.weights.schema import Layout
 from triptych_tf import arrays, internals
 from triptych_tf.make import (  # noqa: F401  # families that write their classes out find them here
     LEVEL,
@@ -26,6 +27,7 @@ from triptych_tf.make import (  # noqa: F401  # families that write their classe
     embedding,
     layer_norm,
     listed,
+    numbers,
     rms_norm,
     stacked,
     vector,
@@ -55,10 +57,38 @@ def walk(layer: keras.layers.Layer) -> Iterator[tuple[tuple[str, ...], Any, kera
         for part in internals.parts_of(owner):
             if id(part) not in seen:
                 seen.add(id(part))
-                place = internals.place_in(owner, part) if internals.is_made_up(part) else ()
-                yield from visit((*path, *(place or _levels(part.name))), part)
+                yield from visit((*path, *_place(owner, part)), part)
 
     return visit((), layer)
+
+
+def models_within(model: keras.layers.Layer, kind: type) -> dict[str, Any]:
+    """Return the layers of `kind` below `model`, but those within others of them, by their canonical path."""
+
+    def visit(path: tuple[str, ...], owner: Any) -> Iterator[tuple[str, Any]]:
+        for part in internals.parts_of(owner):
+            below = (*path, *_place(owner, part))
+            if isinstance(part, kind):
+                yield ".".join(below), part
+            else:
+                yield from visit(below, part)
+
+    return dict(visit((), model))
+
+
+def layout_of(variable: Any, owner: keras.layers.Layer) -> Layout | None:
+    """Return the layout of a variable, where the type of its layer tells more than its name."""
+    if isinstance(owner, keras.layers.EinsumDense) and variable is owner.kernel:
+        return Layout.PARAMETER
+    if isinstance(owner, (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)) and variable is owner.kernel:
+        return Layout.DEPTHWISE if owner.depth_multiplier == 1 else Layout.PARAMETER
+    return None
+
+
+def _place(owner: Any, part: Any) -> Sequence[str]:
+    """Return the path of a layer below `owner`: its name's levels, or its attribute where Keras made up the name."""
+    place = internals.place_in(owner, part) if internals.is_made_up(part) else ()
+    return place or _levels(part.name)
 
 
 def _levels(name: str) -> list[str]:

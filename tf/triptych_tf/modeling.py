@@ -22,7 +22,7 @@ from triptych.nn.parts import Model
 from triptych.tensors.arrays import permuted
 from triptych.weights import layouts
 from triptych.weights.plan import Assignment, NewWeight
-from triptych.weights.schema import Schema, Weight
+from triptych.weights.schema import Weight
 from triptych.weights.surgery import VOCAB
 from triptych_tf import arrays, internals, layers, make, ops
 from triptych_tf.authors.accessors import Accessors
@@ -58,7 +58,7 @@ class TFPreTrainedModel(Accessors, Training, Serving, keras.Model, ModelBase):
             make.declare(cls, part)
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
-        self._check_config(config)
+        config = self._own_config(config)
         kwargs.pop("dynamic", None)  # of Keras 2, which had graphs and calls without one
         options = {name: kwargs.pop(name) for name in ("name", "trainable", "autocast") if name in kwargs}
         policy = layers.parse_policy(kwargs.pop("dtype", None))
@@ -151,10 +151,10 @@ class TFPreTrainedModel(Accessors, Training, Serving, keras.Model, ModelBase):
 
     @classmethod
     @contextmanager
-    def _empty(cls, config: PretrainedConfig, schema: Schema, **options: Any) -> Iterator[Any]:
+    def _empty(cls, config: PretrainedConfig, inputs: Sequence[Any], **options: Any) -> Iterator[Any]:
         with internals.without_values():
             with layers.default_policy(options.pop("dtype", None)):
-                model = cls(config, **options)
+                model = cls(config, *inputs, **options)
             loading = layers.Loading(model._variables())
             model.__dict__["_loading"] = loading  # not by setattr: Keras would track what is in it
             try:
@@ -184,7 +184,7 @@ class TFPreTrainedModel(Accessors, Training, Serving, keras.Model, ModelBase):
         def read(weight: Weight) -> np.ndarray:
             variable, _ = found[layouts.native_path(weight, "tf")]
             array = arrays.to_numpy(tf.convert_to_tensor(variable.value))
-            return permuted(array, layouts.permutation(weight.layout, "tf"))
+            return permuted(array, layouts.to_canonical(weight.layout, array.ndim, "tf"))
 
         return read
 
@@ -199,14 +199,20 @@ class TFPreTrainedModel(Accessors, Training, Serving, keras.Model, ModelBase):
             variable, owner = found[layouts.native_path(schema[name], "tf")]
             if schema[name].axis_index(VOCAB) == 0 and schema[name].shape[0] != array.shape[0]:
                 rows[schema[name].shape[0]] = array.shape[0]
-            order = layouts.permutation(schema[name].layout, "tf")
+            order = layouts.to_native(schema[name].layout, array.ndim, "tf")
             layers.replace_value(variable, owner, permuted(array, order))
         for before, after in rows.items():
             self._say_rows(before, after)
         self.train_function = self.test_function = self.predict_function = None  # compiled for the old shapes
 
     def _live_weights(self) -> list[LiveWeight]:
-        return live_weights({path: tuple(v.shape) for path, v in self._variables().items()}, "tf")
+        found = self._weights()
+        shapes = {path: tuple(variable.shape) for path, (variable, _) in found.items()}
+        known = {path: told for path, pair in found.items() if (told := layers.layout_of(*pair)) is not None}
+        return live_weights(shapes, "tf", {path for path, pair in found.items() if internals.is_buffer(*pair)}, known)
+
+    def _nested_models(self) -> Mapping[str, Any]:
+        return layers.models_within(self, TFPreTrainedModel)
 
     @classmethod
     def _look_at(cls, config: PretrainedConfig, arguments: Mapping[str, Any], ask: Callable[[Any], Answer]) -> Answer:

@@ -112,7 +112,9 @@ def invert_attention_mask(encoder_attention_mask: Any) -> tf.Tensor:
 def check_embeddings_within_bounds(tensor: Any, embed_dim: int, tensor_name: str = "input_ids") -> None:
     """Raise TensorFlow's InvalidArgumentError if an index of `tensor` is `embed_dim` or above: GPUs give zeros."""
     limit = tf.cast(embed_dim, tensor.dtype)
-    tf.debugging.assert_less(tensor, limit, message=f"{tensor_name} must be smaller than the embeddings' {embed_dim} rows")
+    tf.debugging.assert_less(
+        tensor, limit, message=f"{tensor_name} must be smaller than the embeddings' {embed_dim} rows"
+    )
 
 
 def expand_1d(data: Any) -> Any:
@@ -146,7 +148,9 @@ def save_attributes_to_hdf5_group(group: Any, name: str, data: Any) -> None:
     limit = 64512
     long = [one for one in data if len(one) > limit]
     if long:
-        raise ArgumentError("An attribute of HDF5 cannot hold this.", expected=f"at most {limit} bytes", received=str(long[0][:60]))
+        raise ArgumentError(
+            "An attribute of HDF5 cannot hold this.", expected=f"at most {limit} bytes", received=str(long[0][:60])
+        )
     count, array = 1, np.asarray(data)
     while any(chunk.nbytes > limit for chunk in np.array_split(array, count)):
         count += 1

@@ -56,7 +56,11 @@ def keras_serializable(cls: Layer) -> Layer:
 
     def get_config(self: Any) -> dict[str, Any]:
         config, kwargs = self.made_of
-        stated = {"name": self.name, "trainable": self.trainable, "dtype": keras.dtype_policies.serialize(self.dtype_policy)}
+        stated = {
+            "name": self.name,
+            "trainable": self.trainable,
+            "dtype": keras.dtype_policies.serialize(self.dtype_policy),
+        }
         return {**stated, **kwargs, "config": config.to_dict()}
 
     __init__.__signature__ = inspect.signature(construct)  # type: ignore[attr-defined]  # Keras asks for it both ways
@@ -158,4 +162,6 @@ def _checked(name: str, value: Any) -> Any:
         raise ArgumentError("An argument is missing.", expected=name)
     if isinstance(value, keras.KerasTensor) or hasattr(value, "to_tuple") or hasattr(value, "update"):
         return value  # of a graph, an output, a cache
-    raise ArgumentError(f"{name} cannot be this.", expected="a tensor, an array, or several", received=type(value).__name__)
+    raise ArgumentError(
+        f"{name} cannot be this.", expected="a tensor, an array, or several", received=type(value).__name__
+    )

@@ -49,7 +49,9 @@ class TFSharedEmbeddings(keras.layers.Layer):
         super().__init__(**kwargs)
         self.vocab_size, self.hidden_size = vocab_size, hidden_size
         self.initializer_range = hidden_size**-0.5 if initializer_range is None else initializer_range
-        warnings.warn("TFSharedEmbeddings is old; keras.layers.Embedding does the same.", DeprecationWarning, stacklevel=2)
+        warnings.warn(
+            "TFSharedEmbeddings is old; keras.layers.Embedding does the same.", DeprecationWarning, stacklevel=2
+        )
 
     def build(self, input_shape: Any = None) -> None:
         if self.built:

@@ -12,7 +12,6 @@ import tensorflow as tf
 
 from triptych.errors import ArgumentError
 from triptych.nn.outputs import ModelOutput
-from triptych_tf import internals
 
 _TEXT = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids", "decoder_attention_mask")
 

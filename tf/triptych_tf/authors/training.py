@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from triptych.errors import ArgumentError
-from triptych.nn.heads import TARGETS
+from triptych.nn.heads import targets_of
 from triptych.nn.outputs import ModelOutput
 
 OWN_LOSS = ("auto", "auto_with_warning", "passthrough")
@@ -89,8 +89,9 @@ class Training:
     @property
     def _targets(self) -> dict[str, str]:
         """Each argument of a call that is a label -> the output with which it is compared."""
-        known = {**TARGETS, **self.get_label_to_output_name_mapping()}
-        return {name: known.get(name, name) for name in self._called_with() if name in known or "label" in name}
+        called = self._called_with()
+        known = {**targets_of(called), **self.get_label_to_output_name_mapping()}
+        return {name: known.get(name, name) for name in called if name in known or "label" in name}
 
     def _for_each_target(self, metrics: Any) -> Any:
         """Return a list of metrics for each of several targets, where Keras would ask for that; else as they are."""
