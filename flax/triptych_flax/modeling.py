@@ -23,7 +23,7 @@ from triptych.tensors.arrays import permuted
 from triptych.tensors.dtypes import parse_param_dtype
 from triptych.weights import layouts
 from triptych.weights.plan import Assignment, NewWeight
-from triptych.weights.schema import Layout, Schema, Weight
+from triptych.weights.schema import Layout, Weight
 from triptych_flax import arrays, internals, layers, make, ops
 
 __all__ = ["FlaxPreTrainedModel"]
@@ -121,6 +121,8 @@ class FlaxPreTrainedModel(ModelBase):
 
         def lacking(ids: Any) -> dict[layers.Path, Any]:
             more = {"decoder_input_ids": ids} if self.takes_decoder_ids() else {}
+            if getattr(self.config, "add_cross_attention", False) and "encoder_hidden_states" in self._call_arguments():
+                more["encoder_hidden_states"] = jnp.zeros((*ids.shape, self.config.hidden_size), self.dtype)
             _, made = self.module.apply({"params": unflatten_dict(held)}, ids, **more, rngs=rngs, mutable=True)
             return {path: leaf for path, leaf in layers.flat(made["params"]).items() if path not in held}
 
@@ -228,9 +230,9 @@ class FlaxPreTrainedModel(ModelBase):
 
     @classmethod
     @contextmanager
-    def _empty(cls, config: PretrainedConfig, schema: Schema, **options: Any) -> Iterator[Any]:
+    def _empty(cls, config: PretrainedConfig, inputs: Sequence[Any], **options: Any) -> Iterator[Any]:
         do_init = options.pop("_do_init", True)
-        model = cls(config, _do_init=False, **options)
+        model = cls(config, *inputs, _do_init=False, **options)
         model._params = {}
         yield model
         model._params = unflatten_dict(model._params)

@@ -49,21 +49,23 @@ def hold(
     """Read config.json, if there is one, and open the weights of the folder `place`, all of one save.
 
     Args:
-        place: a path, or a `fetching.HubFolder`.
+        place: a path, or a `fetching.HubFolder`; also that of a weight file or an index, whose folder it is then.
         variant, mmap, order: as `open_checkpoint`.
 
     Raises:
         What `open_checkpoint` raises; ConfigError: config.json cannot be read.
         ChangedFileError: files changed during every one of several tries.
     """
-    folder = local_folder(place, subfolder)
+    given = _given_file(place)
+    folder = local_folder(place, subfolder) if given is None else given.parent
     for pause in PAUSES:
         before = _identities(folder)
         error: TriptychError | None = None
         try:
             config = _config(folder)
-            pointer = pointer_in(config or {}, variant)
-            checkpoint = open_checkpoint(folder, variant=variant, pointer=pointer, mmap=mmap, order=order)
+            pointer = pointer_in(config or {}, variant) if given is None else given.name
+            allowed = order if given is None else LAYOUTS
+            checkpoint = open_checkpoint(folder, variant=variant, pointer=pointer, mmap=mmap, order=allowed)
         except TriptychError as cause:
             error = cause
         if _identities(folder) == before:
@@ -101,6 +103,12 @@ def in_motion(folder: object) -> ChangedFileError:
         expected="files that stay the same for a moment",
         remedy="load it again when nobody saves to it, or have the savers use folders of their own",
     )
+
+
+def _given_file(place: Any) -> Path | None:
+    """Return `place` if it is a weight file, or the index of several; None if it is anything else."""
+    named = isinstance(place, (str, os.PathLike)) and os.fspath(place).endswith((".index.json", *_SUFFIXES[1:]))
+    return Path(place) if named and os.path.isfile(place) else None
 
 
 def _config(folder: Path) -> dict[str, Any] | None:

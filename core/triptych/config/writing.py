@@ -54,7 +54,7 @@ class Writing(Fields, PushToHubMixin):
         folder, (auto_map, files) = Path(save_directory), code_of(type(self))
         config = copy.deepcopy(self)
         config._map_auto(auto_map)
-        save_config(folder, config.to_json_string(), beside=files)
+        save_config(folder, config.to_json_string(), also=files)
         if push is not None:
             push_files(push, {name: folder / name for name in (*files, CONFIG_NAME)})
 

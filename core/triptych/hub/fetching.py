@@ -12,9 +12,11 @@ from triptych.errors import ArgumentError, HubOfflineError, TriptychError
 from triptych.files.json import read_config
 from triptych.files.paths import CONFIG_NAME, check_subfolder
 from triptych.formats.kinds import LAYOUTS, Format
-from triptych.hub.snapshot import HubOptions, Snapshot, find_snapshot, is_repo_id
+from triptych.hub.snapshot import HubOptions, Snapshot, find_snapshot, given_token, is_repo_id
 
 _HUB_ARGUMENTS = tuple(field.name for field in fields(HubOptions))
+_WITHOUT_EFFECT = ("resume_download", "mirror", "_from_auto", "_from_pipeline", "_commit_hash")
+"""Arguments of transformers 4: downloads are always resumed, there are no mirrors, and a load looks up one commit."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,20 @@ class HubFolder(os.PathLike[str]):
         return self.repo_id
 
 
+def names_in(place: Any, subfolder: str = "") -> set[str]:
+    """Return the names of the files in `subfolder` of a folder or, of a repository's commit, on the Hub."""
+    if isinstance(place, HubFolder):
+        return {name.removeprefix(_join(subfolder, "")) for name in place.snapshot.files if _is_in(name, subfolder)}
+    folder = os.path.join(place, subfolder)
+    return set(os.listdir(folder)) if os.path.isdir(folder) else set()
+
+
 def take_hub_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
     """Remove the arguments that concern the Hub from `kwargs`, and return them."""
+    for name in _WITHOUT_EFFECT:
+        kwargs.pop(name, None)
+    if "use_auth_token" in kwargs:
+        kwargs["token"] = given_token(kwargs.pop("token", None), kwargs.pop("use_auth_token"))
     return {name: kwargs.pop(name) for name in _HUB_ARGUMENTS if name in kwargs}
 
 
