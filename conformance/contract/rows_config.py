@@ -26,7 +26,7 @@ from triptych.config import get_configuration_file, layer_type_validation, recur
 from triptych_conformance import Backend
 from walk import row, state
 
-TINY = {"n_layer": 1, "n_embd": 8, "n_head": 2, "vocab_size": 11, "n_positions": 16, "bos_token_id": 1,
+TINY: dict[str, Any] = {"n_layer": 1, "n_embd": 8, "n_head": 2, "vocab_size": 11, "n_positions": 16, "bos_token_id": 1,
         "eos_token_id": 2}  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def plans_are_attributes_of_the_class(backend: Backend, folder: Path) -> None:
     assert (PretrainedConfig.base_model_tp_plan, PretrainedConfig.base_model_pp_plan) == (None, None)
     assert PretrainedConfig.base_model_ep_plan is None
     config = TextConfig()
-    config.base_model_tp_plan = {"layers.*": "colwise"}
+    config.update({"base_model_tp_plan": {"layers.*": "colwise"}})
     assert "base_model_tp_plan" not in written(config, folder)
 
 
@@ -556,7 +556,7 @@ def unknown_parameters_are_kept(backend: Backend, folder: Path) -> None:
 
 @row("3.11", pt="Y")
 def ways_of_generating(backend: Backend, folder: Path) -> None:
-    modes = {
+    modes: dict[str, dict[str, Any]] = {
         "greedy_search": {}, "sample": {"do_sample": True}, "beam_search": {"num_beams": 2},
         "beam_sample": {"num_beams": 2, "do_sample": True}, "contrastive_search": {"penalty_alpha": 0.5, "top_k": 4},
         "group_beam_search": {"num_beams": 2, "num_beam_groups": 2, "diversity_penalty": 0.5},

@@ -65,7 +65,7 @@ def _is_internal(name: str) -> bool:
 
 
 @cache
-def class_of(foreign: type) -> Any:
+def class_of(foreign: Any) -> Any:
     """Return the class of configs whose fields a config class of transformers makes; a class of triptych is its own."""
     if not is_foreign(foreign):
         return foreign

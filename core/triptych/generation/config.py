@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from triptych.config import GENERATION_DEFAULTS, TRANSFORMERS_VERSION, PretrainedConfig
 from triptych.config.values import dtypes_to_text, plain
@@ -106,6 +106,12 @@ class GenerationConfig(PushToHubMixin):
                 raise ConfigError("This is no parameter of generation.", received=repr(name)[:80])
             self.__dict__[name] = value
         self.validate()
+
+    if TYPE_CHECKING:  # the parameters are those of `DEFAULTS`, and whatever others were given
+
+        def __getattr__(self, name: str) -> Any: ...
+
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(self.to_json_string(ignore_metadata=True))
