@@ -655,6 +655,31 @@ def a_model_has_a_generation_config(backend: Backend, folder: Path) -> None:
     assert backend.cls("GPT2Model")(GPT2Config(**TINY)).generation_config is None
 
 
+@row("5.4.1", pt="Y", note="a class made of a declaration, or derived from one, takes its own config class alone")
+def a_class_takes_any_config(backend: Backend, folder: Path) -> None:
+    import transformers
+    from torch import nn
+
+    from triptych import BertModel, PreTrainedModel
+
+    class Plain(PreTrainedModel):
+        config_class = TextConfig
+
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.layer = nn.Linear(config.width, 2)
+            self.post_init()
+
+    other = SoundConfig(width=3)
+    assert Plain(other).config is other and Plain.config_class is TextConfig
+    theirs = Plain(transformers.PretrainedConfig(width=5))
+    theirs.save_pretrained(folder)
+    assert Plain.from_pretrained(folder).layer.in_features == theirs.config.width == 5
+    for cls, config in ((Plain, {"width": 3}), (BertModel, GPT2Config(**TINY))):
+        with pytest.raises(TriptychError, match="cannot be made"):
+            cls(config)
+
+
 @row("1.2", pt="Y", tf="Y", flax="Y", note="kept of any model of a local folder; of the Hub, of those that generate")
 @row("3.26", pt="Y")
 @row("5.5.67", pt="Y", note="a file that is refused fails the load, of a model that may generate")
