@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from triptych.config import PretrainedConfig
+from triptych.errors import ArgumentError
 from triptych.modeling.base import ModelBase, refuse_unknown
 from triptych.modeling.derived import LiveWeight, declared_ties
 from triptych.modeling.hooks import Answer
@@ -56,6 +58,7 @@ class PreTrainedModel(nn.Module, ModelBase):
             for module in self.modules():
                 self._init_weights(module)
         self.tie_weights()
+        self._checkpoint_as_configured()
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise one module: normal with `config.initializer_range`, zero biases, unit norms."""
@@ -79,7 +82,34 @@ class PreTrainedModel(nn.Module, ModelBase):
             module, leaf = self._owner(name)
             module.register_parameter(leaf, self.get_parameter(source))
 
+    # -- training -----------------------------------------------------------------------------------------------
+
+    def enable_input_require_grads(self) -> None:
+        """Let the output of the input embeddings have a gradient though they are frozen, as adapters need it."""
+        self.disable_input_require_grads()
+        embeddings = self.get_input_embeddings()
+        self._require_grads_hook = embeddings.register_forward_hook(lambda _, inputs, out: out.requires_grad_(True))
+
+    def disable_input_require_grads(self) -> None:
+        """End what `enable_input_require_grads` began."""
+        hook = self.__dict__.pop("_require_grads_hook", None)
+        if hook is not None:
+            hook.remove()
+
     # -- hooks of ModelBase -------------------------------------------------------------------------------------
+
+    def _modules_inside(self) -> Iterable[nn.Module]:
+        return self.modules()
+
+    def _checkpoint_function(self, options: Mapping[str, Any] | None) -> Callable[..., Any]:
+        known = {"preserve_rng_state", *inspect.signature(checkpoint).parameters} - {"function", "args", "kwargs"}
+        if strange := [name for name in options or {} if name not in known]:
+            raise ArgumentError(
+                "torch.utils.checkpoint.checkpoint does not know these arguments.",
+                expected=", ".join(sorted(known)),
+                received=", ".join(strange),
+            )
+        return ops.checkpointing(**(options or {}))
 
     @classmethod
     def _param_dtype(cls, dtype: Any, param_dtype: Any) -> np.dtype | None:

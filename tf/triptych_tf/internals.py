@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import optree
 import tensorflow as tf
+from keras.src.backend.common.stateless_scope import in_stateless_scope
 
 Initializer = Callable[[Any, Any], Any]
 
@@ -104,3 +105,20 @@ class ParameterPolicy(keras.dtype_policies.DTypePolicy):
 def make_known(kind: type, parts: Callable[[Any], Any], rebuild: Callable[[Any, Any], Any]) -> None:
     """Let Keras look into objects of `kind`, which it would else take for one opaque output."""
     optree.register_pytree_node(kind, parts, rebuild, namespace="keras")
+
+
+def training_of(layer: keras.layers.Layer) -> bool:
+    """Return whether the call that `layer` is in was told to train."""
+    return bool(layer._get_call_context().get_value("training"))
+
+
+def is_stateless() -> bool:
+    """Return whether variables keep no value just now: shapes are inferred, or values are given from outside."""
+    return bool(in_stateless_scope())
+
+
+def state_of(layer: keras.layers.Layer) -> list[Any]:
+    """Return the variables that a call of `layer` changes: states of random numbers, running statistics."""
+    found = [v for part in with_all_parts(layer) for v in part._non_trainable_variables]
+    found += [generator.state for part in with_all_parts(layer) for generator in part._seed_generators]
+    return list({id(variable): variable for variable in found}.values())

@@ -122,7 +122,7 @@ class BertSelfAttention(Part):
         query, key, value = (
             at.split_heads(self.ops, project(hidden), heads.units) for project in (self.query, self.key, self.value)
         )
-        return at.attend(self.ops, query, key, value, bias, heads.block**-0.5, self.dropout, head_mask)
+        return at.attend(self.ops, query, key, value, bias, heads.block**-0.5, self.dropout, head_mask, self.config)
 
 
 class BertResidual(Part):
@@ -177,11 +177,13 @@ class BertLayer(Part):
 
 
 class BertEncoder(Part):
+    gradient_checkpointing = False
+
     def setup(self) -> None:
         self.layer = self.make.stacked(self, BertLayer, self.config.num_hidden_layers)
 
     def call(self, hidden: Any, bias: Any, head_masks: list[Any]) -> States:
-        return run_layers(self.layer, hidden, [(bias, mask) for mask in head_masks])
+        return run_layers(self.layer, hidden, [(bias, mask) for mask in head_masks], stack=self)
 
 
 class BertModel(Model):
@@ -212,7 +214,7 @@ class BertModel(Model):
         hidden = self.embeddings(input_ids, token_type_ids, position_ids, inputs_embeds)
         hidden = hidden if self.embeddings_project is None else self.embeddings_project(hidden)
         bias = at.padding_bias(ops, attention_mask, hidden.dtype)
-        states = self.encoder(hidden, bias, at.head_masks(ops, head_mask, config, hidden.dtype))
+        states = self.encoder(hidden, bias, at.head_masks(ops, head_mask, config, hidden.dtype, shown=flags[0]))
         last = states[0][-1]
         pooled = None if self.pooler is None else self.pooler(last[:, 0])
         return result(outputs.BaseModelOutputWithPooling, flags, states, last_hidden_state=last, pooler_output=pooled)

@@ -102,7 +102,9 @@ class DistilBertAttention(Part):
         projections, heads = (self.q_lin, self.k_lin, self.v_lin), heads_axis(self.config, self.index)
         query, key, value = (at.split_heads(self.ops, project(hidden), heads.units) for project in projections)
         scale = heads.block**-0.5
-        context, probabilities = at.attend(self.ops, query, key, value, bias, scale, self.dropout, head_mask)
+        context, probabilities = at.attend(
+            self.ops, query, key, value, bias, scale, self.dropout, head_mask, self.config
+        )
         return self.out_lin(context), probabilities
 
 
@@ -132,11 +134,13 @@ class DistilBertLayer(Part):
 
 
 class DistilBertTransformer(Part):
+    gradient_checkpointing = False
+
     def setup(self) -> None:
         self.layer = self.make.stacked(self, DistilBertLayer, self.config.n_layers)
 
     def call(self, hidden: Any, bias: Any, head_masks: list[Any]) -> States:
-        return run_layers(self.layer, hidden, [(bias, mask) for mask in head_masks])
+        return run_layers(self.layer, hidden, [(bias, mask) for mask in head_masks], stack=self)
 
 
 class DistilBertModel(Model):
@@ -162,7 +166,7 @@ class DistilBertModel(Model):
         flags = fn.output_flags(config, output_attentions, output_hidden_states, return_dict)
         hidden = self.embeddings(input_ids, inputs_embeds)
         bias = at.padding_bias(ops, attention_mask, hidden.dtype)
-        states = self.transformer(hidden, bias, at.head_masks(ops, head_mask, config, hidden.dtype))
+        states = self.transformer(hidden, bias, at.head_masks(ops, head_mask, config, hidden.dtype, shown=flags[0]))
         return result(outputs.BaseModelOutput, flags, states, last_hidden_state=states[0][-1])
 
 

@@ -133,7 +133,9 @@ class GPT2Attention(Part):
         if cache is not None:
             key, value = cache.extend(self.index, key, value)
         scale = self.config.attention_scale(self.index)
-        context, probabilities = at.attend(ops, query, key, value, bias, scale, self.attn_dropout, head_mask)
+        context, probabilities = at.attend(
+            ops, query, key, value, bias, scale, self.attn_dropout, head_mask, self.config
+        )
         return self.resid_dropout(self.c_proj(context)), probabilities
 
 
@@ -164,6 +166,8 @@ class GPT2Block(Part):
 
 class GPT2Model(Model):
     """The decoder."""
+
+    gradient_checkpointing = False
 
     def setup(self) -> None:
         make, config, hidden = self.make, self.config, hidden_axis(self.config)
@@ -201,8 +205,8 @@ class GPT2Model(Model):
         hidden = words + self.wpe(at.positions(ops, words, cache) if position_ids is None else position_ids)
         hidden = self.drop(hidden if token_type_ids is None else hidden + self.wte(token_type_ids))
         bias = at.causal_bias(ops, attention_mask, hidden, cache)
-        masks = at.head_masks(ops, head_mask, config, hidden.dtype)
-        states = run_layers(self.h, hidden, [(bias, mask) for mask in masks], cache=cache)
+        masks = at.head_masks(ops, head_mask, config, hidden.dtype, shown=flags[0])
+        states = run_layers(self.h, hidden, [(bias, mask) for mask in masks], stack=self, cache=cache)
         states[0][-1] = self.ln_f(states[0][-1])
         past = None if cache is None else cache.after(ops.shape(words)[1])
         kind = outputs.BaseModelOutputWithPast

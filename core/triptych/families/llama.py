@@ -150,7 +150,9 @@ class LlamaAttention(Part):
         query, key = rotate(ops, query, *tables), rotate(ops, key, *tables)
         if cache is not None:
             key, value = cache.extend(self.index, key, value)
-        context, probabilities = at.attend(ops, query, key, value, bias, heads.block**-0.5, self.dropout, head_mask)
+        context, probabilities = at.attend(
+            ops, query, key, value, bias, heads.block**-0.5, self.dropout, head_mask, self.config
+        )
         return self.o_proj(context), probabilities
 
 
@@ -186,6 +188,7 @@ class LlamaDecoderLayer(Part):
 class LlamaModel(Model):
     """The decoder."""
 
+    gradient_checkpointing = False
     part_names = {"decoder_layers": "layers"}
 
     def setup(self) -> None:
@@ -221,9 +224,9 @@ class LlamaModel(Model):
         tables = rotary_tables(ops, config, places, hidden.dtype)
         windows = [config.window(index) for index in range(config.num_hidden_layers)]
         biases = {window: at.causal_bias(ops, attention_mask, hidden, cache, window) for window in set(windows)}
-        masks = at.head_masks(ops, head_mask, config, hidden.dtype)
+        masks = at.head_masks(ops, head_mask, config, hidden.dtype, shown=flags[0])
         arguments = [(tables, biases[window], mask) for window, mask in zip(windows, masks, strict=True)]
-        states = run_layers(self.decoder_layers, hidden, arguments, cache=cache)
+        states = run_layers(self.decoder_layers, hidden, arguments, stack=self, cache=cache)
         states[0][-1] = self.norm(states[0][-1])
         past = None if cache is None else cache.after(ops.shape(hidden)[1])
         kind = outputs.BaseModelOutputWithPast

@@ -133,7 +133,9 @@ class OPTAttention(Part):
         query, key, value = (at.split_heads(ops, project(hidden), heads.units) for project in projections)
         if cache is not None:
             key, value = cache.extend(self.index, key, value)
-        context, probabilities = at.attend(ops, query, key, value, bias, heads.block**-0.5, self.dropout, head_mask)
+        context, probabilities = at.attend(
+            ops, query, key, value, bias, heads.block**-0.5, self.dropout, head_mask, self.config
+        )
         return self.out_proj(context), probabilities
 
 
@@ -166,6 +168,7 @@ class OPTDecoder(Part):
     """The layers between the embeddings of words and what scores them."""
 
     part_names = {"decoder_layers": "layers"}
+    gradient_checkpointing = False
 
     def setup(self) -> None:
         make, config, hidden, words = self.make, self.config, hidden_axis(self.config), words_axis(self.config)
@@ -179,7 +182,9 @@ class OPTDecoder(Part):
             self.final_layer_norm = make.layer_norm(self, hidden, NORM_EPSILON, config.layer_norm_elementwise_affine)
         self.decoder_layers = make.stacked(self, OPTDecoderLayer, config.num_hidden_layers)
 
-    def call(self, words: Any, attention_mask: Any, position_ids: Any, head_mask: Any, cache: Any) -> States:
+    def call(
+        self, words: Any, attention_mask: Any, position_ids: Any, head_mask: Any, cache: Any, shown: bool = False
+    ) -> States:
         """Return states and attentions for embedded words [B, Q, W]; the last state is normed and as wide as words."""
         ops, config = self.ops, self.config
         bias = at.causal_bias(ops, attention_mask, words, cache)
@@ -187,8 +192,9 @@ class OPTDecoder(Part):
             position_ids = at.counted_positions(ops, attention_mask, words, cache)
         hidden = self.project_in(words) if config.is_projected else words
         hidden = hidden + self.embed_positions(position_ids + POSITION_OFFSET)
-        masks = at.head_masks(ops, head_mask, config, hidden.dtype)
-        states, attentions = run_layers(self.decoder_layers, hidden, [(bias, mask) for mask in masks], cache=cache)
+        masks = at.head_masks(ops, head_mask, config, hidden.dtype, shown=shown)
+        arguments = [(bias, mask) for mask in masks]
+        states, attentions = run_layers(self.decoder_layers, hidden, arguments, stack=self, cache=cache)
         if config.has_final_norm:
             states[-1] = self.final_layer_norm(states[-1])
         if config.is_projected:
@@ -226,7 +232,7 @@ class OPTModel(Model):
         flags = fn.output_flags(self.config, output_attentions, output_hidden_states, return_dict)
         cache = caches.opened(ops, past_key_values, use_cache)
         words = self.decoder.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
-        states = self.decoder(words, attention_mask, position_ids, head_mask, cache=cache)
+        states = self.decoder(words, attention_mask, position_ids, head_mask, cache=cache, shown=flags[0])
         past = None if cache is None else cache.after(ops.shape(words)[1])
         kind = outputs.BaseModelOutputWithPast
         return result(kind, flags, states, last_hidden_state=states[0][-1], past_key_values=past)

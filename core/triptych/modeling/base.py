@@ -23,6 +23,7 @@ from triptych.errors import ArgumentError, CheckpointError, ConfigError, Inconsi
 from triptych.formats.kinds import read_order
 from triptych.hub.fetching import fetch_config, fetch_model, take_hub_arguments
 from triptych.hub.remote_code import take_code_arguments
+from triptych.modeling.checkpointing import Checkpointing
 from triptych.modeling.derived import refuse_disagreement
 from triptych.modeling.saving import Saving
 from triptych.names import AUTO_TASKS
@@ -34,7 +35,7 @@ logger = logging.getLogger("triptych")
 Self = TypeVar("Self", bound="ModelBase")
 
 
-class ModelBase(Saving):
+class ModelBase(Checkpointing, Saving):
     """Base of `PreTrainedModel`, `TFPreTrainedModel` and `FlaxPreTrainedModel`.
 
     Subclasses set `config_class` and `base_model_prefix`. Ties and ignore lists mean what they mean in transformers:

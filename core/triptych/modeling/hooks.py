@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from triptych.config import PretrainedConfig
+from triptych.errors import ArgumentError
 from triptych.modeling.derived import LiveWeight
 from triptych.tensors.dtypes import parse_param_dtype
 from triptych.weights.plan import Assignment, NewWeight
@@ -96,3 +97,17 @@ class Hooks:
     def _cache_dtype(self) -> Any:
         """Return the dtype in which keys and values are kept."""
         raise NotImplementedError
+
+    def _modules_inside(self) -> Iterable[Any]:
+        """Return every module of the model, itself included."""
+        raise NotImplementedError
+
+    def _checkpoint_function(self, options: Mapping[str, Any] | None) -> Callable[..., Any]:
+        """Return what calls a layer so that what it computes is not kept for the gradient, but computed anew.
+
+        Raises:
+            ArgumentError: unknown options.
+        """
+        if options:
+            raise ArgumentError("Gradient checkpointing takes no arguments here.", received=", ".join(options))
+        return self.ops.checkpointing()  # type: ignore[no-any-return]

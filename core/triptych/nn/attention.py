@@ -25,14 +25,20 @@ def merge_heads(ops: Any, x: Any) -> Any:
 
 
 def attend(
-    ops: Any, query: Any, key: Any, value: Any, bias: Any, scale: float, dropout: Any, head_mask: Any = None
-) -> tuple[Any, Any]:
+    ops: Any, query: Any, key: Any, value: Any, bias: Any, scale: float, dropout: Any, head_mask: Any = None,
+    config: PretrainedConfig | None = None,
+) -> tuple[Any, Any]:  # fmt: skip
     """Return context [B, Q, N * D] and probabilities [B, N, Q, K] of scaled dot-product attention.
+
+    Where `config` says "sdpa", and no `head_mask` asks for the probabilities, they are None: one function of the
+    framework computes the context, and does not keep them.
 
     `key` and `value` [B, M, K, D] may have fewer heads, each then used by N / M consecutive query heads (Ainslie et
     al., 2023). `bias` is added to the scores (0 where attended, the dtype's lowest value where not), or None. `dropout`
     is applied to the probabilities, which `head_mask` then multiplies (Vaswani et al., 2017; Michel et al., 2019).
     """
+    if ops.FUSED_ATTENTION and head_mask is None and getattr(config, "_attn_implementation", None) == "sdpa":
+        return merge_heads(ops, ops.fused_attention(query, key, value, bias, scale, dropout)), None
     batch, heads, length, head_dim = ops.shape(query)
     groups = ops.shape(key)[1]
     folded = (batch, groups, heads // groups * length, head_dim)
@@ -111,16 +117,19 @@ def head_masks(
     config: PretrainedConfig,
     dtype: Any,
     numbers: Sequence[int] | None = None,
+    shown: bool = False,
 ) -> list[Any]:
     """Return one mask per layer, broadcastable to [B, N, Q, K], from [N] or [layers, N]; None where all heads count.
 
     Heads are numbered as they were before pruning: a pruned layer takes those of its heads that it still has.
-    `numbers` are the layers' numbers in `config.pruned_heads`; None for all layers of the config.
+    `numbers` are the layers' numbers in `config.pruned_heads`; None for all layers of the config. If the probabilities
+    are to be `shown`, and a fused attention would not compute them, all heads count by a mask of ones.
     """
     numbers = range(config.num_hidden_layers) if numbers is None else numbers
     layers, heads = len(numbers), config.num_attention_heads
     if head_mask is None:
-        return [None] * layers
+        fused = ops.FUSED_ATTENTION and getattr(config, "_attn_implementation", None) == "sdpa"
+        return [ops.zeros((), dtype) + 1 if fused and shown else None] * layers
     shape = tuple(head_mask.shape)
     if shape not in ((heads,), (layers, heads)):
         raise ArgumentError(

@@ -2,24 +2,48 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+from collections.abc import Callable
 from typing import Any
 
+from triptych.nn.cache import GrowingCache
 from triptych.nn.heads import task_output
 
 States = tuple[list[Any], list[Any]]
+logger = logging.getLogger("triptych")
 
 
-def run_layers(layers: Any, hidden: Any, arguments: list[tuple[Any, ...]], **shared: Any) -> States:
+def run_layers(
+    layers: Any, hidden: Any, arguments: list[tuple[Any, ...]], *, stack: Any = None, **shared: Any
+) -> States:
     """Return the states before and after each layer, and the attentions of each.
 
-    `arguments` are those of each layer, `shared` those of all. What is no array goes by name: so Keras asks.
+    `arguments` are those of each layer, `shared` those of all. What is no array goes by name: so Keras asks. `stack` is
+    the part whose layers these are, which may have the attribute `gradient_checkpointing`: see `caller`.
     """
+    call = caller(stack, shared.get("cache"))
     states, attentions = [hidden], []
     for layer, extra in zip(layers, arguments, strict=True):
-        hidden, probabilities = layer(hidden, *extra, **shared)
+        hidden, probabilities = call(layer, hidden, *extra, **shared)
         states.append(hidden)
         attentions.append(probabilities)
     return states, attentions
+
+
+def caller(stack: Any, cache: Any = None) -> Callable[..., Any]:
+    """Return what calls the layers of a part: `call(layer, *arguments, **arguments)`.
+
+    While a part whose `gradient_checkpointing` is set is trained, its layers compute what the gradient needs anew. Such
+    a call returns no cache. Over one that holds tokens, whose keys and values may be trained, layers run as ever.
+    """
+    if not getattr(stack, "gradient_checkpointing", False) or not stack.ops.is_training(stack):
+        return lambda layer, *args, **kwargs: layer(*args, **kwargs)
+    if cache is not None:
+        if not (isinstance(cache, GrowingCache) and cache.stay_empty()):
+            return lambda layer, *args, **kwargs: layer(*args, **kwargs)
+        logger.warning("use_cache=True has no effect while layers are computed anew for the gradient.")
+    return functools.partial(stack.ops.recomputed, stack)
 
 
 def result(kind: Any, flags: tuple[bool, bool, bool], states: States, **fields: Any) -> Any:
