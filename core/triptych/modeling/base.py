@@ -25,6 +25,8 @@ from triptych.hub.fetching import fetch_config, fetch_model, take_hub_arguments
 from triptych.hub.remote_code import take_code_arguments
 from triptych.modeling.checkpointing import Checkpointing
 from triptych.modeling.derived import refuse_disagreement
+from triptych.modeling.implementations import Implementations
+from triptych.modeling.precision import Precision
 from triptych.modeling.saving import Saving
 from triptych.names import AUTO_TASKS
 from triptych.weights.plan import LoadPlan, LoadReport, Policy, differing_ties, plan_load
@@ -35,7 +37,7 @@ logger = logging.getLogger("triptych")
 Self = TypeVar("Self", bound="ModelBase")
 
 
-class ModelBase(Checkpointing, Saving):
+class ModelBase(Checkpointing, Implementations, Precision, Saving):
     """Base of `PreTrainedModel`, `TFPreTrainedModel` and `FlaxPreTrainedModel`.
 
     Subclasses set `config_class` and `base_model_prefix`. Ties and ignore lists mean what they mean in transformers:
@@ -64,6 +66,11 @@ class ModelBase(Checkpointing, Saving):
         """
         cls._check_config(config)
         return cls(copy.deepcopy(config), **kwargs)  # type: ignore[call-arg]
+
+    @classmethod
+    def _from_config(cls: type[Self], config: PretrainedConfig, **kwargs: Any) -> Self:
+        """Call `from_config`, under the name that it has in transformers 4."""
+        return cls.from_config(config, **kwargs)
 
     @classmethod
     def from_pretrained(
@@ -107,7 +114,7 @@ class ModelBase(Checkpointing, Saving):
                 are safetensors. Not needed where these are the only weights.
             mmap: map the files (default); False reads them into owned memory, for network file systems.
             state_dict: canonical names to arrays, used instead of files; needs `config`.
-            kwargs: `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, for a repository (see
+            kwargs: `attn_implementation`, "eager" or what else the class has, see `Implementations`; `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, for a repository (see
                 `triptych.hub.snapshot.HubOptions`); fields of the config to override; what is left goes to the
                 constructor.
 
@@ -129,6 +136,7 @@ class ModelBase(Checkpointing, Saving):
             ignore_mismatched_sizes,
             tuple(cls._keys_to_ignore_on_load_missing or ()),
             tuple(cls._keys_to_ignore_on_load_unexpected or ()),
+            *cls._kept_wide(),
         )
         if state_dict is not None:
             if path is not None or config is None:
@@ -158,8 +166,11 @@ class ModelBase(Checkpointing, Saving):
         arguments: Mapping[str, Any],
     ) -> Self:
         """Return the model that `checkpoint` holds; `path` is where its config is, unless `config` is given."""
-        loaded, kwargs = cls._load_config(path, config, subfolder, dict(arguments))
+        attention = {name: arguments[name] for name in cls._attention_arguments if name in arguments}
+        arguments = {name: value for name, value in arguments.items() if name not in attention}
+        loaded, kwargs = cls._load_config(path, config, subfolder, arguments)
         cls._check_config(loaded)
+        cls._ask_for_attention(loaded, **attention)
         with collector_paused():
             schema = partial(cls._schema_for, loaded, kwargs)
             wanted = cls._param_dtype(dtype, param_dtype)
