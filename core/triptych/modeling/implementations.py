@@ -18,6 +18,8 @@ from triptych.modeling.hooks import Hooks
 logger = logging.getLogger("triptych")
 _FLASH = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_3"}
 _FLEX = "flex_attention"
+ATTENTION_ARGUMENTS = ("attn_implementation", "use_flash_attention_2")
+"""The arguments of `from_pretrained` and `from_config` that say which."""
 
 
 class Implementations(Hooks):
@@ -28,8 +30,6 @@ class Implementations(Hooks):
     """
 
     config: Any
-    _attention_arguments: ClassVar[tuple[str, ...]] = ("attn_implementation", "use_flash_attention_2")
-    """Arguments of `from_pretrained` and `from_config` that say which."""
     _supports_sdpa: ClassVar[bool] = False
     _supports_flash_attn: ClassVar[bool] = False
     _supports_flash_attn_2: ClassVar[bool] = False
@@ -52,22 +52,19 @@ class Implementations(Hooks):
     ) -> Any:
         """Set `config._attn_implementation` to what it asks for, or else to what the class prefers; return `config`.
 
-        The configs that `config.sub_configs` names are told too: all of them one name, or each its own of a dict.
+        The configs inside it, of models that have classes of their own, are left to these.
 
         Raises:
             ArgumentError: the class does not have that implementation. MissingBackendError: its package is not there.
         """
-        wanted = requested(config)
+        wanted = config.__dict__.get("_attn_implementation_internal")
         if use_flash_attention_2:
             if wanted not in (None, "flash_attention_2"):
-                raise ArgumentError("use_flash_attention_2=True contradicts attn_implementation.", received=repr(wanted))
+                raise ArgumentError(
+                    "use_flash_attention_2=True contradicts attn_implementation.", received=repr(wanted)
+                )
             wanted = "flash_attention_2"
-        for key in getattr(config, "sub_configs", None) or {}:
-            part = getattr(config, key, None)
-            if part is not None:
-                part._attn_implementation = wanted.get(key) if isinstance(wanted, Mapping) else wanted
-        own = wanted.get("") if isinstance(wanted, Mapping) else wanted
-        config._attn_implementation = cls.get_correct_attn_implementation(own)
+        config._attn_implementation_internal = cls.get_correct_attn_implementation(wanted)
         config._attn_implementation_autoset = True
         return config
 
@@ -116,14 +113,13 @@ class Implementations(Hooks):
         return ()
 
     @classmethod
-    def _ask_for_attention(
-        cls, config: PretrainedConfig, attn_implementation: Any = None, use_flash_attention_2: bool = False
-    ) -> None:
-        """Let `config` ask for the implementation that arguments of `from_pretrained` name, if they name one."""
-        if attn_implementation is not None:
-            config._attn_implementation = attn_implementation
-        if attn_implementation is not None or use_flash_attention_2:
-            cls._autoset_attn_implementation(config, use_flash_attention_2)
+    def _ask_for_attention(cls, config: PretrainedConfig, arguments: dict[str, Any]) -> None:
+        """Take `ATTENTION_ARGUMENTS` out of `arguments`, and let `config` ask for the implementation that they name."""
+        wanted, flash = (arguments.pop(name, None) for name in ATTENTION_ARGUMENTS)
+        if wanted is not None:
+            config._attn_implementation = wanted
+        if wanted is not None or flash:
+            cls._autoset_attn_implementation(config, bool(flash))
 
     def set_attn_implementation(self, attn_implementation: str | Mapping[str, str]) -> None:
         """Compute attention in another way from the next call on.
@@ -149,13 +145,7 @@ class Implementations(Hooks):
                 logger.warning(
                     "%s may have chosen its attention in its constructor, and keep it.", type(model).__name__
                 )
-            model.config._attn_implementation = name
-
-
-def requested(config: Any) -> Any:
-    """Return the implementation that a config asks for, or dict of them, or None if nobody asked."""
-    held = vars(config)
-    return held.get("_attn_implementation_internal", held.get("_attn_implementation"))
+            model.config._attn_implementation_internal = name
 
 
 class AttentionInterface(MutableMapping[str, Callable[..., Any]]):
