@@ -29,8 +29,8 @@ def sdpa_attention_forward(
 ) -> tuple[torch.Tensor, None]:
     """Return [B, Q, N, D] by `torch.nn.functional.scaled_dot_product_attention`, and None for the probabilities.
 
-    Keys and values [B, M, K, D] may have fewer heads. `attention_mask` is added to the scores, of keys [..., K or more];
-    without one, texts of `is_causal` (None: of more than one query, unless `module.is_causal` says no) are causal.
+    Keys and values [B, M, K, D] may have fewer heads. `attention_mask` is added to the scores, [..., K or more];
+    without one, texts are causal if `is_causal` (None: if `module.is_causal`, and there is more than one query).
     """
     groups = query.shape[1] // key.shape[1]
     if groups > 1:

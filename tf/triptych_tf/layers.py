@@ -92,7 +92,7 @@ def _place(owner: Any, part: Any) -> Sequence[str]:
 
 
 def _levels(name: str) -> list[str]:
-    return [level.rpartition("___")[2] for level in name.split(LEVEL)]
+    return [level.rpartition("___")[2] for level in name.replace(LEVEL, ".").split(".")]
 
 
 def _refuse_foreign(owner: keras.layers.Layer) -> None:

@@ -140,7 +140,8 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
                 are safetensors. Not needed where these are the only weights.
             mmap: map the files (default); False reads them into owned memory, for network file systems.
             state_dict: canonical names to arrays, used instead of files; needs `config`.
-            kwargs: `attn_implementation`, "eager" or another that the class has; `generation_config`, used instead of the folder's generation_config.json; `key_mapping`, regular
+            kwargs: `attn_implementation`, "eager" or another that the class has (see `Implementations`);
+                `generation_config`, used instead of the folder's generation_config.json; `key_mapping`, regular
                 expression -> replacement, renames what the checkpoint holds: the first that is found in a name, as
                 `re.sub` does; `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, for a
                 repository (see `triptych.hub.snapshot.HubOptions`); arguments of transformers 4 that have no effect

@@ -1,8 +1,9 @@
 """Gradient checkpointing: which modules compute their layers anew for the gradient (Chen et al., 2016).
 
 The module that runs a stack of layers has an attribute `gradient_checkpointing`, and once that was set a function
-`_gradient_checkpointing_func(layer, *inputs)`, which it calls in place of the layer while it is trained. Built-in stacks
-do so in `triptych.nn.stack.caller`. Names and calls are those of transformers 4, for classes that were written for it.
+`_gradient_checkpointing_func(layer, *inputs)`, which it calls in place of the layer while it is trained. Those of
+built-in models do so in `triptych.nn.stack.caller`. Names and calls are those of transformers 4, for classes that were
+written for it.
 """
 
 from __future__ import annotations
