@@ -52,7 +52,7 @@ def walk(layer: keras.layers.Layer) -> Iterator[tuple[tuple[str, ...], Any, kera
             if id(variable) not in seen:
                 seen.add(id(variable))
                 leaf = internals.place_in(owner, variable) if internals.is_made_up(variable) else ()
-                yield (*path, *internals.scopes_of(variable), *(leaf or (variable.name,))), variable, owner
+                yield (*path, *internals.scopes_of(variable), *(leaf or (_name(variable, owner),))), variable, owner
         _refuse_foreign(owner)
         for part in internals.parts_of(owner):
             if id(part) not in seen:
@@ -85,6 +85,11 @@ def layout_of(variable: Any, owner: keras.layers.Layer) -> Layout | None:
     return None
 
 
+def _name(variable: Any, owner: keras.layers.Layer) -> str:
+    """Return the name of a variable; that of a norm without shift is called as that of one with."""
+    return "gamma" if isinstance(owner, keras.layers.RMSNormalization) else str(variable.name)
+
+
 def _place(owner: Any, part: Any) -> Sequence[str]:
     """Return the path of a layer below `owner`: its name's levels, or its attribute where Keras made up the name."""
     place = internals.place_in(owner, part) if internals.is_made_up(part) else ()
@@ -92,7 +97,7 @@ def _place(owner: Any, part: Any) -> Sequence[str]:
 
 
 def _levels(name: str) -> list[str]:
-    return [level.rpartition("___")[2] for level in name.split(LEVEL)]
+    return [level.rpartition("___")[2] for level in name.replace(LEVEL, ".").split(".")]
 
 
 def _refuse_foreign(owner: keras.layers.Layer) -> None:

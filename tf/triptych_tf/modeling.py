@@ -23,7 +23,9 @@ from triptych.tensors.arrays import permuted
 from triptych.weights import layouts
 from triptych.weights.plan import Assignment, NewWeight
 from triptych.weights.schema import Weight
+from triptych.weights.surgery import VOCAB
 from triptych_tf import arrays, internals, layers, make, ops
+from triptych_tf.authors.accessors import Accessors
 from triptych_tf.authors.serving import Serving
 from triptych_tf.authors.training import Training
 
@@ -31,7 +33,7 @@ __all__ = ["TFPreTrainedModel"]
 logger = logging.getLogger("triptych")
 
 
-class TFPreTrainedModel(Training, Serving, keras.Model, ModelBase):
+class TFPreTrainedModel(Accessors, Training, Serving, keras.Model, ModelBase):
     """Base class of Keras models. Layers have the names of the canonical weights; `layer_._0` stands for `layer.0`.
 
     A class without `build` is built by a symbolic call on `dummy_inputs` when its weights are first asked for.
@@ -192,10 +194,15 @@ class TFPreTrainedModel(Training, Serving, keras.Model, ModelBase):
 
     def _replace(self, new: Mapping[str, np.ndarray]) -> None:
         found, schema = self._weights(), self.schema
+        rows: dict[int, int] = {}
         for name, array in new.items():
             variable, owner = found[layouts.native_path(schema[name], "tf")]
+            if schema[name].axis_index(VOCAB) == 0 and schema[name].shape[0] != array.shape[0]:
+                rows[schema[name].shape[0]] = array.shape[0]
             order = layouts.to_native(schema[name].layout, array.ndim, "tf")
             layers.replace_value(variable, owner, permuted(array, order))
+        for before, after in rows.items():
+            self._say_rows(before, after)
         self.train_function = self.test_function = self.predict_function = None  # compiled for the old shapes
 
     def _live_weights(self) -> list[LiveWeight]:
@@ -206,11 +213,6 @@ class TFPreTrainedModel(Training, Serving, keras.Model, ModelBase):
 
     def _nested_models(self) -> Mapping[str, Any]:
         return layers.models_within(self, TFPreTrainedModel)
-
-    def _live_vocab(self) -> Collection[str]:
-        vocab = {id(variable) for layer in self._vocab_parts() for _, variable, _ in layers.walk(layer)}
-        variables = self._variables()
-        return [weight.name for weight in self._live_weights() if id(variables[weight.key]) in vocab]
 
     @classmethod
     def _look_at(cls, config: PretrainedConfig, arguments: Mapping[str, Any], ask: Callable[[Any], Answer]) -> Answer:

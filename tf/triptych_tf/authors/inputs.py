@@ -83,7 +83,7 @@ def unpack_inputs(func: Callable[..., Any]) -> Callable[..., Any]:
         more = {name: value for name, value in kwargs.items() if name not in names}
         config = None if "EncoderDecoder" in type(self).__name__ else self.config
         by_place = dict(zip(names, args, strict=False))
-        return func(self, **input_processing(func, config, **by_place, **given, kwargs_call=more))
+        return func(self, **input_processing(func, config, **{**given, **by_place}, kwargs_call=more))
 
     call.__signature__ = inspect.signature(func)  # type: ignore[attr-defined]
     return call
