@@ -212,8 +212,11 @@ def old_names(weight: Weight) -> list[str]:
 
 def differing_ties(schema: Schema, checkpoint: Mapping[str, TensorRef]) -> list[Weight]:
     """Return the tied weights that the checkpoint stores with values of their own."""
+    tied = [weight for weight in schema.values() if weight.tied_to]
+    if not tied:
+        return []
     found = sources(schema, checkpoint)
-    tied = [w for w in schema.values() if w.tied_to and found[w.name] and found[w.tied_to]]
+    tied = [w for w in tied if found[w.name] and found[w.tied_to or ""]]
     return [w for w in tied if not _same(checkpoint[found[w.name][0]], checkpoint[found[w.tied_to or ""][0]])]
 
 
