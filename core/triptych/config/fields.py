@@ -87,9 +87,13 @@ _MAX_DEFAULT_LABELS = 1_000_000
 _warned: set[tuple[type, str]] = set()
 
 
-@cache
-def arguments_of(cls: type) -> frozenset[str]:
+def arguments_of(cls: Any) -> frozenset[str]:
     """Return the names of the arguments of the constructor of a config class, and of those that it derives from."""
+    return _arguments_of(cls)
+
+
+@cache
+def _arguments_of(cls: type) -> frozenset[str]:
     constructors = [vars(one)["__init__"] for one in cls.__mro__ if "__init__" in vars(one) and one is not object]
     return frozenset(name for make in constructors for name in inspect.signature(make).parameters)
 

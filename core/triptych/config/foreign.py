@@ -64,11 +64,13 @@ def _is_internal(name: str) -> bool:
     return name.startswith("_") and name.endswith(("_internal", "_done"))
 
 
-@cache
 def class_of(foreign: Any) -> Any:
     """Return the class of configs whose fields a config class of transformers makes; a class of triptych is its own."""
-    if not is_foreign(foreign):
-        return foreign
+    return _class_of(foreign) if is_foreign(foreign) else foreign
+
+
+@cache
+def _class_of(foreign: type) -> Any:
     above = next((cls for cls in foreign.__mro__[1:] if is_foreign(cls)), None)
     said = {name: getattr(foreign, name) for name in _OF_THE_CLASS if hasattr(foreign, name)}
     parts = getattr(foreign, "sub_configs", None) or {}

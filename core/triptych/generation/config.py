@@ -100,7 +100,7 @@ class GenerationConfig(PushToHubMixin):
         for name, default in {**DEFAULTS, **_METADATA}.items():
             setattr(self, name, kwargs.pop(name, copy.copy(default)))
         self.is_assistant = False
-        self.transformers_version = self.transformers_version or TRANSFORMERS_VERSION
+        self.transformers_version = getattr(self, "transformers_version", None) or TRANSFORMERS_VERSION
         for name, value in kwargs.items() if not self._from_model_config else ():
             if callable(getattr(type(self), name, None)) or name.startswith("__"):
                 raise ConfigError("This is no parameter of generation.", received=repr(name)[:80])

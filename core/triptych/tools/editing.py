@@ -326,7 +326,7 @@ def write(
         max_shard_size=max_shard_size,
         format=chosen,
         scope=tf_scope(_stem(draft)),
-        beside={file.name: file.read_bytes() for file in beside if file.is_file()},
+        also={file.name: file.read_bytes() for file in beside if file.is_file()},
     )
 
 
