@@ -15,6 +15,8 @@ class FlaxLlamaPreTrainedModel(FlaxPreTrainedModel):
 
     config_class: ClassVar[Any] = llama.LlamaConfig
     base_model_prefix = "model"
+    call_order = ("input_ids", "attention_mask", "position_ids", "params", "past_key_values", "dropout_rng", "train",
+                  "output_attentions", "output_hidden_states", "return_dict")  # fmt: skip
 
 
 class FlaxLlamaModel(FlaxLlamaPreTrainedModel, part=llama.LlamaModel): ...

@@ -114,7 +114,9 @@ class ModelBase(Saving):
             ArgumentError, ConfigError, MissingFileError, HubError, CheckpointError, CorruptCheckpointError and their
             subclasses, UnsafeCheckpointError, UnsupportedFormatError.
         """
-        kwargs |= cls._by_name(model_args)
+        named = cls._by_name(model_args)
+        dtype = named.pop("dtype", dtype)
+        kwargs |= named
         torch_dtype = kwargs.pop("torch_dtype", None)
         dtype = torch_dtype if dtype is None else dtype
         order = read_order(cls.framework, use_safetensors, from_pt, from_tf, from_flax)

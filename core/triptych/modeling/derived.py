@@ -82,7 +82,7 @@ def derived_schema(model: Any) -> Schema:
         axes = tuple(Axis(first_axis if i == 0 else f"axis{i}", length) for i, length in enumerate(weight.shape))
         flag = None if tied_to is None else "tie_word_embeddings"
         backbone = is_base or not prefix or name.startswith(f"{prefix}.")
-        weights[name] = Weight(name, axes, weight.layout, tied_to, flag, backbone=backbone)
+        weights[name] = Weight(name, axes, weight.layout, tied_to, flag, (), backbone, weight.buffer, weight.collection)
     return Schema(weights, prefix, is_base)
 
 

@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from triptych.checkpoints.legacy import tf_scope
+from triptych.checkpoints.legacy import LegacyWeight, tf_scope
 from triptych.checkpoints.naming import stored
 from triptych.checkpoints.opening import Checkpoint
 from triptych.checkpoints.saving import save_checkpoint
 from triptych.config import CONFIG_NAME
 from triptych.errors import ArgumentError
-from triptych.formats.kinds import format_to_save
+from triptych.formats.kinds import Format, format_to_save
 from triptych.hub.pushing import PushToHubMixin, push_files
 from triptych.hub.saved_code import code_of
 from triptych.modeling.derived import refuse_disagreement
@@ -83,7 +83,7 @@ class Saving(Operations, PushToHubMixin):
             code |= texts
         files = save_checkpoint(
             save_directory,
-            stored(refs, self.schema, chosen),
+            stored(refs, self.schema, chosen, self._stored_names(chosen)),
             config.to_json_string(),
             max_shard_size=max_shard_size,
             variant=variant,
@@ -94,6 +94,10 @@ class Saving(Operations, PushToHubMixin):
         if push is not None:
             files += [Path(save_directory) / name for name in (CONFIG_NAME, *code)]
             push_files(push, {file.name: file for file in files}, variant)
+
+    def _stored_names(self, chosen: Format) -> Mapping[str, LegacyWeight]:
+        """Return what files of `chosen` call those weights whose names the model tells better than its schema."""
+        return {}
 
     @classmethod
     def _in_memory(cls, state_dict: Mapping[str, Any], copied: bool = False) -> Checkpoint:
