@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -179,7 +180,7 @@ def what_a_load_misses(backend: Backend, folder: Path) -> None:
     model.save_pretrained(folder)
     state_dict = {name: ref.read() for name, ref in open_checkpoint(folder).items() if name != "gain"}
     loaded, params, info = FlaxPicture.from_pretrained(
-        None, config=PictureConfig(), state_dict=state_dict, strict=False, _do_init=False, output_loading_info=True
+        None, config=PictureConfig(), state_dict=state_dict, _do_init=False, output_loading_info=True
     )
     assert info["missing_keys"] == ["gain"] and loaded._missing_keys == {("params", "gain")}
     assert FlaxPicture._missing_keys == frozenset() == FlaxPreTrainedModel._missing_keys
@@ -281,13 +282,30 @@ def from_config_of_transformers_4(backend: Backend, folder: Path) -> None:
     assert model.config is config and model.dtype == jnp.bfloat16 and model.seed == 2
 
 
-@row("7.40", "safetensors unless `safe_serialization=False`", flax="Y")
+@row("7.40", "safetensors unless `safe_serialization=False`; warns of parameters that are lacking or strange", flax="Y")
 def the_arguments_of_a_save(backend: Backend, folder: Path) -> None:
     model, _, _ = picture()
     halves = model.to_bf16(model.params)
     model.save_pretrained(folder, halves, False, "10GB")
     assert {ref.dtype.name for ref in open_checkpoint(folder).values()} == {"bfloat16"}
     assert json.loads((folder / "config.json").read_text())["architectures"] == ["Picture"]
+    incomplete_and_strange_parameters(folder)
+
+
+def incomplete_and_strange_parameters(folder: Path) -> None:
+    model, _, _ = picture()
+    lacking = unflatten_dict({p: leaf for p, leaf in flatten_dict(model.params).items() if p[-1] != "gain"})
+    strange = {**model.params, "more": {"x": jnp.zeros(1)}}
+    said = _warnings(lambda: model.save_pretrained(folder, lacking))
+    assert "lack params/gain, which are not saved" in said and "gain" not in open_checkpoint(folder)
+    with pytest.raises(TriptychError, match="gain"):
+        FlaxPicture.from_pretrained(folder)
+    empty, params = FlaxPicture.from_pretrained(folder, _do_init=False)
+    assert empty._missing_keys == {("params", "gain")} and params["params"]["gain"].shape == (3,)
+    assert "more/x are no weights" in _warnings(lambda: model.save_pretrained(folder, strange))
+    with pytest.raises(TriptychError, match="lack weights"):
+        model.save_pretrained(folder, {"params": {}})
+    assert "gain" in open_checkpoint(folder)
 
 
 @row("7.42", "the order of transformers 4 first; arguments that it did not have come after", flax="Y")
@@ -309,37 +327,38 @@ def the_order_of_a_call(backend: Backend, folder: Path) -> None:
 
 @row("7.44", flax="Y")
 def encoding_and_decoding(backend: Backend, folder: Path) -> None:
-    for cls in (FlaxT5Model, FlaxT5ForConditionalGeneration):
-        model = cls(config_of("t5"))
-        mask = np.array([[1, 1, 1, 0]])
-        expected = model(IDS, mask, IDS[:, :3])
-        encoded = model.encode(IDS, mask)
-        assert_close(encoded.last_hidden_state, expected.encoder_last_hidden_state)
-        decoded = model.decode(IDS[:, :3], encoded, mask)
-        assert_close(decoded[0], expected[0])
-        assert "encoder_last_hidden_state" not in decoded
-        states = model.decode(IDS[:, :3], encoded, mask, output_hidden_states=True, params=model.params)
-        assert len(states["hidden_states"]) == 4
-        assert isinstance(model.decode(IDS[:, :3], encoded, return_dict=False), tuple)
-        cache = model.init_cache(1, 3, encoded)
-        for place in range(3):
-            step = model.decode(IDS[:, place : place + 1], encoded, mask, past_key_values=cache)
-            cache = step["past_key_values"]
-        assert_close(step[0][:, -1], expected[0][:, -1])
+    ids, mask = IDS[:, :2], np.array([[1, 0]])
+    model = FlaxT5ForConditionalGeneration(config_of("t5", num_layers=1, num_decoder_layers=1))
+    expected = model(ids, mask, ids)
+    encoded = model.encode(ids, mask)
+    assert_close(encoded.last_hidden_state, expected.encoder_last_hidden_state)
+    decoded = model.decode(ids, encoded, mask, output_hidden_states=True, params=model.params)
+    assert_close(decoded["logits"], expected.logits)
+    assert len(decoded["hidden_states"]) == 2 and "encoder_last_hidden_state" not in decoded
+    cache = model.init_cache(1, 2, encoded)
+    for place in range(2):
+        step = model.decode(ids[:, place : place + 1], encoded, mask, past_key_values=cache)
+        cache = step["past_key_values"]
+    assert_close(step["logits"][:, -1], expected.logits[:, -1])
+    base = FlaxT5Model(model.config)
+    assert base.decode(ids, encoded, return_dict=False)[0].shape == (1, 2, 12)
 
 
-def _warnings(caplog_folder: Path, **options: Any) -> str:
-    """Return what a load warns of."""
-    records: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: records.append(record.getMessage())  # type: ignore[method-assign]
-    handler.setLevel(logging.WARNING)
+def _warnings(act: Callable[[], Any]) -> str:
+    """Return what `act` warns of."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("triptych").addHandler(handler)
     try:
-        FlaxPicture.from_pretrained(caplog_folder, **options)
+        act()
     finally:
         logging.getLogger("triptych").removeHandler(handler)
-    return "\n".join(records)
+    return "\n".join(said)
+
+
+def _warnings_of_load(folder: Path, **options: Any) -> str:
+    return _warnings(lambda: FlaxPicture.from_pretrained(folder, **options))
 
 
 @row("7.57", "float32 with a warning, as in the other frameworks; `param_dtype='auto'` keeps the file's", flax="P")
@@ -347,8 +366,8 @@ def _warnings(caplog_folder: Path, **options: Any) -> str:
 def dtypes_of_the_file(backend: Backend, folder: Path) -> None:
     model, _, _ = picture()
     model.save_pretrained(folder, model.to_bf16(model.params))
-    assert "stored in bfloat16 and become float32" in _warnings(folder)
-    assert _warnings(folder, param_dtype="auto") == _warnings(folder, param_dtype="float32") == ""
+    assert "stored in bfloat16 and become float32" in _warnings_of_load(folder)
+    assert _warnings_of_load(folder, param_dtype="auto") == _warnings_of_load(folder, param_dtype="float32") == ""
     auto = FlaxPicture.from_pretrained(folder, param_dtype="auto")
     assert {leaf.dtype.name for leaf in jax.tree.leaves(auto.params)} == {"bfloat16"}
 
@@ -358,9 +377,9 @@ def safetensors_beside_msgpack(backend: Backend, folder: Path) -> None:
     model, data, expected = picture()
     model.save_pretrained(folder / "one", safe_serialization=False)
     FlaxPicture(PictureConfig(), seed=8).save_pretrained(folder)
-    assert _warnings(folder) == ""
+    assert _warnings_of_load(folder) == ""
     (folder / "flax_model.msgpack").write_bytes((folder / "one/flax_model.msgpack").read_bytes())
-    assert "not flax_model.msgpack beside it" in _warnings(folder)
+    assert "not flax_model.msgpack beside it" in _warnings_of_load(folder)
     assert not np.array_equal(FlaxPicture.from_pretrained(folder)(data), expected)
     assert np.array_equal(FlaxPicture.from_pretrained(folder, from_flax=True)(data), expected)
 

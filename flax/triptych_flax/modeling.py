@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -31,7 +32,7 @@ from triptych.tensors.arrays import permuted
 from triptych.tensors.dtypes import FLOATING, parse_param_dtype
 from triptych.weights import layouts
 from triptych.weights.plan import Assignment, NewWeight, Policy
-from triptych.weights.schema import Layout, Schema, Weight
+from triptych.weights.schema import Layout, Weight
 from triptych_flax import arrays, internals, layers, make, ops
 
 __all__ = ["FlaxPreTrainedModel"]
@@ -104,7 +105,8 @@ class FlaxPreTrainedModel(ModelBase):
         self._shapes: Any = None
         self._params: Any = None
         if _do_init and not _UNFILLED.get():
-            self.params = self._made()
+            self._params = self._made()
+            self._shapes = jax.eval_shape(lambda tree: tree, self._params)
 
     @classmethod
     def _known_fields(cls) -> Collection[str]:
@@ -392,10 +394,10 @@ class FlaxPreTrainedModel(ModelBase):
     # -- hooks of ModelBase -------------------------------------------------------------------------------------
 
     @classmethod
-    def _by_name(cls, model_args: Sequence[Any]) -> dict[str, Any]:
-        """Return positional arguments after the path by name: the dtype first, then those of the constructor."""
-        dtype = {"dtype": model_args[0]} if model_args else {}
-        return super()._by_name(model_args[1:]) | dtype
+    def _by_name(cls, model_args: Sequence[Any]) -> tuple[dict[str, Any], Sequence[Any]]:
+        """Return positional arguments after the path: the dtype first, then those of the constructor."""
+        named, inputs = super()._by_name(model_args[1:])
+        return (named | {"dtype": model_args[0]} if model_args else named), inputs
 
     @classmethod
     def _loaded(
@@ -407,9 +409,12 @@ class FlaxPreTrainedModel(ModelBase):
         policy: Policy,
         dtype: Any,
         param_dtype: Any,
+        inputs: Sequence[Any],
         arguments: Mapping[str, Any],
     ) -> Any:
         """As in the other frameworks; warn where transformers 4 would have loaded something else."""
+        if arguments.get("_do_init") is False:  # what is lacking is new, and named, for the caller to deal with
+            policy = replace(policy, allow_missing=policy.strict is None)
         others = {ref.dtype.name for ref in checkpoint.values() if ref.dtype in FLOATING} - {"float32"}
         if others and param_dtype is None:
             logger.warning(
@@ -422,13 +427,13 @@ class FlaxPreTrainedModel(ModelBase):
                 "%s was loaded, and not %s beside it, which transformers 4 would have; from_flax=True does",
                 checkpoint.source, MSGPACK.single,
             )  # fmt: skip
-        return super()._loaded(path, checkpoint, config, subfolder, policy, dtype, param_dtype, arguments)
+        return super()._loaded(path, checkpoint, config, subfolder, policy, dtype, param_dtype, inputs, arguments)
 
     @classmethod
     @contextmanager
-    def _empty(cls, config: PretrainedConfig, schema: Schema, **options: Any) -> Iterator[Any]:
+    def _empty(cls, config: PretrainedConfig, inputs: Sequence[Any], **options: Any) -> Iterator[Any]:
         with _unfilled():
-            model = cls(config, **{**options, "dtype": computation_dtype(options.get("dtype"))})
+            model = cls(config, *inputs, **{**options, "dtype": computation_dtype(options.get("dtype"))})
         keeps = model._is_initialized
         model._is_initialized, model._params = True, {}
         yield model
@@ -497,6 +502,20 @@ class FlaxPreTrainedModel(ModelBase):
 
         return read
 
+    def _weights_to_save(self, params: Any) -> list[Weight]:
+        """Return the weights that a tree holds; warn of those that it lacks, and of leaves that are no weights."""
+        weights = {self._path(weight): weight for weight in self.schema.stored()}
+        held = set(layers.flat(self.params if params is None else params))
+        lacking, strange = ["/".join(path) for path in weights if path not in held], held - set(weights)
+        if lacking and (params is None or len(lacking) == len(weights)):
+            raise ArgumentError("The parameters lack weights of the model.", received=f"no {', '.join(lacking)}")
+        if lacking:
+            logger.warning("%s: the parameters lack %s, which are not saved", type(self).__name__, ", ".join(lacking))
+        if strange:
+            names = ", ".join(sorted("/".join(path) for path in strange))
+            logger.warning("%s: %s are no weights of the module, and are not saved", type(self).__name__, names)
+        return [weight for path, weight in weights.items() if path in held]
+
     def _dtype_of(self, weight: Weight, params: Any = None) -> np.dtype:
         tree = self.params if params is None else params
         return arrays.numpy_dtype(layers.leaf(tree, self._path(weight), weight.name).dtype)
@@ -531,7 +550,9 @@ class FlaxPreTrainedModel(ModelBase):
     @classmethod
     def _is_its_part(cls) -> bool:
         part = cls.declared_part
-        return part is not None and cls.module_class is make.binder.bound(part)
+        own = (FlaxPreTrainedModel.__init__, FlaxPreTrainedModel.init_weights)
+        is_plain = (cls.__init__, cls.init_weights) == own  # another constructor may make another module
+        return is_plain and part is not None and cls.module_class is make.binder.bound(part)
 
     @classmethod
     def _call_arguments(cls) -> Collection[str]:

@@ -53,6 +53,20 @@ def walk(layer: keras.layers.Layer) -> Iterator[tuple[tuple[str, ...], Any, kera
     return visit((), layer)
 
 
+def models_within(model: keras.layers.Layer, kind: type) -> dict[str, Any]:
+    """Return the layers of `kind` below `model`, but those within others of them, by their canonical path."""
+
+    def visit(path: tuple[str, ...], owner: Any) -> Iterator[tuple[str, Any]]:
+        for part in internals.parts_of(owner):
+            below = (*path, *part.name.split(LEVEL))
+            if isinstance(part, kind):
+                yield ".".join(below), part
+            else:
+                yield from visit(below, part)
+
+    return dict(visit((), model))
+
+
 def layout_of(variable: Any, owner: keras.layers.Layer) -> Layout | None:
     """Return the layout of a variable, where the type of its layer tells more than its name."""
     if isinstance(owner, keras.layers.EinsumDense) and variable is owner.kernel:

@@ -23,7 +23,7 @@ from triptych.nn.parts import Model
 from triptych.tensors.arrays import permuted
 from triptych.weights import layouts
 from triptych.weights.plan import Assignment, NewWeight
-from triptych.weights.schema import Schema, Weight
+from triptych.weights.schema import Weight
 from triptych_tf import arrays, internals, layers, make, ops
 
 __all__ = ["TFPreTrainedModel"]
@@ -201,10 +201,10 @@ class TFPreTrainedModel(keras.Model, ModelBase):
 
     @classmethod
     @contextmanager
-    def _empty(cls, config: PretrainedConfig, schema: Schema, **options: Any) -> Iterator[Any]:
+    def _empty(cls, config: PretrainedConfig, inputs: Sequence[Any], **options: Any) -> Iterator[Any]:
         with internals.without_values():
             with layers.default_policy(options.pop("dtype", None)):
-                model = cls(config, **options)
+                model = cls(config, *inputs, **options)
             loading = layers.Loading(model._variables())
             model.__dict__["_loading"] = loading  # not by setattr: Keras would track what is in it
             try:
@@ -255,6 +255,9 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         shapes = {path: tuple(variable.shape) for path, (variable, _) in found.items()}
         known = {path: told for path, pair in found.items() if (told := layers.layout_of(*pair)) is not None}
         return live_weights(shapes, "tf", {path for path, pair in found.items() if internals.is_buffer(*pair)}, known)
+
+    def _nested_models(self) -> Mapping[str, Any]:
+        return layers.models_within(self, TFPreTrainedModel)
 
     def _live_vocab(self) -> Collection[str]:
         vocab = {id(variable) for layer in self._vocab_parts() for _, variable, _ in layers.walk(layer)}

@@ -9,7 +9,9 @@ import copy
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
@@ -19,19 +21,35 @@ from triptych.checkpoints.holding import HeldModel, load_held
 from triptych.checkpoints.naming import canonical
 from triptych.checkpoints.opening import Checkpoint
 from triptych.config import PretrainedConfig
-from triptych.errors import ArgumentError, CheckpointError, ConfigError, InconsistentCheckpointError
+from triptych.errors import ArgumentError, CheckpointError, ConfigError
 from triptych.formats.kinds import read_order
 from triptych.hub.fetching import fetch_config, fetch_model, take_hub_arguments
 from triptych.hub.remote_code import take_code_arguments
 from triptych.modeling.derived import refuse_disagreement
 from triptych.modeling.saving import Saving
 from triptych.names import AUTO_TASKS
-from triptych.weights.plan import LoadPlan, LoadReport, Policy, differing_ties, plan_load
+from triptych.weights.plan import (
+    LoadPlan,
+    LoadReport,
+    Policy,
+    differing_ties,
+    plan_load,
+    refuse_kept_ties,
+    refuse_missing,
+)
 from triptych.weights.reading_ahead import ReadAhead, collector_paused
 from triptych.weights.schema import Schema
 
 logger = logging.getLogger("triptych")
 Self = TypeVar("Self", bound="ModelBase")
+
+
+class _TiesEnded(Exception):
+    """The config ties these weights no more, so the model is to be built again."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(names)
+        self.names = names
 
 
 class ModelBase(Saving):
@@ -114,7 +132,7 @@ class ModelBase(Saving):
             ArgumentError, ConfigError, MissingFileError, HubError, CheckpointError, CorruptCheckpointError and their
             subclasses, UnsafeCheckpointError, UnsupportedFormatError.
         """
-        named = cls._by_name(model_args)
+        named, inputs = cls._by_name(model_args)
         dtype = named.pop("dtype", dtype)
         kwargs |= named
         torch_dtype = kwargs.pop("torch_dtype", None)
@@ -135,11 +153,13 @@ class ModelBase(Saving):
             if path is not None or config is None:
                 raise ArgumentError("state_dict= stands for the files.", expected="path None, and config=")
             arrays = cls._in_memory(state_dict, copied=True)
-            model = cls._loaded(None, arrays, config, subfolder, policy, dtype, param_dtype, kwargs)
+            model = cls._loaded(None, arrays, config, subfolder, policy, dtype, param_dtype, inputs, kwargs)
         else:
             model = load_held(
                 path if isinstance(path, HeldModel) else fetch_model(path, subfolder, hub, variant, order),
-                lambda held: cls._loaded(held, held.checkpoint, config, subfolder, policy, dtype, param_dtype, kwargs),
+                lambda held: cls._loaded(
+                    held, held.checkpoint, config, subfolder, policy, dtype, param_dtype, inputs, kwargs
+                ),
                 subfolder=subfolder, variant=variant, mmap=mmap, order=order,
             )  # fmt: skip
         if model.load_report is not None:
@@ -156,25 +176,65 @@ class ModelBase(Saving):
         policy: Policy,
         dtype: Any,
         param_dtype: Any,
+        inputs: Sequence[Any],
         arguments: Mapping[str, Any],
     ) -> Self:
         """Return the model that `checkpoint` holds; `path` is where its config is, unless `config` is given."""
         loaded, kwargs = cls._load_config(path, config, subfolder, dict(arguments))
         cls._check_config(loaded)
+        options = {"dtype": dtype, **kwargs}
+        build = partial(cls._built, loaded, inputs, options, checkpoint,
+                        cls._param_dtype(dtype, param_dtype), policy, str(path))  # fmt: skip
         with collector_paused():
-            schema = partial(cls._schema_for, loaded, kwargs)
-            wanted = cls._param_dtype(dtype, param_dtype)
-            plan, untied = cls._plan(loaded, schema, checkpoint, wanted, policy, str(path))
-            return cls._carry_out(plan, loaded, {"dtype": dtype, **kwargs}, checkpoint.source, untied)
+            schema = cls._declared_for(loaded, kwargs)
+            untied = [] if schema is None else cls._end_ties(loaded, schema, canonical(checkpoint, schema))
+            try:
+                return build(cls._declared_for(loaded, kwargs) if untied else schema, untied)
+            except _TiesEnded as ended:
+                return build(None, ended.names)
 
     @classmethod
-    def _by_name(cls, model_args: Sequence[Any]) -> dict[str, Any]:
-        """Return positional arguments of the constructor, those after the config, by name."""
-        names = list(inspect.signature(cls.__init__).parameters)[2:]
+    def _built(
+        cls: type[Self],
+        config: PretrainedConfig,
+        inputs: Sequence[Any],
+        options: Mapping[str, Any],
+        checkpoint: Checkpoint,
+        param_dtype: np.dtype | None,
+        policy: Policy,
+        source: str,
+        schema: Schema | None,
+        untied: list[str],
+    ) -> Self:
+        """Return the model, made of these arguments of the constructor; without `schema` its module is asked.
+
+        Raises:
+            _TiesEnded: the module ties weights that the checkpoint stores with values of their own.
+        """
+        with ExitStack() as readers, cls._empty(config, inputs, **options) as model:
+            found = model.schema if schema is None else schema
+            named = canonical(checkpoint, found)
+            if schema is None and not untied and (ended := cls._end_ties(config, found, named)):
+                raise _TiesEnded(ended)
+            report = model.load_report = LoadReport(checkpoint.source)
+            plan = model._fill(found, named, param_dtype, policy, source, readers)
+        unfilled = {a.weight.name for a in plan.assignments} - set(report.assigned)
+        if unfilled:
+            raise CheckpointError("Weights were planned but not assigned.", received=", ".join(sorted(unfilled)))
+        report.untied = [name for name in untied if found[name].tied_to is None]
+        return model
+
+    @classmethod
+    def _by_name(cls, model_args: Sequence[Any]) -> tuple[dict[str, Any], Sequence[Any]]:
+        """Return positional arguments of the constructor, those after the config: by name, and those without one."""
+        parameters = list(inspect.signature(cls.__init__).parameters.values())[2:]
+        names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+            return {}, tuple(model_args)
         if len(model_args) > len(names):
             raise ArgumentError(f"{cls.__name__} takes fewer arguments.", expected=", ".join(names) or "none",
                                 received=f"{len(model_args)} after the path")  # fmt: skip
-        return dict(zip(names, model_args, strict=False))
+        return dict(zip(names, model_args, strict=False)), ()
 
     @classmethod
     def _load_config(
@@ -189,62 +249,46 @@ class ModelBase(Saving):
         return cls.config_class.from_pretrained(source, subfolder=subfolder, return_unused_kwargs=True, **kwargs)
 
     @classmethod
-    def _plan(
-        cls,
-        config: PretrainedConfig,
-        schema_of: Callable[[], Schema],
+    def _end_ties(cls, config: PretrainedConfig, schema: Schema, checkpoint: Checkpoint) -> list[str]:
+        """End in `config` the ties that the checkpoint contradicts; return the weights that they were of."""
+        ended = []
+        for weight in differing_ties(schema, checkpoint):
+            if weight.untie_flag is not None and getattr(config, weight.untie_flag, None) is not False:
+                ended.append(weight)
+        for weight in ended:
+            setattr(config, weight.untie_flag or "", False)
+        return [weight.name for weight in ended]
+
+    def _fill(
+        self,
+        schema: Schema,
         checkpoint: Checkpoint,
         param_dtype: np.dtype | None,
         policy: Policy,
         source: str,
-    ) -> tuple[LoadPlan, list[str]]:
-        """Plan the load; a tie that the checkpoint contradicts is ended in `config` first."""
-        schema = schema_of()
-        checkpoint = canonical(checkpoint, schema)
-        untied = [weight for weight in differing_ties(schema, checkpoint) if weight.untie_flag is not None]
-        for weight in untied:
-            setattr(config, weight.untie_flag or "", False)
-        if untied:
-            schema = schema_of()
-            still = [weight.name for weight in differing_ties(schema, checkpoint) if weight.untie_flag is not None]
-            if still and policy.strict is not False:
-                raise InconsistentCheckpointError(
-                    f"{source} stores weights with values of their own that {cls.__name__} always ties.",
-                    expected=f"a class that heeds config.{schema[still[0]].untie_flag}",
-                    received=", ".join(f"{name} unlike {schema[name].tied_to}" for name in still),
-                    remedy="tie them only if the config says so; strict=False takes the second",
-                )
-            untied = [weight for weight in untied if weight.name not in still]
-        return plan_load(schema, checkpoint, param_dtype, policy, source), [weight.name for weight in untied]
-
-    @classmethod
-    def _carry_out(
-        cls: type[Self],
-        plan: LoadPlan,
-        config: PretrainedConfig,
-        options: Mapping[str, Any],
-        source: str,
-        untied: list[str],
-    ) -> Self:
-        report = LoadReport(source, untied=untied)
-        with (
-            ReadAhead(plan.assignments, cls.framework) as ahead,
-            cls._empty(config, plan.schema, **options) as model,
-        ):
-            of_one_part = cls._is_of_a_part(config) and cls._is_its_part()
-            if not (of_one_part or model.declared_schema is None):
-                refuse_disagreement(cls, plan.schema, model._live_weights())
+        readers: ExitStack,
+    ) -> LoadPlan:
+        """Give every weight its value, of `checkpoint` or a new one, at the latest when `readers` close; report it."""
+        if policy.strict is not False:
+            refuse_kept_ties(schema, checkpoint, type(self).__name__, source)
+        if not (self._is_of_a_part(self.config) or self.declared_schema is None):
+            refuse_disagreement(type(self), schema, self._live_weights())
+        assert self.load_report is not None
+        hooked = self._has_load_hooks()
+        lenient = replace(policy, strict=False) if hooked else policy
+        plan = plan_load(schema, checkpoint, param_dtype, lenient, source)
+        if hooked:
+            plan = self._load_by_hooks(plan, checkpoint, self.load_report.record)
+            refuse_missing(plan.missing, policy, source)
+        else:
+            ahead = readers.enter_context(ReadAhead(plan.assignments, self.framework))
             for assignment in plan.assignments:
-                model._assign(assignment, ahead.read, report.record)
-            model._initialise(plan.to_initialise)
-        unfilled = {a.weight.name for a in plan.assignments} - set(report.assigned)
-        if unfilled:
-            raise CheckpointError("Weights were planned but not assigned.", received=", ".join(sorted(unfilled)))
-        report.missing_keys = [weight.name for weight in plan.missing]
-        report.unexpected_keys = list(plan.unexpected)
-        report.mismatched_keys = list(plan.mismatched)
-        model.load_report = report
-        return model
+                self._assign(assignment, ahead.read, self.load_report.record)
+        self._initialise(plan.to_initialise)
+        self.load_report.missing_keys = [weight.name for weight in plan.missing]
+        self.load_report.unexpected_keys = list(plan.unexpected)
+        self.load_report.mismatched_keys = list(plan.mismatched)
+        return plan
 
     def _handed_over(self, output_loading_info: bool) -> Any:
         """Return what `from_pretrained` returns."""

@@ -23,6 +23,7 @@ from triptych.modeling.derived import refuse_disagreement
 from triptych.modeling.operations import Operations
 from triptych.tensors.dtypes import FLOATING
 from triptych.tensors.ref import TensorRef
+from triptych.weights.schema import Weight
 
 
 class Saving(Operations, PushToHubMixin):
@@ -113,14 +114,17 @@ class Saving(Operations, PushToHubMixin):
 
     def _tensor_refs(self, params: Any = None) -> list[TensorRef]:
         """Return the weights under canonical names, in canonical layout, to be read one at a time."""
-        schema = self.schema
         if self.declared_schema is not None and not self._is_of_a_part(self.config):
-            refuse_disagreement(type(self), schema, self._live_weights())
+            refuse_disagreement(type(self), self.schema, self._live_weights())
         source = self._reader(params)
         return [
             TensorRef(w.name, self._dtype_of(w, params), w.shape, lambda w=w: source(w))  # type: ignore[misc]
-            for w in schema.stored()
+            for w in self._weights_to_save(params)
         ]
+
+    def _weights_to_save(self, params: Any) -> list[Weight]:
+        """Return the weights that a save writes; in Flax, of a tree of parameters."""
+        return self.schema.stored()
 
 
 def _common_dtype(refs: Sequence[TensorRef]) -> str | None:

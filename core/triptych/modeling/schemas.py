@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
 from typing import Any, ClassVar
 
 from triptych.config import PretrainedConfig
@@ -78,13 +77,12 @@ class Schemas(Hooks):
         return self.schema.num_parameters(exclude_embeddings, self._is_trainable if only_trainable else None)
 
     @classmethod
-    def _schema_for(cls, config: PretrainedConfig, arguments: Mapping[str, Any]) -> Schema:
-        """Return the schema of a model of `config` and of these arguments of the constructor."""
+    def _declared_for(cls, config: PretrainedConfig, arguments: Mapping[str, Any]) -> Schema | None:
+        """Return the schema of a model of `config` and of these arguments of the constructor, if it is known without
+        the model: None where only the module can say which weights it holds."""
         options = {name: arguments[name] for name in cls.schema_options if name in arguments}
         declared = cls.declare_schema(config, **options)
-        if declared is None or (cls._is_of_a_part(config) and not cls._is_its_part()):
-            return cls._look_at(config, arguments, attrgetter("schema"))
-        return declared
+        return None if cls._is_of_a_part(config) and not cls._is_its_part() else declared
 
     @classmethod
     def _derive_schema_for(cls, config: PretrainedConfig, **arguments: Any) -> Schema:

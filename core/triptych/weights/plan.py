@@ -85,9 +85,13 @@ class LoadPlan:
         """The weights that no tensor fills: in the dtype asked for, or that all others have, else in float32."""
         shapes = {name for name, _, _ in self.mismatched}
         new = (*self.missing, *(weight for weight in self.schema.stored() if weight.name in shapes))
+        return tuple(NewWeight(weight, self.dtype_of_new) for weight in new)
+
+    @property
+    def dtype_of_new(self) -> np.dtype:
+        """The dtype of a floating weight that no tensor fills."""
         others = {assignment.dtype for assignment in self.assignments if assignment.dtype in FLOATING}
-        dtype = others.pop() if len(others) == 1 else np.dtype(np.float32)
-        return tuple(NewWeight(weight, self.param_dtype or dtype) for weight in new)
+        return self.param_dtype or (others.pop() if len(others) == 1 else np.dtype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class Policy:
 
     `strict`: None refuses damage (a missing backbone weight, a wrong shape, copies that differ), True refuses a new
     head and unexpected names too, False refuses nothing. `ignore_mismatched_sizes` initialises other shapes.
+    `allow_missing` initialises missing weights of the backbone too.
     The two pattern lists are the class attributes `_keys_to_ignore_on_load_missing` and `..._unexpected`.
     """
 
@@ -103,6 +108,7 @@ class Policy:
     ignore_mismatched_sizes: bool = False
     ignore_missing: tuple[str, ...] = ()
     ignore_unexpected: tuple[str, ...] = ()
+    allow_missing: bool = False
 
 
 @dataclass
@@ -219,7 +225,7 @@ def plan_load(
     if policy.strict is not False:
         _refuse_quantised(checkpoint, {ref.name for ref in present.values()}, source)
         refuse_differing_copies(schema, checkpoint, source)
-        _refuse_missing(missing, policy, source)
+        refuse_missing(missing, policy, source)
     _refuse_shapes(mismatched, policy, source)
     if policy.strict is True and unexpected:
         raise CheckpointError(
@@ -294,10 +300,23 @@ def _refuse_quantised(checkpoint: Mapping[str, TensorRef], weights: set[str], so
         )
 
 
-def _refuse_missing(missing: list[Weight], policy: Policy, source: str) -> None:
+def refuse_kept_ties(schema: Schema, checkpoint: Mapping[str, TensorRef], class_name: str, source: str) -> None:
+    """Raise `InconsistentCheckpointError` if the checkpoint contradicts a tie that the config does not end."""
+    still = [weight.name for weight in differing_ties(schema, checkpoint) if weight.untie_flag is not None]
+    if still:
+        raise InconsistentCheckpointError(
+            f"{source} stores weights with values of their own that {class_name} always ties.",
+            expected=f"a class that heeds config.{schema[still[0]].untie_flag}",
+            received=", ".join(f"{name} unlike {schema[name].tied_to}" for name in still),
+            remedy="tie them only if the config says so; strict=False takes the second",
+        )
+
+
+def refuse_missing(missing: Iterable[Weight], policy: Policy, source: str) -> None:
+    """Raise `CheckpointError` if one of the `missing` weights is damage by `policy`."""
     damage = [w for w in missing if policy.strict or (w.backbone and (w.is_statistic or not w.buffer))]
     refused = [w.name for w in damage if not _matches(w.name, policy.ignore_missing)]
-    if refused:
+    if refused and not policy.allow_missing:
         raise CheckpointError(
             f"{source} lacks weights of the model.",
             expected="every weight of the backbone" if not policy.strict else "every weight (strict=True)",
