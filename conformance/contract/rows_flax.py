@@ -372,18 +372,6 @@ def dtypes_of_the_file(backend: Backend, folder: Path) -> None:
     assert {leaf.dtype.name for leaf in jax.tree.leaves(auto.params)} == {"bfloat16"}
 
 
-@row("7.58", "safetensors first, with a warning; from_flax=True takes the other", flax="P")
-def safetensors_beside_msgpack(backend: Backend, folder: Path) -> None:
-    model, data, expected = picture()
-    model.save_pretrained(folder / "one", safe_serialization=False)
-    FlaxPicture(PictureConfig(), seed=8).save_pretrained(folder)
-    assert _warnings_of_load(folder) == ""
-    (folder / "flax_model.msgpack").write_bytes((folder / "one/flax_model.msgpack").read_bytes())
-    assert "not flax_model.msgpack beside it" in _warnings_of_load(folder)
-    assert not np.array_equal(FlaxPicture.from_pretrained(folder)(data), expected)
-    assert np.array_equal(FlaxPicture.from_pretrained(folder, from_flax=True)(data), expected)
-
-
 class WiderModule(FlaxBertForMaskedLMModule):
     def build_head(self, config: Any) -> None:
         FlaxBertForMaskedLMModule.build_head(self, config)
@@ -549,5 +537,4 @@ def trees_of_flax_in_pytorch(backend: Backend, folder: Path) -> None:
 
 
 state("7.52", "transformers 4 looked for safetensors in the root, whatever the subfolder", flax="Y")
-state("7.60", "any format is told by the names in the file", flax="Y")
 state("7.37", "false until generation is there", flax="P")

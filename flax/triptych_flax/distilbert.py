@@ -5,8 +5,8 @@ from triptych_flax.make import binder
 from triptych_flax.modeling import FlaxPreTrainedModel
 
 __all__ = ["FlaxDistilBertPreTrainedModel", "FlaxDistilBertModel", "FlaxDistilBertForMaskedLM",
-           "FlaxDistilBertForSequenceClassification", "FlaxDistilBertForTokenClassification",
-           "FlaxDistilBertForQuestionAnswering"]  # fmt: skip
+           "FlaxDistilBertForSequenceClassification", "FlaxDistilBertForMultipleChoice",
+           "FlaxDistilBertForTokenClassification", "FlaxDistilBertForQuestionAnswering"]  # fmt: skip
 __getattr__ = binder.parts_of(distilbert, __name__)
 
 
@@ -28,6 +28,9 @@ class FlaxDistilBertForMaskedLM(FlaxDistilBertPreTrainedModel, part=distilbert.D
 class FlaxDistilBertForSequenceClassification(
     FlaxDistilBertPreTrainedModel, part=distilbert.DistilBertForSequenceClassification
 ): ...
+
+
+class FlaxDistilBertForMultipleChoice(FlaxDistilBertPreTrainedModel, part=distilbert.DistilBertForMultipleChoice): ...
 
 
 class FlaxDistilBertForTokenClassification(

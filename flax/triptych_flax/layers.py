@@ -29,6 +29,7 @@ from triptych_flax.make import (  # noqa: F401  # families that write their clas
     embedding,
     layer_norm,
     listed,
+    numbers,
     rms_norm,
     stacked,
     vector,

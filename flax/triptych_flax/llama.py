@@ -6,7 +6,8 @@ from triptych.families import llama
 from triptych_flax.make import binder
 from triptych_flax.modeling import FlaxPreTrainedModel
 
-__all__ = ["FlaxLlamaPreTrainedModel", "FlaxLlamaModel", "FlaxLlamaForCausalLM", "FlaxLlamaForSequenceClassification"]
+__all__ = ["FlaxLlamaPreTrainedModel", "FlaxLlamaModel", "FlaxLlamaForCausalLM", "FlaxLlamaForSequenceClassification",
+           "FlaxLlamaForTokenClassification", "FlaxLlamaForQuestionAnswering"]  # fmt: skip
 __getattr__ = binder.parts_of(llama, __name__)
 
 
@@ -26,3 +27,9 @@ class FlaxLlamaForCausalLM(FlaxLlamaPreTrainedModel, part=llama.LlamaForCausalLM
 
 
 class FlaxLlamaForSequenceClassification(FlaxLlamaPreTrainedModel, part=llama.LlamaForSequenceClassification): ...
+
+
+class FlaxLlamaForTokenClassification(FlaxLlamaPreTrainedModel, part=llama.LlamaForTokenClassification): ...
+
+
+class FlaxLlamaForQuestionAnswering(FlaxLlamaPreTrainedModel, part=llama.LlamaForQuestionAnswering): ...

@@ -86,6 +86,8 @@ def declare(cls: Any, part: type[Model]) -> None:
     binder.publish(cls, part)
     call = declared_call(part.call, cls.call_order)  # type: ignore[attr-defined]
     found = {"module_class": binder.bound(part), "__call__": call, "__doc__": part.__doc__}
+    if part.base_model_prefix:
+        found["base_model_prefix"] = part.base_model_prefix
     for name, value in {**found, "schema_options": part.schema_options}.items():
         if vars(cls).get(name) is None:
             setattr(cls, name, value)
@@ -176,6 +178,11 @@ def vector(owner: Any, name: str, length: Any) -> Any:
     return owner.param(name, nn.initializers.zeros, (int(length),))
 
 
+def numbers(owner: Any, name: str, count: int) -> Any:
+    """Return None: Flax has no need of buffers that are in no file."""
+    return None
+
+
 def vocab_head(owner: Any, width: Any, units: Any, bias: str | None = None, std: float | None = None) -> Any:
     """Return the projection to the vocabulary; None if it is tied, and computed with the embeddings' matrix.
 
@@ -210,6 +217,20 @@ def vocab_projector(owner: Any, width: Any, units: Any) -> Any:
 def block(owner: Any, kind: type, **fields: Any) -> Any:
     """Return a module of the owner's config: of a part, or of a class of linen like it."""
     return binder.class_of(kind)(owner.config, owner.dtype, **fields)
+
+
+def prune_attention(owner: Any, inner: Iterable[Any], outer: Any, heads: Iterable[int]) -> int:
+    """Refuse to prune one attention.
+
+    Raises:
+        ArgumentError: always.
+    """
+    raise ArgumentError(
+        "An attention alone cannot be pruned in Flax.",
+        expected="its model",
+        received=type(owner).__name__,
+        remedy="call model.prune_heads, with the numbers of layers and heads",
+    )
 
 
 def stacked(owner: Any, kind: type, count: int, **fields: Any) -> Any:

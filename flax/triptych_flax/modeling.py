@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -22,7 +21,7 @@ from triptych.checkpoints.legacy import LegacyWeight
 from triptych.checkpoints.opening import Checkpoint
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
-from triptych.formats.kinds import MSGPACK, SAFETENSORS, Format
+from triptych.formats.kinds import MSGPACK, Format
 from triptych.formats.opening import open_file
 from triptych.modeling.base import ModelBase, logger, refuse_unknown
 from triptych.modeling.derived import LiveWeight
@@ -93,7 +92,7 @@ class FlaxPreTrainedModel(ModelBase):
         _do_init: bool = True,
         **fields: Any,
     ) -> None:
-        self._check_config(config)
+        config = self._own_config(config)
         self.dtype = computation_dtype(dtype)
         known = () if module is not None else self._known_fields()
         refuse_unknown({name: value for name, value in fields.items() if name not in known}, type(self))
@@ -195,6 +194,8 @@ class FlaxPreTrainedModel(ModelBase):
 
         def lacking(inputs: Any) -> dict[layers.Path, Any]:
             more = calm | ({"decoder_input_ids": inputs} if self.takes_decoder_ids() else {})
+            if getattr(self.config, "add_cross_attention", False) and "encoder_hidden_states" in known:
+                more["encoder_hidden_states"] = jnp.zeros((*inputs.shape, self.config.hidden_size), self.dtype)
             if held:
                 variables = layers.collections(unflatten_dict(held))
                 _, made = self.module.apply(variables, inputs, **more, rngs=rngs, mutable=state)
@@ -371,26 +372,6 @@ class FlaxPreTrainedModel(ModelBase):
         finally:
             self._is_initialized, self._params = before
 
-    def save_pretrained(  # type: ignore[override]
-        self,
-        save_directory: str | os.PathLike[str],
-        params: Any = None,
-        push_to_hub: bool = False,
-        max_shard_size: int | str = "10GB",
-        token: Any = None,
-        safe_serialization: bool = True,
-        **kwargs: Any,
-    ) -> None:
-        """As in the other frameworks, in the order of arguments of transformers 4; `params` instead of `self.params`.
-
-        The files are safetensors unless asked otherwise: `safe_serialization=False` or `format="msgpack"`.
-        """
-        more = {} if token is None else {"token": token}
-        super().save_pretrained(
-            save_directory, params=params, push_to_hub=push_to_hub, max_shard_size=max_shard_size,
-            safe_serialization=safe_serialization, **more, **kwargs,
-        )  # fmt: skip
-
     # -- hooks of ModelBase -------------------------------------------------------------------------------------
 
     @classmethod
@@ -420,12 +401,6 @@ class FlaxPreTrainedModel(ModelBase):
             logger.warning(
                 "%s: the weights are stored in %s and become float32; param_dtype='auto' keeps what is stored",
                 checkpoint.source, ", ".join(sorted(others)),
-            )  # fmt: skip
-        beside = [file.with_name(MSGPACK.single) for file in checkpoint.files if file.suffix == SAFETENSORS.suffix]
-        if any(file.exists() for file in beside):
-            logger.warning(
-                "%s was loaded, and not %s beside it, which transformers 4 would have; from_flax=True does",
-                checkpoint.source, MSGPACK.single,
             )  # fmt: skip
         return super()._loaded(path, checkpoint, config, subfolder, policy, dtype, param_dtype, inputs, arguments)
 

@@ -4,9 +4,9 @@ from triptych.families import roberta
 from triptych_flax.make import binder
 from triptych_flax.modeling import FlaxPreTrainedModel
 
-__all__ = ["FlaxRobertaPreTrainedModel", "FlaxRobertaModel", "FlaxRobertaForMaskedLM",
-           "FlaxRobertaForSequenceClassification", "FlaxRobertaForTokenClassification",
-           "FlaxRobertaForQuestionAnswering"]  # fmt: skip
+__all__ = ["FlaxRobertaPreTrainedModel", "FlaxRobertaModel", "FlaxRobertaForCausalLM", "FlaxRobertaForMaskedLM",
+           "FlaxRobertaForSequenceClassification", "FlaxRobertaForMultipleChoice",
+           "FlaxRobertaForTokenClassification", "FlaxRobertaForQuestionAnswering"]  # fmt: skip
 __getattr__ = binder.parts_of(roberta, __name__)
 
 
@@ -23,12 +23,18 @@ class FlaxRobertaPreTrainedModel(FlaxPreTrainedModel):
 class FlaxRobertaModel(FlaxRobertaPreTrainedModel, part=roberta.RobertaModel): ...
 
 
+class FlaxRobertaForCausalLM(FlaxRobertaPreTrainedModel, part=roberta.RobertaForCausalLM): ...
+
+
 class FlaxRobertaForMaskedLM(FlaxRobertaPreTrainedModel, part=roberta.RobertaForMaskedLM): ...
 
 
 class FlaxRobertaForSequenceClassification(
     FlaxRobertaPreTrainedModel, part=roberta.RobertaForSequenceClassification
 ): ...
+
+
+class FlaxRobertaForMultipleChoice(FlaxRobertaPreTrainedModel, part=roberta.RobertaForMultipleChoice): ...
 
 
 class FlaxRobertaForTokenClassification(FlaxRobertaPreTrainedModel, part=roberta.RobertaForTokenClassification): ...

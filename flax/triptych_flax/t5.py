@@ -8,7 +8,8 @@ from triptych.nn import outputs
 from triptych_flax.make import binder
 from triptych_flax.modeling import FlaxPreTrainedModel
 
-__all__ = ["FlaxT5PreTrainedModel", "FlaxT5Model", "FlaxT5ForConditionalGeneration", "FlaxT5EncoderModel"]
+__all__ = ["FlaxT5PreTrainedModel", "FlaxT5Model", "FlaxT5ForConditionalGeneration", "FlaxT5EncoderModel",
+           "FlaxT5ForSequenceClassification", "FlaxT5ForTokenClassification", "FlaxT5ForQuestionAnswering"]  # fmt: skip
 __getattr__ = binder.parts_of(t5, __name__)
 
 
@@ -85,3 +86,12 @@ class FlaxT5ForConditionalGeneration(FlaxT5PreTrainedModel, part=t5.T5ForConditi
 class FlaxT5EncoderModel(FlaxT5PreTrainedModel, part=t5.T5EncoderModel):
     call_order = ("input_ids", "attention_mask", "output_attentions", "output_hidden_states", "return_dict", "train",
                   "params", "dropout_rng")  # fmt: skip
+
+
+class FlaxT5ForSequenceClassification(FlaxT5PreTrainedModel, part=t5.T5ForSequenceClassification): ...
+
+
+class FlaxT5ForTokenClassification(FlaxT5PreTrainedModel, part=t5.T5ForTokenClassification): ...
+
+
+class FlaxT5ForQuestionAnswering(FlaxT5PreTrainedModel, part=t5.T5ForQuestionAnswering): ...

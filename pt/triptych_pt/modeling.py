@@ -50,7 +50,7 @@ class PreTrainedModel(nn.Module, ModelBase):
             make.binder.declare(cls, part)
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
-        self._check_config(config)
+        config = self._own_config(config)
         super().__init__()
         self.config = config
 
@@ -266,6 +266,10 @@ class PreTrainedModel(nn.Module, ModelBase):
 
     def _is_trainable(self, weight: Weight) -> bool:
         return self._held(weight.name).requires_grad
+
+    @staticmethod
+    def _to_native(array: np.ndarray) -> torch.Tensor:
+        return arrays.to_native(array)
 
     @staticmethod
     def _to_numpy(tensor: Any) -> np.ndarray:

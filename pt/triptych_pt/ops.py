@@ -163,7 +163,7 @@ def write(buffer: Any, values: Any, start: Any) -> Any:
 
 
 def known(x: Any) -> int | None:
-    return int(x)
+    return None if torch.compiler.is_compiling() else int(x)
 
 
 def table(embedding: Any) -> Any:

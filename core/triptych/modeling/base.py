@@ -20,12 +20,14 @@ import numpy as np
 from triptych.checkpoints.holding import HeldModel, load_held
 from triptych.checkpoints.naming import canonical
 from triptych.checkpoints.opening import Checkpoint
-from triptych.config import PretrainedConfig
+from triptych.config import PretrainedConfig, taken_over
 from triptych.errors import ArgumentError, CheckpointError, ConfigError
 from triptych.formats.kinds import read_order
-from triptych.hub.fetching import fetch_config, fetch_model, take_hub_arguments
+from triptych.hub.fetching import fetch_config, fetch_model, names_in, take_hub_arguments
 from triptych.hub.remote_code import take_code_arguments
+from triptych.modeling.arguments import take_accepted, warn_of_msgpack
 from triptych.modeling.derived import refuse_disagreement
+from triptych.modeling.key_names import renamed
 from triptych.modeling.saving import Saving
 from triptych.names import AUTO_TASKS
 from triptych.weights.plan import (
@@ -36,6 +38,7 @@ from triptych.weights.plan import (
     plan_load,
     refuse_kept_ties,
     refuse_missing,
+    sources,
 )
 from triptych.weights.reading_ahead import ReadAhead, collector_paused
 from triptych.weights.schema import Schema
@@ -65,6 +68,7 @@ class ModelBase(Saving):
     _tied_weights_keys: ClassVar[Sequence[str] | Mapping[str, str] | None] = None
     _keys_to_ignore_on_load_missing: ClassVar[Sequence[str] | None] = None
     _keys_to_ignore_on_load_unexpected: ClassVar[Sequence[str] | None] = None
+    _checkpoint_conversion_mapping: ClassVar[Mapping[str, str] | None] = None
     _no_split_modules: ClassVar[Sequence[str] | None] = None
     _auto_class: ClassVar[str | None] = None
 
@@ -79,8 +83,7 @@ class ModelBase(Saving):
         Raises:
             ArgumentError: `config` is not of `config_class`. ConfigError: a field of it was set to an impossible value.
         """
-        cls._check_config(config)
-        return cls(copy.deepcopy(config), **kwargs)  # type: ignore[call-arg]
+        return cls(copy.deepcopy(cls._own_config(config)), **kwargs)  # type: ignore[call-arg]
 
     @classmethod
     def from_pretrained(
@@ -107,8 +110,9 @@ class ModelBase(Saving):
 
         Args:
             pretrained_model_name_or_path: a folder with config.json and weights, of any framework and format, or the
-                name of a repository that holds them, such as "org/name" (a folder of that name goes first); None with
-                `state_dict`. If there are several, safetensors go before the framework's own format.
+                name of a repository that holds them, such as "org/name" (a folder of that name goes first), or a file
+                of weights or an index, its config beside it or in `config`; None with `state_dict`. If there are
+                several, safetensors go before the framework's own format.
             config: used instead of the folder's config.json (it is copied); an object, or a path.
             ignore_mismatched_sizes: initialise weights whose shape differs instead of refusing.
             strict: None refuses damage (a missing backbone weight, another shape) and initialises a missing head;
@@ -124,9 +128,12 @@ class ModelBase(Saving):
                 are safetensors. Not needed where these are the only weights.
             mmap: map the files (default); False reads them into owned memory, for network file systems.
             state_dict: canonical names to arrays, used instead of files; needs `config`.
-            kwargs: `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, for a repository (see
-                `triptych.hub.snapshot.HubOptions`); fields of the config to override; what is left goes to the
-                constructor.
+            kwargs: `generation_config`, used instead of the folder's generation_config.json; `key_mapping`, regular
+                expression -> replacement, renames what the checkpoint holds: the first that is found in a name, as
+                `re.sub` does; `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, for a
+                repository (see `triptych.hub.snapshot.HubOptions`); arguments of transformers 4 that have no effect
+                here (`triptych.modeling.arguments.ACCEPTED`); fields of the config to override; what is left goes to
+                the constructor.
 
         Raises:
             ArgumentError, ConfigError, MissingFileError, HubError, CheckpointError, CorruptCheckpointError and their
@@ -140,7 +147,9 @@ class ModelBase(Saving):
         order = read_order(cls.framework, use_safetensors, from_pt, from_tf, from_flax)
         path: Any = pretrained_model_name_or_path
         hub = take_hub_arguments(kwargs)
+        take_accepted(kwargs, cls)
         take_code_arguments(kwargs)  # of the auto classes: this class is asked by its name
+        config = taken_over(config, cls.config_class)
         if config is not None and not isinstance(config, PretrainedConfig):
             config = fetch_config(config, subfolder, hub)
         policy = Policy(
@@ -148,6 +157,7 @@ class ModelBase(Saving):
             ignore_mismatched_sizes,
             tuple(cls._keys_to_ignore_on_load_missing or ()),
             tuple(cls._keys_to_ignore_on_load_unexpected or ()),
+            kwargs.pop("key_mapping", None),
         )
         if state_dict is not None:
             if path is not None or config is None:
@@ -155,15 +165,20 @@ class ModelBase(Saving):
             arrays = cls._in_memory(state_dict, copied=True)
             model = cls._loaded(None, arrays, config, subfolder, policy, dtype, param_dtype, inputs, kwargs)
         else:
+            if not isinstance(path, HeldModel):
+                path = fetch_model(path, subfolder, hub, variant, order, cls._beside())
             model = load_held(
-                path if isinstance(path, HeldModel) else fetch_model(path, subfolder, hub, variant, order),
+                path,
                 lambda held: cls._loaded(
                     held, held.checkpoint, config, subfolder, policy, dtype, param_dtype, inputs, kwargs
                 ),
                 subfolder=subfolder, variant=variant, mmap=mmap, order=order,
             )  # fmt: skip
+            place = path.place if isinstance(path, HeldModel) else path
+            warn_of_msgpack(cls, names_in(place, subfolder), variant, order)
         if model.load_report is not None:
-            model.load_report.log(logger, str(path), cls.__name__)
+            of_this_class = cls.stem() in (model.config.architectures or ())
+            model.load_report.log(logger, str(path), cls.__name__, of_this_class)
         return model._handed_over(output_loading_info)
 
     @classmethod
@@ -180,18 +195,22 @@ class ModelBase(Saving):
         arguments: Mapping[str, Any],
     ) -> Self:
         """Return the model that `checkpoint` holds; `path` is where its config is, unless `config` is given."""
-        loaded, kwargs = cls._load_config(path, config, subfolder, dict(arguments))
+        arguments = dict(arguments)
+        generation_config = arguments.pop("generation_config", None)
+        loaded, kwargs = cls._load_config(path, config, subfolder, arguments)
         cls._check_config(loaded)
         options = {"dtype": dtype, **kwargs}
         build = partial(cls._built, loaded, inputs, options, checkpoint,
                         cls._param_dtype(dtype, param_dtype), policy, str(path))  # fmt: skip
         with collector_paused():
             schema = cls._declared_for(loaded, kwargs)
-            untied = [] if schema is None else cls._end_ties(loaded, schema, canonical(checkpoint, schema))
+            untied = [] if schema is None else cls._end_ties(loaded, schema, cls._named(checkpoint, schema, policy))
             try:
-                return build(cls._declared_for(loaded, kwargs) if untied else schema, untied)
+                model = build(cls._declared_for(loaded, kwargs) if untied else schema, untied)
             except _TiesEnded as ended:
-                return build(None, ended.names)
+                model = build(None, ended.names)
+        model._take_generation_config(path, generation_config)
+        return model
 
     @classmethod
     def _built(
@@ -213,7 +232,7 @@ class ModelBase(Saving):
         """
         with ExitStack() as readers, cls._empty(config, inputs, **options) as model:
             found = model.schema if schema is None else schema
-            named = canonical(checkpoint, found)
+            named = cls._named(checkpoint, found, policy)
             if schema is None and not untied and (ended := cls._end_ties(config, found, named)):
                 raise _TiesEnded(ended)
             report = model.load_report = LoadReport(checkpoint.source)
@@ -247,6 +266,12 @@ class ModelBase(Saving):
         if cls.config_class is None:
             raise ArgumentError(f"{cls.__name__} has no config_class.", remedy="set it, or pass a config object")
         return cls.config_class.from_pretrained(source, subfolder=subfolder, return_unused_kwargs=True, **kwargs)
+
+    @classmethod
+    def _named(cls, checkpoint: Checkpoint, schema: Schema, policy: Policy) -> Checkpoint:
+        """Return `checkpoint` under the names by which a model of `schema` knows its weights."""
+        named = canonical(checkpoint, schema)
+        return renamed(named, cls, policy.key_mapping, lambda: sources(schema, named))
 
     @classmethod
     def _end_ties(cls, config: PretrainedConfig, schema: Schema, checkpoint: Checkpoint) -> list[str]:
@@ -285,7 +310,7 @@ class ModelBase(Saving):
             for assignment in plan.assignments:
                 self._assign(assignment, ahead.read, self.load_report.record)
         self._initialise(plan.to_initialise)
-        self.load_report.missing_keys = [weight.name for weight in plan.missing]
+        self.load_report.missing_keys = policy.reported(plan.missing)
         self.load_report.unexpected_keys = list(plan.unexpected)
         self.load_report.mismatched_keys = list(plan.mismatched)
         return plan
@@ -293,6 +318,11 @@ class ModelBase(Saving):
     def _handed_over(self, output_loading_info: bool) -> Any:
         """Return what `from_pretrained` returns."""
         return (self, self.load_report.as_loading_info()) if output_loading_info and self.load_report else self
+
+    @staticmethod
+    def _fix_state_dict_key_on_load(key: str) -> Any:
+        """Return the name in this class of `key` in a checkpoint, or that and whether it is another; to override."""
+        return key
 
     # -- small things that users of transformers call -----------------------------------------------------------
 

@@ -108,6 +108,11 @@ class Hooks:
         raise NotImplementedError
 
     @staticmethod
+    def _to_native(array: np.ndarray) -> Any:
+        """Return an array as the framework's own tensor, for a user's `save_function`."""
+        raise NotImplementedError
+
+    @staticmethod
     def _to_numpy(tensor: Any) -> np.ndarray:
         """Return a tensor of the framework as an array."""
         raise NotImplementedError

@@ -42,7 +42,14 @@ def softmax(ops: Any, x: Any) -> Any:
 
 
 def activation(ops: Any, name: str, x: Any) -> Any:
-    """Apply the activation `name` as transformers names it: "gelu" is exact, "gelu_new" the tanh approximation."""
+    """Apply the activation `name` as transformers names it: "gelu" is exact, "gelu_new" the tanh approximation. A
+    function, as an author's config may hold one, is called.
+
+    Raises:
+        ArgumentError: the name is unknown.
+    """
+    if callable(name):
+        return name(x)
     if name in ("gelu", "gelu_python"):
         return ops.gelu(x, approximate=False)
     if name in ("gelu_new", "gelu_fast", "gelu_pytorch_tanh"):
@@ -51,6 +58,8 @@ def activation(ops: Any, name: str, x: Any) -> Any:
         return x * ops.sigmoid(x)
     if name == "quick_gelu":
         return x * ops.sigmoid(1.702 * x)
+    if name not in ACTIVATIONS:
+        raise ArgumentError("The activation is unknown.", expected=f"one of {ACTIVATIONS}", received=repr(name)[:80])
     return ops.tanh(x) if name == "tanh" else ops.relu(x)
 
 

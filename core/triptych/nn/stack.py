@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triptych.nn.heads import task_output
 
 States = tuple[list[Any], list[Any]]
+Arguments = Sequence[tuple[Any, ...] | Mapping[str, Any]]
 
 
-def run_layers(layers: Any, hidden: Any, arguments: list[tuple[Any, ...]], **shared: Any) -> States:
+def run_layers(layers: Any, hidden: Any, arguments: Arguments, **shared: Any) -> States:
     """Return the states before and after each layer, and the attentions of each.
 
-    `arguments` are those of each layer, `shared` those of all. What is no array goes by name: so Keras asks.
+    `arguments` are those of each layer, by place or by name, `shared` those of all. What is no array goes by name: so
+    Keras asks.
     """
-    states, attentions = [hidden], []
+    states, more = run_each(layers, hidden, arguments, **shared)
+    return states, [probabilities for probabilities, *_ in more]
+
+
+def run_each(layers: Any, hidden: Any, arguments: Arguments, hidden_last: bool = False, **shared: Any) -> States:
+    """Return the states before and after each layer, and a list of what else each returned, as `run_layers` does.
+
+    Layers return a tuple: hidden states and more, or with `hidden_last` more and hidden states.
+    """
+    states, more = [hidden], []
     for layer, extra in zip(layers, arguments, strict=True):
-        hidden, probabilities = layer(hidden, *extra, **shared)
+        placed, named = ((), extra) if isinstance(extra, Mapping) else (extra, {})
+        returned = layer(hidden, *placed, **named, **shared)
+        hidden = returned[-1 if hidden_last else 0]
         states.append(hidden)
-        attentions.append(probabilities)
-    return states, attentions
+        more.append(returned[:-1] if hidden_last else returned[1:])
+    return states, more
 
 
 def result(kind: Any, flags: tuple[bool, bool, bool], states: States, **fields: Any) -> Any:

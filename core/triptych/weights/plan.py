@@ -20,7 +20,7 @@ from triptych.tensors.dtypes import FLOATING
 from triptych.tensors.ref import TensorRef
 from triptych.weights import layouts
 from triptych.weights.quantised import REMEDY, stored_quantised
-from triptych.weights.schema import Schema, Weight
+from triptych.weights.schema import Layout, Schema, Weight
 
 
 @dataclass(frozen=True)
@@ -101,14 +101,20 @@ class Policy:
     `strict`: None refuses damage (a missing backbone weight, a wrong shape, copies that differ), True refuses a new
     head and unexpected names too, False refuses nothing. `ignore_mismatched_sizes` initialises other shapes.
     `allow_missing` initialises missing weights of the backbone too.
-    The two pattern lists are the class attributes `_keys_to_ignore_on_load_missing` and `..._unexpected`.
+    The two pattern lists are the class attributes `_keys_to_ignore_on_load_missing` and `..._unexpected`; what they
+    match is not reported either. `key_mapping` renames what the checkpoint holds, see `modeling.key_names`.
     """
 
     strict: bool | None = None
     ignore_mismatched_sizes: bool = False
     ignore_missing: tuple[str, ...] = ()
     ignore_unexpected: tuple[str, ...] = ()
+    key_mapping: Mapping[str, str] | None = None
     allow_missing: bool = False
+
+    def reported(self, missing: Iterable[Weight]) -> list[str]:
+        """Return the names of those of the weights `missing` that a report lists."""
+        return [weight.name for weight in missing if not _matches(weight.name, self.ignore_missing)]
 
 
 @dataclass
@@ -127,17 +133,20 @@ class LoadReport:
         """Note that a weight has its value now."""
         self.assigned[assignment.weight.name] = assignment.ref.name
 
-    def log(self, logger: logging.Logger, path: str, class_name: str) -> None:
-        """Warn of weights that start from random values; what a checkpoint holds beside is worth a note only."""
-        new = [*self.missing_keys, *(name for name, _, _ in self.mismatched_keys)]
+    def log(self, logger: logging.Logger, path: str, class_name: str, of_this_class: bool = False) -> None:
+        """Warn of weights that start from random values, and of what a checkpoint `of_this_class` holds beside; of what
+        one of another class does, that is worth a note only."""
+        wrong = [f"{name} (stored {stored}, here {here})" for name, stored, here in self.mismatched_keys]
+        new = [*self.missing_keys, *wrong]
         if new:
             logger.warning(
                 "%s from %s: %d weights are newly initialised, train them before use: %s",
                 class_name, path, len(new), ", ".join(new),
             )  # fmt: skip
         if self.unexpected_keys:
-            logger.info("%s from %s: %d weights not used: %s", class_name, path, len(self.unexpected_keys),
-                        ", ".join(self.unexpected_keys))  # fmt: skip
+            level = logging.WARNING if of_this_class else logging.INFO
+            logger.log(level, "%s from %s: %d weights not used: %s", class_name, path, len(self.unexpected_keys),
+                       ", ".join(self.unexpected_keys))  # fmt: skip
         if self.untied:
             logger.info("%s from %s: stored with values of its own, so not tied: %s", class_name, path, self.untied)
 
@@ -167,9 +176,22 @@ def sources(schema: Schema, checkpoint: Mapping[str, TensorRef]) -> dict[str, li
 
     result = {}
     for weight in schema.values():
-        names = [spelled(name) for name in (weight.name, *weight.aliases)]
+        old = [name for name in old_names(weight) if name not in schema]
+        names = [spelled(name) for name in (weight.name, *weight.aliases, *old)]
         result[weight.name] = [name for name in dict.fromkeys(names) if name in checkpoint]
     return result
+
+
+_OLD_LEAVES = {Layout.NORM: ("weight", "gamma"), Layout.NORM_BIAS: ("bias", "beta")}
+_WEIGHT_NORM = (("parametrizations.weight.original0", "weight_g"), ("parametrizations.weight.original1", "weight_v"))
+
+
+def old_names(weight: Weight) -> list[str]:
+    """Return under which names other versions of PyTorch and of converters keep a weight of this name and layout:
+    the scale and shift of a norm, and what torch's weight_norm splits a weight into."""
+    pairs = [_OLD_LEAVES[weight.layout]] if weight.layout in _OLD_LEAVES else []
+    pairs += [*_WEIGHT_NORM, *((old, new) for new, old in _WEIGHT_NORM)]
+    return [weight.name.removesuffix(new) + old for new, old in pairs if f".{weight.name}".endswith(f".{new}")]
 
 
 def differing_ties(schema: Schema, checkpoint: Mapping[str, TensorRef]) -> list[Weight]:

@@ -237,7 +237,7 @@ def _masks(m: Any, head_mask: Any, hidden: Any, cross: bool) -> list[Any]:
     return at.head_masks(m.ops, head_mask, config, hidden.dtype, numbers)
 
 
-def _stacks(m: Any, decoder: bool) -> tuple[Any, Any, Any]:
+def stacks(m: Any, decoder: bool) -> tuple[Any, Any, Any]:
     """Return the embeddings, which both stacks share, the encoder, and the decoder if there is one."""
     make, std = m.make, m.config.initializer_factor
     copies = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
@@ -277,7 +277,7 @@ class T5Model(Model):
     """Encoder and decoder."""
 
     def setup(self) -> None:
-        self.shared, self.encoder, self.decoder = _stacks(self, decoder=True)
+        self.shared, self.encoder, self.decoder = stacks(self, decoder=True)
 
     def call(
         self,
@@ -343,7 +343,7 @@ class T5ForConditionalGeneration(Model):
 
     def setup(self) -> None:
         config = self.config
-        self.shared, self.encoder, self.decoder = _stacks(self, decoder=True)
+        self.shared, self.encoder, self.decoder = stacks(self, decoder=True)
         std = config.initializer_factor
         self.lm_head = self.make.vocab_head(self, hidden_axis(config), vocab_axis(config), std=std)
 
@@ -387,7 +387,7 @@ class T5EncoderModel(Model):
     task = "TextEncoding"
 
     def setup(self) -> None:
-        self.shared, self.encoder, _ = _stacks(self, decoder=False)
+        self.shared, self.encoder, _ = stacks(self, decoder=False)
 
     def call(
         self,
