@@ -188,6 +188,27 @@ class Loading:
             internals.promise(variable, arrays.native_dtype(one.dtype))
 
 
+class Refilling:
+    """A load into a model that is there: its variables keep their dtypes."""
+
+    def __init__(self, variables: Mapping[tuple[str, ...], Any]) -> None:
+        self.variables = variables
+
+    def assign(
+        self,
+        assignment: Assignment,
+        read: Callable[[Assignment], np.ndarray],
+        done: Callable[[Assignment], None],
+    ) -> None:
+        """Give a variable its value now."""
+        variable = self.variables[layouts.native_path(assignment.weight, "tf")]
+        variable.assign(tf.cast(arrays.to_native(read(assignment)), internals.dtype_of(variable)))
+        done(assignment)
+
+    def initialise(self, new: Sequence[NewWeight]) -> None:
+        """Do nothing: what the checkpoint lacks keeps its value."""
+
+
 def discard(variables: Iterable[Any]) -> None:
     """Let Keras be done with variables that nobody will use."""
     for variable in variables:
