@@ -16,6 +16,7 @@ class FlaxBertPreTrainedModel(FlaxPreTrainedModel):
 
     config_class = bert.BertConfig
     base_model_prefix = "bert"
+    supports_gradient_checkpointing = True
 
 
 class FlaxBertModel(FlaxBertPreTrainedModel, part=bert.BertModel): ...

@@ -15,6 +15,7 @@ class FlaxDistilBertPreTrainedModel(FlaxPreTrainedModel):
 
     config_class = distilbert.DistilBertConfig
     base_model_prefix = "distilbert"
+    supports_gradient_checkpointing = True
 
 
 class FlaxDistilBertModel(FlaxDistilBertPreTrainedModel, part=distilbert.DistilBertModel): ...

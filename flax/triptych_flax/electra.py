@@ -16,6 +16,7 @@ class FlaxElectraPreTrainedModel(FlaxPreTrainedModel):
 
     config_class = electra.ElectraConfig
     base_model_prefix = "electra"
+    supports_gradient_checkpointing = True
 
 
 class FlaxElectraModel(FlaxElectraPreTrainedModel, part=electra.ElectraModel): ...

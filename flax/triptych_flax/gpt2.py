@@ -15,6 +15,7 @@ class FlaxGPT2PreTrainedModel(FlaxPreTrainedModel):
 
     config_class = gpt2.GPT2Config
     base_model_prefix = "transformer"
+    supports_gradient_checkpointing = True
 
 
 class FlaxGPT2Model(FlaxGPT2PreTrainedModel, part=gpt2.GPT2Model): ...

@@ -16,6 +16,7 @@ class FlaxLlamaPreTrainedModel(FlaxPreTrainedModel):
 
     config_class: ClassVar[Any] = llama.LlamaConfig
     base_model_prefix = "model"
+    supports_gradient_checkpointing = True
 
 
 class FlaxLlamaModel(FlaxLlamaPreTrainedModel, part=llama.LlamaModel): ...

@@ -74,6 +74,7 @@ class FlaxBlock(nn.Module):
     config: Any
     dtype: Any = jnp.float32
     index: int = 0
+    gradient_checkpointing: bool = False
     ops = ops
     make = sys.modules[__name__]
 
@@ -190,7 +191,14 @@ def vocab_projector(owner: Any, width: Any, units: Any) -> Any:
 
 def block(owner: Any, kind: type, **fields: Any) -> Any:
     """Return a module of the owner's config: of a part, or of a class of linen like it."""
-    return binder.class_of(kind)(owner.config, owner.dtype, **fields)
+    cls = binder.class_of(kind)
+    return cls(owner.config, owner.dtype, **_inherited(owner, cls), **fields)
+
+
+def _inherited(owner: Any, cls: Any) -> dict[str, Any]:
+    """Return the fields that a part has from its owner, beside config and dtype, where `cls` knows them."""
+    name = "gradient_checkpointing"
+    return {name: getattr(owner, name, False)} if name in cls.__dataclass_fields__ else {}
 
 
 def prune_attention(owner: Any, inner: Iterable[Any], outer: Any, heads: Iterable[int]) -> int:
@@ -221,4 +229,6 @@ def listed(owner: Any, kinds: Iterable[type], **fields: Any) -> Any:
 def _sequence(owner: Any, kinds: list[type], fields: list[dict[str, Any]]) -> FlaxSequence:
     shared = {"config": owner.config, "dtype": owner.dtype}
     classes = [binder.class_of(kind) for kind in kinds]
-    return FlaxSequence(tuple((c, tuple({**shared, **f}.items())) for c, f in zip(classes, fields, strict=True)))
+    return FlaxSequence(
+        tuple((c, tuple({**shared, **_inherited(owner, c), **f}.items())) for c, f in zip(classes, fields, strict=True))
+    )

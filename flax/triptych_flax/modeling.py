@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -316,3 +316,26 @@ class FlaxPreTrainedModel(ModelBase):
 
     def _cache_dtype(self) -> Any:
         return self.dtype
+
+    # -- gradient checkpointing ---------------------------------------------------------------------------------
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Call `gradient_checkpointing_enable`, under the name that it has in Flax in transformers 4.
+
+        The argument `gradient_checkpointing=True` of a built-in class does the same from the start.
+        """
+        self.gradient_checkpointing_enable()
+
+    def _modules_inside(self) -> Iterable[Any]:
+        return [self.module]
+
+    def _set_gradient_checkpointing(
+        self, enable: bool = True, gradient_checkpointing_func: Callable[..., Any] | None = None
+    ) -> None:
+        if not hasattr(self.module, "gradient_checkpointing"):
+            raise ArgumentError(
+                f"{type(self.module).__name__} cannot compute its layers anew for the gradient.",
+                expected="a module with a field gradient_checkpointing, which it heeds where it makes its layers",
+                received="none",
+            )
+        self.module = self.module.clone(gradient_checkpointing=enable)

@@ -15,6 +15,7 @@ class FlaxRobertaPreTrainedModel(FlaxPreTrainedModel):
 
     config_class = roberta.RobertaConfig
     base_model_prefix = "roberta"
+    supports_gradient_checkpointing = True
 
 
 class FlaxRobertaModel(FlaxRobertaPreTrainedModel, part=roberta.RobertaModel): ...

@@ -14,6 +14,7 @@ class FlaxT5PreTrainedModel(FlaxPreTrainedModel):
 
     config_class = t5.T5Config
     base_model_prefix = "transformer"
+    supports_gradient_checkpointing = True
 
 
 class FlaxT5Model(FlaxT5PreTrainedModel, part=t5.T5Model): ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -186,3 +186,25 @@ def make_known(kind: Any) -> None:
     pytree.register_pytree_node(
         kind, lambda output: ([*output.values()], [*output]), rebuild, serialized_type_name=name
     )
+
+
+def flattened(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Callable[..., Any], list[Any]]:
+    """Return `function` as one of plain arguments, without tuples and names, and these."""
+    inputs, structure = pytree.tree_flatten((args, kwargs))
+
+    def run(*inputs: Any) -> Any:
+        args, kwargs = pytree.tree_unflatten(list(inputs), structure)
+        return function(*args, **kwargs)
+
+    return run, inputs
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
+    """Make new floating tensors of `dtype`, unless it is None, while the context lasts."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(before if dtype is None else dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

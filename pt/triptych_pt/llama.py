@@ -16,6 +16,7 @@ class LlamaPreTrainedModel(PreTrainedModel):
 
     config_class: ClassVar[Any] = llama.LlamaConfig
     base_model_prefix = "model"
+    supports_gradient_checkpointing = True
 
 
 class LlamaModel(LlamaPreTrainedModel, part=llama.LlamaModel): ...

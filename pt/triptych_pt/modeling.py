@@ -8,13 +8,15 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from triptych.config import PretrainedConfig
+from triptych.errors import ArgumentError
 from triptych.modeling.base import ModelBase, refuse_unknown
 from triptych.modeling.derived import LiveWeight, declared_ties
 from triptych.modeling.hooks import Answer
@@ -24,11 +26,13 @@ from triptych.tensors.ref import TensorRef
 from triptych.weights.plan import Assignment, LoadPlan, NewWeight
 from triptych.weights.schema import Weight
 from triptych_pt import arrays, internals, layers, make, ops
+from triptych_pt.attention_functions import ALL_ATTENTION_FUNCTIONS
 from triptych_pt.internals import building_empty, parameters_on_meta
 from triptych_pt.layers import describe
 from triptych_pt.make import Conv1D, RMSNorm
 
 __all__ = ["PreTrainedModel"]
+Self = TypeVar("Self", bound="PreTrainedModel")
 
 
 class PreTrainedModel(nn.Module, ModelBase):
@@ -52,11 +56,22 @@ class PreTrainedModel(nn.Module, ModelBase):
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         config = self._own_config(config)
         super().__init__()
-        self.config = config
+        self.config = config if config._attn_implementation_autoset else self._autoset_attn_implementation(config)
 
     def post_init(self) -> None:
         """Initialise and tie the weights; a load calls it too, while no weight has a value yet."""
         self.init_weights()
+        self._refuse_unknown_kept()
+        self._checkpoint_as_configured()
+
+    @classmethod
+    def from_config(
+        cls: type[Self], config: PretrainedConfig, *, dtype: Any = None, torch_dtype: Any = None, **kwargs: Any
+    ) -> Self:
+        """As `ModelBase.from_config`; `dtype`, or its older name, is that of new parameters for the time being."""
+        wanted = parse_param_dtype(torch_dtype if dtype is None else dtype)
+        with internals.default_dtype(None if wanted is None else arrays.native_dtype(wanted)):
+            return super().from_config(config, **kwargs)
 
     def init_weights(self) -> None:
         """Prune the heads that the config says, initialise every module once that no model within has initialised or
@@ -124,7 +139,38 @@ class PreTrainedModel(nn.Module, ModelBase):
                 scope, _, leaf = name.rpartition(".")
                 decoder.get_submodule(scope).register_parameter(leaf, shared[name])
 
+    # -- training -----------------------------------------------------------------------------------------------
+
+    def enable_input_require_grads(self) -> None:
+        """Let the output of the input embeddings have a gradient though they are frozen, as adapters need it."""
+        self.disable_input_require_grads()
+        embeddings = self.get_input_embeddings()
+        self._require_grads_hook = embeddings.register_forward_hook(lambda _, inputs, out: out.requires_grad_(True))
+
+    def disable_input_require_grads(self) -> None:
+        """End what `enable_input_require_grads` began."""
+        hook = self.__dict__.pop("_require_grads_hook", None)
+        if hook is not None:
+            hook.remove()
+
     # -- hooks of ModelBase -------------------------------------------------------------------------------------
+
+    def _modules_inside(self) -> Iterable[nn.Module]:
+        return self.modules()
+
+    @classmethod
+    def _registered_attention(cls) -> Collection[str]:
+        return ALL_ATTENTION_FUNCTIONS.valid_keys()
+
+    def _checkpoint_function(self, options: Mapping[str, Any] | None) -> Callable[..., Any]:
+        known = {"preserve_rng_state", *inspect.signature(checkpoint).parameters} - {"function", "args", "kwargs"}
+        if strange := [name for name in options or {} if name not in known]:
+            raise ArgumentError(
+                "torch.utils.checkpoint.checkpoint does not know these arguments.",
+                expected=", ".join(sorted(known)),
+                received=", ".join(strange),
+            )
+        return ops.checkpointing(**(options or {}))
 
     @classmethod
     def _param_dtype(cls, dtype: Any, param_dtype: Any) -> np.dtype | None:

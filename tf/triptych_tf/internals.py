@@ -15,6 +15,7 @@ import keras
 import optree
 import tensorflow as tf
 from keras.src.backend.common import variables as keras_variables
+from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras.src.ops import operation as keras_operation
 
 Initializer = Callable[[Any, Any], Any]
@@ -246,6 +247,23 @@ def _stacked(value: Any, dtype: Any = None, name: str | None = None, as_ref: boo
         return NotImplemented
     stacked = tf.stack([tf.convert_to_tensor(one) for one in value])
     return stacked if dtype is None else tf.cast(stacked, dtype)
+
+
+def training_of(layer: keras.layers.Layer) -> bool:
+    """Return whether the call that `layer` is in was told to train."""
+    return bool(layer._get_call_context().get_value("training"))
+
+
+def is_stateless() -> bool:
+    """Return whether variables keep no value just now: shapes are inferred, or values are given from outside."""
+    return bool(in_stateless_scope())
+
+
+def state_of(layer: keras.layers.Layer) -> list[Any]:
+    """Return the variables that a call of `layer` changes: states of random numbers, running statistics."""
+    found = [v for part in with_all_parts(layer) for v in part._non_trainable_variables]
+    found += [generator.state for part in with_all_parts(layer) for generator in part._seed_generators]
+    return list({id(variable): variable for variable in found}.values())
 
 
 prepare()

@@ -52,7 +52,7 @@ def walk(layer: keras.layers.Layer) -> Iterator[tuple[tuple[str, ...], Any, kera
             if id(variable) not in seen:
                 seen.add(id(variable))
                 leaf = internals.place_in(owner, variable) if internals.is_made_up(variable) else ()
-                yield (*path, *internals.scopes_of(variable), *(leaf or (variable.name,))), variable, owner
+                yield (*path, *internals.scopes_of(variable), *(leaf or (_name(variable, owner),))), variable, owner
         _refuse_foreign(owner)
         for part in internals.parts_of(owner):
             if id(part) not in seen:
@@ -83,6 +83,11 @@ def layout_of(variable: Any, owner: keras.layers.Layer) -> Layout | None:
     if isinstance(owner, (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)) and variable is owner.kernel:
         return Layout.DEPTHWISE if owner.depth_multiplier == 1 else Layout.PARAMETER
     return None
+
+
+def _name(variable: Any, owner: keras.layers.Layer) -> str:
+    """Return the name of a variable; that of a norm without shift is called as that of one with."""
+    return "gamma" if isinstance(owner, keras.layers.RMSNormalization) else str(variable.name)
 
 
 def _place(owner: Any, part: Any) -> Sequence[str]:

@@ -79,6 +79,7 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, keras.Model, Mod
         """Build the variables, if the class says how; a load calls it too, while no weight has a value yet."""
         if type(self).build is not keras.Model.build and not self.built:
             self.build()
+        self._checkpoint_as_configured()
 
     def build_in_name_scope(self) -> None:
         """Build every layer: by the `build` of the class, and by a symbolic call on `dummy_inputs` where there is none,
@@ -157,6 +158,15 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, keras.Model, Mod
         """Do nothing: a tied Keras head has no variable of its own, it computes with its source's in `call`."""
 
     # -- hooks of ModelBase -------------------------------------------------------------------------------------
+
+    def _modules_inside(self) -> Iterator[keras.layers.Layer]:
+        return internals.with_all_parts(self)
+
+    def _set_gradient_checkpointing(
+        self, enable: bool = True, gradient_checkpointing_func: Callable[..., Any] | None = None
+    ) -> None:
+        super()._set_gradient_checkpointing(enable, gradient_checkpointing_func)
+        self.train_function = None  # compiled as it was before
 
     @classmethod
     @contextmanager

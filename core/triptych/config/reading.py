@@ -44,7 +44,9 @@ class Reading(Fields):
         Raises:
             MissingFileError, ConfigError, HubError and its subclasses.
         """
+        of_caller = {name: kwargs[name] for name in _OF_CALLERS if name in kwargs}
         subfolder, arguments = kwargs.pop("subfolder", ""), take_hub_arguments(kwargs)
+        kwargs |= of_caller
         take_code_arguments(kwargs)  # of the auto classes; a class that is asked by its name needs no code
         if (gguf := kwargs.pop("gguf_file", None)) is not None:
             folder = local_folder(path, subfolder)

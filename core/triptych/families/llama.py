@@ -144,7 +144,10 @@ class LlamaAttention(Part):
             self.k_norm = make.rms_norm(self, head_dim, config.rms_norm_eps)
         self.dropout = make.dropout(self, config.attention_dropout)
 
-    def call(self, hidden: Any, tables: tuple[Any, Any], bias: Any, head_mask: Any, cache: Any) -> tuple[Any, Any]:
+    def call(
+        self, hidden: Any, tables: tuple[Any, Any], bias: Any, head_mask: Any, cache: Any,
+        output_attentions: bool = False,
+    ) -> tuple[Any, Any]:  # fmt: skip
         """Attend with rotated queries and keys; several query heads share one key and value head."""
         ops = self.ops
         heads, kv_heads = heads_axis(self.config, self.index), kv_heads_axis(self.config, self.index)
@@ -155,7 +158,10 @@ class LlamaAttention(Part):
         query, key = rotate(ops, query, *tables), rotate(ops, key, *tables)
         if cache is not None:
             key, value = cache.extend(self.index, key, value)
-        context, probabilities = at.attend(ops, query, key, value, bias, heads.block**-0.5, self.dropout, head_mask)
+        config = None if output_attentions else self.config
+        context, probabilities = at.attend(
+            ops, query, key, value, bias, heads.block**-0.5, self.dropout, head_mask, config
+        )
         return self.o_proj(context), probabilities
 
 
@@ -182,8 +188,12 @@ class LlamaDecoderLayer(Part):
         self.input_layernorm = make.rms_norm(self, hidden, epsilon)
         self.post_attention_layernorm = make.rms_norm(self, hidden, epsilon)
 
-    def call(self, hidden: Any, tables: tuple[Any, Any], bias: Any, head_mask: Any, cache: Any) -> tuple[Any, Any]:
-        attended, probabilities = self.self_attn(self.input_layernorm(hidden), tables, bias, head_mask, cache=cache)
+    def call(
+        self, hidden: Any, tables: tuple[Any, Any], bias: Any, head_mask: Any, cache: Any,
+        output_attentions: bool = False,
+    ) -> tuple[Any, Any]:  # fmt: skip
+        options = {"cache": cache, "output_attentions": output_attentions}
+        attended, probabilities = self.self_attn(self.input_layernorm(hidden), tables, bias, head_mask, **options)
         hidden = hidden + attended
         return hidden + self.mlp(self.post_attention_layernorm(hidden)), probabilities
 
@@ -191,6 +201,7 @@ class LlamaDecoderLayer(Part):
 class LlamaModel(Model):
     """The decoder."""
 
+    gradient_checkpointing = False
     part_names = {"decoder_layers": "layers"}
 
     def setup(self) -> None:
@@ -228,7 +239,8 @@ class LlamaModel(Model):
         biases = {window: at.causal_bias(ops, attention_mask, hidden, cache, window) for window in set(windows)}
         masks = at.head_masks(ops, head_mask, config, hidden.dtype)
         arguments = [(tables, biases[window], mask) for window, mask in zip(windows, masks, strict=True)]
-        states = run_layers(self.decoder_layers, hidden, arguments, cache=cache)
+        shared = {"cache": cache, "output_attentions": flags[0]}
+        states = run_layers(self.decoder_layers, hidden, arguments, stack=self, **shared)
         states[0][-1] = self.norm(states[0][-1])
         past = None if cache is None else cache.after(ops.shape(hidden)[1])
         kind = outputs.BaseModelOutputWithPast

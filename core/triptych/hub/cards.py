@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from triptych.hub.snapshot import Snapshot
 
@@ -42,7 +43,8 @@ def tagged(there: Snapshot, name: str, tags: Iterable[str]) -> str | None:
     text = (there.fetch([name], complete=False) / name).read_text(encoding="utf-8")
     try:
         card = ModelCard(text)
-        old = card.data.tags or []
+        data: Any = card.data
+        old = data.tags or []
         new = list(dict.fromkeys([*([old] if isinstance(old, str) else old), *tags]))
     except (ValueError, TypeError, YAMLError) as error:
         logger.warning(
@@ -51,7 +53,7 @@ def tagged(there: Snapshot, name: str, tags: Iterable[str]) -> str | None:
         return None
     if new == old:
         return None
-    card.data.tags = new
+    data.tags = new
     return str(card)
 
 
@@ -67,8 +69,8 @@ def trained_card(
     """
     from huggingface_hub import ModelCardData
 
-    said = {name: value for name, value in metadata.items() if value}
-    data = ModelCardData(library_name="triptych", **said).to_yaml()  # type: ignore[arg-type]
+    fields: dict[str, Any] = {name: value for name, value in metadata.items() if value}
+    data = ModelCardData(library_name="triptych", **fields).to_yaml()
     parts = [f"---\n{data}\n---", f"# {title}"]
     if trained_on:
         parts.append("Trained on " + ", ".join(trained_on) + ".")

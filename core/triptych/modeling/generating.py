@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from triptych.checkpoints.held import HeldFolder
+from triptych.checkpoints.holding import given_file
 from triptych.config import PretrainedConfig
 from triptych.errors import ConfigError
 from triptych.files.paths import GENERATION_CONFIG_NAME
@@ -61,7 +62,8 @@ class Generating(Operations):
             self.generation_config = copy.deepcopy(given)
         elif isinstance(path, HeldFolder) and (self._beside() or not isinstance(path.place, HubFolder)):
             try:
-                values = read_generation_config(path.place, path.subfolder)
+                file = given_file(path.place)
+                values = read_generation_config(path.place if file is None else file.parent, path.subfolder)
                 if values is not None:
                     self.generation_config = GenerationConfig.from_dict(values)._as_read()
             except ConfigError as cause:

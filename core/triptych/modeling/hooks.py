@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from triptych.config import PretrainedConfig
+from triptych.errors import ArgumentError
 from triptych.modeling.derived import LiveWeight
 from triptych.tensors.dtypes import parse_param_dtype
 from triptych.tensors.ref import TensorRef
@@ -124,3 +125,17 @@ class Hooks:
     def _cache_dtype(self) -> Any:
         """Return the dtype in which keys and values are kept."""
         raise NotImplementedError
+
+    def _modules_inside(self) -> Iterable[Any]:
+        """Return every module of the model, itself included."""
+        raise NotImplementedError
+
+    def _checkpoint_function(self, options: Mapping[str, Any] | None) -> Callable[..., Any]:
+        """Return what calls a layer so that what it computes is not kept for the gradient, but computed anew.
+
+        Raises:
+            ArgumentError: unknown options.
+        """
+        if options:
+            raise ArgumentError("Gradient checkpointing takes no arguments here.", received=", ".join(options))
+        return self.ops.checkpointing()  # type: ignore[no-any-return]

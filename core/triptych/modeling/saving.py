@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -149,7 +149,7 @@ class Saving(Generating, PushToHubMixin):
         when they are loaded."""
         if self.declared_schema is not None:
             return
-        keys = self._tied_weights_keys or ()
+        keys: Iterable[str] = getattr(self, "_tied_weights_keys", None) or ()
         for weight in schema.values():
             names = (weight.name, weight.tied_to or "")
             if weight.tied_to is not None and not any(re.search(key, name) for key in keys for name in names):

@@ -17,7 +17,7 @@ from triptych.nn import functional as fn
 from triptych.nn import outputs
 from triptych.nn.axes import hidden_axis, vocab_axis
 from triptych.nn.parts import Model, Part
-from triptych.nn.stack import finish, result
+from triptych.nn.stack import caller, finish, result
 from triptych.weights.schema import Axis
 
 
@@ -201,6 +201,7 @@ class T5Block(Part):
 class T5Stack(Part):
     """Encoder or decoder."""
 
+    gradient_checkpointing = False
     decoder: bool = False
 
     def setup(self) -> None:
@@ -218,11 +219,12 @@ class T5Stack(Part):
         masks, cross_masks = (
             _masks(self, mask, hidden, cross) for mask, cross in ((head_mask, False), (cross_mask, True))
         )
+        call = caller(self, cache)
         hidden = self.dropout(hidden)
         states, attentions, crossed, positions = [hidden], [], [], None
         for layer, mask, cross in zip(self.block, masks, cross_masks, strict=True):
-            hidden, probabilities, over_memory, positions = layer(
-                hidden, bias, positions, mask, memory, memory_bias, cross, cache=cache
+            hidden, probabilities, over_memory, positions = call(
+                layer, hidden, bias, positions, mask, memory, memory_bias, cross, cache=cache
             )
             states.append(hidden)
             attentions.append(probabilities)
