@@ -32,7 +32,7 @@ from triptych import (
 from triptych.nn.outputs import BaseModelOutput, MaskedLMOutput, ModelOutput
 from triptych_conformance import Backend, assert_close
 from triptych_tf import utilities as tfu
-from walk import row
+from walk import row, state
 
 IDS = np.array([[1, 2, 3], [4, 5, 0]])
 
@@ -323,6 +323,22 @@ def a_prefix_of_a_model_of_models(backend: Backend, folder: Path) -> None:
     assert pair.was_given == "tf_pair/encoder"
 
 
+@row("6.2", tf="R", note="layers of Keras 2 are refused: authors' keras.layers are those of Keras 3 after the port")
+def layers_of_keras_2(backend: Backend, folder: Path) -> None:
+    class Older(tf.Module):
+        """As layers of tf_keras are."""
+
+    model = TFOwnModel(OwnConfig())
+    model.own.older = Older()
+    with pytest.raises(ArgumentError, match=r"Keras 2.*older"):
+        model.save_pretrained(folder)
+    model = TFOwnModel(OwnConfig())
+    model.own.scale = tf.Variable(1.0)
+    with pytest.raises(ArgumentError, match=r"add_weight"):
+        model.save_pretrained(folder)
+    assert not [*folder.iterdir()]
+
+
 @row("6.4", tf="Y")
 def a_main_layer_is_serialised(backend: Backend, folder: Path) -> None:
     layer = TFOwnMainLayer(OwnConfig(hidden_size=8), name="own")
@@ -584,6 +600,7 @@ class TFSeeing(TFOwnPreTrainedModel):
         return ModelOutput(last_hidden_state=self.projection(tf.transpose(pixel_values, (0, 2, 3, 1))))
 
 
+@row("11.40", tf="Y")
 @row("6.45", tf="Y")
 @row("6.49", tf="Y")
 @row("6.48", tf="Y")
@@ -621,6 +638,33 @@ def a_subclass_adds_layers(backend: Backend, folder: Path) -> None:
     assert np.array_equal(again(IDS)[0], model(IDS)[0])
 
 
+@row("6.35", tf="Y", note="they are initialised, and not reported")
+@row("6.55", tf="Y")
+def missing_names_are_ignored(backend: Backend, folder: Path) -> None:
+    class TFQuiet(TFOwnForMaskedLM):
+        _keys_to_ignore_on_load_missing = [r"cls\.bias"]
+
+    TFOwnModel(OwnConfig()).save_pretrained(folder)
+    _, info = TFOwnForMaskedLM.from_pretrained(folder, output_loading_info=True)
+    assert info["missing_keys"] == ["cls.bias"]
+    model, info = TFQuiet.from_pretrained(folder, output_loading_info=True)
+    assert info["missing_keys"] == [] and model(IDS).logits.shape == (2, 3, 11)
+    assert type(TFQuiet._from_config(OwnConfig(), name="n")) is TFQuiet
+
+
+@row("6.103", tf="Y", note="a device_map other than the CPU's is refused")
+@row("6.101", tf="R", note="None accepted")
+def arguments_of_a_load(backend: Backend, folder: Path) -> None:
+    model = TFOwnModel(OwnConfig())
+    model.save_pretrained(folder, variant="v")
+    again = TFOwnModel.from_pretrained(folder, variant="v", low_cpu_mem_usage=True, device_map=None)
+    assert np.array_equal(again(IDS)[0], model(IDS)[0])
+    with pytest.raises(ArgumentError, match="device_map"):
+        TFOwnModel.from_pretrained(folder, variant="v", device_map="auto")
+    with pytest.raises(ValueError, match="proxies"):
+        TFOwnModel.from_pretrained(folder, variant="v", proxies={"http": "there"})
+
+
 @row("6.50", tf="Y")
 @row("6.51", tf="Y", note="what Keras takes; anything else is refused, as Keras 2 did")
 @row("6.53", tf="Y", note="names of variables have no scope of the model")
@@ -645,6 +689,8 @@ def head_masks(backend: Backend, folder: Path) -> None:
     assert model.get_head_mask(None, 2) == [None, None]
 
 
+@row("6.80", tf="Y")
+@row("6.82", tf="Y")
 @row("6.58", tf="Y")
 @row("6.59", tf="Y")
 @row("11.35", tf="Y")
@@ -658,12 +704,20 @@ def models_are_served(backend: Backend, folder: Path) -> None:
     model.config.output_hidden_states = True
     assert model.serving_output(states).hidden_states.shape == (3, 2)
     model.config.output_hidden_states = False
-    model.write_saved_model(folder / "saved_model/1")
-    signatures = tf.saved_model.load(folder / "saved_model/1").signatures
+    model.save_pretrained(folder, saved_model=True, version=3)
+    assert np.array_equal(TFOwnForMaskedLM.from_pretrained(folder)(IDS).logits, expected)
+    saved = tf.saved_model.load(folder / "saved_model/3")
+    signatures = saved.signatures
     inputs = {"input_ids": IDS, "attention_mask": np.ones_like(IDS), "token_type_ids": np.zeros_like(IDS)}
     for name, dtype in (("serving_default", tf.int32), ("int64_serving", tf.int64)):
         found = signatures[name](**{key: tf.constant(value, dtype) for key, value in inputs.items()})
         assert_close(found["logits"], expected)
+    twice = tf.function(lambda input_ids: {"twice": 2 * model(input_ids).logits})
+    twice.get_concrete_function(tf.TensorSpec([None, None], tf.int32, "input_ids"))
+    model.save_pretrained(folder / "own", saved_model=True, signatures={"twice": twice})
+    stated = tf.saved_model.load(folder / "own/saved_model/1")
+    found = stated.signatures["twice"](input_ids=tf.constant(IDS, tf.int32))
+    assert_close(found["twice"], 2 * expected)
     model.export(folder / "exported", verbose=False)
     exported = tf.saved_model.load(folder / "exported")
     found = exported.serve({name: tf.constant(value, tf.int32) for name, value in inputs.items()})
@@ -967,3 +1021,6 @@ def keras_fills_pytorch(backend: Backend, folder: Path) -> None:
         assert load(one) is one and one.bert.encoder.layer[0].output.dense.weight is weight
         with torch.no_grad():
             assert_close(one(**inputs).logits, expected)
+
+
+state("6.110", "on purpose silent when all is well, as in the other frameworks (11.25)", tf="R")

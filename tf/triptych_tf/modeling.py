@@ -58,6 +58,9 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, keras.Model, Mod
     """Whether the constructor takes `load_weight_prefix`, the scope of the variables of a model of models."""
     load_weight_prefix: ClassVar[str | None] = None
     supports_xla_generation: ClassVar[bool] = True
+    _tried: set[int] | None = None
+    """The layers that a symbolic call has left unbuilt; this and the next are kept from Keras, in `__dict__`."""
+    _rename: Callable[[str], Sequence[str]] | None = None
 
     def __init_subclass__(cls, part: type[Model] | None = None, **kwargs: Any) -> None:
         """Take over the layers and the arithmetic of `part`, a declaration, if the class statement names one."""
@@ -88,7 +91,7 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, keras.Model, Mod
             self.build(None)
         waiting = [layer for layer in internals.with_all_parts(self) if self._awaits_build(layer)]
         tried = {id(layer) for layer in waiting}
-        if not waiting or tried == vars(self).get("_tried"):
+        if not waiting or tried == self._tried:
             return
         self.__dict__["_tried"] = tried  # some layers are never called, and so never built
         if not self.built:
@@ -212,7 +215,7 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, keras.Model, Mod
             del self.__dict__["_rename"]
 
     def _fill(self, schema: Schema, checkpoint: Checkpoint, *args: Any) -> LoadPlan:
-        rename = vars(self).get("_rename") or getattr(self, "tf_to_pt_weight_rename", None)
+        rename = self._rename or getattr(self, "tf_to_pt_weight_rename", None)
         return super()._fill(schema, checkpoint if rename is None else _renamed(checkpoint, schema, rename), *args)
 
     def _assign(
