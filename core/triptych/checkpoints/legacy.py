@@ -98,6 +98,8 @@ class LegacyWeight:
         Raises:
             ShapeMismatchError: another number of axes.
         """
+        if self.is_row and len(stored) == 1:  # of a layer of an author that has a matrix and a bias, as this one has
+            return stored
         if len(stored) != len(self.stored_shape) or (self.is_row and stored[0] != 1):
             raise self._mismatch(self.name, self.stored_shape, stored)
         if self.is_row:
@@ -297,17 +299,24 @@ def canonical_refs(raw: Mapping[str, TensorRef], schema: Schema, flavour: str) -
     """
     known = readable(schema, flavour)
     foreign = {name for weight in known.values() for name in _spellings(schema, weight.canonical)} - set(known)
-    scoped = flavour == "tf" and not any(name in known for name in raw)
+    known |= {_plain(name): weight for name, weight in known.items()} if flavour == "tf" else {}
+    scoped = flavour == "tf" and not any(name in known or _plain(name) in known for name in raw)
     result: dict[str, TensorRef] = {}
     origin: dict[str, str] = {}
     for name, ref in raw.items():
-        weight = known.get(name.partition("/")[2] if scoped else name)
+        inside = name.partition("/")[2] if scoped else name
+        weight = known.get(inside) or (known.get(_plain(inside)) if flavour == "tf" else None)
         new = ref if weight is None else weight.canonical_ref(ref)
         key = name if weight is None else weight.canonical
         if key in result or (weight is None and name in foreign):
             raise _ambiguous(key, name, origin.get(key), flavour)
         result[key], origin[key] = new, name
     return result
+
+
+def _plain(name: str) -> str:
+    """Return a TensorFlow name with y for `x___y`, and `layer.0` for `layer_._0`."""
+    return "/".join(level.rpartition("___")[2].replace("_._", ".") for level in name.split("/"))
 
 
 def readable(schema: Schema, flavour: str) -> dict[str, LegacyWeight]:

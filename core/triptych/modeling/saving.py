@@ -82,8 +82,9 @@ class Saving(Generating, PushToHubMixin):
             remove_stale: delete the weights of the same variant in all other formats, whoever wrote them.
             save_function: PyTorch only, and only for "bin", as in transformers 4: called with the tensors by name and
                 the path, once for each file, instead of the writer of triptych; what it writes is read back.
-            save_peft_format, version: accepted; there are no adapters and no SavedModels that they would be about.
-            saved_model, signatures: False and None; a SavedModel is the framework's own to write.
+            save_peft_format: accepted; there are no adapters that it would be about.
+            saved_model, version, signatures: TensorFlow only: write `saved_model/<version>/` for TensorFlow Serving
+                too, with these signatures (`TFPreTrainedModel.write_saved_model`).
             push_to_hub: push what was written too, in one commit; `push_arguments` are those of `push_to_hub`, with
                 `repo_id` the folder's name by default.
 
@@ -129,6 +130,8 @@ class Saving(Generating, PushToHubMixin):
             remove_stale=remove_stale,
             writer=self._writer(save_function) if chosen is BIN else None,
         )
+        if saved_model:
+            self.write_saved_model(Path(save_directory) / "saved_model" / str(version), signatures)
         if push is not None:
             files += [Path(save_directory) / name for name in (CONFIG_NAME, *beside)]
             push_files(push, {file.name: file for file in files}, variant, remove_stale)
