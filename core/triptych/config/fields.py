@@ -83,6 +83,7 @@ OF_THE_OBJECT = (*_OWN, "_commit_hash", "_auto_class", "_attn_implementation_int
 """Attributes that are not written."""
 
 _PROBLEM_TYPES = (None, "regression", "single_label_classification", "multi_label_classification")
+_WHOLE_NUMBERS = ("is_decoder", "is_encoder_decoder", "add_cross_attention", "chunk_size_feed_forward")
 _MAX_DEFAULT_LABELS = 1_000_000
 _warned: set[tuple[type, str]] = set()
 
@@ -268,6 +269,11 @@ class Fields:
         if self.problem_type not in _PROBLEM_TYPES:
             raise ConfigError("`problem_type` is unknown.", expected=f"{_PROBLEM_TYPES}", received=self.problem_type)
         self._set_labels(None, self.id2label, self.label2id)
+        for name in _WHOLE_NUMBERS:
+            value = getattr(self, name)
+            if not isinstance(value, (int, type(None))):
+                raise ConfigError(f"`{name}` is impossible.", expected="true, false or a whole number",
+                                  received=repr(value)[:80])  # fmt: skip
         for name, check in type(self).checks.items():
             value = getattr(self, name)
             try:
