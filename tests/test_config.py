@@ -185,7 +185,7 @@ def test_a_class_may_turn_a_default_around(tmp_path: Path) -> None:
 # -- fields that are set later ----------------------------------------------------------------------------------------
 
 YARN = {"rope_type": "yarn", "factor": 2.0}
-_OF_BERT = [("is_decoder", True), ("add_cross_attention", True), ("hidden_act", "nonsense"), ("num_attention_heads", 5),
+_OF_BERT = [("is_decoder", "yes"), ("add_cross_attention", 1), ("hidden_act", "nonsense"), ("num_attention_heads", 5),
             ("position_embedding_type", "relative_key"), ("classifier_dropout", 2)]  # fmt: skip
 _OF_LLAMA = [("rope_scaling", YARN), ("rope_scaling", 5), ("rope_parameters", {**YARN, "rope_theta": 5.0}),
              ("rope_parameters", {"full_attention": {"rope_theta": 5.0}}), ("num_key_value_heads", 5),
@@ -269,11 +269,11 @@ def test_a_config_within_a_config_is_checked_and_written(tmp_path: Path) -> None
     config = Fussy(inner=BertConfig(hidden_size=24))
     config.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["text_config"]["hidden_size"] == 24
-    config.text_config.is_decoder = True
+    config.text_config.position_embedding_type = "relative_key"
     for write in (config.save_pretrained, lambda folder: config.to_json_file(folder / "config.json")):
-        with pytest.raises(ConfigError, match="is_decoder"):
+        with pytest.raises(ConfigError, match="position_embedding_type"):
             write(tmp_path)
-    assert json.loads((tmp_path / "config.json").read_text())["text_config"].get("is_decoder", False) is False
+    assert json.loads((tmp_path / "config.json").read_text())["text_config"].get("position_embedding_type", "absolute") == "absolute"
 
 
 def test_what_may_be_set_later_is_written_as_at_creation() -> None:

@@ -72,6 +72,11 @@ def optional_probability(value: Any) -> bool:
     return value is None or probability(value)
 
 
+def optional_boolean(value: Any) -> bool:
+    """true, false or None"""
+    return value is None or isinstance(value, bool)
+
+
 def vocab_head(build: SchemaBuilder, name: str, config: PretrainedConfig, hidden: Axis, embeddings: str) -> None:
     """Declare a matrix that maps to the vocabulary: the weight `embeddings`, unless the config or the file says no."""
     build.add(
