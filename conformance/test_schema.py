@@ -24,7 +24,7 @@ EMBEDDINGS = ("word_embeddings", "position_embeddings", "token_type_embeddings",
 def changed(variant: str, stem: str, change: str) -> Any:
     kind = VARIANTS[variant][0]
     pruned = {"pruned_heads": PRUNED.get(kind, {1: [0, 2]})} if change == "pruned" else {}
-    if stem == "T5EncoderModel" and pruned:
+    if stem in ("T5EncoderModel", "T5ForTokenClassification") and pruned:
         pruned = {"pruned_heads": {1: [0, 2]}}
     return config_of(variant, stem, **CHANGES[change], **pruned)
 

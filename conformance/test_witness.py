@@ -46,7 +46,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "bert": OF_BERT,
     "distilbert": [{}, {**UNTIED, "sinusoidal_pos_embds": True, "num_labels": 1}],
     "electra": [*OF_BERT, {"embedding_size": 12}],
-    "gpt2": [{}, {**UNTIED, "n_inner": 7, "layer_norm_epsilon": 0.02, "num_labels": 1}],
+    "gpt2": [{}, {"add_cross_attention": True}, {**UNTIED, "n_inner": 7, "layer_norm_epsilon": 0.02, "num_labels": 1}],
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), OF_LLAMA),
     "opt": [
         {},

@@ -48,6 +48,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "electra of one width": ("electra", {"embedding_size": 12}),
     "gpt2, odd scales": ("gpt2", {"n_inner": 7, "scale_attn_by_inverse_layer_idx": True, "scale_attn_weights": False,
                                   "activation_function": "relu"}),
+    "gpt2, over an encoder": ("gpt2", {"add_cross_attention": True, "scale_attn_by_inverse_layer_idx": True}),
     "llama, biases, tied": ("llama", {**BIASES, "hidden_act": "gelu", "tie_word_embeddings": True}),
     "llama, linear": ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 2.5}}),
     "llama, dynamic": ("llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 3.0},
@@ -70,6 +71,8 @@ def config_of(variant: str, stem: str = "", **changes: Any) -> PretrainedConfig:
     kind, options = VARIANTS[variant]
     if stem.endswith("QuestionAnswering"):
         changes["num_labels"] = 2
+    if stem.endswith("Classification"):
+        changes.setdefault("num_labels", 4)
     return family(kind).config_class(**{**SMALL[kind], **options, **changes})
 
 
@@ -112,7 +115,7 @@ def inputs_of(stem: str, config: PretrainedConfig) -> dict[str, np.ndarray]:
     inputs = {**random_inputs(config), **decoder_inputs(stem, config)}
     if stem.endswith("MultipleChoice"):
         return {name: array[None] for name, array in inputs.items()}
-    if config.add_cross_attention:
+    if config.add_cross_attention and stem.endswith(("Model", "LMHeadModel", "ForCausalLM", "ForMaskedLM")):
         mask = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
         states = np.random.default_rng(8).standard_normal((2, 5, config.hidden_size)).astype(np.float32)
         inputs |= {"encoder_hidden_states": states, "encoder_attention_mask": mask}
@@ -126,7 +129,12 @@ def mask_of(inputs: dict[str, np.ndarray]) -> np.ndarray:
 
 
 def decoder_inputs(stem: str, config: PretrainedConfig) -> dict[str, np.ndarray]:
-    """Return what the decoder of an encoder-decoder class reads."""
-    if not config.is_encoder_decoder or stem.endswith("EncoderModel"):
+    """Return what the decoder of an encoder-decoder class reads; of one that looks for their ends, texts that end."""
+    rng = np.random.default_rng(9)
+    if not config.is_encoder_decoder or stem.endswith(("EncoderModel", "TokenClassification")):
         return {}
-    return {"decoder_input_ids": np.random.default_rng(9).integers(3, config.vocab_size, (2, 7))}
+    if stem.endswith("SequenceClassification"):
+        ids = rng.integers(3, 20, (2, 11))
+        ids[:, [2, 6]] = config.eos_token_id
+        return {"input_ids": ids}
+    return {"decoder_input_ids": rng.integers(3, config.vocab_size, (2, 7))}

@@ -15,6 +15,7 @@ class DistilBertPreTrainedModel(PreTrainedModel):
 
     config_class = distilbert.DistilBertConfig
     base_model_prefix = "distilbert"
+    supports_gradient_checkpointing = True
 
 
 class DistilBertModel(DistilBertPreTrainedModel, part=distilbert.DistilBertModel): ...

@@ -12,10 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
 from triptych.nn import functional as fn
-from triptych.nn.parts import Binder
+from triptych.nn.parts import Binder, constructed
 from triptych_pt import ops
 
 
@@ -34,30 +33,41 @@ class Conv1D(nn.Module):
 class RMSNorm(nn.Module):
     """See `triptych.nn.functional.rms_norm`."""
 
-    def __init__(self, width: int, epsilon: float) -> None:
+    def __init__(self, hidden_size: int, eps: float = 1e-6) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.epsilon = epsilon
+        self.weight = nn.Parameter(torch.ones(hidden_size))
+        self.variance_epsilon = eps
 
-    def forward(self, x: Any) -> Any:
-        return fn.rms_norm(ops, x, self.weight, self.epsilon)
+    def forward(self, hidden_states: Any) -> Any:
+        return fn.rms_norm(ops, hidden_states, self.weight, self.variance_epsilon)
+
+    def extra_repr(self) -> str:
+        return f"{tuple(self.weight.shape)}, eps={self.variance_epsilon}"
 
 
 class Block(nn.Module):
-    """A part of a model. Subclasses declare their layers in `setup`; `fields` become attributes."""
+    """A part of a model. Subclasses declare their layers in `setup`; `fields` become attributes.
+
+    It is made of a config and the number of its layer; the class's `arguments` say in which order it takes what.
+    """
 
     ops = ops
     make: Any = sys.modules[__name__]
 
-    def __init__(self, config: PretrainedConfig, index: int = 0, **fields: Any) -> None:
+    def __init__(self, *args: Any, **fields: Any) -> None:
         super().__init__()
-        self.config, self.index = config, index
+        self.config, self.index, fields = constructed(type(self), args, fields)
         for name, value in fields.items():
             setattr(self, name, value)
         self.setup()
 
     def setup(self) -> None:
         """Declare the layers."""
+
+    @property
+    def layer_idx(self) -> int:
+        """The number of the layer, as transformers calls it."""
+        return self.index
 
 
 binder = Binder("pt", Block, "forward")
@@ -134,7 +144,8 @@ def vocab_projector(owner: Any, width: Any, units: Any) -> Any:
 
 def block(owner: Any, kind: type, **fields: Any) -> Any:
     """Return a module of the owner's config: of a part, or of a class of PyTorch like it."""
-    return binder.class_of(kind)(owner.config, **fields)
+    cls = binder.class_of(kind)
+    return cls(config=owner.config, **fields) if issubclass(cls, Block) else cls(owner.config, **fields)
 
 
 def stacked(owner: Any, kind: type, count: int, **fields: Any) -> Any:

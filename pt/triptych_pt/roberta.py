@@ -15,6 +15,7 @@ class RobertaPreTrainedModel(PreTrainedModel):
 
     config_class = roberta.RobertaConfig
     base_model_prefix = "roberta"
+    supports_gradient_checkpointing = True
 
 
 class RobertaModel(RobertaPreTrainedModel, part=roberta.RobertaModel): ...

@@ -13,10 +13,9 @@ from typing import Any
 
 import keras
 
-from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
 from triptych.nn import functional as fn
-from triptych.nn.parts import Binder, Model
+from triptych.nn.parts import Binder, Model, constructed
 from triptych_tf import internals, ops
 
 LEVEL = "_._"
@@ -60,16 +59,17 @@ _OF_KERAS = frozenset(dir(keras.layers.Layer()))
 class TFBlock(keras.layers.Layer):
     """A part of a built-in model. Subclasses declare their layers in `setup`; `fields` become attributes.
 
-    The layers are built from the widths that they carry, without a call, and named after their attributes.
+    It is made of a config and the number of its layer; the class's `arguments` say in which order it takes what. The
+    layers are built from the widths that they carry, without a call, and named after their attributes.
     """
 
     ops = ops
     make: Any = sys.modules[__name__]
     output: Any = None  # for BERT's layer of that name: Keras's property of it belongs to graphs
 
-    def __init__(self, config: PretrainedConfig, index: int = 0, **fields: Any) -> None:
+    def __init__(self, *args: Any, **fields: Any) -> None:
         super().__init__(**{name: fields.pop(name) for name in _OF_A_LAYER if name in fields})
-        self.config, self.index = config, index
+        self.config, self.index, fields = constructed(type(self), args, fields)
         for name, value in fields.items():
             setattr(self, name, value)
         self.setup()
@@ -218,7 +218,7 @@ def block(owner: Any, kind: type, **fields: Any) -> Any:
     cls = binder.class_of(kind)
     if issubclass(cls, keras.Model):
         fields["dtype"] = owner.dtype_policy
-    return _part(cls(owner.config, **fields))
+    return _part(cls(config=owner.config, **fields) if issubclass(cls, TFBlock) else cls(owner.config, **fields))
 
 
 def prune_attention(owner: Any, inner: Iterable[Any], outer: Any, heads: Iterable[int]) -> int:

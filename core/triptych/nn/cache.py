@@ -22,6 +22,12 @@ class GrowingCache:
         self.values: dict[int, Any] = {}
         self.position = 0
         self._memory: dict[int, tuple[Any, Any]] = {}
+        self._grows = True
+
+    def stay_empty(self) -> bool:
+        """Keep nothing of the call that begins, and return True; False if something is held already."""
+        self._grows = bool(self.keys or self._memory or self.position)
+        return not self._grows
 
     @classmethod
     def of(cls, ops: Any, layers: Sequence[Sequence[Any]]) -> GrowingCache:
@@ -60,6 +66,8 @@ class GrowingCache:
 
     def extend(self, layer: int, key: Any, value: Any) -> tuple[Any, Any]:
         """Append to layer `layer` and return all its keys and values."""
+        if not self._grows:
+            return key, value
         if layer in self.keys:
             key = self._ops.concat([self.keys[layer], key], 2)
             value = self._ops.concat([self.values[layer], value], 2)
@@ -68,12 +76,16 @@ class GrowingCache:
 
     def memory(self, layer: int, make: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
         """Return keys and values of the encoder's output, which `make` computes once."""
+        if not self._grows:
+            return make()
         if layer not in self._memory:
             self._memory[layer] = make()
         return self._memory[layer]
 
-    def after(self, new: Any) -> GrowingCache:
+    def after(self, new: Any) -> GrowingCache | None:
         """Return what the model returns as `past_key_values`, once all layers are extended."""
+        if not self._grows:
+            return None
         self.position += new
         return self
 

@@ -11,7 +11,12 @@ from triptych.nn import outputs
 if TYPE_CHECKING:
     from triptych.config import PretrainedConfig
 
-TARGETS = {"labels": "logits", "start_positions": "start_logits", "end_positions": "end_logits"}
+TARGETS = {
+    "labels": "logits",
+    "mc_labels": "mc_logits",
+    "start_positions": "start_logits",
+    "end_positions": "end_logits",
+}
 """The arguments of a call that are labels, and the part of the output with which each is compared."""
 _OF_PAIRS = {"labels": "prediction_logits", "next_sentence_label": "seq_relationship_logits"}
 
@@ -60,7 +65,11 @@ def _masked_lm(ops: Any, config: PretrainedConfig, logits: Any, labels: Any, ext
 
 def _sequence(ops: Any, config: PretrainedConfig, logits: Any, labels: Any, extras: dict[str, Any]) -> Any:
     loss = None if labels is None else fn.classification_loss(ops, config, logits, labels)
-    kind = outputs.SequenceClassifierOutputWithPast if "past_key_values" in extras else outputs.SequenceClassifierOutput
+    kind: Any = outputs.SequenceClassifierOutput
+    if "encoder_last_hidden_state" in extras:
+        kind = outputs.Seq2SeqSequenceClassifierOutput
+    elif "past_key_values" in extras:
+        kind = outputs.SequenceClassifierOutputWithPast
     return _made(kind, extras, loss=loss, logits=logits)
 
 
@@ -107,10 +116,12 @@ def _sentence_pairs(ops: Any, config: PretrainedConfig, logits: Any, labels: Any
 
 
 def _span(ops: Any, config: PretrainedConfig, logits: Any, labels: Any, extras: dict[str, Any]) -> Any:
+    seq2seq = "encoder_last_hidden_state" in extras
+    kind = outputs.Seq2SeqQuestionAnsweringModelOutput if seq2seq else outputs.QuestionAnsweringModelOutput
     start, end = logits[..., 0], logits[..., 1]
     given = labels is not None and all(part is not None for part in labels)
     loss = fn.span_loss(ops, start, end, *labels) if given else None
-    return _made(outputs.QuestionAnsweringModelOutput, extras, loss=loss, start_logits=start, end_logits=end)
+    return _made(kind, extras, loss=loss, start_logits=start, end_logits=end)
 
 
 _OUTPUTS = {

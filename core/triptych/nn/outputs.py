@@ -16,8 +16,13 @@ class ModelOutput(OrderedDict[str, Any]):
     `output[0]`, `output[:2]` and `output.to_tuple()` see only the fields that have a value.
     """
 
+    _declared: tuple[str, ...] = ()
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        # Once, since torch.compile does not look into a class's annotations.
+        mro = [base for base in reversed(cls.__mro__) if base is not ModelOutput]
+        cls._declared = tuple(name for base in mro for name in base.__dict__.get("__annotations__", {}))
         _CLASSES.append(cls)
         for listener in _LISTENERS:
             listener(cls)
@@ -29,7 +34,7 @@ class ModelOutput(OrderedDict[str, Any]):
     @classmethod
     def fields(cls) -> list[str]:
         """Return the declared field names, in order."""
-        return [name for base in reversed(cls.__mro__) for name in base.__dict__.get("__annotations__", {})]
+        return list(cls._declared)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -211,6 +216,18 @@ class BertForPreTrainingOutput(ModelOutput):
     attentions: Any
 
 
+class GPT2DoubleHeadsModelOutput(ModelOutput):
+    """`loss` (scalar, with labels) of `logits` [B, C, Q, vocab], and `mc_loss` of `mc_logits` [B, C]."""
+
+    loss: Any
+    mc_loss: Any
+    logits: Any
+    mc_logits: Any
+    past_key_values: Any
+    hidden_states: Any
+    attentions: Any
+
+
 class ElectraForPreTrainingOutput(ModelOutput):
     """`loss` (scalar, with labels), `logits` [B, Q]: positive where a token seems replaced."""
 
@@ -238,6 +255,36 @@ class Seq2SeqLMOutput(ModelOutput):
 
     loss: Any
     logits: Any
+    past_key_values: Any
+    decoder_hidden_states: Any
+    decoder_attentions: Any
+    cross_attentions: Any
+    encoder_last_hidden_state: Any
+    encoder_hidden_states: Any
+    encoder_attentions: Any
+
+
+class Seq2SeqSequenceClassifierOutput(ModelOutput):
+    """`loss` (scalar, with labels), `logits` [B, labels], and the rest of `Seq2SeqModelOutput`."""
+
+    loss: Any
+    logits: Any
+    past_key_values: Any
+    decoder_hidden_states: Any
+    decoder_attentions: Any
+    cross_attentions: Any
+    encoder_last_hidden_state: Any
+    encoder_hidden_states: Any
+    encoder_attentions: Any
+
+
+class Seq2SeqQuestionAnsweringModelOutput(ModelOutput):
+    """`loss` (scalar, with both positions), `start_logits` and `end_logits` [B, T], and the rest of
+    `Seq2SeqModelOutput`."""
+
+    loss: Any
+    start_logits: Any
+    end_logits: Any
     past_key_values: Any
     decoder_hidden_states: Any
     decoder_attentions: Any
