@@ -188,7 +188,7 @@ def test_a_class_may_turn_a_default_around(tmp_path: Path) -> None:
 # -- fields that are set later ----------------------------------------------------------------------------------------
 
 YARN = {"rope_type": "yarn", "factor": 2.0}
-_OF_BERT = [("hidden_act", "nonsense"), ("num_attention_heads", 5),
+_OF_BERT = [("is_decoder", "yes"), ("add_cross_attention", 1), ("hidden_act", "nonsense"), ("num_attention_heads", 5),
             ("position_embedding_type", "relative_key"), ("classifier_dropout", 2)]  # fmt: skip
 _OF_LLAMA = [("rope_scaling", YARN), ("rope_scaling", 5), ("rope_parameters", {**YARN, "rope_theta": 5.0}),
              ("rope_parameters", {"full_attention": {"rope_theta": 5.0}}), ("num_key_value_heads", 5),

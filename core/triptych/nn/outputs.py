@@ -16,8 +16,13 @@ class ModelOutput(OrderedDict[str, Any]):
     `output[0]`, `output[:2]` and `output.to_tuple()` see only the fields that have a value.
     """
 
+    _declared: tuple[str, ...] = ()
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        # Once, since torch.compile does not look into a class's annotations.
+        mro = [base for base in reversed(cls.__mro__) if base is not ModelOutput]
+        cls._declared = tuple(name for base in mro for name in base.__dict__.get("__annotations__", {}))
         _CLASSES.append(cls)
         for listener in _LISTENERS:
             listener(cls)
@@ -29,7 +34,7 @@ class ModelOutput(OrderedDict[str, Any]):
     @classmethod
     def fields(cls) -> list[str]:
         """Return the declared field names, in order."""
-        return [name for base in reversed(cls.__mro__) for name in base.__dict__.get("__annotations__", {})]
+        return list(cls._declared)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
