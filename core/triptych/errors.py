@@ -34,6 +34,10 @@ class MissingBackendError(TriptychError, ImportError):
     """The framework that a class needs is not installed."""
 
 
+class MissingNameError(TriptychError, ModuleNotFoundError):
+    """A module or a name of transformers that triptych does not have."""
+
+
 class MissingFileError(TriptychError, FileNotFoundError):
     """A file that the checkpoint needs is not there."""
 

@@ -11,8 +11,9 @@ CORE_MODULES: dict[str, tuple[str, ...]] = {
     "triptych.errors": (
         "ArgumentError", "ChangedFileError", "CheckpointError", "ConfigError", "CorruptCheckpointError",
         "HubAccessError", "HubError", "HubNotFoundError", "HubOfflineError", "InconsistentCheckpointError",
-        "LimitError", "MissingBackendError", "MissingFileError", "RemoteCodeError", "SaveError", "ShapeMismatchError",
-        "TriptychError", "TruncatedCheckpointError", "UnsafeCheckpointError", "UnsupportedFormatError",
+        "LimitError", "MissingBackendError", "MissingFileError", "MissingNameError", "RemoteCodeError", "SaveError",
+        "ShapeMismatchError", "TriptychError", "TruncatedCheckpointError", "UnsafeCheckpointError",
+        "UnsupportedFormatError",
     ),
     "triptych.families": ("Family",),
     "triptych.families.bert": ("BertConfig",),

@@ -13,9 +13,10 @@ from flax.core import FrozenDict, unfreeze
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from triptych.errors import ArgumentError
-from triptych.nn.outputs import on_each_class
+from triptych.nn.outputs import on_first_use
 from triptych.weights import layouts
 from triptych.weights.schema import Schema, Weight
+from triptych_flax import internals
 from triptych_flax.make import (  # noqa: F401  # families that write their classes out find them here
     FlaxBlock,
     block,
@@ -103,7 +104,9 @@ def vocab_paths(model: Any, shapes: Mapping[Path, Any]) -> set[Path]:
 
 
 def _make_known(kind: Any) -> None:
-    """Let JAX look into an output, for jit and grad."""
+    """Let JAX look into an output, for jit and grad, unless flax has seen to it."""
+    if internals.is_struct(kind):
+        return
 
     def parts(output: Any) -> Any:
         return [(jax.tree_util.DictKey(key), output[key]) for key in output], tuple(output)
@@ -117,4 +120,4 @@ def _make_known(kind: Any) -> None:
     jax.tree_util.register_pytree_with_keys(kind, parts, rebuild)
 
 
-on_each_class(_make_known)
+on_first_use(_make_known)

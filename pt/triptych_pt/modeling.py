@@ -23,11 +23,12 @@ from triptych_pt import arrays, make, ops
 from triptych_pt.internals import building_empty, parameters_on_meta
 from triptych_pt.layers import describe, layout_of
 from triptych_pt.make import Conv1D, RMSNorm
+from triptych_pt.mixins import ModuleUtilsMixin
 
 __all__ = ["PreTrainedModel"]
 
 
-class PreTrainedModel(nn.Module, ModelBase):
+class PreTrainedModel(nn.Module, ModuleUtilsMixin, ModelBase):
     """Base class of PyTorch models. Subclasses build their modules in `__init__` and end it with `self.post_init()`.
 
     Raises:
@@ -199,11 +200,6 @@ class PreTrainedModel(nn.Module, ModelBase):
         module.register_parameter(leaf, nn.Parameter(tensor, requires_grad=trainable))
 
     @property
-    def device(self) -> torch.device:
-        """Device of the first parameter."""
-        return next(self.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of the first floating parameter."""
-        return next(p.dtype for p in self.parameters() if p.is_floating_point())
+    def dummy_inputs(self) -> dict[str, torch.Tensor]:
+        """Inputs with which the model can be called: three texts of five ids below 8."""
+        return {"input_ids": torch.tensor([[7, 6, 0, 0, 1], [1, 2, 3, 0, 0], [0, 0, 0, 4, 5]])}
