@@ -50,6 +50,10 @@ class ShapeMismatchError(CheckpointError):
     """A weight of the checkpoint has another shape than the model."""
 
 
+class IncompatibleWeightsError(CheckpointError, RuntimeError):
+    """Files and module have not the same weights, and `strict` says that they must."""
+
+
 class CorruptCheckpointError(TriptychError, ValueError):
     """A file is not what its format prescribes."""
 

@@ -10,7 +10,8 @@ CORE_MODULES: dict[str, tuple[str, ...]] = {
     "triptych.config": ("PretrainedConfig",),
     "triptych.errors": (
         "ArgumentError", "ChangedFileError", "CheckpointError", "ConfigError", "CorruptCheckpointError",
-        "HubAccessError", "HubError", "HubNotFoundError", "HubOfflineError", "InconsistentCheckpointError",
+        "HubAccessError", "HubError", "HubNotFoundError", "HubOfflineError", "IncompatibleWeightsError",
+        "InconsistentCheckpointError",
         "LimitError", "MissingBackendError", "MissingFileError", "MissingNameError", "RemoteCodeError", "SaveError",
         "ShapeMismatchError", "TriptychError", "TruncatedCheckpointError", "UnsafeCheckpointError",
         "UnsupportedFormatError",

@@ -20,10 +20,10 @@ from triptych.tensors.dtypes import parse_param_dtype
 from triptych.weights.plan import Assignment, NewWeight
 from triptych.weights.schema import Schema, Weight
 from triptych_pt import arrays, make, ops
+from triptych_pt.authors.mixins import ModuleUtilsMixin
 from triptych_pt.internals import building_empty, parameters_on_meta
 from triptych_pt.layers import describe, layout_of
 from triptych_pt.make import Conv1D, RMSNorm
-from triptych_pt.mixins import ModuleUtilsMixin
 
 __all__ = ["PreTrainedModel"]
 

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from triptych.checkpoints.resolve import read_index
-from triptych.errors import ArgumentError, CheckpointError, MissingFileError
+from triptych.errors import ArgumentError, IncompatibleWeightsError, MissingFileError
 from triptych.formats.kinds import BIN, SAFETENSORS
 from triptych.formats.opening import open_file
 from triptych.nn import rotary
@@ -362,8 +362,8 @@ def load_sharded_checkpoint(model: nn.Module, folder: str | Path, strict: bool =
         What `torch.nn.Module.load_state_dict` does: `missing_keys` and `unexpected_keys`.
 
     Raises:
-        MissingFileError: the folder has no index. CheckpointError: with `strict`, as said above, before anything is
-        loaded; RuntimeError: a shape differs.
+        MissingFileError: the folder has no index. IncompatibleWeightsError, a RuntimeError: with `strict`, as said
+        above, before anything is loaded. RuntimeError: a shape differs.
     """
     index = _index_in(Path(folder), prefer_safe)
     weight_map = read_index(index)[0]
@@ -378,7 +378,7 @@ def load_sharded_checkpoint(model: nn.Module, folder: str | Path, strict: bool =
     if strict and (missing or unexpected):
         lists = {"missing": missing, "unexpected": unexpected}
         received = "; ".join(f"{kind} {', '.join(names)}" for kind, names in lists.items() if names)
-        raise CheckpointError(
+        raise IncompatibleWeightsError(
             f"{index} is not of a {type(model).__name__}.", expected="the weights of the model, and no others",
             received=received, remedy="pass strict=False to load what fits",
         )  # fmt: skip

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from triptych.checkpoints.resolve import read_index
-from triptych.errors import ArgumentError, HubAccessError, HubError, HubNotFoundError, HubOfflineError, MissingFileError
+from triptych.errors import (
+    ArgumentError,
+    CorruptCheckpointError,
+    HubAccessError,
+    HubError,
+    HubNotFoundError,
+    HubOfflineError,
+    MissingFileError,
+)
 from triptych.files.json import read_json
 from triptych.files.paths import check_subfolder, is_inside
 from triptych.hub.fetching import take_hub_arguments
@@ -101,7 +109,7 @@ def get_checkpoint_shard_files(
     if not index.is_file():
         raise MissingFileError(f"There is no index {index}.")
     weight_map = dict(read_index(index)[0])
-    metadata = dict(read_json(index).get("metadata") or {})
+    metadata = dict(read_json(index, CorruptCheckpointError).get("metadata") or {})
     shards = sorted(set(weight_map.values()))
     paths = cached_files(pretrained_model_name_or_path, shards, subfolder, **kwargs) or []
     return paths, {**metadata, "all_checkpoint_keys": list(weight_map), "weight_map": weight_map}

@@ -90,7 +90,7 @@ def missing(path: str) -> MissingNameError:
     from triptych.transformers4._instead import remedy_for
 
     parent, _, name = path.rpartition(".")
-    close = difflib.get_close_matches(name, _known(parent), n=1, cutoff=0.8)
+    close = difflib.get_close_matches(name, [one for one in _known(parent) if one != name], n=1, cutoff=0.8)
     remedy = remedy_for(path) or (f"use {parent}.{close[0]}" if close else "import it from where it is defined")
     return MissingNameError(f"triptych has no {path.removeprefix(f'{FACADE}.')}.", remedy=remedy)
 

@@ -36,7 +36,6 @@ _REMEDIES = [
     (r"quantizers(\..*)?|.\w*(QuantizationConfig|BitsAndBytesConfig|QuantoConfig|GPTQConfig|AwqConfig)",
      "quantised checkpoints are not loaded yet"),
     (r"utils\.backbone_utils(\..*)?|.(BackboneMixin|load_backbone)", "there are no families of vision models"),
-    (r"onnx(\..*)?|.Onnx\w+", "export with torch.onnx or optimum"),
     (r"testing_utils(\..*)?", "use pytest's own marks"),
     (r"dynamic_module_utils(\..*)?", "AutoModel.from_pretrained(..., trust_remote_code=True) loads such classes"),
     (r"utils\.fx(\..*)?", "trace with torch.fx or torch.export itself"),

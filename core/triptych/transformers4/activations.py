@@ -5,7 +5,7 @@ from triptych.transformers4 import exports
 exports(
     globals(),
     {
-        "triptych_pt.activations": """
+        "triptych_pt.authors.activations": """
             ACT2CLS ACT2FN AccurateGELUActivation ClassInstantier ClippedGELUActivation FastGELUActivation
             GELUActivation LaplaceActivation LinearActivation MishActivation NewGELUActivation
             PytorchGELUTanh QuickGELUActivation ReLUSquaredActivation gelu gelu_fast gelu_new gelu_python

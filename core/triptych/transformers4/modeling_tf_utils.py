@@ -6,7 +6,7 @@ exports(
     globals(),
     {
         "triptych_tf.modeling": "TFPreTrainedModel keras",
-        "triptych_tf.mixins": "TFModelUtilsMixin=ModuleUtilsMixin",
+        "triptych_tf.authors.mixins": "TFModelUtilsMixin=ModuleUtilsMixin",
         "triptych_tf.utilities": """
             TFCausalLanguageModelingLoss TFConv1D TFMaskedLanguageModelingLoss TFModelInputType
             TFMultipleChoiceLoss TFNextSentencePredictionLoss TFQuestionAnsweringLoss
@@ -17,7 +17,7 @@ exports(
             load_tf_weights_from_safetensors shape_list strip_model_name_and_prefix tf_shard_checkpoint
             unpack_inputs
         """,
-        "triptych_tf.activations": "get_tf_activation=get_activation",
+        "triptych_tf.authors.activations": "get_tf_activation=get_activation",
         "triptych.config": "PretrainedConfig",
         "triptych.utils": "ModelOutput SAFE_WEIGHTS_NAME TF2_WEIGHTS_NAME TF_WEIGHTS_NAME WEIGHTS_NAME",
         "triptych.utils.logging": "logging=",

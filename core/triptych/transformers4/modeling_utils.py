@@ -6,7 +6,7 @@ exports(
     globals(),
     {
         "triptych_pt.modeling": "PreTrainedModel",
-        "triptych_pt.mixins": "EmbeddingAccessMixin ModuleUtilsMixin",
+        "triptych_pt.authors.mixins": "EmbeddingAccessMixin ModuleUtilsMixin",
         "triptych_pt.utilities": """
             Conv1D PoolerAnswerClass PoolerEndLogits PoolerStartLogits SQuADHead SequenceSummary
             SquadHeadOutput apply_chunking_to_forward dtype_byte_size expand_device_map
@@ -16,7 +16,7 @@ exports(
             no_init_weights prune_conv1d_layer prune_layer prune_linear_layer restore_default_dtype
             set_initialized_submodules softmax_backward_data unwrap_model
         """,
-        "triptych_pt.activations": "get_activation",
+        "triptych_pt.authors.activations": "get_activation",
         "triptych.formats.kinds": "_add_variant=with_variant",
         "triptych.config": "PretrainedConfig",
         "triptych.hub.pushing": "PushToHubMixin",

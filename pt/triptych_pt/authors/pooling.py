@@ -12,7 +12,7 @@ from torch import nn
 
 from triptych.errors import ArgumentError
 from triptych.nn.outputs import ModelOutput
-from triptych_pt.activations import get_activation
+from triptych_pt.authors.activations import get_activation
 
 
 class SequenceSummary(nn.Module):

@@ -28,18 +28,4 @@ def copy_func(f: types.FunctionType) -> Any:
     return functools.update_wrapper(made, f)
 
 
-def overwrite_call_docstring(model_class: type, docstring: str) -> None:
-    """Give `model_class` a `__call__` of its own with this docstring; that of its base keeps its."""
-    model_class.__call__ = copy_func(model_class.__call__)  # type: ignore[operator]
-    model_class.__call__.__doc__ = docstring  # type: ignore[operator]
-
-
-def append_call_sample_docstring(model_class: type, *args: Any, **kwargs: Any) -> None:
-    """Do nothing: the docstring of `__call__` gets no sample."""
-
-
-def append_replace_return_docstrings(model_class: type, output_type: Any, config_class: Any) -> None:
-    """Do nothing: the docstring of `__call__` gets no account of what is returned."""
-
-
 exports(globals())

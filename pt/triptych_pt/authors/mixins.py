@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, ClassVar
 
 import torch
@@ -12,6 +13,7 @@ from triptych.modeling.utilities import ModuleUtils
 from triptych_pt import ops
 from triptych_pt.utilities import get_parameter_device, get_parameter_dtype
 
+logger = logging.getLogger("triptych")
 _COUNTED = ("mem_rss_diff", "mem_rss_post_forward", "mem_rss_pre_forward")
 
 
@@ -78,6 +80,16 @@ class ModuleUtilsMixin(ModuleUtils):
         for module in self._module().modules():
             for name in _COUNTED:
                 setattr(module, name, 0)
+
+    def warn_if_padding_and_no_attention_mask(self, input_ids: Any, attention_mask: Any) -> None:
+        """Warn, once, of ids with padding at an end and no mask for them."""
+        padding = getattr(self.config, "pad_token_id", None)
+        if attention_mask is not None or padding is None or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return
+        issued = self.__dict__.setdefault("warnings_issued", {})
+        if not issued.get("padding") and bool((input_ids[:, [0, -1]] == padding).any()):
+            issued["padding"] = True
+            logger.warning("The inputs seem to have padding (token %s): pass attention_mask to hide it", padding)
 
     def _module(self) -> Any:
         return self
