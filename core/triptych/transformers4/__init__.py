@@ -36,10 +36,13 @@ def exports(module: dict[str, Any], *tables: Mapping[str, str], also: Others = (
     places = dict(pair for table in tables for place, names in table.items() for pair in _placed(place, names))
     _TABLES[module["__name__"]] = places
 
+    def public() -> list[str]:
+        others = () if callable(also) else also
+        return sorted({*places, *own, *(name for other in others for name in _public(other))})
+
     def __getattr__(name: str) -> Any:
         if name == "__all__":
-            others = () if callable(also) else also
-            return sorted({*places, *own, *(name for other in others for name in _public(other))})
+            return public()
         if name.startswith("__"):
             raise AttributeError(f"module {module['__name__']!r} has no attribute {name!r}")
         value = found(name, module["__name__"], places, also)
@@ -47,7 +50,7 @@ def exports(module: dict[str, Any], *tables: Mapping[str, str], also: Others = (
         return value
 
     module["__getattr__"] = __getattr__
-    module["__dir__"] = lambda: sorted({*module, *places})
+    module["__dir__"] = lambda: sorted({*module, *public()})
     module.setdefault("__path__", [])  # a package: so the import system asks the facade's finder for what is missing
 
 

@@ -163,7 +163,12 @@ def prepare_4d_causal_attention_mask_for_sdpa(
     past_key_values_length: int,
     sliding_window: int | None = None,
 ) -> torch.Tensor | None:
-    """As `prepare_4d_causal_attention_mask`; None where `is_causal` of `scaled_dot_product_attention` does it all."""
+    """As `prepare_4d_causal_attention_mask`; None where `is_causal` of `scaled_dot_product_attention` does it all.
+
+    An `attention_mask` of four axes is one that is added to scores already, and is returned as it is.
+    """
+    if attention_mask is not None and attention_mask.dim() == 4:
+        return attention_mask
     arguments = (attention_mask, inputs_embeds, past_key_values_length, sliding_window)
     if AttentionMaskConverter._ignore_causal_mask_sdpa(*arguments):
         return None
