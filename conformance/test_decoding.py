@@ -20,7 +20,8 @@ from triptych_conformance.decoding import greedy, step_of
 DECODERS = [
     ("gpt2", "GPT2LMHeadModel"), ("llama", "LlamaForCausalLM"), ("mistral", "MistralForCausalLM"),
     ("qwen2", "Qwen2ForCausalLM"), ("qwen3", "Qwen3ForCausalLM"), ("llama, llama3", "LlamaForCausalLM"),
-    ("opt", "OPTForCausalLM"), ("opt, norms after", "OPTForCausalLM"),
+    ("opt", "OPTForCausalLM"), ("opt, norms after", "OPTForCausalLM"), ("bert, decoder", "BertLMHeadModel"),
+    ("roberta, decoder", "RobertaForCausalLM"), ("electra, decoder", "ElectraForCausalLM"),
 ]  # fmt: skip
 
 

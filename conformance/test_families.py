@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from small_models import CLASSES, PLAIN, config_of, decoder_inputs, random_folder, random_inputs
+from small_models import CLASSES, PLAIN, config_of, inputs_of, mask_of, random_folder, random_inputs
 from triptych import ArgumentError, ConfigError, open_checkpoint
 from triptych.errors import MissingFileError
 from triptych.formats.kinds import SAVE_ID
@@ -32,10 +32,10 @@ def test_as_transformers_5(variant: str, stem: str, tmp_path: Path) -> None:
 
     config = config_of(variant, stem)
     folder = random_folder(tmp_path, config, stem)
-    inputs = {**random_inputs(config), **decoder_inputs(stem, config)}
+    inputs = inputs_of(stem, config)
     reference = getattr(transformers, stem).from_pretrained(folder, attn_implementation="eager").eval()
     everything = {"output_hidden_states": True, "output_attentions": True}
-    mask = inputs["attention_mask"]
+    mask = mask_of(inputs)
     theirs, expected = calls_of(reference, lambda: BACKENDS[0].run(reference, inputs, **everything))
     assert any("attentions" in name for name in theirs)
     for backend in BACKENDS:
@@ -80,7 +80,7 @@ def test_a_mask_for_each_query_counts_no_positions(backend: Backend, tmp_path: P
     compared(found, whole, np.ones((2, 11)), backend.name)
 
 
-LABELLED = [(kind, stem) for kind, stem in PLAIN if "For" in stem or "LMHead" in stem]
+LABELLED = [(kind, stem) for kind, stem in PLAIN if "For" in stem or "Head" in stem]
 
 
 def labels_for(stem: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -92,6 +92,15 @@ def labels_for(stem: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray
         return {"start_positions": np.array([1, 4]), "end_positions": np.array([2, 6])}
     if stem == "T5ForConditionalGeneration":
         return {"labels": rng.integers(3, 31, (2, 7))}
+    if stem.endswith("MultipleChoice"):
+        return {"labels": np.array([1])}
+    if stem.endswith("NextSentencePrediction"):
+        return {"labels": np.array([1, 0])}
+    if stem == "BertForPreTraining":
+        labels = rng.integers(0, 31, inputs["input_ids"].shape)
+        return {"labels": labels, "next_sentence_label": np.array([0, 1])}
+    if stem == "GPT2DoubleHeadsModel":
+        return {"labels": rng.integers(3, 31, inputs["input_ids"].shape), "mc_labels": np.array([1])}
     if stem.endswith("PreTraining"):
         return {"labels": rng.integers(0, 2, inputs["input_ids"].shape)}
     classes = 4 if stem.endswith("TokenClassification") else 31
@@ -106,13 +115,16 @@ def test_losses_are_those_of_transformers_5(kind: str, stem: str, tmp_path: Path
 
     config = config_of(kind, stem)
     folder = random_folder(tmp_path, config, stem)
-    inputs = random_inputs(config)
+    inputs = inputs_of(stem, config)
     inputs |= labels_for(stem, inputs)
     reference = getattr(transformers, stem).from_pretrained(folder, attn_implementation="eager").eval()
-    theirs = BACKENDS[0].run(reference, inputs)["loss"]
+    theirs = BACKENDS[0].run(reference, inputs)
+    losses = [name for name in theirs if name.endswith("loss")]
+    assert losses
     for backend in BACKENDS:
-        ours = backend.run(backend.load(stem, folder), inputs)["loss"]
-        assert_close(ours, theirs, what=backend.name)
+        ours = backend.run(backend.load(stem, folder), inputs)
+        for name in losses:
+            assert_close(ours[name], theirs[name], what=f"{backend.name} {name}")
 
 
 @pytest.mark.parametrize(("kind", "stem"), PLAIN)
@@ -120,9 +132,9 @@ def test_pruned_heads_equal_masked_heads(kind: str, stem: str, tmp_path: Path) -
     """What each framework saves is the same, bit for bit, so it is enough that each loads what another one saved."""
     config = config_of(kind, stem)
     folder = random_folder(tmp_path, config, stem)
-    inputs = {**random_inputs(config), **decoder_inputs(stem, config)}
+    inputs = inputs_of(stem, config)
     heads, masks = HEADS[kind], MASKS[kind](config)
-    if stem == "T5EncoderModel":
+    if stem in ("T5EncoderModel", "T5ForTokenClassification"):
         heads, masks = {0: [1], 1: [0, 2]}, {"head_mask": masks["head_mask"]}
     saved = []
     for backend in BACKENDS:
@@ -132,8 +144,8 @@ def test_pruned_heads_equal_masked_heads(kind: str, stem: str, tmp_path: Path) -
         model.prune_heads(heads)
         pruned = backend.run(model, inputs)
         name = next(iter(pruned))
-        compared(pruned, masked, inputs["attention_mask"], f"{backend.name}, pruned")
-        assert compare(pruned[name], whole[name], inputs["attention_mask"]).fraction > 100, backend.name
+        compared(pruned, masked, mask_of(inputs), f"{backend.name}, pruned")
+        assert compare(pruned[name], whole[name], mask_of(inputs)).fraction > 100, backend.name
         assert model.config.pruned_heads == heads
         assert model._derive_schema().summary() == model.schema.summary()
         model.save_pretrained(tmp_path / backend.name)
@@ -141,7 +153,7 @@ def test_pruned_heads_equal_masked_heads(kind: str, stem: str, tmp_path: Path) -
     assert all(one == saved[0] for one in saved)
     for backend, saver in zip(BACKENDS, BACKENDS[1:] + BACKENDS[:1], strict=True):
         again = backend.run(backend.load(stem, tmp_path / saver.name, strict=True), inputs)
-        compared(again, pruned, inputs["attention_mask"], f"saved, {backend.name}")
+        compared(again, pruned, mask_of(inputs), f"saved, {backend.name}")
 
 
 def checkpoint_of(folder: Path) -> tuple[dict[str, object], dict[str, tuple[str, tuple[int, ...], bytes]]]:
@@ -195,8 +207,7 @@ def test_groups_of_different_sizes_are_refused(backend: Backend, heads: dict[int
 def test_resized_vocabularies_agree(kind: str, stem: str, size: int, tmp_path: Path) -> None:
     config = config_of(kind, stem)
     folder = random_folder(tmp_path, config, stem)
-    inputs = {name: ids % 20 for name, ids in {**random_inputs(config), **decoder_inputs(stem, config)}.items()}
-    inputs["attention_mask"] = random_inputs(config)["attention_mask"]
+    inputs = {name: ids % 20 for name, ids in inputs_of(stem, config).items()}
     results = []
     for backend in BACKENDS:
         model = backend.load(stem, folder)
@@ -206,7 +217,7 @@ def test_resized_vocabularies_agree(kind: str, stem: str, size: int, tmp_path: P
         assert model._derive_schema().summary() == model.schema.summary()
     for backend, (weights, outputs) in zip(BACKENDS[1:], results[1:], strict=True):
         assert all(weights[name].tobytes() == array.tobytes() for name, array in results[0][0].items())
-        compared(outputs, results[0][1], inputs["attention_mask"], backend.name)
+        compared(outputs, results[0][1], mask_of(inputs), backend.name)
 
 
 @pytest.mark.parametrize(("kind", "stem"), PLAIN)
@@ -214,7 +225,7 @@ def test_new_models_train(backend: Backend, kind: str, stem: str) -> None:
     """A model made from a config has finite outputs; dropout is on while training, and only then."""
     config = config_of(kind, stem)
     model = backend.cls(stem).from_config(config)
-    inputs = {**random_inputs(config), **decoder_inputs(stem, config)}
+    inputs = inputs_of(stem, config)
     once = backend.run(model.eval() if backend.name == "pt" else model, inputs)
     assert all(np.isfinite(value).all() for value in once.values())
     again = backend.run(model, inputs)

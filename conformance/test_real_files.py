@@ -152,7 +152,7 @@ def backend_call(backend: Backend, model: Any, golden: Golden, encoder_outputs: 
         ("t5", {"relative_attention_num_buckets": 3}),
         ("t5", {"relative_attention_max_distance": 2}),
         ("gpt2", {"n_head": 5}),
-        ("gpt2", {"add_cross_attention": True}),
+        ("gpt2", {"is_causal": False}),
         ("bert", {"is_decoder": True}),
         ("bert", {"hidden_act": "swoosh"}),
     ],
@@ -168,7 +168,7 @@ SET_LATER = [
     ("bert", "BertForMaskedLM", "num_attention_heads", 5),
     ("electra", "ElectraModel", "hidden_act", "nonsense"),
     ("distilbert", "DistilBertModel", "pruned_heads", {7: [0]}),
-    ("gpt2", "GPT2LMHeadModel", "add_cross_attention", True),
+    ("gpt2", "GPT2LMHeadModel", "is_causal", False),
     ("llama", "LlamaForCausalLM", "rope_scaling", {"rope_type": "yarn", "factor": 2.0}),
     ("t5", "T5EncoderModel", "tie_encoder_decoder", True),
 ]
@@ -276,7 +276,7 @@ def test_real_configs_are_read_and_come_back(kind: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, **REAL[kind]}))
     config = AutoConfig.from_pretrained(tmp_path)
     assert config.model_type == kind
-    assert all(getattr(config, name, config.extra.get(name)) == value for name, value in REAL[kind].items()
+    assert all(getattr(config, name, config._unplaced.get(name)) == value for name, value in REAL[kind].items()
                if name not in ("torch_dtype", "sliding_window"))  # fmt: skip
     config.save_pretrained(tmp_path / "again")
     assert AutoConfig.from_pretrained(tmp_path / "again") == config

@@ -10,8 +10,8 @@ import pytest
 
 from small_models import CLASSES, PLAIN, VARIANTS, config_of
 from triptych.families import declared_schema, family
-from triptych.weights.layouts import canonical_leaf, native_path, permutation
-from triptych.weights.schema import Schema
+from triptych.weights.layouts import canonical_leaf, native_path, to_canonical, to_native
+from triptych.weights.schema import Layout, Schema
 from triptych_conformance import Backend
 from witness import reference, weights_of
 
@@ -24,7 +24,7 @@ EMBEDDINGS = ("word_embeddings", "position_embeddings", "token_type_embeddings",
 def changed(variant: str, stem: str, change: str) -> Any:
     kind = VARIANTS[variant][0]
     pruned = {"pruned_heads": PRUNED.get(kind, {1: [0, 2]})} if change == "pruned" else {}
-    if stem == "T5EncoderModel" and pruned:
+    if stem in ("T5EncoderModel", "T5ForTokenClassification") and pruned:
         pruned = {"pruned_heads": {1: [0, 2]}}
     return config_of(variant, stem, **CHANGES[change], **pruned)
 
@@ -63,8 +63,21 @@ def test_names_round_trip(framework: str, variant: str, stem: str) -> None:
         path = paths[weight.name]
         siblings = frozenset(p[-1] for p in paths.values() if p[:-1] == path[:-1])
         assert canonical_leaf(path, siblings, len(weight.shape), framework) == (weight.name, weight.layout)
-        order = permutation(weight.layout, framework)
-        assert order is None or tuple(np.argsort(order)) == order
+        assert_inverse(weight.layout, len(weight.axes), framework)
+
+
+def assert_inverse(layout: Layout, rank: int, framework: str) -> None:
+    order, back = to_native(layout, rank, framework), to_canonical(layout, rank, framework)
+    assert (order is None) == (back is None)
+    assert order is None or tuple(np.argsort(order)) == back
+
+
+@pytest.mark.parametrize("framework", ["tf", "flax"])
+@pytest.mark.parametrize("rank", [3, 4, 5])
+def test_kernels_of_convolutions_change_places_and_back(framework: str, rank: int) -> None:
+    assert_inverse(Layout.CONV, rank, framework)
+    assert_inverse(Layout.DEPTHWISE, rank, framework)
+    assert to_native(Layout.CONV, 4, framework) == (2, 3, 1, 0)
 
 
 def test_every_weight_names_its_axes() -> None:

@@ -31,7 +31,11 @@ from witness import (
 PT = BACKENDS[0]
 RECORD = json.loads((Path(__file__).parents[1] / "tests/golden/witness_4_48.json").read_text())["cases"]
 UNTIED: dict[str, Any] = {"tie_word_embeddings": False}
-OF_BERT = [{}, {**UNTIED, "type_vocab_size": 3, "num_labels": 1, "layer_norm_eps": 0.02}]
+OF_BERT = [
+    {},
+    {**UNTIED, "type_vocab_size": 3, "num_labels": 1, "layer_norm_eps": 0.02},
+    {"is_decoder": True, "add_cross_attention": True},
+]
 OF_LLAMA = [
     {},
     {"tie_word_embeddings": True, "attention_bias": True, "mlp_bias": True, "rms_norm_eps": 0.02},
@@ -42,7 +46,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "bert": OF_BERT,
     "distilbert": [{}, {**UNTIED, "sinusoidal_pos_embds": True, "num_labels": 1}],
     "electra": [*OF_BERT, {"embedding_size": 12}],
-    "gpt2": [{}, {**UNTIED, "n_inner": 7, "layer_norm_epsilon": 0.02, "num_labels": 1}],
+    "gpt2": [{}, {"add_cross_attention": True}, {**UNTIED, "n_inner": 7, "layer_norm_epsilon": 0.02, "num_labels": 1}],
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), OF_LLAMA),
     "opt": [
         {},

@@ -42,9 +42,13 @@ SMALL: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{kind: (kind, {}) for kind in SMALL},
+    "bert, decoder": ("bert", {"is_decoder": True, "add_cross_attention": True}),
+    "roberta, decoder": ("roberta", {"is_decoder": True, "add_cross_attention": True}),
+    "electra, decoder": ("electra", {"is_decoder": True, "add_cross_attention": True}),
     "electra of one width": ("electra", {"embedding_size": 12}),
     "gpt2, odd scales": ("gpt2", {"n_inner": 7, "scale_attn_by_inverse_layer_idx": True, "scale_attn_weights": False,
                                   "activation_function": "relu"}),
+    "gpt2, over an encoder": ("gpt2", {"add_cross_attention": True, "scale_attn_by_inverse_layer_idx": True}),
     "llama, biases, tied": ("llama", {**BIASES, "hidden_act": "gelu", "tie_word_embeddings": True}),
     "llama, linear": ("llama", {"rope_scaling": {"rope_type": "linear", "factor": 2.5}}),
     "llama, dynamic": ("llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 3.0},
@@ -67,12 +71,17 @@ def config_of(variant: str, stem: str = "", **changes: Any) -> PretrainedConfig:
     kind, options = VARIANTS[variant]
     if stem.endswith("QuestionAnswering"):
         changes["num_labels"] = 2
+    if stem.endswith("Classification"):
+        changes.setdefault("num_labels", 4)
     return family(kind).config_class(**{**SMALL[kind], **options, **changes})
 
 
 def stems_of(variant: str) -> list[str]:
-    """Return the classes of a variant's family, each once."""
-    return list(dict.fromkeys(family(VARIANTS[variant][0]).classes.values()))
+    """Return the classes of a variant's family, each once; of an encoder as a decoder, those that decode."""
+    kind, options = VARIANTS[variant]
+    classes = family(kind).classes
+    tasks = ("", "CausalLM") if "is_decoder" in options else classes
+    return list(dict.fromkeys(classes[task] for task in tasks))
 
 
 CLASSES = [(variant, stem) for variant in VARIANTS for stem in stems_of(variant)]
@@ -101,8 +110,31 @@ def random_inputs(config: PretrainedConfig, seed: int = 0, batch: int = 2, lengt
     return inputs
 
 
+def inputs_of(stem: str, config: PretrainedConfig) -> dict[str, np.ndarray]:
+    """Return what a class reads: `random_inputs`, for multiple choice as one question; and what its decoder reads."""
+    inputs = {**random_inputs(config), **decoder_inputs(stem, config)}
+    if stem.endswith("MultipleChoice"):
+        return {name: array[None] for name, array in inputs.items()}
+    if config.add_cross_attention and stem.endswith(("Model", "LMHeadModel", "ForCausalLM", "ForMaskedLM")):
+        mask = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
+        states = np.random.default_rng(8).standard_normal((2, 5, config.hidden_size)).astype(np.float32)
+        inputs |= {"encoder_hidden_states": states, "encoder_attention_mask": mask}
+    return inputs
+
+
+def mask_of(inputs: dict[str, np.ndarray]) -> np.ndarray:
+    """Return the attention mask with a row for each text, [B, Q]."""
+    mask = inputs["attention_mask"]
+    return mask.reshape(-1, mask.shape[-1])
+
+
 def decoder_inputs(stem: str, config: PretrainedConfig) -> dict[str, np.ndarray]:
-    """Return what the decoder of an encoder-decoder class reads."""
-    if not config.is_encoder_decoder or stem.endswith("EncoderModel"):
+    """Return what the decoder of an encoder-decoder class reads; of one that looks for their ends, texts that end."""
+    rng = np.random.default_rng(9)
+    if not config.is_encoder_decoder or stem.endswith(("EncoderModel", "TokenClassification")):
         return {}
-    return {"decoder_input_ids": np.random.default_rng(9).integers(3, config.vocab_size, (2, 7))}
+    if stem.endswith("SequenceClassification"):
+        ids = rng.integers(3, 20, (2, 11))
+        ids[:, [2, 6]] = config.eos_token_id
+        return {"input_ids": ids}
+    return {"decoder_input_ids": rng.integers(3, config.vocab_size, (2, 7))}

@@ -11,9 +11,9 @@ CORE_MODULES: dict[str, tuple[str, ...]] = {
     "triptych.errors": (
         "ArgumentError", "ChangedFileError", "CheckpointError", "ConfigError", "CorruptCheckpointError",
         "HubAccessError", "HubError", "HubNotFoundError", "HubOfflineError", "IncompatibleWeightsError",
-        "InconsistentCheckpointError",
-        "LimitError", "MissingBackendError", "MissingFileError", "MissingNameError", "RemoteCodeError", "SaveError",
-        "ShapeMismatchError", "TriptychError", "TruncatedCheckpointError", "UnsafeCheckpointError",
+        "InconsistentCheckpointError", "LimitError", "MissingBackendError", "MissingFileError", "MissingNameError",
+        "RemoteCodeError", "SaveError", "ShapeMismatchError", "TriptychError", "TruncatedCheckpointError",
+        "UnreadableConfigError", "UnsafeCheckpointError",
         "UnsupportedFormatError",
     ),
     "triptych.families": ("Family",),
@@ -28,6 +28,7 @@ CORE_MODULES: dict[str, tuple[str, ...]] = {
     "triptych.families.qwen3": ("Qwen3Config",),
     "triptych.families.roberta": ("RobertaConfig",),
     "triptych.families.t5": ("T5Config",),
+    "triptych.generation": ("GenerationConfig",),
     "triptych.hub.pushing": ("PushToHubMixin",),
     "triptych.modeling.auto": ("AutoConfig",),
     "triptych.tensors.ref": ("TensorRef",),
@@ -53,22 +54,33 @@ def _classes(stem: str, *heads: str) -> tuple[str, ...]:
 
 
 _SEQUENCE, _TOKEN, _SPAN = "ForSequenceClassification", "ForTokenClassification", "ForQuestionAnswering"
-_OF_LLAMA = ("ForCausalLM", _SEQUENCE)
+_CHOICE = "ForMultipleChoice"
+_OF_LLAMA = ("ForCausalLM", _SEQUENCE, _TOKEN, _SPAN)
 
 BACKEND_MODULES: dict[str, tuple[str, ...]] = {
     "modeling": ("PreTrainedModel",),
     "auto": tuple(AUTO_TASKS),
-    "bert": _classes("Bert", "ForMaskedLM", _SEQUENCE, _TOKEN, _SPAN),
-    "distilbert": _classes("DistilBert", "ForMaskedLM", _SEQUENCE, _TOKEN, _SPAN),
-    "electra": _classes("Electra", "ForPreTraining", "ForMaskedLM", _SEQUENCE, _TOKEN, _SPAN),
-    "gpt2": _classes("GPT2", "LMHeadModel", _SEQUENCE, _TOKEN),
+    "bert": _classes(
+        "Bert",
+        "ForPreTraining",
+        "LMHeadModel",
+        "ForMaskedLM",
+        "ForNextSentencePrediction",
+        _SEQUENCE,
+        _CHOICE,
+        _TOKEN,
+        _SPAN,
+    ),
+    "distilbert": _classes("DistilBert", "ForMaskedLM", _SEQUENCE, _CHOICE, _TOKEN, _SPAN),
+    "electra": _classes("Electra", "ForPreTraining", "ForCausalLM", "ForMaskedLM", _SEQUENCE, _CHOICE, _TOKEN, _SPAN),
+    "gpt2": _classes("GPT2", "LMHeadModel", "DoubleHeadsModel", _SEQUENCE, _TOKEN, _SPAN),
     "llama": _classes("Llama", *_OF_LLAMA),
     "mistral": _classes("Mistral", *_OF_LLAMA),
     "opt": _classes("OPT", "ForCausalLM", _SEQUENCE, _SPAN),
     "qwen2": _classes("Qwen2", *_OF_LLAMA),
     "qwen3": _classes("Qwen3", *_OF_LLAMA),
-    "roberta": _classes("Roberta", "ForMaskedLM", _SEQUENCE, _TOKEN, _SPAN),
-    "t5": _classes("T5", "ForConditionalGeneration", "EncoderModel"),
+    "roberta": _classes("Roberta", "ForCausalLM", "ForMaskedLM", _SEQUENCE, _CHOICE, _TOKEN, _SPAN),
+    "t5": _classes("T5", "ForConditionalGeneration", "EncoderModel", _SEQUENCE, _TOKEN, _SPAN),
 }
 
 MODEL_MODULES = tuple(module for module in BACKEND_MODULES if module not in ("modeling", "auto"))

@@ -1,11 +1,13 @@
 """BERT in Flax: the public classes of `triptych.families.bert`."""
 
 from triptych.families import bert
+from triptych.nn.outputs import BertForPreTrainingOutput
 from triptych_flax.make import binder
 from triptych_flax.modeling import FlaxPreTrainedModel
 
-__all__ = ["FlaxBertPreTrainedModel", "FlaxBertModel", "FlaxBertForMaskedLM", "FlaxBertForSequenceClassification",
-           "FlaxBertForTokenClassification", "FlaxBertForQuestionAnswering"]  # fmt: skip
+__all__ = ["FlaxBertPreTrainedModel", "FlaxBertModel", "FlaxBertForPreTraining", "FlaxBertLMHeadModel",
+           "FlaxBertForMaskedLM", "FlaxBertForNextSentencePrediction", "FlaxBertForSequenceClassification",
+           "FlaxBertForMultipleChoice", "FlaxBertForTokenClassification", "FlaxBertForQuestionAnswering"]  # fmt: skip
 __getattr__ = binder.parts_of(bert, __name__)
 
 
@@ -14,18 +16,37 @@ class FlaxBertPreTrainedModel(FlaxPreTrainedModel):
 
     config_class = bert.BertConfig
     base_model_prefix = "bert"
+    supports_gradient_checkpointing = True
 
 
 class FlaxBertModel(FlaxBertPreTrainedModel, part=bert.BertModel): ...
 
 
+class FlaxBertForPreTraining(FlaxBertPreTrainedModel, part=bert.BertForPreTraining): ...
+
+
+class FlaxBertLMHeadModel(FlaxBertPreTrainedModel, part=bert.BertLMHeadModel): ...
+
+
+FlaxBertForCausalLM = FlaxBertLMHeadModel  # as transformers calls it in Flax
+
+
 class FlaxBertForMaskedLM(FlaxBertPreTrainedModel, part=bert.BertForMaskedLM): ...
 
 
+class FlaxBertForNextSentencePrediction(FlaxBertPreTrainedModel, part=bert.BertForNextSentencePrediction): ...
+
+
 class FlaxBertForSequenceClassification(FlaxBertPreTrainedModel, part=bert.BertForSequenceClassification): ...
+
+
+class FlaxBertForMultipleChoice(FlaxBertPreTrainedModel, part=bert.BertForMultipleChoice): ...
 
 
 class FlaxBertForTokenClassification(FlaxBertPreTrainedModel, part=bert.BertForTokenClassification): ...
 
 
 class FlaxBertForQuestionAnswering(FlaxBertPreTrainedModel, part=bert.BertForQuestionAnswering): ...
+
+
+FlaxBertForPreTrainingOutput = BertForPreTrainingOutput

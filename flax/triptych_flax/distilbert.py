@@ -5,8 +5,8 @@ from triptych_flax.make import binder
 from triptych_flax.modeling import FlaxPreTrainedModel
 
 __all__ = ["FlaxDistilBertPreTrainedModel", "FlaxDistilBertModel", "FlaxDistilBertForMaskedLM",
-           "FlaxDistilBertForSequenceClassification", "FlaxDistilBertForTokenClassification",
-           "FlaxDistilBertForQuestionAnswering"]  # fmt: skip
+           "FlaxDistilBertForSequenceClassification", "FlaxDistilBertForMultipleChoice",
+           "FlaxDistilBertForTokenClassification", "FlaxDistilBertForQuestionAnswering"]  # fmt: skip
 __getattr__ = binder.parts_of(distilbert, __name__)
 
 
@@ -15,6 +15,7 @@ class FlaxDistilBertPreTrainedModel(FlaxPreTrainedModel):
 
     config_class = distilbert.DistilBertConfig
     base_model_prefix = "distilbert"
+    supports_gradient_checkpointing = True
 
 
 class FlaxDistilBertModel(FlaxDistilBertPreTrainedModel, part=distilbert.DistilBertModel): ...
@@ -26,6 +27,9 @@ class FlaxDistilBertForMaskedLM(FlaxDistilBertPreTrainedModel, part=distilbert.D
 class FlaxDistilBertForSequenceClassification(
     FlaxDistilBertPreTrainedModel, part=distilbert.DistilBertForSequenceClassification
 ): ...
+
+
+class FlaxDistilBertForMultipleChoice(FlaxDistilBertPreTrainedModel, part=distilbert.DistilBertForMultipleChoice): ...
 
 
 class FlaxDistilBertForTokenClassification(

@@ -4,8 +4,9 @@ from triptych.families import gpt2
 from triptych_flax.make import binder
 from triptych_flax.modeling import FlaxPreTrainedModel
 
-__all__ = ["FlaxGPT2PreTrainedModel", "FlaxGPT2Model", "FlaxGPT2LMHeadModel", "FlaxGPT2ForSequenceClassification",
-           "FlaxGPT2ForTokenClassification"]  # fmt: skip
+__all__ = ["FlaxGPT2PreTrainedModel", "FlaxGPT2Model", "FlaxGPT2LMHeadModel", "FlaxGPT2DoubleHeadsModel",
+           "FlaxGPT2ForSequenceClassification", "FlaxGPT2ForTokenClassification",
+           "FlaxGPT2ForQuestionAnswering"]  # fmt: skip
 __getattr__ = binder.parts_of(gpt2, __name__)
 
 
@@ -14,6 +15,7 @@ class FlaxGPT2PreTrainedModel(FlaxPreTrainedModel):
 
     config_class = gpt2.GPT2Config
     base_model_prefix = "transformer"
+    supports_gradient_checkpointing = True
 
 
 class FlaxGPT2Model(FlaxGPT2PreTrainedModel, part=gpt2.GPT2Model): ...
@@ -22,7 +24,13 @@ class FlaxGPT2Model(FlaxGPT2PreTrainedModel, part=gpt2.GPT2Model): ...
 class FlaxGPT2LMHeadModel(FlaxGPT2PreTrainedModel, part=gpt2.GPT2LMHeadModel): ...
 
 
+class FlaxGPT2DoubleHeadsModel(FlaxGPT2PreTrainedModel, part=gpt2.GPT2DoubleHeadsModel): ...
+
+
 class FlaxGPT2ForSequenceClassification(FlaxGPT2PreTrainedModel, part=gpt2.GPT2ForSequenceClassification): ...
 
 
 class FlaxGPT2ForTokenClassification(FlaxGPT2PreTrainedModel, part=gpt2.GPT2ForTokenClassification): ...
+
+
+class FlaxGPT2ForQuestionAnswering(FlaxGPT2PreTrainedModel, part=gpt2.GPT2ForQuestionAnswering): ...

@@ -27,6 +27,7 @@ from triptych_flax.make import (  # noqa: F401  # families that write their clas
     embedding,
     layer_norm,
     listed,
+    numbers,
     rms_norm,
     stacked,
     vector,
@@ -79,8 +80,7 @@ def declared_shapes(schema: Schema) -> dict[str, Any]:
     """Return the tree of float32 shapes that a model of `schema` has."""
     shapes = {}
     for weight in schema.stored():
-        order = layouts.permutation(weight.layout, "flax") or range(len(weight.shape))
-        shape = tuple(weight.shape[axis] for axis in order)
+        shape = layouts.native_shape(weight, "flax")
         shapes[layouts.native_path(weight, "flax")] = jax.ShapeDtypeStruct(shape, jnp.float32)
     return unflatten_dict(shapes)
 

@@ -6,7 +6,8 @@ from triptych.families import llama
 from triptych_flax.make import binder
 from triptych_flax.modeling import FlaxPreTrainedModel
 
-__all__ = ["FlaxLlamaPreTrainedModel", "FlaxLlamaModel", "FlaxLlamaForCausalLM", "FlaxLlamaForSequenceClassification"]
+__all__ = ["FlaxLlamaPreTrainedModel", "FlaxLlamaModel", "FlaxLlamaForCausalLM", "FlaxLlamaForSequenceClassification",
+           "FlaxLlamaForTokenClassification", "FlaxLlamaForQuestionAnswering"]  # fmt: skip
 __getattr__ = binder.parts_of(llama, __name__)
 
 
@@ -15,6 +16,7 @@ class FlaxLlamaPreTrainedModel(FlaxPreTrainedModel):
 
     config_class: ClassVar[Any] = llama.LlamaConfig
     base_model_prefix = "model"
+    supports_gradient_checkpointing = True
 
 
 class FlaxLlamaModel(FlaxLlamaPreTrainedModel, part=llama.LlamaModel): ...
@@ -24,3 +26,9 @@ class FlaxLlamaForCausalLM(FlaxLlamaPreTrainedModel, part=llama.LlamaForCausalLM
 
 
 class FlaxLlamaForSequenceClassification(FlaxLlamaPreTrainedModel, part=llama.LlamaForSequenceClassification): ...
+
+
+class FlaxLlamaForTokenClassification(FlaxLlamaPreTrainedModel, part=llama.LlamaForTokenClassification): ...
+
+
+class FlaxLlamaForQuestionAnswering(FlaxLlamaPreTrainedModel, part=llama.LlamaForQuestionAnswering): ...

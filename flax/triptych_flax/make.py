@@ -13,6 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
+from triptych.errors import ArgumentError
 from triptych.nn import functional as fn
 from triptych.nn.parts import Binder, Model
 from triptych_flax import ops
@@ -73,6 +74,7 @@ class FlaxBlock(nn.Module):
     config: Any
     dtype: Any = jnp.float32
     index: int = 0
+    gradient_checkpointing: bool = False
     ops = ops
     make = sys.modules[__name__]
 
@@ -85,6 +87,8 @@ def declare(cls: Any, part: type[Model]) -> None:
     binder.publish(cls, part)
     call = declared_call(part.call)  # type: ignore[attr-defined]
     found = {"module_class": binder.bound(part), "__call__": call, "__doc__": part.__doc__}
+    if part.base_model_prefix:
+        found["base_model_prefix"] = part.base_model_prefix
     for name, value in {**found, "schema_options": part.schema_options}.items():
         if vars(cls).get(name) is None:
             setattr(cls, name, value)
@@ -149,6 +153,11 @@ def vector(owner: Any, name: str, length: Any) -> Any:
     return owner.param(name, nn.initializers.zeros, (int(length),))
 
 
+def numbers(owner: Any, name: str, count: int) -> Any:
+    """Return None: Flax has no need of buffers that are in no file."""
+    return None
+
+
 def vocab_head(owner: Any, width: Any, units: Any, bias: str | None = None, std: float | None = None) -> Any:
     """Return the projection to the vocabulary; None if it is tied, and computed with the embeddings' matrix.
 
@@ -182,7 +191,28 @@ def vocab_projector(owner: Any, width: Any, units: Any) -> Any:
 
 def block(owner: Any, kind: type, **fields: Any) -> Any:
     """Return a module of the owner's config: of a part, or of a class of linen like it."""
-    return binder.class_of(kind)(owner.config, owner.dtype, **fields)
+    cls = binder.class_of(kind)
+    return cls(owner.config, owner.dtype, **_inherited(owner, cls), **fields)
+
+
+def _inherited(owner: Any, cls: Any) -> dict[str, Any]:
+    """Return the fields that a part has from its owner, beside config and dtype, where `cls` knows them."""
+    name = "gradient_checkpointing"
+    return {name: getattr(owner, name, False)} if name in cls.__dataclass_fields__ else {}
+
+
+def prune_attention(owner: Any, inner: Iterable[Any], outer: Any, heads: Iterable[int]) -> int:
+    """Refuse to prune one attention.
+
+    Raises:
+        ArgumentError: always.
+    """
+    raise ArgumentError(
+        "An attention alone cannot be pruned in Flax.",
+        expected="its model",
+        received=type(owner).__name__,
+        remedy="call model.prune_heads, with the numbers of layers and heads",
+    )
 
 
 def stacked(owner: Any, kind: type, count: int, **fields: Any) -> Any:
@@ -199,4 +229,6 @@ def listed(owner: Any, kinds: Iterable[type], **fields: Any) -> Any:
 def _sequence(owner: Any, kinds: list[type], fields: list[dict[str, Any]]) -> FlaxSequence:
     shared = {"config": owner.config, "dtype": owner.dtype}
     classes = [binder.class_of(kind) for kind in kinds]
-    return FlaxSequence(tuple((c, tuple({**shared, **f}.items())) for c, f in zip(classes, fields, strict=True)))
+    return FlaxSequence(
+        tuple((c, tuple({**shared, **_inherited(owner, c), **f}.items())) for c, f in zip(classes, fields, strict=True))
+    )

@@ -3,13 +3,16 @@
 from triptych.families import mistral
 from triptych_flax.llama import (
     FlaxLlamaForCausalLM,
+    FlaxLlamaForQuestionAnswering,
     FlaxLlamaForSequenceClassification,
+    FlaxLlamaForTokenClassification,
     FlaxLlamaModel,
     FlaxLlamaPreTrainedModel,
 )
 
 __all__ = ["FlaxMistralPreTrainedModel", "FlaxMistralModel", "FlaxMistralForCausalLM",
-           "FlaxMistralForSequenceClassification"]  # fmt: skip
+           "FlaxMistralForSequenceClassification", "FlaxMistralForTokenClassification",
+           "FlaxMistralForQuestionAnswering"]  # fmt: skip
 
 
 class FlaxMistralPreTrainedModel(FlaxLlamaPreTrainedModel):
@@ -26,4 +29,14 @@ class FlaxMistralForCausalLM(FlaxMistralPreTrainedModel, FlaxLlamaForCausalLM, p
 
 class FlaxMistralForSequenceClassification(
     FlaxMistralPreTrainedModel, FlaxLlamaForSequenceClassification, part=mistral.MistralForSequenceClassification
+): ...
+
+
+class FlaxMistralForTokenClassification(
+    FlaxMistralPreTrainedModel, FlaxLlamaForTokenClassification, part=mistral.MistralForTokenClassification
+): ...
+
+
+class FlaxMistralForQuestionAnswering(
+    FlaxMistralPreTrainedModel, FlaxLlamaForQuestionAnswering, part=mistral.MistralForQuestionAnswering
 ): ...

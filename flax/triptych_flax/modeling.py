@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -23,7 +23,7 @@ from triptych.tensors.arrays import permuted
 from triptych.tensors.dtypes import parse_param_dtype
 from triptych.weights import layouts
 from triptych.weights.plan import Assignment, NewWeight
-from triptych.weights.schema import Layout, Schema, Weight
+from triptych.weights.schema import Layout, Weight
 from triptych_flax import arrays, internals, layers, make, ops
 
 __all__ = ["FlaxPreTrainedModel"]
@@ -68,7 +68,7 @@ class FlaxPreTrainedModel(ModelBase):
         _do_init: bool = True,
         **kwargs: Any,
     ) -> None:
-        self._check_config(config)
+        config = self._own_config(config)
         fields = self.module_class.__dataclass_fields__
         refuse_unknown({name: value for name, value in kwargs.items() if name not in fields}, type(self))
         self.config, self.seed, self.input_shape = config, seed, input_shape
@@ -121,6 +121,8 @@ class FlaxPreTrainedModel(ModelBase):
 
         def lacking(ids: Any) -> dict[layers.Path, Any]:
             more = {"decoder_input_ids": ids} if self.takes_decoder_ids() else {}
+            if getattr(self.config, "add_cross_attention", False) and "encoder_hidden_states" in self._call_arguments():
+                more["encoder_hidden_states"] = jnp.zeros((*ids.shape, self.config.hidden_size), self.dtype)
             _, made = self.module.apply({"params": unflatten_dict(held)}, ids, **more, rngs=rngs, mutable=True)
             return {path: leaf for path, leaf in layers.flat(made["params"]).items() if path not in held}
 
@@ -217,20 +219,20 @@ class FlaxPreTrainedModel(ModelBase):
 
     def _get(self, weight: Weight) -> Any:
         leaf = layers.leaf(self.params, weight)
-        return leaf.T if layouts.permutation(weight.layout, "flax") else leaf
+        return leaf.T if weight.layout is Layout.LINEAR else leaf
 
     def _set(self, weight: Weight, value: Any) -> None:
         value = jnp.asarray(value)
-        value = value.T if layouts.permutation(weight.layout, "flax") else value
+        value = value.T if weight.layout is Layout.LINEAR else value
         self._params = unflatten_dict({**layers.flat(self.params), layouts.native_path(weight, "flax"): value})
 
     # -- hooks of ModelBase -------------------------------------------------------------------------------------
 
     @classmethod
     @contextmanager
-    def _empty(cls, config: PretrainedConfig, schema: Schema, **options: Any) -> Iterator[Any]:
+    def _empty(cls, config: PretrainedConfig, inputs: Sequence[Any], **options: Any) -> Iterator[Any]:
         do_init = options.pop("_do_init", True)
-        model = cls(config, _do_init=False, **options)
+        model = cls(config, *inputs, _do_init=False, **options)
         model._params = {}
         yield model
         model._params = unflatten_dict(model._params)
@@ -264,7 +266,8 @@ class FlaxPreTrainedModel(ModelBase):
         tree = self.params if params is None else params
 
         def read(weight: Weight) -> np.ndarray:
-            return permuted(arrays.to_numpy(layers.leaf(tree, weight)), layouts.permutation(weight.layout, "flax"))
+            array = arrays.to_numpy(layers.leaf(tree, weight))
+            return permuted(array, layouts.to_canonical(weight.layout, array.ndim, "flax"))
 
         return read
 
@@ -274,7 +277,7 @@ class FlaxPreTrainedModel(ModelBase):
     def _replace(self, new: Mapping[str, np.ndarray]) -> None:
         schema, flat = self.schema, layers.flat(self.params)
         for name, array in new.items():
-            order = layouts.permutation(schema[name].layout, "flax")
+            order = layouts.to_native(schema[name].layout, array.ndim, "flax")
             flat[layouts.native_path(schema[name], "flax")] = arrays.to_native(permuted(array, order))
         self._params, self._shapes = unflatten_dict(flat), None
         self.module = self.module.clone(config=self.config)
@@ -313,3 +316,26 @@ class FlaxPreTrainedModel(ModelBase):
 
     def _cache_dtype(self) -> Any:
         return self.dtype
+
+    # -- gradient checkpointing ---------------------------------------------------------------------------------
+
+    def enable_gradient_checkpointing(self) -> None:
+        """Call `gradient_checkpointing_enable`, under the name that it has in Flax in transformers 4.
+
+        The argument `gradient_checkpointing=True` of a built-in class does the same from the start.
+        """
+        self.gradient_checkpointing_enable()
+
+    def _modules_inside(self) -> Iterable[Any]:
+        return [self.module]
+
+    def _set_gradient_checkpointing(
+        self, enable: bool = True, gradient_checkpointing_func: Callable[..., Any] | None = None
+    ) -> None:
+        if not hasattr(self.module, "gradient_checkpointing"):
+            raise ArgumentError(
+                f"{type(self.module).__name__} cannot compute its layers anew for the gradient.",
+                expected="a module with a field gradient_checkpointing, which it heeds where it makes its layers",
+                received="none",
+            )
+        self.module = self.module.clone(gradient_checkpointing=enable)

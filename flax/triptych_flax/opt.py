@@ -14,6 +14,7 @@ class FlaxOPTPreTrainedModel(FlaxPreTrainedModel):
 
     config_class = opt.OPTConfig
     base_model_prefix = "model"
+    supports_gradient_checkpointing = True
 
 
 class FlaxOPTModel(FlaxOPTPreTrainedModel, part=opt.OPTModel): ...

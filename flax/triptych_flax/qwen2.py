@@ -3,12 +3,15 @@
 from triptych.families import qwen2
 from triptych_flax.llama import (
     FlaxLlamaForCausalLM,
+    FlaxLlamaForQuestionAnswering,
     FlaxLlamaForSequenceClassification,
+    FlaxLlamaForTokenClassification,
     FlaxLlamaModel,
     FlaxLlamaPreTrainedModel,
 )
 
-__all__ = ["FlaxQwen2PreTrainedModel", "FlaxQwen2Model", "FlaxQwen2ForCausalLM", "FlaxQwen2ForSequenceClassification"]
+__all__ = ["FlaxQwen2PreTrainedModel", "FlaxQwen2Model", "FlaxQwen2ForCausalLM", "FlaxQwen2ForSequenceClassification",
+           "FlaxQwen2ForTokenClassification", "FlaxQwen2ForQuestionAnswering"]  # fmt: skip
 
 
 class FlaxQwen2PreTrainedModel(FlaxLlamaPreTrainedModel):
@@ -25,4 +28,14 @@ class FlaxQwen2ForCausalLM(FlaxQwen2PreTrainedModel, FlaxLlamaForCausalLM, part=
 
 class FlaxQwen2ForSequenceClassification(
     FlaxQwen2PreTrainedModel, FlaxLlamaForSequenceClassification, part=qwen2.Qwen2ForSequenceClassification
+): ...
+
+
+class FlaxQwen2ForTokenClassification(
+    FlaxQwen2PreTrainedModel, FlaxLlamaForTokenClassification, part=qwen2.Qwen2ForTokenClassification
+): ...
+
+
+class FlaxQwen2ForQuestionAnswering(
+    FlaxQwen2PreTrainedModel, FlaxLlamaForQuestionAnswering, part=qwen2.Qwen2ForQuestionAnswering
 ): ...

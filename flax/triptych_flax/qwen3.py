@@ -3,12 +3,15 @@
 from triptych.families import qwen3
 from triptych_flax.llama import (
     FlaxLlamaForCausalLM,
+    FlaxLlamaForQuestionAnswering,
     FlaxLlamaForSequenceClassification,
+    FlaxLlamaForTokenClassification,
     FlaxLlamaModel,
     FlaxLlamaPreTrainedModel,
 )
 
-__all__ = ["FlaxQwen3PreTrainedModel", "FlaxQwen3Model", "FlaxQwen3ForCausalLM", "FlaxQwen3ForSequenceClassification"]
+__all__ = ["FlaxQwen3PreTrainedModel", "FlaxQwen3Model", "FlaxQwen3ForCausalLM", "FlaxQwen3ForSequenceClassification",
+           "FlaxQwen3ForTokenClassification", "FlaxQwen3ForQuestionAnswering"]  # fmt: skip
 
 
 class FlaxQwen3PreTrainedModel(FlaxLlamaPreTrainedModel):
@@ -25,4 +28,14 @@ class FlaxQwen3ForCausalLM(FlaxQwen3PreTrainedModel, FlaxLlamaForCausalLM, part=
 
 class FlaxQwen3ForSequenceClassification(
     FlaxQwen3PreTrainedModel, FlaxLlamaForSequenceClassification, part=qwen3.Qwen3ForSequenceClassification
+): ...
+
+
+class FlaxQwen3ForTokenClassification(
+    FlaxQwen3PreTrainedModel, FlaxLlamaForTokenClassification, part=qwen3.Qwen3ForTokenClassification
+): ...
+
+
+class FlaxQwen3ForQuestionAnswering(
+    FlaxQwen3PreTrainedModel, FlaxLlamaForQuestionAnswering, part=qwen3.Qwen3ForQuestionAnswering
 ): ...

@@ -4,9 +4,9 @@ from triptych.families import roberta
 from triptych_flax.make import binder
 from triptych_flax.modeling import FlaxPreTrainedModel
 
-__all__ = ["FlaxRobertaPreTrainedModel", "FlaxRobertaModel", "FlaxRobertaForMaskedLM",
-           "FlaxRobertaForSequenceClassification", "FlaxRobertaForTokenClassification",
-           "FlaxRobertaForQuestionAnswering"]  # fmt: skip
+__all__ = ["FlaxRobertaPreTrainedModel", "FlaxRobertaModel", "FlaxRobertaForCausalLM", "FlaxRobertaForMaskedLM",
+           "FlaxRobertaForSequenceClassification", "FlaxRobertaForMultipleChoice",
+           "FlaxRobertaForTokenClassification", "FlaxRobertaForQuestionAnswering"]  # fmt: skip
 __getattr__ = binder.parts_of(roberta, __name__)
 
 
@@ -15,9 +15,13 @@ class FlaxRobertaPreTrainedModel(FlaxPreTrainedModel):
 
     config_class = roberta.RobertaConfig
     base_model_prefix = "roberta"
+    supports_gradient_checkpointing = True
 
 
 class FlaxRobertaModel(FlaxRobertaPreTrainedModel, part=roberta.RobertaModel): ...
+
+
+class FlaxRobertaForCausalLM(FlaxRobertaPreTrainedModel, part=roberta.RobertaForCausalLM): ...
 
 
 class FlaxRobertaForMaskedLM(FlaxRobertaPreTrainedModel, part=roberta.RobertaForMaskedLM): ...
@@ -26,6 +30,9 @@ class FlaxRobertaForMaskedLM(FlaxRobertaPreTrainedModel, part=roberta.RobertaFor
 class FlaxRobertaForSequenceClassification(
     FlaxRobertaPreTrainedModel, part=roberta.RobertaForSequenceClassification
 ): ...
+
+
+class FlaxRobertaForMultipleChoice(FlaxRobertaPreTrainedModel, part=roberta.RobertaForMultipleChoice): ...
 
 
 class FlaxRobertaForTokenClassification(FlaxRobertaPreTrainedModel, part=roberta.RobertaForTokenClassification): ...

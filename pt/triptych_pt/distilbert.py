@@ -4,15 +4,9 @@ from triptych.families import distilbert
 from triptych_pt.make import binder
 from triptych_pt.modeling import PreTrainedModel
 
-__all__ = [
-    "DistilBertPreTrainedModel",
-    "DistilBertModel",
-    "DistilBertForMaskedLM",
-    "DistilBertForSequenceClassification",
-    "DistilBertForTokenClassification",
-    "DistilBertForQuestionAnswering",
-]
-# fmt: skip
+__all__ = ["DistilBertPreTrainedModel", "DistilBertModel", "DistilBertForMaskedLM",
+           "DistilBertForSequenceClassification", "DistilBertForMultipleChoice", "DistilBertForTokenClassification",
+           "DistilBertForQuestionAnswering"]  # fmt: skip
 __getattr__ = binder.parts_of(distilbert, __name__)
 
 
@@ -21,6 +15,7 @@ class DistilBertPreTrainedModel(PreTrainedModel):
 
     config_class = distilbert.DistilBertConfig
     base_model_prefix = "distilbert"
+    supports_gradient_checkpointing = True
 
 
 class DistilBertModel(DistilBertPreTrainedModel, part=distilbert.DistilBertModel): ...
@@ -32,6 +27,9 @@ class DistilBertForMaskedLM(DistilBertPreTrainedModel, part=distilbert.DistilBer
 class DistilBertForSequenceClassification(
     DistilBertPreTrainedModel, part=distilbert.DistilBertForSequenceClassification
 ): ...
+
+
+class DistilBertForMultipleChoice(DistilBertPreTrainedModel, part=distilbert.DistilBertForMultipleChoice): ...
 
 
 class DistilBertForTokenClassification(DistilBertPreTrainedModel, part=distilbert.DistilBertForTokenClassification): ...

@@ -1,12 +1,13 @@
 """ELECTRA in PyTorch: the public classes of `triptych.families.electra`."""
 
 from triptych.families import electra
+from triptych.nn.outputs import ElectraForPreTrainingOutput as ElectraForPreTrainingOutput
 from triptych_pt.make import binder
 from triptych_pt.modeling import PreTrainedModel
 
-__all__ = ["ElectraPreTrainedModel", "ElectraModel", "ElectraForPreTraining", "ElectraForMaskedLM",
-           "ElectraForSequenceClassification", "ElectraForTokenClassification",
-           "ElectraForQuestionAnswering"]  # fmt: skip
+__all__ = ["ElectraPreTrainedModel", "ElectraModel", "ElectraForPreTraining", "ElectraForCausalLM",
+           "ElectraForMaskedLM", "ElectraForSequenceClassification", "ElectraForMultipleChoice",
+           "ElectraForTokenClassification", "ElectraForQuestionAnswering"]  # fmt: skip
 __getattr__ = binder.parts_of(electra, __name__)
 
 
@@ -15,6 +16,7 @@ class ElectraPreTrainedModel(PreTrainedModel):
 
     config_class = electra.ElectraConfig
     base_model_prefix = "electra"
+    supports_gradient_checkpointing = True
 
 
 class ElectraModel(ElectraPreTrainedModel, part=electra.ElectraModel): ...
@@ -23,10 +25,16 @@ class ElectraModel(ElectraPreTrainedModel, part=electra.ElectraModel): ...
 class ElectraForPreTraining(ElectraPreTrainedModel, part=electra.ElectraForPreTraining): ...
 
 
+class ElectraForCausalLM(ElectraPreTrainedModel, part=electra.ElectraForCausalLM): ...
+
+
 class ElectraForMaskedLM(ElectraPreTrainedModel, part=electra.ElectraForMaskedLM): ...
 
 
 class ElectraForSequenceClassification(ElectraPreTrainedModel, part=electra.ElectraForSequenceClassification): ...
+
+
+class ElectraForMultipleChoice(ElectraPreTrainedModel, part=electra.ElectraForMultipleChoice): ...
 
 
 class ElectraForTokenClassification(ElectraPreTrainedModel, part=electra.ElectraForTokenClassification): ...

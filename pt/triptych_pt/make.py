@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from triptych.config import PretrainedConfig
+from triptych.errors import ArgumentError
 from triptych.nn import functional as fn
-from triptych.nn.parts import Binder
+from triptych.nn.parts import Binder, constructed
 from triptych_pt import ops
 
 
@@ -35,30 +35,41 @@ class Conv1D(nn.Module):
 class RMSNorm(nn.Module):
     """See `triptych.nn.functional.rms_norm`."""
 
-    def __init__(self, width: int, epsilon: float) -> None:
+    def __init__(self, hidden_size: int, eps: float = 1e-6) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(width))
-        self.epsilon = epsilon
+        self.weight = nn.Parameter(torch.ones(hidden_size))
+        self.variance_epsilon = eps
 
-    def forward(self, x: Any) -> Any:
-        return fn.rms_norm(ops, x, self.weight, self.epsilon)
+    def forward(self, hidden_states: Any) -> Any:
+        return fn.rms_norm(ops, hidden_states, self.weight, self.variance_epsilon)
+
+    def extra_repr(self) -> str:
+        return f"{tuple(self.weight.shape)}, eps={self.variance_epsilon}"
 
 
 class Block(nn.Module):
-    """A part of a model. Subclasses declare their layers in `setup`; `fields` become attributes."""
+    """A part of a model. Subclasses declare their layers in `setup`; `fields` become attributes.
+
+    It is made of a config and the number of its layer; the class's `arguments` say in which order it takes what.
+    """
 
     ops = ops
     make: Any = sys.modules[__name__]
 
-    def __init__(self, config: PretrainedConfig, index: int = 0, **fields: Any) -> None:
+    def __init__(self, *args: Any, **fields: Any) -> None:
         super().__init__()
-        self.config, self.index = config, index
+        self.config, self.index, fields = constructed(type(self), args, fields)
         for name, value in fields.items():
             setattr(self, name, value)
         self.setup()
 
     def setup(self) -> None:
         """Declare the layers."""
+
+    @property
+    def layer_idx(self) -> int:
+        """The number of the layer, as transformers calls it."""
+        return self.index
 
 
 binder = Binder("pt", Block, "forward")
@@ -104,12 +115,21 @@ def vector(owner: Any, name: str, length: Any) -> Any:
     return nn.Parameter(torch.zeros(int(length)))
 
 
+def numbers(owner: Any, name: str, count: int) -> Any:
+    """Return the numbers from 0 to `count` - 1, [1, count], a buffer `name` that is in no file."""
+    owner.register_buffer(name, torch.arange(count)[None], persistent=False)
+    return getattr(owner, name)
+
+
 def vocab_head(owner: Any, width: Any, units: Any, bias: str | None = None, std: float | None = None) -> Any:
     """Return the projection to the vocabulary, whose matrix is the embeddings' unless the config says no.
 
     `bias` names the owner's vector that is its bias, too. `tie_weights` makes it share both.
     """
-    return dense(owner, width, units, bool(bias), std)
+    head = dense(owner, width, units, bool(bias), std)
+    if bias and owner.config.tie_word_embeddings:
+        head.bias = getattr(owner, bias)
+    return head
 
 
 class VocabProjector(nn.Linear):
@@ -126,7 +146,8 @@ def vocab_projector(owner: Any, width: Any, units: Any) -> Any:
 
 def block(owner: Any, kind: type, **fields: Any) -> Any:
     """Return a module of the owner's config: of a part, or of a class of PyTorch like it."""
-    return binder.class_of(kind)(owner.config, **fields)
+    cls = binder.class_of(kind)
+    return cls(config=owner.config, **fields) if issubclass(cls, Block) else cls(owner.config, **fields)
 
 
 def stacked(owner: Any, kind: type, count: int, **fields: Any) -> Any:
@@ -137,6 +158,39 @@ def stacked(owner: Any, kind: type, count: int, **fields: Any) -> Any:
 def listed(owner: Any, kinds: Iterable[type], **fields: Any) -> Any:
     """Return a list of blocks of several kinds."""
     return nn.ModuleList(block(owner, kind, **fields) for kind in kinds)
+
+
+def prune_attention(owner: Any, inner: Iterable[nn.Linear], outer: nn.Linear, heads: Iterable[int]) -> int:
+    """Remove heads of the attention `owner`, by their original numbers, and return how many are left.
+
+    `inner` are its projections to heads, `outer` the one from them; `owner.pruned_heads` says which are gone already.
+
+    Raises:
+        ArgumentError: an unknown head, or all of them; nothing is changed.
+    """
+    count, gone = owner.config.num_attention_heads, owner.pruned_heads
+    asked, before = set(heads), [head for head in range(count) if head not in gone]
+    places = [place for place, head in enumerate(before) if head not in asked]
+    if not asked <= set(range(count)) or not places:
+        expected = f"some of the heads 0 to {count - 1}, leaving at least one"
+        raise ArgumentError("These heads cannot be pruned.", expected=expected, received=str(sorted(asked))[:80])
+    size = outer.in_features // len(before)
+    kept = torch.tensor([place * size + offset for place in places for offset in range(size)])
+    for layer in inner:
+        _keep(layer, "weight", kept, 0)
+        _keep(layer, "bias", kept, 0)
+    _keep(outer, "weight", kept, 1)
+    owner.pruned_heads = gone | asked
+    return len(places)
+
+
+def _keep(layer: nn.Linear, name: str, indices: torch.Tensor, axis: int) -> None:
+    """Keep a part of a parameter."""
+    old = getattr(layer, name)
+    if old is not None:
+        new = old.detach().index_select(axis, indices.to(old.device)).contiguous()
+        setattr(layer, name, nn.Parameter(new, requires_grad=old.requires_grad))
+    layer.out_features, layer.in_features = layer.weight.shape
 
 
 def _initialised(layer: Any, std: float | None) -> Any:

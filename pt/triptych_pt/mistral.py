@@ -1,9 +1,17 @@
 """Mistral in PyTorch: the public classes of `triptych.families.mistral`."""
 
 from triptych.families import mistral
-from triptych_pt.llama import LlamaForCausalLM, LlamaForSequenceClassification, LlamaModel, LlamaPreTrainedModel
+from triptych_pt.llama import (
+    LlamaForCausalLM,
+    LlamaForQuestionAnswering,
+    LlamaForSequenceClassification,
+    LlamaForTokenClassification,
+    LlamaModel,
+    LlamaPreTrainedModel,
+)
 
-__all__ = ["MistralPreTrainedModel", "MistralModel", "MistralForCausalLM", "MistralForSequenceClassification"]
+__all__ = ["MistralPreTrainedModel", "MistralModel", "MistralForCausalLM", "MistralForSequenceClassification",
+           "MistralForTokenClassification", "MistralForQuestionAnswering"]  # fmt: skip
 
 
 class MistralPreTrainedModel(LlamaPreTrainedModel):
@@ -20,4 +28,14 @@ class MistralForCausalLM(MistralPreTrainedModel, LlamaForCausalLM, part=mistral.
 
 class MistralForSequenceClassification(
     MistralPreTrainedModel, LlamaForSequenceClassification, part=mistral.MistralForSequenceClassification
+): ...
+
+
+class MistralForTokenClassification(
+    MistralPreTrainedModel, LlamaForTokenClassification, part=mistral.MistralForTokenClassification
+): ...
+
+
+class MistralForQuestionAnswering(
+    MistralPreTrainedModel, LlamaForQuestionAnswering, part=mistral.MistralForQuestionAnswering
 ): ...

@@ -1,9 +1,17 @@
 """Qwen2 in PyTorch: the public classes of `triptych.families.qwen2`."""
 
 from triptych.families import qwen2
-from triptych_pt.llama import LlamaForCausalLM, LlamaForSequenceClassification, LlamaModel, LlamaPreTrainedModel
+from triptych_pt.llama import (
+    LlamaForCausalLM,
+    LlamaForQuestionAnswering,
+    LlamaForSequenceClassification,
+    LlamaForTokenClassification,
+    LlamaModel,
+    LlamaPreTrainedModel,
+)
 
-__all__ = ["Qwen2PreTrainedModel", "Qwen2Model", "Qwen2ForCausalLM", "Qwen2ForSequenceClassification"]
+__all__ = ["Qwen2PreTrainedModel", "Qwen2Model", "Qwen2ForCausalLM", "Qwen2ForSequenceClassification",
+           "Qwen2ForTokenClassification", "Qwen2ForQuestionAnswering"]  # fmt: skip
 
 
 class Qwen2PreTrainedModel(LlamaPreTrainedModel):
@@ -20,4 +28,14 @@ class Qwen2ForCausalLM(Qwen2PreTrainedModel, LlamaForCausalLM, part=qwen2.Qwen2F
 
 class Qwen2ForSequenceClassification(
     Qwen2PreTrainedModel, LlamaForSequenceClassification, part=qwen2.Qwen2ForSequenceClassification
+): ...
+
+
+class Qwen2ForTokenClassification(
+    Qwen2PreTrainedModel, LlamaForTokenClassification, part=qwen2.Qwen2ForTokenClassification
+): ...
+
+
+class Qwen2ForQuestionAnswering(
+    Qwen2PreTrainedModel, LlamaForQuestionAnswering, part=qwen2.Qwen2ForQuestionAnswering
 ): ...

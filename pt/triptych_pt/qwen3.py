@@ -1,9 +1,17 @@
 """Qwen3 in PyTorch: the public classes of `triptych.families.qwen3`."""
 
 from triptych.families import qwen3
-from triptych_pt.llama import LlamaForCausalLM, LlamaForSequenceClassification, LlamaModel, LlamaPreTrainedModel
+from triptych_pt.llama import (
+    LlamaForCausalLM,
+    LlamaForQuestionAnswering,
+    LlamaForSequenceClassification,
+    LlamaForTokenClassification,
+    LlamaModel,
+    LlamaPreTrainedModel,
+)
 
-__all__ = ["Qwen3PreTrainedModel", "Qwen3Model", "Qwen3ForCausalLM", "Qwen3ForSequenceClassification"]
+__all__ = ["Qwen3PreTrainedModel", "Qwen3Model", "Qwen3ForCausalLM", "Qwen3ForSequenceClassification",
+           "Qwen3ForTokenClassification", "Qwen3ForQuestionAnswering"]  # fmt: skip
 
 
 class Qwen3PreTrainedModel(LlamaPreTrainedModel):
@@ -20,4 +28,14 @@ class Qwen3ForCausalLM(Qwen3PreTrainedModel, LlamaForCausalLM, part=qwen3.Qwen3F
 
 class Qwen3ForSequenceClassification(
     Qwen3PreTrainedModel, LlamaForSequenceClassification, part=qwen3.Qwen3ForSequenceClassification
+): ...
+
+
+class Qwen3ForTokenClassification(
+    Qwen3PreTrainedModel, LlamaForTokenClassification, part=qwen3.Qwen3ForTokenClassification
+): ...
+
+
+class Qwen3ForQuestionAnswering(
+    Qwen3PreTrainedModel, LlamaForQuestionAnswering, part=qwen3.Qwen3ForQuestionAnswering
 ): ...

@@ -4,8 +4,9 @@ from triptych.families import roberta
 from triptych_pt.make import binder
 from triptych_pt.modeling import PreTrainedModel
 
-__all__ = ["RobertaPreTrainedModel", "RobertaModel", "RobertaForMaskedLM", "RobertaForSequenceClassification",
-           "RobertaForTokenClassification", "RobertaForQuestionAnswering"]  # fmt: skip
+__all__ = ["RobertaPreTrainedModel", "RobertaModel", "RobertaForCausalLM", "RobertaForMaskedLM",
+           "RobertaForSequenceClassification", "RobertaForMultipleChoice", "RobertaForTokenClassification",
+           "RobertaForQuestionAnswering"]  # fmt: skip
 __getattr__ = binder.parts_of(roberta, __name__)
 
 
@@ -14,15 +15,22 @@ class RobertaPreTrainedModel(PreTrainedModel):
 
     config_class = roberta.RobertaConfig
     base_model_prefix = "roberta"
+    supports_gradient_checkpointing = True
 
 
 class RobertaModel(RobertaPreTrainedModel, part=roberta.RobertaModel): ...
+
+
+class RobertaForCausalLM(RobertaPreTrainedModel, part=roberta.RobertaForCausalLM): ...
 
 
 class RobertaForMaskedLM(RobertaPreTrainedModel, part=roberta.RobertaForMaskedLM): ...
 
 
 class RobertaForSequenceClassification(RobertaPreTrainedModel, part=roberta.RobertaForSequenceClassification): ...
+
+
+class RobertaForMultipleChoice(RobertaPreTrainedModel, part=roberta.RobertaForMultipleChoice): ...
 
 
 class RobertaForTokenClassification(RobertaPreTrainedModel, part=roberta.RobertaForTokenClassification): ...

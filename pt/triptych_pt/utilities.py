@@ -283,7 +283,7 @@ def set_initialized_submodules(model: nn.Module, state_dict_keys: Iterable[str])
     for name, module in model.named_modules():
         held = {f"{name}.{key}" if name else key for key in module.state_dict()}
         if held <= names:
-            setattr(module, "_is_hf_initialized", True)  # noqa: B010
+            module._is_hf_initialized = True  # type: ignore[assignment]
         else:
             others[name] = module
     return others

@@ -5,8 +5,8 @@ from triptych_tf.make import binder
 from triptych_tf.modeling import TFPreTrainedModel
 
 __all__ = ["TFDistilBertPreTrainedModel", "TFDistilBertModel", "TFDistilBertForMaskedLM",
-           "TFDistilBertForSequenceClassification", "TFDistilBertForTokenClassification",
-           "TFDistilBertForQuestionAnswering"]  # fmt: skip
+           "TFDistilBertForSequenceClassification", "TFDistilBertForMultipleChoice",
+           "TFDistilBertForTokenClassification", "TFDistilBertForQuestionAnswering"]  # fmt: skip
 __getattr__ = binder.parts_of(distilbert, __name__)
 
 
@@ -15,6 +15,7 @@ class TFDistilBertPreTrainedModel(TFPreTrainedModel):
 
     config_class = distilbert.DistilBertConfig
     base_model_prefix = "distilbert"
+    supports_gradient_checkpointing = True
 
 
 class TFDistilBertModel(TFDistilBertPreTrainedModel, part=distilbert.DistilBertModel): ...
@@ -28,9 +29,18 @@ class TFDistilBertForSequenceClassification(
 ): ...
 
 
+class TFDistilBertForMultipleChoice(TFDistilBertPreTrainedModel, part=distilbert.DistilBertForMultipleChoice): ...
+
+
 class TFDistilBertForTokenClassification(
     TFDistilBertPreTrainedModel, part=distilbert.DistilBertForTokenClassification
 ): ...
 
 
 class TFDistilBertForQuestionAnswering(TFDistilBertPreTrainedModel, part=distilbert.DistilBertForQuestionAnswering): ...
+
+
+class TFDistilBertMainLayer(binder.bound(distilbert.DistilBertModel)):  # type: ignore[misc]
+    """The encoder as a layer, for models that hold it."""
+
+    config_class = distilbert.DistilBertConfig

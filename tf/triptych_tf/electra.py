@@ -1,12 +1,13 @@
 """ELECTRA in Keras: the public classes of `triptych.families.electra`."""
 
 from triptych.families import electra
+from triptych.nn.outputs import ElectraForPreTrainingOutput
 from triptych_tf.make import binder
 from triptych_tf.modeling import TFPreTrainedModel
 
-__all__ = ["TFElectraPreTrainedModel", "TFElectraModel", "TFElectraForPreTraining", "TFElectraForMaskedLM",
-           "TFElectraForSequenceClassification", "TFElectraForTokenClassification",
-           "TFElectraForQuestionAnswering"]  # fmt: skip
+__all__ = ["TFElectraPreTrainedModel", "TFElectraModel", "TFElectraForPreTraining", "TFElectraForCausalLM",
+           "TFElectraForMaskedLM", "TFElectraForSequenceClassification", "TFElectraForMultipleChoice",
+           "TFElectraForTokenClassification", "TFElectraForQuestionAnswering"]  # fmt: skip
 __getattr__ = binder.parts_of(electra, __name__)
 
 
@@ -15,6 +16,7 @@ class TFElectraPreTrainedModel(TFPreTrainedModel):
 
     config_class = electra.ElectraConfig
     base_model_prefix = "electra"
+    supports_gradient_checkpointing = True
 
 
 class TFElectraModel(TFElectraPreTrainedModel, part=electra.ElectraModel): ...
@@ -23,13 +25,28 @@ class TFElectraModel(TFElectraPreTrainedModel, part=electra.ElectraModel): ...
 class TFElectraForPreTraining(TFElectraPreTrainedModel, part=electra.ElectraForPreTraining): ...
 
 
+class TFElectraForCausalLM(TFElectraPreTrainedModel, part=electra.ElectraForCausalLM): ...
+
+
 class TFElectraForMaskedLM(TFElectraPreTrainedModel, part=electra.ElectraForMaskedLM): ...
 
 
 class TFElectraForSequenceClassification(TFElectraPreTrainedModel, part=electra.ElectraForSequenceClassification): ...
 
 
+class TFElectraForMultipleChoice(TFElectraPreTrainedModel, part=electra.ElectraForMultipleChoice): ...
+
+
 class TFElectraForTokenClassification(TFElectraPreTrainedModel, part=electra.ElectraForTokenClassification): ...
 
 
 class TFElectraForQuestionAnswering(TFElectraPreTrainedModel, part=electra.ElectraForQuestionAnswering): ...
+
+
+class TFElectraMainLayer(binder.bound(electra.ElectraModel)):  # type: ignore[misc]
+    """The encoder as a layer, for models that hold it."""
+
+    config_class = electra.ElectraConfig
+
+
+TFElectraForPreTrainingOutput = ElectraForPreTrainingOutput

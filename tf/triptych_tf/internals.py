@@ -5,13 +5,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import keras
 import optree
 import tensorflow as tf
+from keras.src.backend.common import variables as keras_variables
+from keras.src.backend.common.stateless_scope import in_stateless_scope
+from keras.src.ops import operation as keras_operation
 
 Initializer = Callable[[Any, Any], Any]
 
@@ -19,6 +24,11 @@ Initializer = Callable[[Any, Any], Any]
 def variables_of(layer: keras.layers.Layer) -> list[Any]:
     """Return the variables of `layer` itself, without those of the layers below."""
     return [*layer._trainable_variables, *layer._non_trainable_variables]
+
+
+def is_buffer(variable: Any, owner: keras.layers.Layer) -> bool:
+    """Return whether `variable` of `owner` is not trained by its nature, and not because it is frozen."""
+    return any(one is variable for one in owner._non_trainable_variables)
 
 
 def parts_of(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
@@ -104,3 +114,140 @@ class ParameterPolicy(keras.dtype_policies.DTypePolicy):
 def make_known(kind: type, parts: Callable[[Any], Any], rebuild: Callable[[Any, Any], Any]) -> None:
     """Let Keras look into objects of `kind`, which it would else take for one opaque output."""
     optree.register_pytree_node(kind, parts, rebuild, namespace="keras")
+
+
+# -- what Keras does not note of its own accord -----------------------------------------------------------------------
+
+
+class MadeUpName(str):
+    """A name that Keras gave, such as `dense_3`, to a layer or variable without one: it differs from model to model."""
+
+    __slots__ = ()
+
+
+def is_made_up(part: Any) -> bool:
+    """Return whether the name of a layer or variable was given to it by Keras."""
+    return isinstance(part.name, MadeUpName)
+
+
+def place_in(owner: keras.layers.Layer, part: Any) -> tuple[str, ...]:
+    """Return where `owner` holds a layer or variable: its attribute, and the index or key there; () if in none."""
+    kept = {*_of_keras(), *(() if not isinstance(owner, keras.Sequential) else ("_functional",))}
+    for name, value in vars(owner).items():
+        if name == "_layers" and isinstance(owner, keras.Sequential):
+            value = [layer for layer in value if not isinstance(layer, keras.layers.InputLayer)]
+            name = ""
+        elif name in kept or name.startswith("_self_"):  # of TensorFlow's own account of what it saves
+            continue
+        if (found := _place(value, part)) is not None:
+            return (name, *found) if name else found
+    return ()
+
+
+def _place(value: Any, part: Any) -> tuple[str, ...] | None:
+    if value is part:
+        return ()
+    items: Any = ()
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    return next(((str(key), *found) for key, one in items if (found := _place(one, part)) is not None), None)
+
+
+@functools.cache
+def _of_keras() -> frozenset[str]:
+    """Return the attributes in which Keras itself keeps the parts of every layer."""
+    return frozenset(vars(keras.Sequential()))
+
+
+def scopes_of(variable: Any) -> tuple[str, ...]:
+    """Return the scopes of `tf.name_scope` in which a layer made this variable, within its own."""
+    return vars(variable).get("_scopes", ())
+
+
+def awaits_variables(layer: keras.layers.Layer) -> bool:
+    """Return whether a layer is yet to be built by a method that may make variables."""
+    return not layer.built and type(layer).build is not keras.layers.Layer.build
+
+
+def prepare() -> None:
+    """Let every layer note what Keras 3 does not: which names Keras made up, and in which scopes of TensorFlow a layer
+    makes its variables, which Keras 2 had in their names and so in files.
+
+    Beyond that some things work as in Keras 2 that Keras 3 refuses: `add_weight` with its name first, with slashes in
+    the name, or a number as the shape; a call with flags by position; a list of variables in the place of a tensor.
+    """
+    if keras_operation.auto_name is _made_up:
+        return
+    keras_operation.auto_name = keras_variables.auto_name = _made_up
+    keras.layers.Layer.add_weight = _add_weight
+    keras.layers.Layer.__call__ = _call
+    tf.register_tensor_conversion_function((list, tuple), _stacked, priority=50)  # before that of TensorFlow, at 99
+
+
+_auto_name, _original_add_weight = keras_operation.auto_name, keras.layers.Layer.add_weight
+_original_call = keras.layers.Layer.__call__
+_ARGUMENTS_OF_KERAS_2 = ("name", "shape", "dtype", "initializer", "regularizer", "trainable", "constraint")
+
+
+def _made_up(prefix: str) -> str:
+    return MadeUpName(_auto_name(prefix))
+
+
+@functools.wraps(_original_add_weight)
+def _add_weight(self: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+    if args and isinstance(args[0], str):
+        args, kwargs = (), {**dict(zip(_ARGUMENTS_OF_KERAS_2, args, strict=False)), **kwargs}
+    if isinstance(kwargs.get("shape"), int):
+        kwargs["shape"] = (kwargs["shape"],)
+    *levels, kwargs["name"] = kwargs["name"].split("/") if kwargs.get("name") else [None]
+    variable = _original_add_weight(self, *args, **kwargs)
+    scopes = tf.get_current_name_scope().split("/")
+    own = [place for place, scope in enumerate(scopes) if re.fullmatch(rf"{re.escape(self.name)}(_\d+)?", scope)]
+    variable._scopes = (*(scopes[own[-1] + 1 :] if own else ()), *levels)
+    return variable
+
+
+@functools.wraps(_original_call)
+def _call(self: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+    first = next((place for place, one in enumerate(args) if _is_no_input(one, place)), None)
+    if first is not None and len(args) <= len(self.call_signature_parameters):
+        kwargs = {**dict(zip(self.call_signature_parameters[first:], args[first:], strict=False)), **kwargs}
+        args = args[:first]
+    return _original_call(self, *args, **kwargs)
+
+
+def _is_no_input(value: Any, place: int) -> bool:
+    """Return whether Keras refuses a value by position: a flag, or a shape as a list of numbers."""
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(isinstance(one, (bool, int, float, str)) for one in value)
+    return place > 0 and isinstance(value, (bool, int, float, str))
+
+
+def _stacked(value: Any, dtype: Any = None, name: str | None = None, as_ref: bool = False) -> Any:
+    """Return variables of Keras, such as `layer.weights`, as one tensor: TensorFlow cannot do it alone."""
+    if not value or not all(isinstance(one, keras.Variable) for one in value):
+        return NotImplemented
+    stacked = tf.stack([tf.convert_to_tensor(one) for one in value])
+    return stacked if dtype is None else tf.cast(stacked, dtype)
+
+
+def training_of(layer: keras.layers.Layer) -> bool:
+    """Return whether the call that `layer` is in was told to train."""
+    return bool(layer._get_call_context().get_value("training"))
+
+
+def is_stateless() -> bool:
+    """Return whether variables keep no value just now: shapes are inferred, or values are given from outside."""
+    return bool(in_stateless_scope())
+
+
+def state_of(layer: keras.layers.Layer) -> list[Any]:
+    """Return the variables that a call of `layer` changes: states of random numbers, running statistics."""
+    found = [v for part in with_all_parts(layer) for v in part._non_trainable_variables]
+    found += [generator.state for part in with_all_parts(layer) for generator in part._seed_generators]
+    return list({id(variable): variable for variable in found}.values())
+
+
+prepare()

@@ -6,7 +6,8 @@ from triptych.families import llama
 from triptych_tf.make import binder
 from triptych_tf.modeling import TFPreTrainedModel
 
-__all__ = ["TFLlamaPreTrainedModel", "TFLlamaModel", "TFLlamaForCausalLM", "TFLlamaForSequenceClassification"]
+__all__ = ["TFLlamaPreTrainedModel", "TFLlamaModel", "TFLlamaForCausalLM", "TFLlamaForSequenceClassification",
+           "TFLlamaForTokenClassification", "TFLlamaForQuestionAnswering"]  # fmt: skip
 __getattr__ = binder.parts_of(llama, __name__)
 
 
@@ -15,6 +16,7 @@ class TFLlamaPreTrainedModel(TFPreTrainedModel):
 
     config_class: ClassVar[Any] = llama.LlamaConfig
     base_model_prefix = "model"
+    supports_gradient_checkpointing = True
 
 
 class TFLlamaModel(TFLlamaPreTrainedModel, part=llama.LlamaModel): ...
@@ -24,3 +26,9 @@ class TFLlamaForCausalLM(TFLlamaPreTrainedModel, part=llama.LlamaForCausalLM): .
 
 
 class TFLlamaForSequenceClassification(TFLlamaPreTrainedModel, part=llama.LlamaForSequenceClassification): ...
+
+
+class TFLlamaForTokenClassification(TFLlamaPreTrainedModel, part=llama.LlamaForTokenClassification): ...
+
+
+class TFLlamaForQuestionAnswering(TFLlamaPreTrainedModel, part=llama.LlamaForQuestionAnswering): ...

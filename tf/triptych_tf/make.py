@@ -13,9 +13,9 @@ from typing import Any
 
 import keras
 
-from triptych.config import PretrainedConfig
+from triptych.errors import ArgumentError
 from triptych.nn import functional as fn
-from triptych.nn.parts import Binder, Model
+from triptych.nn.parts import Binder, Model, constructed
 from triptych_tf import internals, ops
 
 LEVEL = "_._"
@@ -52,22 +52,24 @@ class TFRMSNorm(keras.layers.Layer):
         return fn.rms_norm(ops, x, keras.ops.convert_to_tensor(self.gamma), self.epsilon)
 
 
+_OF_A_LAYER = ("name", "dtype", "trainable")
 _OF_KERAS = frozenset(dir(keras.layers.Layer()))
 
 
 class TFBlock(keras.layers.Layer):
     """A part of a built-in model. Subclasses declare their layers in `setup`; `fields` become attributes.
 
-    The layers are built from the widths that they carry, without a call, and named after their attributes.
+    It is made of a config and the number of its layer; the class's `arguments` say in which order it takes what. The
+    layers are built from the widths that they carry, without a call, and named after their attributes.
     """
 
     ops = ops
     make: Any = sys.modules[__name__]
     output: Any = None  # for BERT's layer of that name: Keras's property of it belongs to graphs
 
-    def __init__(self, config: PretrainedConfig, index: int = 0, **fields: Any) -> None:
-        super().__init__()
-        self.config, self.index = config, index
+    def __init__(self, *args: Any, **fields: Any) -> None:
+        super().__init__(**{name: fields.pop(name) for name in _OF_A_LAYER if name in fields})
+        self.config, self.index, fields = constructed(type(self), args, fields)
         for name, value in fields.items():
             setattr(self, name, value)
         self.setup()
@@ -175,6 +177,11 @@ def vector(owner: Any, name: str, length: Any) -> Any:
     return owner.add_weight(shape=(int(length),), initializer="zeros", name=name)
 
 
+def numbers(owner: Any, name: str, count: int) -> Any:
+    """Return None: Keras has no need of buffers that are in no file."""
+    return None
+
+
 def vocab_head(owner: Any, width: Any, units: Any, bias: str | None = None, std: float | None = None) -> Any:
     """Return the projection to the vocabulary; None if it is tied, and computed with the embeddings' matrix.
 
@@ -211,7 +218,21 @@ def block(owner: Any, kind: type, **fields: Any) -> Any:
     cls = binder.class_of(kind)
     if issubclass(cls, keras.Model):
         fields["dtype"] = owner.dtype_policy
-    return _part(cls(owner.config, **fields))
+    return _part(cls(config=owner.config, **fields) if issubclass(cls, TFBlock) else cls(owner.config, **fields))
+
+
+def prune_attention(owner: Any, inner: Iterable[Any], outer: Any, heads: Iterable[int]) -> int:
+    """Refuse to prune one attention.
+
+    Raises:
+        ArgumentError: always.
+    """
+    raise ArgumentError(
+        "An attention alone cannot be pruned in Keras.",
+        expected="its model",
+        received=type(owner).__name__,
+        remedy="call model.prune_heads, with the numbers of layers and heads",
+    )
 
 
 def stacked(owner: Any, kind: type, count: int, **fields: Any) -> Any:

@@ -1,9 +1,17 @@
 """Mistral in Keras: the public classes of `triptych.families.mistral`."""
 
 from triptych.families import mistral
-from triptych_tf.llama import TFLlamaForCausalLM, TFLlamaForSequenceClassification, TFLlamaModel, TFLlamaPreTrainedModel
+from triptych_tf.llama import (
+    TFLlamaForCausalLM,
+    TFLlamaForQuestionAnswering,
+    TFLlamaForSequenceClassification,
+    TFLlamaForTokenClassification,
+    TFLlamaModel,
+    TFLlamaPreTrainedModel,
+)
 
-__all__ = ["TFMistralPreTrainedModel", "TFMistralModel", "TFMistralForCausalLM", "TFMistralForSequenceClassification"]
+__all__ = ["TFMistralPreTrainedModel", "TFMistralModel", "TFMistralForCausalLM", "TFMistralForSequenceClassification",
+           "TFMistralForTokenClassification", "TFMistralForQuestionAnswering"]  # fmt: skip
 
 
 class TFMistralPreTrainedModel(TFLlamaPreTrainedModel):
@@ -20,4 +28,14 @@ class TFMistralForCausalLM(TFMistralPreTrainedModel, TFLlamaForCausalLM, part=mi
 
 class TFMistralForSequenceClassification(
     TFMistralPreTrainedModel, TFLlamaForSequenceClassification, part=mistral.MistralForSequenceClassification
+): ...
+
+
+class TFMistralForTokenClassification(
+    TFMistralPreTrainedModel, TFLlamaForTokenClassification, part=mistral.MistralForTokenClassification
+): ...
+
+
+class TFMistralForQuestionAnswering(
+    TFMistralPreTrainedModel, TFLlamaForQuestionAnswering, part=mistral.MistralForQuestionAnswering
 ): ...

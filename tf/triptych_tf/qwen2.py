@@ -1,9 +1,17 @@
 """Qwen2 in Keras: the public classes of `triptych.families.qwen2`."""
 
 from triptych.families import qwen2
-from triptych_tf.llama import TFLlamaForCausalLM, TFLlamaForSequenceClassification, TFLlamaModel, TFLlamaPreTrainedModel
+from triptych_tf.llama import (
+    TFLlamaForCausalLM,
+    TFLlamaForQuestionAnswering,
+    TFLlamaForSequenceClassification,
+    TFLlamaForTokenClassification,
+    TFLlamaModel,
+    TFLlamaPreTrainedModel,
+)
 
-__all__ = ["TFQwen2PreTrainedModel", "TFQwen2Model", "TFQwen2ForCausalLM", "TFQwen2ForSequenceClassification"]
+__all__ = ["TFQwen2PreTrainedModel", "TFQwen2Model", "TFQwen2ForCausalLM", "TFQwen2ForSequenceClassification",
+           "TFQwen2ForTokenClassification", "TFQwen2ForQuestionAnswering"]  # fmt: skip
 
 
 class TFQwen2PreTrainedModel(TFLlamaPreTrainedModel):
@@ -20,4 +28,14 @@ class TFQwen2ForCausalLM(TFQwen2PreTrainedModel, TFLlamaForCausalLM, part=qwen2.
 
 class TFQwen2ForSequenceClassification(
     TFQwen2PreTrainedModel, TFLlamaForSequenceClassification, part=qwen2.Qwen2ForSequenceClassification
+): ...
+
+
+class TFQwen2ForTokenClassification(
+    TFQwen2PreTrainedModel, TFLlamaForTokenClassification, part=qwen2.Qwen2ForTokenClassification
+): ...
+
+
+class TFQwen2ForQuestionAnswering(
+    TFQwen2PreTrainedModel, TFLlamaForQuestionAnswering, part=qwen2.Qwen2ForQuestionAnswering
 ): ...

@@ -1,9 +1,17 @@
 """Qwen3 in Keras: the public classes of `triptych.families.qwen3`."""
 
 from triptych.families import qwen3
-from triptych_tf.llama import TFLlamaForCausalLM, TFLlamaForSequenceClassification, TFLlamaModel, TFLlamaPreTrainedModel
+from triptych_tf.llama import (
+    TFLlamaForCausalLM,
+    TFLlamaForQuestionAnswering,
+    TFLlamaForSequenceClassification,
+    TFLlamaForTokenClassification,
+    TFLlamaModel,
+    TFLlamaPreTrainedModel,
+)
 
-__all__ = ["TFQwen3PreTrainedModel", "TFQwen3Model", "TFQwen3ForCausalLM", "TFQwen3ForSequenceClassification"]
+__all__ = ["TFQwen3PreTrainedModel", "TFQwen3Model", "TFQwen3ForCausalLM", "TFQwen3ForSequenceClassification",
+           "TFQwen3ForTokenClassification", "TFQwen3ForQuestionAnswering"]  # fmt: skip
 
 
 class TFQwen3PreTrainedModel(TFLlamaPreTrainedModel):
@@ -20,4 +28,14 @@ class TFQwen3ForCausalLM(TFQwen3PreTrainedModel, TFLlamaForCausalLM, part=qwen3.
 
 class TFQwen3ForSequenceClassification(
     TFQwen3PreTrainedModel, TFLlamaForSequenceClassification, part=qwen3.Qwen3ForSequenceClassification
+): ...
+
+
+class TFQwen3ForTokenClassification(
+    TFQwen3PreTrainedModel, TFLlamaForTokenClassification, part=qwen3.Qwen3ForTokenClassification
+): ...
+
+
+class TFQwen3ForQuestionAnswering(
+    TFQwen3PreTrainedModel, TFLlamaForQuestionAnswering, part=qwen3.Qwen3ForQuestionAnswering
 ): ...

@@ -4,7 +4,8 @@ from triptych.families import t5
 from triptych_tf.make import binder
 from triptych_tf.modeling import TFPreTrainedModel
 
-__all__ = ["TFT5PreTrainedModel", "TFT5Model", "TFT5ForConditionalGeneration", "TFT5EncoderModel"]
+__all__ = ["TFT5PreTrainedModel", "TFT5Model", "TFT5ForConditionalGeneration", "TFT5EncoderModel",
+           "TFT5ForSequenceClassification", "TFT5ForTokenClassification", "TFT5ForQuestionAnswering"]  # fmt: skip
 __getattr__ = binder.parts_of(t5, __name__)
 
 
@@ -13,6 +14,7 @@ class TFT5PreTrainedModel(TFPreTrainedModel):
 
     config_class = t5.T5Config
     base_model_prefix = "transformer"
+    supports_gradient_checkpointing = True
 
 
 class TFT5Model(TFT5PreTrainedModel, part=t5.T5Model): ...
@@ -22,3 +24,12 @@ class TFT5ForConditionalGeneration(TFT5PreTrainedModel, part=t5.T5ForConditional
 
 
 class TFT5EncoderModel(TFT5PreTrainedModel, part=t5.T5EncoderModel): ...
+
+
+class TFT5ForSequenceClassification(TFT5PreTrainedModel, part=t5.T5ForSequenceClassification): ...
+
+
+class TFT5ForTokenClassification(TFT5PreTrainedModel, part=t5.T5ForTokenClassification): ...
+
+
+class TFT5ForQuestionAnswering(TFT5PreTrainedModel, part=t5.T5ForQuestionAnswering): ...

@@ -47,7 +47,8 @@ class RecordedSchema:
     def __call__(self, config: PretrainedConfig, stem: str, **options: Any) -> Schema:
         """Return the weights of the class `stem`."""
         names = self.ignorable(config) if callable(self.ignorable) else self.ignorable
-        return recorded_schema(self.parts[stem], config, self.base_prefix, names, **options)
+        part = self.parts[stem]
+        return recorded_schema(part, config, part.base_model_prefix or self.base_prefix, names, **options)
 
 
 def declared(
@@ -55,10 +56,13 @@ def declared(
     *parts: type[Model],
     ignorable: Iterable[str] | Callable[[PretrainedConfig], Iterable[str]] = (),
     modules: Mapping[str, str] | None = None,
+    base_prefix: str | None = None,
 ) -> Family:
     """Return the family of these parts, whose schema is recorded from them.
 
     Args:
+        base_prefix: where classes with a head hold the backbone, if their `base_model_prefix` says nothing; None for
+            that of the first class that has one.
         ignorable: names, without the backbone's prefix, that files carry although no model needs them; or a function
             from a config to them.
         modules: see `Family`.
@@ -70,7 +74,8 @@ def declared(
         if not (isinstance(part, type) and issubclass(part, Model)):
             expected = "subclasses of triptych.nn.parts.Model"
             raise ArgumentError("A family is declared by its models.", expected=expected, received=repr(part)[:80])
-    prefix = next((part.base_model_prefix for part in parts if part.base_model_prefix), "")
+    stated = next((part.base_model_prefix for part in parts if part.base_model_prefix), "")
+    prefix = stated if base_prefix is None else base_prefix
     classes = {task: part.__name__ for part in parts for task in (*part.other_tasks, part.task)}
     schema = RecordedSchema({part.__name__: part for part in parts}, prefix, ignorable)
     return Family(config_class, prefix, classes, schema, modules or {})

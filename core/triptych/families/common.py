@@ -72,6 +72,14 @@ def optional_probability(value: Any) -> bool:
     return value is None or probability(value)
 
 
+def token_dropout(config: PretrainedConfig) -> float:
+    """Return the dropout before the scores of tokens, of a family whose config has no field of its own for it."""
+    for name in ("classifier_dropout", "hidden_dropout"):
+        if getattr(config, name, None) is not None:
+            return float(getattr(config, name))
+    return 0.1
+
+
 def vocab_head(build: SchemaBuilder, name: str, config: PretrainedConfig, hidden: Axis, embeddings: str) -> None:
     """Declare a matrix that maps to the vocabulary: the weight `embeddings`, unless the config or the file says no."""
     build.add(

@@ -13,9 +13,9 @@ from triptych.nn import attention as at
 from triptych.nn import functional as fn
 from triptych.nn import outputs
 from triptych.nn.axes import heads_axis, hidden_axis, labels_axis, vocab_axis
-from triptych.nn.encoder_heads import EncoderWithHead, SpanHead
+from triptych.nn.encoder_heads import EncoderWithHead, SpanHead, of_each_choice, texts_in_a_row
 from triptych.nn.parts import Model, Part
-from triptych.nn.stack import States, finish, finish_span, result, run_layers
+from triptych.nn.stack import finish, finish_span, result, run_each
 from triptych.weights.schema import Axis
 
 
@@ -75,21 +75,32 @@ class DistilBertConfig(PretrainedConfig):
         return self.dim // self.n_heads
 
 
-class DistilBertEmbeddings(Part):
+class Embeddings(Part):
+    """The normed sum of the embeddings of words and positions."""
+
     def setup(self) -> None:
         make, config, hidden = self.make, self.config, hidden_axis(self.config)
         positions = Axis("positions", config.max_position_embeddings)
         self.word_embeddings = make.embedding(self, vocab_axis(config), hidden, padding=config.pad_token_id)
         self.position_embeddings = make.embedding(self, positions, hidden)
-        self.LayerNorm = make.layer_norm(self, hidden, config.layer_norm_eps)
+        self.LayerNorm = make.layer_norm(self, hidden, _epsilon(config))
         self.dropout = make.dropout(self, config.dropout)
+        self.position_ids = make.numbers(self, "position_ids", config.max_position_embeddings)
 
-    def call(self, input_ids: Any, inputs_embeds: Any) -> Any:
-        words = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+    def call(self, input_ids: Any = None, input_embeds: Any = None) -> Any:
+        """Return [B, Q, H] for ids [B, Q] or `input_embeds` [B, Q, H]."""
+        words = self.word_embeddings(input_ids) if input_embeds is None else input_embeds
         return self.dropout(self.LayerNorm(words + self.position_embeddings(at.positions(self.ops, words))))
 
 
-class DistilBertAttention(Part):
+def _epsilon(config: Any) -> float:
+    """Return the epsilon of every norm, which configs do not name."""
+    return float(getattr(config, "layer_norm_eps", DistilBertConfig.layer_norm_eps))
+
+
+class MultiHeadSelfAttention(Part):
+    """Attention, with the projection out."""
+
     def setup(self) -> None:
         make, hidden, heads = self.make, hidden_axis(self.config), heads_axis(self.config, self.index)
         self.q_lin = make.dense(self, hidden, heads)
@@ -97,54 +108,106 @@ class DistilBertAttention(Part):
         self.v_lin = make.dense(self, hidden, heads)
         self.out_lin = make.dense(self, heads, hidden)
         self.dropout = make.dropout(self, self.config.attention_dropout)
+        self.count_heads()
 
-    def call(self, hidden: Any, bias: Any, head_mask: Any) -> tuple[Any, Any]:
-        projections, heads = (self.q_lin, self.k_lin, self.v_lin), heads_axis(self.config, self.index)
-        query, key, value = (at.split_heads(self.ops, project(hidden), heads.units) for project in projections)
-        scale = heads.block**-0.5
-        context, probabilities = at.attend(self.ops, query, key, value, bias, scale, self.dropout, head_mask)
-        return self.out_lin(context), probabilities
+    def count_heads(self) -> None:
+        """Say how many heads the config has left."""
+        heads = heads_axis(self.config, self.index)
+        self.n_heads, self.attention_head_size, self.dim = heads.units, heads.block, heads.length
+        self.pruned_heads = set(self.config.pruned_heads.get(self.index, ()))
+
+    def prune_heads(self, heads: Any) -> None:
+        """Remove heads, given by their original numbers; the config is the caller's.
+
+        Raises:
+            ArgumentError: an unknown head or all of them; or a framework whose layers their model alone changes.
+        """
+        self.n_heads = self.make.prune_attention(self, (self.q_lin, self.k_lin, self.v_lin), self.out_lin, heads)
+        self.dim = self.n_heads * self.attention_head_size
+
+    def call(
+        self, query: Any, key: Any, value: Any, mask: Any = None, head_mask: Any = None,
+        output_attentions: bool = False,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        """Return [B, Q, H] and, if asked for, the probabilities [B, N, Q, K].
+
+        `mask` is 1 for the keys that count and 0 for others, [B, K] or [B, Q, K]; of four axes, it is added to scores.
+        """
+        ops, size = self.ops, self.attention_head_size
+        pairs = ((self.q_lin, query), (self.k_lin, key), (self.v_lin, value))
+        query, key, value = (at.heads_of(ops, project(x), size) for project, x in pairs)
+        bias = mask if mask is None or len(mask.shape) == 4 else at.padding_bias(ops, mask, query.dtype)
+        heads = at.mask_of_kept(ops, head_mask, self.config, self.index)
+        config = None if output_attentions else self.config
+        context, probabilities = at.attend(ops, query, key, value, bias, size**-0.5, self.dropout, heads, config)
+        return (self.out_lin(context), probabilities) if output_attentions else (self.out_lin(context),)
 
 
-class DistilBertFFN(Part):
+class FFN(Part):
+    """Two projections, with an activation between them."""
+
     def setup(self) -> None:
         hidden, ffn = hidden_axis(self.config), Axis("ffn", self.config.hidden_dim)
         self.lin1 = self.make.dense(self, hidden, ffn)
         self.lin2 = self.make.dense(self, ffn, hidden)
         self.dropout = self.make.dropout(self, self.config.dropout)
 
-    def call(self, hidden: Any) -> Any:
-        return self.dropout(self.lin2(fn.activation(self.ops, self.config.activation, self.lin1(hidden))))
+    def call(self, input: Any) -> Any:
+        return self.dropout(self.lin2(fn.activation(self.ops, self.config.activation, self.lin1(input))))
 
 
-class DistilBertLayer(Part):
+class TransformerBlock(Part):
+    """One layer."""
+
     def setup(self) -> None:
-        make, hidden, epsilon = self.make, hidden_axis(self.config), self.config.layer_norm_eps
-        self.attention = make.block(self, DistilBertAttention, index=self.index)
+        make, hidden, epsilon = self.make, hidden_axis(self.config), _epsilon(self.config)
+        self.attention = make.block(self, MultiHeadSelfAttention, index=self.index)
         self.sa_layer_norm = make.layer_norm(self, hidden, epsilon)
-        self.ffn = make.block(self, DistilBertFFN)
+        self.ffn = make.block(self, FFN)
         self.output_layer_norm = make.layer_norm(self, hidden, epsilon)
 
-    def call(self, hidden: Any, bias: Any, head_mask: Any) -> tuple[Any, Any]:
-        attended, probabilities = self.attention(hidden, bias, head_mask)
-        attended = self.sa_layer_norm(attended + hidden)
-        return self.output_layer_norm(self.ffn(attended) + attended), probabilities
+    def call(
+        self, x: Any, attn_mask: Any = None, head_mask: Any = None, output_attentions: bool = False
+    ) -> tuple[Any, ...]:  # fmt: skip
+        """Return, if asked for, the probabilities, and hidden states [B, Q, H]: in this order. Masks are those of
+        `MultiHeadSelfAttention`."""
+        attended, *asked = self.attention(x, x, x, attn_mask, head_mask, output_attentions=output_attentions)
+        attended = self.sa_layer_norm(attended + x)
+        return (*asked, self.output_layer_norm(self.ffn(attended) + attended))
 
 
-class DistilBertTransformer(Part):
+class Transformer(Part):
+    """The layers in a row."""
+
+    gradient_checkpointing = False
+
     def setup(self) -> None:
-        self.layer = self.make.stacked(self, DistilBertLayer, self.config.n_layers)
+        self.layer = self.make.stacked(self, TransformerBlock, self.config.n_layers)
 
-    def call(self, hidden: Any, bias: Any, head_masks: list[Any]) -> States:
-        return run_layers(self.layer, hidden, [(bias, mask) for mask in head_masks])
+    def call(
+        self, x: Any, attn_mask: Any = None, head_mask: Any = None, output_attentions: bool = False,
+        output_hidden_states: bool = False, return_dict: bool | None = None,
+    ) -> Any:  # fmt: skip
+        """Return `BaseModelOutput`, or a tuple unless `return_dict`, for embeddings [B, Q, H].
+
+        `head_mask` has an entry for each layer, None or broadcastable to [B, N, Q, K].
+        """
+        layers = list(self.layer)
+        masks = [None] * len(layers) if head_mask is None else head_mask
+        arguments = [(attn_mask, masks[number]) for number in range(len(layers))]
+        shared = {"hidden_last": True, "output_attentions": output_attentions}
+        states, more = run_each(layers, x, arguments, stack=self, **shared)
+        attentions = [found[0] for found in more] if output_attentions else []
+        flags = (output_attentions, output_hidden_states, bool(return_dict))
+        return result(outputs.BaseModelOutput, flags, (states, attentions), last_hidden_state=states[-1])
 
 
 class DistilBertModel(Model):
     """The encoder."""
 
     def setup(self) -> None:
-        self.embeddings = self.make.block(self, DistilBertEmbeddings)
-        self.transformer = self.make.block(self, DistilBertTransformer)
+        self.embeddings = self.make.block(self, Embeddings)
+        self.transformer = self.make.block(self, Transformer)
 
     def call(
         self,
@@ -159,11 +222,13 @@ class DistilBertModel(Model):
         """Return `BaseModelOutput`. Ids are integers [B, Q], `inputs_embeds` [B, Q, H]."""
         ops, config = self.ops, self.config
         fn.one_input(input_ids, inputs_embeds)
-        flags = fn.output_flags(config, output_attentions, output_hidden_states, return_dict)
+        attentions, states, by_name = fn.output_flags(config, output_attentions, output_hidden_states, return_dict)
         hidden = self.embeddings(input_ids, inputs_embeds)
         bias = at.padding_bias(ops, attention_mask, hidden.dtype)
-        states = self.transformer(hidden, bias, at.head_masks(ops, head_mask, config, hidden.dtype))
-        return result(outputs.BaseModelOutput, flags, states, last_hidden_state=states[0][-1])
+        masks = at.whole_head_masks(ops, head_mask, config, hidden.dtype, config.n_layers)
+        return self.transformer(
+            hidden, bias, masks, output_attentions=attentions, output_hidden_states=states, return_dict=by_name
+        )
 
 
 class DistilBertWithHead(EncoderWithHead):
@@ -201,6 +266,7 @@ class DistilBertForMaskedLM(DistilBertWithHead):
     """DistilBERT that predicts masked tokens; its matrix is tied unless the config says not."""
 
     task = "MaskedLM"
+    other_tasks = ("PreTraining",)
 
     def build_head(self, config: Any) -> None:
         make, hidden = self.make, hidden_axis(config)
@@ -227,6 +293,32 @@ class DistilBertForSequenceClassification(DistilBertWithHead):
     def score(self, backbone: Any) -> Any:
         pooled = fn.activation(self.ops, "relu", self.pre_classifier(backbone.last_hidden_state[:, 0]))
         return self.classifier(self.dropout(pooled))
+
+
+class DistilBertForMultipleChoice(DistilBertForSequenceClassification):
+    """DistilBERT that chooses one of several texts, from the first token of each."""
+
+    task = "MultipleChoice"
+
+    def build_head(self, config: Any) -> None:
+        hidden = hidden_axis(config)
+        self.pre_classifier = self.make.dense(self, hidden, hidden)
+        self.classifier = self.make.dense(self, hidden, Axis("labels", 1))
+
+    def call(
+        self, input_ids: Any = None, attention_mask: Any = None, head_mask: Any = None, inputs_embeds: Any = None,
+        labels: Any = None, output_attentions: bool | None = None, output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:  # fmt: skip
+        """Return logits [B, N] for N texts each, ids and mask [B, N, Q], and with `labels` [B] the loss."""
+        ops = self.ops
+        ids, mask = (texts_in_a_row(ops, x, 1) for x in (input_ids, attention_mask))
+        backbone = self.distilbert(
+            ids, mask, head_mask, texts_in_a_row(ops, inputs_embeds, 2),
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
+        )  # fmt: skip
+        logits = of_each_choice(ops, self.score(backbone), input_ids if inputs_embeds is None else inputs_embeds)
+        return finish(self, backbone, logits, labels, return_dict)
 
 
 class DistilBertForTokenClassification(DistilBertWithHead):
@@ -269,6 +361,7 @@ FAMILIES = {
         DistilBertModel,
         DistilBertForMaskedLM,
         DistilBertForSequenceClassification,
+        DistilBertForMultipleChoice,
         DistilBertForTokenClassification,
         DistilBertForQuestionAnswering,
         ignorable=IGNORABLE,

@@ -8,17 +8,28 @@ from triptych.checks import positive_int
 from triptych.families import declared
 from triptych.families.bert import (
     IGNORABLE,
+    BertAttention,
     BertConfig,
     BertEmbeddings,
     BertEncoder,
+    BertIntermediate,
+    BertLayer,
     BertModel,
+    BertOutput,
+    BertSelfAttention,
+    BertSelfOutput,
 )
 from triptych.families.roberta import RobertaClassificationHead
 from triptych.nn import functional as fn
 from triptych.nn.axes import embedding_axis, hidden_axis, vocab_axis
-from triptych.nn.encoder_heads import EncoderWithHead, SpanHead
+from triptych.nn.encoder_heads import ChoiceHead, EncoderWithHead, NextTokenHead, SpanHead
 from triptych.nn.parts import Model, Part
+from triptych.nn.summary import SequenceSummary
 from triptych.weights.schema import Axis
+
+ElectraSelfAttention, ElectraSelfOutput, ElectraAttention = BertSelfAttention, BertSelfOutput, BertAttention
+ElectraIntermediate, ElectraOutput, ElectraLayer = BertIntermediate, BertOutput, BertLayer
+ElectraEncoder = BertEncoder
 
 
 class ElectraConfig(BertConfig):
@@ -55,17 +66,24 @@ class ElectraConfig(BertConfig):
         return self.embedding_size
 
 
+class ElectraEmbeddings(BertEmbeddings):
+    """Those of BERT, of their own width."""
+
+
 class ElectraModel(Model):
-    """The encoder, of generator and discriminator alike."""
+    """The encoder, of generator and discriminator alike; a decoder if the config says `is_decoder`."""
 
     def setup(self) -> None:
         make, width, hidden = self.make, embedding_axis(self.config), hidden_axis(self.config)
-        self.embeddings = make.block(self, BertEmbeddings)
+        self.embeddings = make.block(self, ElectraEmbeddings)
         self.embeddings_project = make.dense(self, width, hidden) if width != hidden else None
         self.encoder = make.block(self, BertEncoder)
-        self.pooler = None
 
     call = BertModel.call
+
+    def finished(self, encoded: Any, by_name: bool) -> Any:
+        """Return the encoder's output: there is no pooler."""
+        return encoded if by_name else encoded.to_tuple()
 
 
 class ElectraWithHead(EncoderWithHead):
@@ -83,9 +101,10 @@ class ElectraDiscriminatorPredictions(Part):
         self.dense = self.make.dense(self, hidden, hidden)
         self.dense_prediction = self.make.dense(self, hidden, Axis("labels", 1))
 
-    def call(self, hidden: Any) -> Any:
+    def call(self, discriminator_hidden_states: Any) -> Any:
         """Return [B, Q]: positive where a token was replaced."""
-        return self.dense_prediction(fn.activation(self.ops, self.config.hidden_act, self.dense(hidden)))[..., 0]
+        hidden = fn.activation(self.ops, self.config.hidden_act, self.dense(discriminator_hidden_states))
+        return self.dense_prediction(hidden)[..., 0]
 
 
 class ElectraForPreTraining(ElectraWithHead):
@@ -110,14 +129,12 @@ class ElectraGeneratorPredictions(Part):
         self.LayerNorm = make.layer_norm(self, width, self.config.layer_norm_eps)
         self.dense = make.dense(self, hidden_axis(self.config), width)
 
-    def call(self, hidden: Any) -> Any:
-        return self.LayerNorm(fn.activation(self.ops, "gelu", self.dense(hidden)))
+    def call(self, generator_hidden_states: Any) -> Any:
+        return self.LayerNorm(fn.activation(self.ops, "gelu", self.dense(generator_hidden_states)))
 
 
-class ElectraForMaskedLM(ElectraWithHead):
-    """The generator: predicts masked tokens; its matrix is tied unless the config says not."""
-
-    task = "MaskedLM"
+class ElectraGenerator(ElectraWithHead):
+    """A backbone with scores of the vocabulary; the matrix is tied unless the config says not."""
 
     def build_head(self, config: Any) -> None:
         self.generator_predictions = self.make.block(self, ElectraGeneratorPredictions)
@@ -128,16 +145,43 @@ class ElectraForMaskedLM(ElectraWithHead):
         return self.generator_lm_head(hidden, embeddings=self.words())
 
 
+class ElectraForMaskedLM(ElectraGenerator):
+    """The generator: predicts masked tokens."""
+
+    task = "MaskedLM"
+
+
+class ElectraForCausalLM(NextTokenHead, ElectraGenerator):
+    """ELECTRA that predicts the next token; its head is that of `ElectraForMaskedLM`."""
+
+
+class ElectraClassificationHead(RobertaClassificationHead):
+    """A classifier of the first token."""
+
+    activation = "gelu"
+
+
 class ElectraForSequenceClassification(ElectraWithHead):
     """ELECTRA that classifies or scores a text, from its first token."""
 
     task = "SequenceClassification"
 
     def build_head(self, config: Any) -> None:
-        self.classifier = self.make.block(self, RobertaClassificationHead, activation="gelu")
+        self.classifier = self.make.block(self, ElectraClassificationHead)
 
     def score(self, backbone: Any) -> Any:
         return self.classifier(backbone.last_hidden_state)
+
+
+class ElectraForMultipleChoice(ChoiceHead, ElectraWithHead):
+    """ELECTRA that chooses one of several texts, from a summary of each."""
+
+    def build_head(self, config: Any) -> None:
+        self.sequence_summary = self.make.block(self, SequenceSummary)
+        self.classifier = self.make.dense(self, hidden_axis(config), Axis("labels", 1))
+
+    def score(self, backbone: Any) -> Any:
+        return self.classifier(self.sequence_summary(backbone.last_hidden_state))
 
 
 class ElectraForTokenClassification(ElectraWithHead):
@@ -155,8 +199,10 @@ FAMILIES = {
         ElectraConfig,
         ElectraModel,
         ElectraForPreTraining,
+        ElectraForCausalLM,
         ElectraForMaskedLM,
         ElectraForSequenceClassification,
+        ElectraForMultipleChoice,
         ElectraForTokenClassification,
         ElectraForQuestionAnswering,
         ignorable=IGNORABLE,

@@ -10,16 +10,16 @@ from typing import Any
 from triptych.checks import part_count, positive_int, positive_number, probability
 from triptych.config import PretrainedConfig
 from triptych.families import Family, declared
-from triptych.families.common import require_activation, require_built_in, require_divisor
+from triptych.families.common import require_activation, require_built_in, require_divisor, token_dropout
 from triptych.nn import attention as at
 from triptych.nn import cache as caches
 from triptych.nn import functional as fn
 from triptych.nn import outputs
-from triptych.nn.axes import heads_axis, hidden_axis, kv_heads_axis, vocab_axis
+from triptych.nn.axes import heads_axis, hidden_axis, kv_heads_axis, labels_axis, vocab_axis
 from triptych.nn.decoder_heads import CausalHead, DecoderWithHead, LastTokenHead
 from triptych.nn.parts import Model, Part
 from triptych.nn.rotary import check_rope, parse_rope, rotary_tables, rotate
-from triptych.nn.stack import finish, result, run_layers
+from triptych.nn.stack import finish, finish_span, result, run_layers
 from triptych.weights.schema import Axis
 
 
@@ -103,6 +103,11 @@ class LlamaConfig(PretrainedConfig):
         self.rope_theta, self.rope_scaling = parse_rope(self.rope_theta, None, value)
 
     @property
+    def head_dropout(self) -> float:
+        """Dropout before the scores of tokens."""
+        return token_dropout(self)
+
+    @property
     def qkv_bias(self) -> bool:
         return bool(self.attention_bias)
 
@@ -139,7 +144,10 @@ class LlamaAttention(Part):
             self.k_norm = make.rms_norm(self, head_dim, config.rms_norm_eps)
         self.dropout = make.dropout(self, config.attention_dropout)
 
-    def call(self, hidden: Any, tables: tuple[Any, Any], bias: Any, head_mask: Any, cache: Any) -> tuple[Any, Any]:
+    def call(
+        self, hidden: Any, tables: tuple[Any, Any], bias: Any, head_mask: Any, cache: Any,
+        output_attentions: bool = False,
+    ) -> tuple[Any, Any]:  # fmt: skip
         """Attend with rotated queries and keys; several query heads share one key and value head."""
         ops = self.ops
         heads, kv_heads = heads_axis(self.config, self.index), kv_heads_axis(self.config, self.index)
@@ -150,7 +158,10 @@ class LlamaAttention(Part):
         query, key = rotate(ops, query, *tables), rotate(ops, key, *tables)
         if cache is not None:
             key, value = cache.extend(self.index, key, value)
-        context, probabilities = at.attend(ops, query, key, value, bias, heads.block**-0.5, self.dropout, head_mask)
+        config = None if output_attentions else self.config
+        context, probabilities = at.attend(
+            ops, query, key, value, bias, heads.block**-0.5, self.dropout, head_mask, config
+        )
         return self.o_proj(context), probabilities
 
 
@@ -177,8 +188,12 @@ class LlamaDecoderLayer(Part):
         self.input_layernorm = make.rms_norm(self, hidden, epsilon)
         self.post_attention_layernorm = make.rms_norm(self, hidden, epsilon)
 
-    def call(self, hidden: Any, tables: tuple[Any, Any], bias: Any, head_mask: Any, cache: Any) -> tuple[Any, Any]:
-        attended, probabilities = self.self_attn(self.input_layernorm(hidden), tables, bias, head_mask, cache=cache)
+    def call(
+        self, hidden: Any, tables: tuple[Any, Any], bias: Any, head_mask: Any, cache: Any,
+        output_attentions: bool = False,
+    ) -> tuple[Any, Any]:  # fmt: skip
+        options = {"cache": cache, "output_attentions": output_attentions}
+        attended, probabilities = self.self_attn(self.input_layernorm(hidden), tables, bias, head_mask, **options)
         hidden = hidden + attended
         return hidden + self.mlp(self.post_attention_layernorm(hidden)), probabilities
 
@@ -186,6 +201,7 @@ class LlamaDecoderLayer(Part):
 class LlamaModel(Model):
     """The decoder."""
 
+    gradient_checkpointing = False
     part_names = {"decoder_layers": "layers"}
 
     def setup(self) -> None:
@@ -223,7 +239,8 @@ class LlamaModel(Model):
         biases = {window: at.causal_bias(ops, attention_mask, hidden, cache, window) for window in set(windows)}
         masks = at.head_masks(ops, head_mask, config, hidden.dtype)
         arguments = [(tables, biases[window], mask) for window, mask in zip(windows, masks, strict=True)]
-        states = run_layers(self.decoder_layers, hidden, arguments, cache=cache)
+        shared = {"cache": cache, "output_attentions": flags[0]}
+        states = run_layers(self.decoder_layers, hidden, arguments, stack=self, **shared)
         states[0][-1] = self.norm(states[0][-1])
         past = None if cache is None else cache.after(ops.shape(hidden)[1])
         kind = outputs.BaseModelOutputWithPast
@@ -237,7 +254,7 @@ class LlamaWithHead(DecoderWithHead):
     backbone_class = LlamaModel
 
     def build_backbone(self) -> None:
-        self.model = self.make.block(self, self.backbone_class)
+        setattr(self, self.base_model_prefix, self.make.block(self, self.backbone_class))
 
     def words(self) -> Any:
         return self.model.embed_tokens
@@ -272,6 +289,51 @@ class LlamaForSequenceClassification(LastTokenHead, LlamaWithHead):
     """Llama that classifies or scores a text, from its last token."""
 
 
+class LlamaForTokenClassification(LlamaWithHead):
+    """Llama that classifies every token."""
+
+    task = "TokenClassification"
+
+    def build_head(self, config: Any) -> None:
+        self.dropout = self.make.dropout(self, config.head_dropout)
+        self.score = self.make.dense(self, hidden_axis(config), labels_axis(config))
+
+    def score_of(self, backbone: Any, input_ids: Any) -> Any:
+        return self.score(self.dropout(backbone.last_hidden_state))
+
+
+class LlamaForQuestionAnswering(LlamaWithHead):
+    """Llama that finds a span. Its files hold the backbone as `transformer`, unlike those of other classes."""
+
+    task = "QuestionAnswering"
+    base_model_prefix = "transformer"
+
+    def build_head(self, config: Any) -> None:
+        self.qa_outputs = self.make.dense(self, hidden_axis(config), Axis("span", 2))
+
+    def call(
+        self,
+        input_ids: Any = None,
+        attention_mask: Any = None,
+        position_ids: Any = None,
+        past_key_values: Any = None,
+        inputs_embeds: Any = None,
+        start_positions: Any = None,
+        end_positions: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        head_mask: Any = None,
+    ) -> Any:
+        """Return start and end logits, and with both positions the loss."""
+        backbone = getattr(self, self.base_model_prefix)(
+            input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, None,
+            output_attentions, output_hidden_states, return_dict=True, head_mask=head_mask,
+        )  # fmt: skip
+        logits = self.qa_outputs(backbone.last_hidden_state)
+        return finish_span(self, backbone, logits, start_positions, end_positions, return_dict)
+
+
 def _frequencies(config: PretrainedConfig) -> list[str]:
     """Return the names of the rotary frequencies that old files hold."""
     per_layer = [f"layers.{layer}.self_attn.rotary_emb.inv_freq" for layer in range(config.num_hidden_layers)]
@@ -283,4 +345,13 @@ def family_of(config_class: type[PretrainedConfig], *parts: type[Model]) -> Fami
     return declared(config_class, *parts, ignorable=_frequencies)
 
 
-FAMILIES = {"llama": family_of(LlamaConfig, LlamaModel, LlamaForCausalLM, LlamaForSequenceClassification)}
+FAMILIES = {
+    "llama": family_of(
+        LlamaConfig,
+        LlamaModel,
+        LlamaForCausalLM,
+        LlamaForSequenceClassification,
+        LlamaForTokenClassification,
+        LlamaForQuestionAnswering,
+    )
+}

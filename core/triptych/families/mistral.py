@@ -8,7 +8,9 @@ from triptych.checks import optional_positive_int
 from triptych.families.llama import (
     LlamaConfig,
     LlamaForCausalLM,
+    LlamaForQuestionAnswering,
     LlamaForSequenceClassification,
+    LlamaForTokenClassification,
     LlamaModel,
     family_of,
 )
@@ -62,4 +64,26 @@ class MistralForSequenceClassification(LlamaForSequenceClassification):
     backbone_class = MistralModel
 
 
-FAMILIES = {"mistral": family_of(MistralConfig, MistralModel, MistralForCausalLM, MistralForSequenceClassification)}
+class MistralForTokenClassification(LlamaForTokenClassification):
+    """Mistral that classifies every token."""
+
+    backbone_class = MistralModel
+
+
+class MistralForQuestionAnswering(LlamaForQuestionAnswering):
+    """Mistral that finds a span. Its files hold the backbone as those of other classes do, unlike Llama's."""
+
+    base_model_prefix = "model"
+    backbone_class = MistralModel
+
+
+FAMILIES = {
+    "mistral": family_of(
+        MistralConfig,
+        MistralModel,
+        MistralForCausalLM,
+        MistralForSequenceClassification,
+        MistralForTokenClassification,
+        MistralForQuestionAnswering,
+    )
+}

@@ -9,7 +9,9 @@ from triptych.errors import ConfigError
 from triptych.families.llama import (
     LlamaConfig,
     LlamaForCausalLM,
+    LlamaForQuestionAnswering,
     LlamaForSequenceClassification,
+    LlamaForTokenClassification,
     LlamaModel,
     family_of,
 )
@@ -101,4 +103,25 @@ class Qwen2ForSequenceClassification(LlamaForSequenceClassification):
     backbone_class = Qwen2Model
 
 
-FAMILIES = {"qwen2": family_of(Qwen2Config, Qwen2Model, Qwen2ForCausalLM, Qwen2ForSequenceClassification)}
+class Qwen2ForTokenClassification(LlamaForTokenClassification):
+    """Qwen2 that classifies every token."""
+
+    backbone_class = Qwen2Model
+
+
+class Qwen2ForQuestionAnswering(LlamaForQuestionAnswering):
+    """Qwen2 that finds a span."""
+
+    backbone_class = Qwen2Model
+
+
+FAMILIES = {
+    "qwen2": family_of(
+        Qwen2Config,
+        Qwen2Model,
+        Qwen2ForCausalLM,
+        Qwen2ForSequenceClassification,
+        Qwen2ForTokenClassification,
+        Qwen2ForQuestionAnswering,
+    )
+}

@@ -7,7 +7,9 @@ from typing import Any
 from triptych.families.llama import (
     LlamaConfig,
     LlamaForCausalLM,
+    LlamaForQuestionAnswering,
     LlamaForSequenceClassification,
+    LlamaForTokenClassification,
     LlamaModel,
     family_of,
 )
@@ -45,4 +47,25 @@ class Qwen3ForSequenceClassification(LlamaForSequenceClassification):
     backbone_class = Qwen3Model
 
 
-FAMILIES = {"qwen3": family_of(Qwen3Config, Qwen3Model, Qwen3ForCausalLM, Qwen3ForSequenceClassification)}
+class Qwen3ForTokenClassification(LlamaForTokenClassification):
+    """Qwen3 that classifies every token."""
+
+    backbone_class = Qwen3Model
+
+
+class Qwen3ForQuestionAnswering(LlamaForQuestionAnswering):
+    """Qwen3 that finds a span."""
+
+    backbone_class = Qwen3Model
+
+
+FAMILIES = {
+    "qwen3": family_of(
+        Qwen3Config,
+        Qwen3Model,
+        Qwen3ForCausalLM,
+        Qwen3ForSequenceClassification,
+        Qwen3ForTokenClassification,
+        Qwen3ForQuestionAnswering,
+    )
+}

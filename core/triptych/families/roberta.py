@@ -7,15 +7,27 @@ from typing import Any
 from triptych.families import declared
 from triptych.families.bert import (
     IGNORABLE,
+    BertAttention,
     BertConfig,
     BertEmbeddings,
+    BertEncoder,
+    BertIntermediate,
+    BertLayer,
     BertModel,
+    BertOutput,
+    BertPooler,
+    BertSelfAttention,
+    BertSelfOutput,
 )
 from triptych.nn import attention as at
 from triptych.nn import functional as fn
 from triptych.nn.axes import hidden_axis, labels_axis, vocab_axis
-from triptych.nn.encoder_heads import EncoderWithHead, SpanHead, decode
+from triptych.nn.encoder_heads import ChoiceHead, EncoderWithHead, MaskedHead, NextTokenHead, SpanHead, decode
 from triptych.nn.parts import Part
+
+RobertaSelfAttention, RobertaSelfOutput, RobertaAttention = BertSelfAttention, BertSelfOutput, BertAttention
+RobertaIntermediate, RobertaOutput, RobertaLayer = BertIntermediate, BertOutput, BertLayer
+RobertaEncoder, RobertaPooler = BertEncoder, BertPooler
 
 
 class RobertaConfig(BertConfig):
@@ -45,13 +57,13 @@ class RobertaConfig(BertConfig):
 
 
 class RobertaEmbeddings(BertEmbeddings):
-    def positions(self, input_ids: Any, words: Any) -> Any:
-        """Return positions counted over the tokens that are not padding, from `pad_token_id` + 1."""
+    def positions(self, input_ids: Any, words: Any, past: Any) -> Any:
+        """Return positions counted over the tokens that are not padding, from `past` + `pad_token_id` + 1."""
         ops, pad = self.ops, self.config.pad_token_id or 0
         if input_ids is None:
-            return at.positions(ops, words) + (pad + 1)
+            return at.positions(ops, words) + (past + pad + 1)
         real = ops.cast(input_ids != pad, "int32")
-        return ops.cumsum(real) * real + pad
+        return (ops.cumsum(real) + past) * real + pad
 
 
 class RobertaModel(BertModel):
@@ -66,10 +78,12 @@ class RobertaWithHead(EncoderWithHead):
     base_model_prefix = "roberta"
 
     def build_backbone(self) -> None:
-        self.roberta = self.make.block(self, RobertaModel, add_pooling_layer=False)
+        self.roberta = self.make.block(self, RobertaModel, add_pooling_layer=self.pooled)
 
 
 class RobertaLMHead(Part):
+    """Scores of the vocabulary. `table` is the word embeddings, for a framework where a tied decoder has no weights."""
+
     def setup(self) -> None:
         make, hidden, vocab = self.make, hidden_axis(self.config), vocab_axis(self.config)
         self.bias = make.vector(self, "bias", vocab)
@@ -77,14 +91,25 @@ class RobertaLMHead(Part):
         self.layer_norm = make.layer_norm(self, hidden, self.config.layer_norm_eps)
         self.decoder = make.vocab_head(self, hidden, vocab, bias="bias")
 
-    def call(self, hidden: Any, table: Any) -> Any:
-        return decode(self, self.layer_norm(fn.activation(self.ops, "gelu", self.dense(hidden))), table)
+    def call(self, features: Any, table: Any = None) -> Any:
+        """Return [B, Q, vocab] from [B, Q, H]."""
+        return decode(self, self.layer_norm(fn.activation(self.ops, "gelu", self.dense(features))), table)
 
 
-class RobertaForMaskedLM(RobertaWithHead):
+class RobertaForMaskedLM(MaskedHead, RobertaWithHead):
     """RoBERTa that predicts masked tokens; the decoder is tied unless the config says not."""
 
-    task = "MaskedLM"
+    other_tasks = ("PreTraining",)
+
+    def build_head(self, config: Any) -> None:
+        self.lm_head = self.make.block(self, RobertaLMHead)
+
+    def score(self, backbone: Any) -> Any:
+        return self.lm_head(backbone.last_hidden_state, table=self.words())
+
+
+class RobertaForCausalLM(NextTokenHead, RobertaWithHead):
+    """RoBERTa that predicts the next token; its head is that of `RobertaForMaskedLM`."""
 
     def build_head(self, config: Any) -> None:
         self.lm_head = self.make.block(self, RobertaLMHead)
@@ -94,18 +119,20 @@ class RobertaForMaskedLM(RobertaWithHead):
 
 
 class RobertaClassificationHead(Part):
-    """A classifier of the first token; ELECTRA has it too."""
+    """A classifier of the first token."""
 
-    activation: str = ""
+    activation = "tanh"
 
     def setup(self) -> None:
         make, hidden = self.make, hidden_axis(self.config)
         self.dense = make.dense(self, hidden, hidden)
-        self.dropout = make.dropout(self, self.config.head_dropout)
+        own = self.config.classifier_dropout
+        self.dropout = make.dropout(self, self.config.hidden_dropout_prob if own is None else own)
         self.out_proj = make.dense(self, hidden, labels_axis(self.config))
 
-    def call(self, hidden: Any) -> Any:
-        dense = self.dense(self.dropout(hidden[:, 0]))
+    def call(self, features: Any) -> Any:
+        """Return [B, labels] from [B, Q, H]."""
+        dense = self.dense(self.dropout(features[:, 0]))
         return self.out_proj(self.dropout(fn.activation(self.ops, self.activation, dense)))
 
 
@@ -115,10 +142,32 @@ class RobertaForSequenceClassification(RobertaWithHead):
     task = "SequenceClassification"
 
     def build_head(self, config: Any) -> None:
-        self.classifier = self.make.block(self, RobertaClassificationHead, activation="tanh")
+        self.classifier = self.make.block(self, RobertaClassificationHead)
 
     def score(self, backbone: Any) -> Any:
         return self.classifier(backbone.last_hidden_state)
+
+
+_choose: Any = ChoiceHead.call
+
+
+class RobertaForMultipleChoice(ChoiceHead, RobertaWithHead):
+    """RoBERTa that chooses one of several texts, from the pooled first token of each."""
+
+    def dropout_rate(self) -> float:
+        return float(self.config.hidden_dropout_prob)
+
+    def call(
+        self, input_ids: Any = None, token_type_ids: Any = None, attention_mask: Any = None, labels: Any = None,
+        position_ids: Any = None, head_mask: Any = None, inputs_embeds: Any = None,
+        output_attentions: bool | None = None, output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> Any:  # fmt: skip
+        """As `ChoiceHead.call`, with the inputs in another order."""
+        return _choose(
+            self, input_ids, attention_mask, token_type_ids, position_ids, head_mask, inputs_embeds, labels,
+            output_attentions, output_hidden_states, return_dict,
+        )  # fmt: skip
 
 
 class RobertaForTokenClassification(RobertaWithHead):
@@ -135,8 +184,10 @@ FAMILIES = {
     "roberta": declared(
         RobertaConfig,
         RobertaModel,
+        RobertaForCausalLM,
         RobertaForMaskedLM,
         RobertaForSequenceClassification,
+        RobertaForMultipleChoice,
         RobertaForTokenClassification,
         RobertaForQuestionAnswering,
         ignorable=IGNORABLE,

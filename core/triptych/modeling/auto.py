@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from triptych import families
 from triptych.checkpoints.held import HeldFolder
 from triptych.checkpoints.holding import HeldModel, hold
-from triptych.config import PretrainedConfig, config_path, hold_config
+from triptych.config import PretrainedConfig, config_path, hold_config, taken_over
 from triptych.errors import ArgumentError, ConfigError
 from triptych.formats.kinds import read_order
 from triptych.hub.fetching import HubFolder, fetch_config, fetch_model, take_hub_arguments
@@ -18,6 +20,8 @@ from triptych.hub.remote_code import CodeOptions, mapped, remote_class, take_cod
 from triptych.modeling.base import ModelBase
 from triptych.modeling.quantised import refuse_quantised
 from triptych.names import AUTO_TASKS
+
+logger = logging.getLogger("triptych")
 
 _WHICH_FORMAT = ("use_safetensors", "from_pt", "from_tf", "from_flax")
 
@@ -63,6 +67,9 @@ class AutoConfig:
             if "_auto_class" not in vars(found):
                 found.register_for_auto_class()
             return found  # type: ignore[no-any-return]
+        if not isinstance(model_type, str) and (guessed := _model_type_in(path)) is not None:
+            logger.warning("%s names no model_type, so it is taken for a %s, by its name", path, guessed)
+            return families.family(guessed).config_class
         if not isinstance(model_type, str):
             raise ConfigError(
                 f"{config_path(path, subfolder)} names no model_type.",
@@ -80,6 +87,18 @@ class AutoConfig:
             ArgumentError: the class says another model_type, or the type is taken and not `exist_ok`.
         """
         families.register(model_type, families.Family(config, "", {}, lambda config, stem: None), exist_ok)  # type: ignore[arg-type,return-value]
+
+
+def _model_type_in(path: Any) -> str | None:
+    """Return the model_type that the last part of `path` names: older repositories have none in their config.json."""
+    words = re.split(r"[^a-z0-9]+", os.path.basename(os.path.normpath(str(path))).lower())
+    return next((word for word in words if word in families.model_types()), None)
+
+
+def _own(config: Any) -> Any:
+    """Return a config of transformers itself as one of triptych; anything else as it is."""
+    known = getattr(config, "model_type", None) in families.model_types()
+    return taken_over(config, families.family(config.model_type).config_class if known else None)
 
 
 def _given(kwargs: Mapping[str, Any], *names: str) -> dict[str, Any]:
@@ -105,6 +124,7 @@ class AutoBase:
         `trust_remote_code` and `code_revision` as in `from_pretrained`.
         """
         code = take_code_arguments(kwargs, take_hub_arguments(kwargs))
+        config = _own(config)
         source = getattr(config, "name_or_path", "")
         return cls._class_or_code(config, source, "", code).from_config(config, **kwargs)
 
@@ -126,7 +146,7 @@ class AutoBase:
         subfolder, hub = kwargs.get("subfolder", ""), take_hub_arguments(kwargs)
         code = take_code_arguments(kwargs, hub)
         order = read_order(cls.package.removeprefix("triptych_"), **_given(kwargs, *_WHICH_FORMAT))
-        config: Any = kwargs.get("config")
+        config: Any = _own(kwargs.get("config"))
         source: Any = config
         if config is None:
             path = fetch_config(path, subfolder, hub, complete=False)
@@ -140,11 +160,11 @@ class AutoBase:
             source = held.place
             config = AutoConfig._class_for(held, subfolder, code).from_pretrained(held, **_given(kwargs, "subfolder"))
         else:
-            source = config.name_or_path
+            source, kwargs["config"] = config.name_or_path, config
         found = cls._class_or_code(config, source, subfolder, code)
         refuse_quantised(config)
         if not isinstance(path, HeldModel):
-            path = fetch_model(path, subfolder, hub, kwargs.get("variant"), order)
+            path = fetch_model(path, subfolder, hub, kwargs.get("variant"), order, found._beside())
         return found.from_pretrained(path, *model_args, **kwargs)
 
     @classmethod

@@ -18,6 +18,11 @@ def split_heads(ops: Any, x: Any, heads: int) -> Any:
     return ops.transpose(ops.reshape(x, (batch, length, heads, width // heads)), (0, 2, 1, 3))
 
 
+def heads_of(ops: Any, x: Any, head_dim: int) -> Any:
+    """[B, Q, N * D] -> [B, N, Q, D], with D = `head_dim`: as many heads as there are, be some of them pruned."""
+    return split_heads(ops, x, ops.shape(x)[-1] // head_dim)
+
+
 def merge_heads(ops: Any, x: Any) -> Any:
     """[B, N, Q, D] -> [B, Q, N * D]."""
     batch, heads, length, head_dim = ops.shape(x)
@@ -25,14 +30,20 @@ def merge_heads(ops: Any, x: Any) -> Any:
 
 
 def attend(
-    ops: Any, query: Any, key: Any, value: Any, bias: Any, scale: float, dropout: Any, head_mask: Any = None
-) -> tuple[Any, Any]:
+    ops: Any, query: Any, key: Any, value: Any, bias: Any, scale: float, dropout: Any, head_mask: Any = None,
+    config: PretrainedConfig | None = None,
+) -> tuple[Any, Any]:  # fmt: skip
     """Return context [B, Q, N * D] and probabilities [B, N, Q, K] of scaled dot-product attention.
+
+    `config` is given where nobody asks for the probabilities. If it says "sdpa", and there is no `head_mask`, they are
+    None: one function of the framework computes the context, and keeps none.
 
     `key` and `value` [B, M, K, D] may have fewer heads, each then used by N / M consecutive query heads (Ainslie et
     al., 2023). `bias` is added to the scores (0 where attended, the dtype's lowest value where not), or None. `dropout`
     is applied to the probabilities, which `head_mask` then multiplies (Vaswani et al., 2017; Michel et al., 2019).
     """
+    if ops.FUSED_ATTENTION and head_mask is None and getattr(config, "_attn_implementation", None) == "sdpa":
+        return merge_heads(ops, ops.fused_attention(query, key, value, bias, scale, dropout)), None
     batch, heads, length, head_dim = ops.shape(query)
     groups = ops.shape(key)[1]
     folded = (batch, groups, heads // groups * length, head_dim)
@@ -82,6 +93,19 @@ def causal_bias(ops: Any, attention_mask: Any, hidden: Any, cache: Any = None, w
     return (1 - seen) * ops.lowest(hidden.dtype)
 
 
+def causal_over(ops: Any, bias: Any, query: Any, key: Any) -> Any:
+    """Return `bias` if it says for each query [B, N, Q, D] what it sees of `key` [B, N, K, D]; else one, with what it
+    says of the keys, by which queries see the tokens up to their own, the last of the keys being the last query's."""
+    length, keys = ops.shape(query)[2], ops.shape(key)[2]
+    if bias is not None and (bias.shape[-2] != 1 or query.shape[2] == 1):
+        return bias
+    places = ops.arange(keys, query)
+    seen = ops.cast(places[None, :] <= places[keys - length :, None], query.dtype)[None, None, :, :]
+    causal = (1 - seen) * ops.lowest(query.dtype)
+    # A sum of two lowest values would be infinite, and a row of them no number.
+    return causal if bias is None else ops.where(seen > 0, bias, causal)
+
+
 def query_positions(ops: Any, hidden: Any, cache: Any) -> Any:
     """Return the places [Q] of the queries in the text."""
     places = ops.arange(ops.shape(hidden)[1], hidden)
@@ -118,7 +142,13 @@ def head_masks(
     `numbers` are the layers' numbers in `config.pruned_heads`; None for all layers of the config.
     """
     numbers = range(config.num_hidden_layers) if numbers is None else numbers
-    layers, heads = len(numbers), config.num_attention_heads
+    masks = whole_head_masks(ops, head_mask, config, dtype, len(numbers))
+    return [mask_of_kept(ops, mask, config, number) for mask, number in zip(masks, numbers, strict=True)]
+
+
+def whole_head_masks(ops: Any, head_mask: Any, config: PretrainedConfig, dtype: Any, layers: int) -> list[Any]:
+    """Return one mask per layer for all the heads that there were before pruning, as `head_masks` does."""
+    heads = config.num_attention_heads
     if head_mask is None:
         return [None] * layers
     shape = tuple(head_mask.shape)
@@ -126,12 +156,14 @@ def head_masks(
         raise ArgumentError(
             "head_mask has a wrong shape.", expected=f"({heads},) or ({layers}, {heads})", received=str(shape)
         )
-    masks = []
-    for layer, number in enumerate(numbers):
-        row = ops.cast(head_mask if len(shape) == 1 else head_mask[layer], dtype)
-        kept = kept_heads(config, number)
-        masks.append((row if kept is None else ops.take(row, kept, 0))[None, :, None, None])
-    return masks
+    rows = [head_mask] * layers if len(shape) == 1 else [head_mask[layer] for layer in range(layers)]
+    return [ops.cast(row, dtype)[None, :, None, None] for row in rows]
+
+
+def mask_of_kept(ops: Any, head_mask: Any, config: PretrainedConfig, number: int) -> Any:
+    """Return of a mask of all heads, [..., N, 1, 1] or None, the part for those that a pruned layer still has."""
+    kept = None if head_mask is None else kept_heads(config, number)
+    return head_mask if kept is None else ops.take(head_mask, kept, len(head_mask.shape) - 3)
 
 
 def kept_heads(config: PretrainedConfig, number: int) -> list[int] | None:

@@ -14,11 +14,17 @@ if TYPE_CHECKING:
 
 def heads_axis(config: PretrainedConfig, layer: int) -> Axis:
     """Return the axis of the (query) heads that layer `layer` still has."""
-    gone = set(config.pruned_heads.get(layer, ()))
+    gone, width = set(config.pruned_heads.get(layer, ())), head_width(config)
     if not gone:
-        return Axis("heads", config.num_attention_heads, block=config.head_dim, layer=layer)
+        return Axis("heads", config.num_attention_heads, block=width, layer=layer)
     kept = tuple(head for head in range(config.num_attention_heads) if head not in gone)
-    return Axis("heads", len(kept), block=config.head_dim, ids=kept, layer=layer)
+    return Axis("heads", len(kept), block=width, ids=kept, layer=layer)
+
+
+def head_width(config: PretrainedConfig) -> int:
+    """Return the width of a head; the config of an author's class need not name it."""
+    named: int | None = getattr(config, "head_dim", None)
+    return config.hidden_size // config.num_attention_heads if named is None else named
 
 
 def kv_heads_axis(config: PretrainedConfig, layer: int) -> Axis:
@@ -48,7 +54,7 @@ def hidden_axis(config: PretrainedConfig) -> Axis:
 
 def embedding_axis(config: PretrainedConfig) -> Axis:
     """Return the axis of embeddings that may be narrower than the hidden size."""
-    return Axis("hidden", config.embedding_width)
+    return Axis("hidden", getattr(config, "embedding_width", config.hidden_size))
 
 
 def vocab_axis(config: PretrainedConfig) -> Axis:

@@ -44,11 +44,20 @@ def softmax(ops: Any, x: Any) -> Any:
 
 
 def activation(ops: Any, name: str, x: Any) -> Any:
-    """Apply the activation `name` as transformers names it: "gelu" is exact, "gelu_new" the tanh approximation."""
+    """Apply the activation `name` as transformers names it: "gelu" is exact, "gelu_new" the tanh approximation. A
+    function, as an author's config may hold one, is called.
+
+    Raises:
+        ArgumentError: the name is unknown.
+    """
+    if callable(name):
+        return name(x)
     if name in ("gelu", "gelu_python"):
         return ops.gelu(x, approximate=False)
     if name in _TANH_GELUS:
         return ops.gelu(x, approximate=True)
+    if name not in ACTIVATIONS:
+        raise ArgumentError("The activation is unknown.", expected=f"one of {ACTIVATIONS}", received=repr(name)[:80])
     return _OTHERS[name](ops, x)
 
 

@@ -207,6 +207,36 @@ class BaseModelOutputWithPast(ModelOutput):
     attentions: Any
 
 
+class BaseModelOutputWithCrossAttentions(ModelOutput):
+    """As `BaseModelOutput`, with `cross_attentions`, one entry per layer."""
+
+    last_hidden_state: Any
+    hidden_states: Any
+    attentions: Any
+    cross_attentions: Any
+
+
+class BaseModelOutputWithPastAndCrossAttentions(ModelOutput):
+    """As `BaseModelOutputWithPast`, with `cross_attentions`."""
+
+    last_hidden_state: Any
+    past_key_values: Any
+    hidden_states: Any
+    attentions: Any
+    cross_attentions: Any
+
+
+class BaseModelOutputWithPoolingAndCrossAttentions(ModelOutput):
+    """As `BaseModelOutputWithPooling`, with `past_key_values` and `cross_attentions`."""
+
+    last_hidden_state: Any
+    pooler_output: Any
+    hidden_states: Any
+    past_key_values: Any
+    attentions: Any
+    cross_attentions: Any
+
+
 class CausalLMOutputWithPast(ModelOutput):
     """`loss` (scalar, with labels), `logits` [B, Q, vocab], `past_key_values`."""
 
@@ -217,11 +247,62 @@ class CausalLMOutputWithPast(ModelOutput):
     attentions: Any
 
 
+class CausalLMOutputWithCrossAttentions(ModelOutput):
+    """As `CausalLMOutputWithPast`, with `cross_attentions`."""
+
+    loss: Any
+    logits: Any
+    past_key_values: Any
+    hidden_states: Any
+    attentions: Any
+    cross_attentions: Any
+
+
 class SequenceClassifierOutputWithPast(ModelOutput):
     """As `SequenceClassifierOutput`, with `past_key_values`."""
 
     loss: Any
     logits: Any
+    past_key_values: Any
+    hidden_states: Any
+    attentions: Any
+
+
+class MultipleChoiceModelOutput(ModelOutput):
+    """`loss` (scalar, with labels), `logits` [B, N], of the N texts among which one is to be chosen."""
+
+    loss: Any
+    logits: Any
+    hidden_states: Any
+    attentions: Any
+
+
+class NextSentencePredictorOutput(ModelOutput):
+    """`loss` (scalar, with labels), `logits` [B, 2]: whether the second text follows the first, or is a random one."""
+
+    loss: Any
+    logits: Any
+    hidden_states: Any
+    attentions: Any
+
+
+class BertForPreTrainingOutput(ModelOutput):
+    """`loss` (scalar, with both labels), `prediction_logits` [B, Q, vocab], `seq_relationship_logits` [B, 2]."""
+
+    loss: Any
+    prediction_logits: Any
+    seq_relationship_logits: Any
+    hidden_states: Any
+    attentions: Any
+
+
+class GPT2DoubleHeadsModelOutput(ModelOutput):
+    """`loss` (scalar, with labels) of `logits` [B, C, Q, vocab], and `mc_loss` of `mc_logits` [B, C]."""
+
+    loss: Any
+    mc_loss: Any
+    logits: Any
+    mc_logits: Any
     past_key_values: Any
     hidden_states: Any
     attentions: Any
@@ -254,6 +335,36 @@ class Seq2SeqLMOutput(ModelOutput):
 
     loss: Any
     logits: Any
+    past_key_values: Any
+    decoder_hidden_states: Any
+    decoder_attentions: Any
+    cross_attentions: Any
+    encoder_last_hidden_state: Any
+    encoder_hidden_states: Any
+    encoder_attentions: Any
+
+
+class Seq2SeqSequenceClassifierOutput(ModelOutput):
+    """`loss` (scalar, with labels), `logits` [B, labels], and the rest of `Seq2SeqModelOutput`."""
+
+    loss: Any
+    logits: Any
+    past_key_values: Any
+    decoder_hidden_states: Any
+    decoder_attentions: Any
+    cross_attentions: Any
+    encoder_last_hidden_state: Any
+    encoder_hidden_states: Any
+    encoder_attentions: Any
+
+
+class Seq2SeqQuestionAnsweringModelOutput(ModelOutput):
+    """`loss` (scalar, with both positions), `start_logits` and `end_logits` [B, T], and the rest of
+    `Seq2SeqModelOutput`."""
+
+    loss: Any
+    start_logits: Any
+    end_logits: Any
     past_key_values: Any
     decoder_hidden_states: Any
     decoder_attentions: Any

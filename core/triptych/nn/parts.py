@@ -37,6 +37,7 @@ class Part:
         index: the number of the layer, in a stack.
         part_names: attribute -> name of its weights, for an attribute that Keras keeps for itself (`layers`).
         heads: attributes whose weights, where a checkpoint lacks them, are new and no damage.
+        arguments: what the constructor takes by place, under the names that transformers gives it.
     """
 
     config: Any
@@ -45,6 +46,7 @@ class Part:
     index: int = 0
     part_names: ClassVar[Mapping[str, str]] = {}
     heads: ClassVar[tuple[str, ...]] = ()
+    arguments: ClassVar[tuple[str, ...]] = ("config", "layer_idx")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         name = type(self).__name__
@@ -73,6 +75,24 @@ class Model(Part):
     base_model_prefix: ClassVar[str] = ""
     task: ClassVar[str] = ""
     other_tasks: ClassVar[tuple[str, ...]] = ()
+
+
+def constructed(cls: Any, args: tuple[Any, ...], fields: Mapping[str, Any]) -> tuple[Any, int, dict[str, Any]]:
+    """Return config, number and fields from the arguments with which a framework's class of a part is made.
+
+    Raises:
+        ArgumentError: too many arguments, one of them twice, or no config.
+    """
+    names = getattr(cls, "arguments", Part.arguments)
+    given = {**dict(zip(names, args, strict=False)), **fields}
+    if len(args) > len(names) or set(fields) & set(names[: len(args)]) or "config" not in given:
+        raise ArgumentError(
+            f"{cls.__name__} cannot be made of these arguments.",
+            expected=f"{', '.join(names)}, each once",
+            received=f"{len(args)} by place, {sorted(fields)} by name",
+        )
+    number = given.pop("layer_idx", None)
+    return given.pop("config"), given.pop("index", 0 if number is None else number), given
 
 
 def chain(part: type[Part]) -> Iterator[type[Part]]:
@@ -273,7 +293,8 @@ class Binder:
         return f"{name.removesuffix('Model')}Module" if issubclass(part, Model) else name
 
     def parts_of(self, family: ModuleType, module: str) -> Callable[[str], Any]:
-        """Return the `__getattr__` of `module`, a module of public classes: it finds the classes of the family's parts.
+        """Return the `__getattr__` of `module`, a module of public classes: it finds the classes of the family's parts,
+        those of other families under the names that the family gives them, too.
 
         `family` is a module of parts, or a package that imports those of its public classes.
         """
@@ -281,6 +302,11 @@ class Binder:
         self._homes |= dict.fromkeys(inside, module)
         own = [p for name in sorted(inside) for p in _parts(sys.modules[name]) if p.__module__ == name]
         names = {self.name_of(part): part for part in own if self.models or not issubclass(part, Model)}
+        names |= {
+            self.prefix + alias: part
+            for alias, part in vars(family).items()
+            if isinstance(part, type) and issubclass(part, Part) and not issubclass(part, Model)
+        }
 
         def __getattr__(name: str) -> Any:
             if name not in names:

@@ -106,6 +106,10 @@ def vector(owner: Any, name: str, length: Any) -> Any:
     return Layer(lambda build, name: build.add(name, (_axis(length),), Layout.BIAS))
 
 
+def numbers(owner: Any, name: str, count: int) -> Any:
+    return None
+
+
 def vocab_head(owner: Any, width: Any, units: Any, bias: str | None = None, std: float | None = None) -> Any:
     tie = owner.config.tie_word_embeddings
     return Layer(lambda build, name: build.vocab_head(name, _axis(width), _axis(units), tie, bias))

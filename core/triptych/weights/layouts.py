@@ -1,7 +1,7 @@
 """Where a canonical weight lives inside a live Keras or Flax model, and which axes change place.
 
-One table per framework. The canonical layout is PyTorch's, so its table is the identity. Every permutation here is its
-own inverse, which `conformance/test_schema.py` checks together with the round trip of every name.
+One table per framework. The canonical layout is PyTorch's, so its table is the identity. `conformance/test_schema.py`
+checks the round trip of every name and of every axis.
 """
 
 from __future__ import annotations
@@ -16,19 +16,32 @@ _LEAVES: dict[str, dict[Layout, str]] = {
         Layout.EMBEDDING: "embeddings",
         Layout.NORM: "gamma",
         Layout.NORM_BIAS: "beta",
+        Layout.CONV: "kernel",
+        Layout.DEPTHWISE: "kernel",
+        Layout.MEAN: "moving_mean",
+        Layout.VARIANCE: "moving_variance",
     },
     "flax": {
         Layout.LINEAR: "kernel",
         Layout.CONV1D: "weight",
         Layout.EMBEDDING: "embedding",
         Layout.NORM: "scale",
+        Layout.CONV: "kernel",
+        Layout.MEAN: "mean",
+        Layout.VARIANCE: "var",
     },
 }
-_PERMUTATIONS: dict[str, dict[Layout, tuple[int, ...]]] = {
-    "pt": {},
-    "tf": {Layout.LINEAR: (1, 0)},
-    "flax": {Layout.LINEAR: (1, 0)},
+_CANONICAL = {
+    **dict.fromkeys((Layout.LINEAR, Layout.CONV1D, Layout.EMBEDDING, Layout.NORM, Layout.CONV), "weight"),
+    **dict.fromkeys((Layout.NORM_BIAS, Layout.BIAS), "bias"),
+    Layout.DEPTHWISE: "weight",
+    Layout.MEAN: "running_mean",
+    Layout.VARIANCE: "running_var",
 }
+_RANKS = {Layout.LINEAR: (2,), Layout.CONV1D: (2,), Layout.CONV: (3, 4, 5), Layout.DEPTHWISE: ()}
+"""How many axes the layout of a leaf has, where the leaf alone does not tell."""
+BATCH_STATISTICS = "batch_stats"
+"""Where Flax keeps the statistics of a BatchNorm."""
 
 
 def native_path(weight: Weight, framework: str) -> tuple[str, ...]:
@@ -37,26 +50,46 @@ def native_path(weight: Weight, framework: str) -> tuple[str, ...]:
     return (*scopes, _LEAVES[framework].get(weight.layout, leaf))
 
 
-def permutation(layout: Layout, framework: str) -> tuple[int, ...] | None:
-    """Return the axes order between canonical and native, or None where both are the same."""
-    return _PERMUTATIONS[framework].get(layout)
+def to_native(layout: Layout, rank: int, framework: str) -> tuple[int, ...] | None:
+    """Return the canonical axis that each native axis is, of an array of `rank` axes; None where the order is one."""
+    if framework == "pt":
+        return None
+    if layout is Layout.LINEAR:
+        return (1, 0)
+    kernel = tuple(range(2, rank))
+    if layout is Layout.CONV:
+        return (*kernel, 1, 0)
+    return (*kernel, 0, 1) if layout is Layout.DEPTHWISE else None
 
 
-def canonical_leaf(path: tuple[str, ...], siblings: frozenset[str], rank: int, framework: str) -> tuple[str, Layout]:
+def to_canonical(layout: Layout, rank: int, framework: str) -> tuple[int, ...] | None:
+    """Return the native axis that each canonical axis is: the inverse of `to_native`."""
+    order = to_native(layout, rank, framework)
+    return order and tuple(order.index(axis) for axis in range(rank))
+
+
+def native_shape(weight: Weight, framework: str) -> tuple[int, ...]:
+    """Return the shape of `weight` in a live model."""
+    order = to_native(weight.layout, len(weight.axes), framework)
+    return weight.shape if order is None else tuple(weight.shape[axis] for axis in order)
+
+
+def canonical_leaf(
+    path: tuple[str, ...], siblings: frozenset[str], rank: int, framework: str, known: Layout | None = None
+) -> tuple[str, Layout]:
     """Return canonical name and layout of a native path whose layer's other leaves are `siblings`.
 
-    Used to derive a schema from a live Keras or Flax model, whose leaf names tell the layer type.
+    Used to derive a schema from a live Keras or Flax model, whose leaf names tell the layer type, but for a `known`
+    layout.
     """
     *scopes, leaf = path
-    layout = _derived_layout(leaf, siblings, rank, framework)
-    names = dict.fromkeys((Layout.LINEAR, Layout.CONV1D, Layout.EMBEDDING, Layout.NORM), "weight")
-    names |= {Layout.NORM_BIAS: "bias", Layout.BIAS: "bias"}
-    return ".".join((*scopes, names.get(layout, leaf))), layout
+    layout = _derived_layout(leaf, siblings, rank, framework) if known is None else known
+    return ".".join((*scopes, _CANONICAL.get(layout, leaf))), layout
 
 
 def _derived_layout(leaf: str, siblings: frozenset[str], rank: int, framework: str) -> Layout:
     for layout, name in _LEAVES[framework].items():
-        if name == leaf and (rank == 2 or layout not in (Layout.LINEAR, Layout.CONV1D)):
+        if name == leaf and rank in _RANKS.get(layout, (rank,)):
             return layout
     if leaf == "bias":
         return Layout.NORM_BIAS if "scale" in siblings else Layout.BIAS

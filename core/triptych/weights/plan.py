@@ -16,11 +16,11 @@ from triptych.errors import (
     UnsupportedFormatError,
 )
 from triptych.tensors import arrays
-from triptych.tensors.dtypes import FLOATING
+from triptych.tensors.dtypes import BFLOAT16, FLOATING
 from triptych.tensors.ref import TensorRef
 from triptych.weights import layouts
 from triptych.weights.quantised import REMEDY, stored_quantised
-from triptych.weights.schema import Schema, Weight
+from triptych.weights.schema import Layout, Schema, Weight
 
 
 @dataclass(frozen=True)
@@ -37,15 +37,17 @@ class Assignment:
 
     def needs_work(self, framework: str) -> bool:
         """Return whether reading copies, casts or permutes, and is not just a view of the file."""
-        changes = self.ref.dtype != self.dtype or layouts.permutation(self.weight.layout, framework) is not None
-        return self.copied or changes
+        return self.copied or self.ref.dtype != self.dtype or self._order(framework) is not None
 
     def read(self, framework: str) -> np.ndarray:
         """Return the array in the layout that `framework` keeps it in."""
-        array, order = self.ref.read(), layouts.permutation(self.weight.layout, framework)
+        array, order = self.ref.read(), self._order(framework)
         if self.copied and order is None:
             return arrays.converted(array, self.dtype)
         return arrays.permuted(array, order, self.dtype)
+
+    def _order(self, framework: str) -> tuple[int, ...] | None:
+        return layouts.to_native(self.weight.layout, len(self.weight.axes), framework)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,44 @@ class NewWeight:
     dtype: np.dtype
 
 
+_COUNTER = "num_batches_tracked"
+"""PyTorch's BatchNorm counts the batches of its training, and computes nothing with it; others do not."""
 Mismatch = tuple[str, tuple[int, ...], tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a load tolerates.
+
+    `strict`: None refuses damage (a missing backbone weight, a wrong shape, copies that differ), True refuses a new
+    head and unexpected names too, False refuses nothing. `ignore_mismatched_sizes` initialises other shapes.
+    The two pattern lists are the class attributes `_keys_to_ignore_on_load_missing` and `..._unexpected`; what they
+    match is not reported either. `key_mapping` renames what the checkpoint holds, see `modeling.key_names`.
+    `keep_in_fp32` names modules that stay float32 in a model of float16, `keep_in_fp32_strict` in one of bfloat16 too.
+    """
+
+    strict: bool | None = None
+    ignore_mismatched_sizes: bool = False
+    ignore_missing: tuple[str, ...] = ()
+    ignore_unexpected: tuple[str, ...] = ()
+    key_mapping: Mapping[str, str] | None = None
+    keep_in_fp32: tuple[str, ...] = ()
+    keep_in_fp32_strict: tuple[str, ...] = ()
+
+    def reported(self, missing: Iterable[Weight]) -> list[str]:
+        """Return the names of those of the weights `missing` that a report lists."""
+        return [weight.name for weight in missing if not _matches(weight.name, self.ignore_missing)]
+
+    def widened(self, name: str, dtype: np.dtype) -> np.dtype:
+        """Return the dtype that weight `name` gets where `dtype` was asked for, or is what its file holds."""
+        kept = self.keep_in_fp32_strict if dtype in (np.float16, BFLOAT16) else ()
+        kept += self.keep_in_fp32 if dtype == np.float16 else ()
+        return np.dtype(np.float32) if any(is_below(name, module) for module in kept) else dtype
+
+
+def is_below(name: str, module: str) -> bool:
+    """Return whether the dotted `module` is a part of the dotted name of a weight, or all of it."""
+    return f".{module}." in f".{name}."
 
 
 @dataclass(frozen=True)
@@ -67,6 +106,7 @@ class LoadPlan:
     - `unexpected`: names of the checkpoint that nothing takes.
     - `mismatched`: (name, shape in the checkpoint, shape in the model), to be initialised.
     - `param_dtype`: the dtype that was asked for; None follows the files.
+    - `policy`: what the load was told.
     """
 
     schema: Schema
@@ -75,30 +115,22 @@ class LoadPlan:
     unexpected: tuple[str, ...]
     mismatched: tuple[Mismatch, ...]
     param_dtype: np.dtype | None = None
+    policy: Policy = field(default_factory=Policy)
 
     @property
     def to_initialise(self) -> tuple[NewWeight, ...]:
         """The weights that no tensor fills: in the dtype asked for, or that all others have, else in float32."""
         shapes = {name for name, _, _ in self.mismatched}
         new = (*self.missing, *(weight for weight in self.schema.stored() if weight.name in shapes))
-        others = {assignment.dtype for assignment in self.assignments if assignment.dtype in FLOATING}
-        dtype = others.pop() if len(others) == 1 else np.dtype(np.float32)
-        return tuple(NewWeight(weight, self.param_dtype or dtype) for weight in new)
+        dtype = self.dtype_of_new
+        return tuple(NewWeight(weight, self.policy.widened(weight.name, dtype)) for weight in new)
 
-
-@dataclass(frozen=True)
-class Policy:
-    """What a load tolerates.
-
-    `strict`: None refuses damage (a missing backbone weight, a wrong shape, copies that differ), True refuses a new
-    head and unexpected names too, False refuses nothing. `ignore_mismatched_sizes` initialises other shapes.
-    The two pattern lists are the class attributes `_keys_to_ignore_on_load_missing` and `..._unexpected`.
-    """
-
-    strict: bool | None = None
-    ignore_mismatched_sizes: bool = False
-    ignore_missing: tuple[str, ...] = ()
-    ignore_unexpected: tuple[str, ...] = ()
+    @property
+    def dtype_of_new(self) -> np.dtype:
+        """The dtype of a floating weight that no tensor fills."""
+        whole = [a for a in self.assignments if self.policy.widened(a.weight.name, a.ref.dtype) == a.ref.dtype]
+        others = {assignment.dtype for assignment in whole if assignment.dtype in FLOATING}
+        return self.param_dtype or (others.pop() if len(others) == 1 else np.dtype(np.float32))
 
 
 @dataclass
@@ -117,17 +149,20 @@ class LoadReport:
         """Note that a weight has its value now."""
         self.assigned[assignment.weight.name] = assignment.ref.name
 
-    def log(self, logger: logging.Logger, path: str, class_name: str) -> None:
-        """Warn of weights that start from random values; what a checkpoint holds beside is worth a note only."""
-        new = [*self.missing_keys, *(name for name, _, _ in self.mismatched_keys)]
+    def log(self, logger: logging.Logger, path: str, class_name: str, of_this_class: bool = False) -> None:
+        """Warn of weights that start from random values, and of what a checkpoint `of_this_class` holds beside; of what
+        one of another class does, that is worth a note only."""
+        wrong = [f"{name} (stored {stored}, here {here})" for name, stored, here in self.mismatched_keys]
+        new = [*self.missing_keys, *wrong]
         if new:
             logger.warning(
                 "%s from %s: %d weights are newly initialised, train them before use: %s",
                 class_name, path, len(new), ", ".join(new),
             )  # fmt: skip
         if self.unexpected_keys:
-            logger.info("%s from %s: %d weights not used: %s", class_name, path, len(self.unexpected_keys),
-                        ", ".join(self.unexpected_keys))  # fmt: skip
+            level = logging.WARNING if of_this_class else logging.INFO
+            logger.log(level, "%s from %s: %d weights not used: %s", class_name, path, len(self.unexpected_keys),
+                       ", ".join(self.unexpected_keys))  # fmt: skip
         if self.untied:
             logger.info("%s from %s: stored with values of its own, so not tied: %s", class_name, path, self.untied)
 
@@ -157,9 +192,22 @@ def sources(schema: Schema, checkpoint: Mapping[str, TensorRef]) -> dict[str, li
 
     result = {}
     for weight in schema.values():
-        names = [spelled(name) for name in (weight.name, *weight.aliases)]
+        old = [name for name in old_names(weight) if name not in schema]
+        names = [spelled(name) for name in (weight.name, *weight.aliases, *old)]
         result[weight.name] = [name for name in dict.fromkeys(names) if name in checkpoint]
     return result
+
+
+_OLD_LEAVES = {Layout.NORM: ("weight", "gamma"), Layout.NORM_BIAS: ("bias", "beta")}
+_WEIGHT_NORM = (("parametrizations.weight.original0", "weight_g"), ("parametrizations.weight.original1", "weight_v"))
+
+
+def old_names(weight: Weight) -> list[str]:
+    """Return under which names other versions of PyTorch and of converters keep a weight of this name and layout:
+    the scale and shift of a norm, and what torch's weight_norm splits a weight into."""
+    pairs = [_OLD_LEAVES[weight.layout]] if weight.layout in _OLD_LEAVES else []
+    pairs += [*_WEIGHT_NORM, *((old, new) for new, old in _WEIGHT_NORM)]
+    return [weight.name.removesuffix(new) + old for new, old in pairs if f".{weight.name}".endswith(f".{new}")]
 
 
 def differing_ties(schema: Schema, checkpoint: Mapping[str, TensorRef]) -> list[Weight]:
@@ -208,13 +256,14 @@ def plan_load(
         UnsupportedFormatError: weights are quantised, whatever the config says.
     """
     present, rest = matched(schema, checkpoint)
-    missing = [weight for weight in schema.stored() if weight.name not in present]
+    missing = [w for w in schema.stored() if w.name not in present and not w.name.endswith(_COUNTER)]
     mismatched = [(n, ref.shape, schema[n].shape) for n, ref in present.items() if ref.shape != schema[n].shape]
-    unexpected = [n for n in rest if n not in schema.ignorable and not _matches(n, policy.ignore_unexpected)]
+    ignored = {name for name in rest if name in schema.ignorable or name.endswith(_COUNTER)}
+    unexpected = [n for n in rest if n not in ignored and not _matches(n, policy.ignore_unexpected)]
     if policy.strict is not False:
         _refuse_quantised(checkpoint, {ref.name for ref in present.values()}, source)
         refuse_differing_copies(schema, checkpoint, source)
-        _refuse_missing(missing, policy, source)
+        refuse_missing(missing, policy, source)
     _refuse_shapes(mismatched, policy, source)
     if policy.strict is True and unexpected:
         raise CheckpointError(
@@ -227,9 +276,10 @@ def plan_load(
     fitting = {n: ref for n, ref in present.items() if n not in wrong}
     copied = _sharing(fitting)
     assignments = tuple(
-        Assignment(schema[n], ref, _target_dtype(ref.dtype, param_dtype), n in copied) for n, ref in fitting.items()
+        Assignment(schema[n], ref, policy.widened(n, _target_dtype(ref.dtype, param_dtype)), n in copied)
+        for n, ref in fitting.items()
     )
-    return LoadPlan(schema, assignments, tuple(missing), tuple(unexpected), tuple(mismatched), param_dtype)
+    return LoadPlan(schema, assignments, tuple(missing), tuple(unexpected), tuple(mismatched), param_dtype, policy)
 
 
 def _sharing(present: Mapping[str, TensorRef]) -> set[str]:
@@ -289,8 +339,22 @@ def _refuse_quantised(checkpoint: Mapping[str, TensorRef], weights: set[str], so
         )
 
 
-def _refuse_missing(missing: list[Weight], policy: Policy, source: str) -> None:
-    refused = [w.name for w in missing if (w.backbone or policy.strict) and not _matches(w.name, policy.ignore_missing)]
+def refuse_kept_ties(schema: Schema, checkpoint: Mapping[str, TensorRef], class_name: str, source: str) -> None:
+    """Raise `InconsistentCheckpointError` if the checkpoint contradicts a tie that the config does not end."""
+    still = [weight.name for weight in differing_ties(schema, checkpoint) if weight.untie_flag is not None]
+    if still:
+        raise InconsistentCheckpointError(
+            f"{source} stores weights with values of their own that {class_name} always ties.",
+            expected=f"a class that heeds config.{schema[still[0]].untie_flag}",
+            received=", ".join(f"{name} unlike {schema[name].tied_to}" for name in still),
+            remedy="tie them only if the config says so; strict=False takes the second",
+        )
+
+
+def refuse_missing(missing: Iterable[Weight], policy: Policy, source: str) -> None:
+    """Raise `CheckpointError` if one of the `missing` weights is damage by `policy`."""
+    damage = [w for w in missing if policy.strict or (w.backbone and (w.is_statistic or not w.buffer))]
+    refused = [w.name for w in damage if not _matches(w.name, policy.ignore_missing)]
     if refused:
         raise CheckpointError(
             f"{source} lacks weights of the model.",

@@ -22,6 +22,10 @@ class Layout(StrEnum):
     BIAS = "bias"  # [out]
     NORM = "norm"  # scale of a LayerNorm
     NORM_BIAS = "norm_bias"  # shift of a LayerNorm
+    CONV = "conv"  # [out, in, *kernel]; of a transposed convolution [in, out, *kernel]
+    DEPTHWISE = "depthwise"  # a convolution of each channel for itself, [channels, 1, *kernel]
+    MEAN = "mean"  # running mean of a BatchNorm
+    VARIANCE = "variance"  # running variance of a BatchNorm
     PARAMETER = "parameter"  # anything else: kept as it is
 
 
@@ -65,6 +69,8 @@ class Weight:
     - `untie_flag`: the config attribute that, when False, ends the tie; None for a tie that is part of the family.
     - `aliases`: other exact names under which old files hold the same array.
     - `backbone`: False where a missing weight is a new head to train, not damage.
+    - `buffer`: not trained, but saved: the statistics of a BatchNorm, a persistent buffer of PyTorch, a variable of
+      another collection in Flax, whose name is `collection`. Where a checkpoint lacks it, it stays as it was made.
     """
 
     name: str
@@ -74,6 +80,13 @@ class Weight:
     untie_flag: str | None = None
     aliases: tuple[str, ...] = ()
     backbone: bool = True
+    buffer: bool = False
+    collection: str = ""
+
+    @property
+    def is_statistic(self) -> bool:
+        """Whether it was computed from the data of a training."""
+        return self.layout in (Layout.MEAN, Layout.VARIANCE)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -122,11 +135,13 @@ class Schema(Mapping[str, Weight]):
         return {w.name: (w.shape, w.layout.value, w.tied_to) for w in self.weights.values()}
 
     def num_parameters(self, exclude_embeddings: bool = False, only: Callable[[Weight], bool] | None = None) -> int:
-        """Return the number of elements, each tie counted once."""
+        """Return the number of elements, each tie counted once, without buffers."""
         return sum(
             weight.size
             for weight in self.stored()
-            if not (exclude_embeddings and weight.layout is Layout.EMBEDDING) and (only is None or only(weight))
+            if not weight.buffer
+            and not (exclude_embeddings and weight.layout is Layout.EMBEDDING)
+            and (only is None or only(weight))
         )
 
 

@@ -2,6 +2,7 @@
 
 from triptych.families import declared
 from triptych.families.t5.config import T5Config
+from triptych.families.t5.heads import T5ForQuestionAnswering, T5ForSequenceClassification, T5ForTokenClassification
 from triptych.families.t5.model import T5EncoderModel, T5ForConditionalGeneration, T5Model
 
 IGNORABLE = ("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",)
@@ -13,6 +14,10 @@ FAMILIES = {
         T5Model,
         T5ForConditionalGeneration,
         T5EncoderModel,
+        T5ForSequenceClassification,
+        T5ForTokenClassification,
+        T5ForQuestionAnswering,
         ignorable=IGNORABLE,
+        base_prefix="",
     )
 }

@@ -17,7 +17,7 @@ from triptych.nn import functional as fn
 from triptych.nn import outputs
 from triptych.nn.axes import hidden_axis, vocab_axis
 from triptych.nn.parts import Model, Part
-from triptych.nn.stack import finish, result
+from triptych.nn.stack import caller, finish, result
 from triptych.weights.schema import Axis
 
 
@@ -201,6 +201,7 @@ class T5Block(Part):
 class T5Stack(Part):
     """Encoder or decoder."""
 
+    gradient_checkpointing = False
     decoder: bool = False
 
     def setup(self) -> None:
@@ -218,11 +219,12 @@ class T5Stack(Part):
         masks, cross_masks = (
             _masks(self, mask, hidden, cross) for mask, cross in ((head_mask, False), (cross_mask, True))
         )
+        call = caller(self, cache)
         hidden = self.dropout(hidden)
         states, attentions, crossed, positions = [hidden], [], [], None
         for layer, mask, cross in zip(self.block, masks, cross_masks, strict=True):
-            hidden, probabilities, over_memory, positions = layer(
-                hidden, bias, positions, mask, memory, memory_bias, cross, cache=cache
+            hidden, probabilities, over_memory, positions = call(
+                layer, hidden, bias, positions, mask, memory, memory_bias, cross, cache=cache
             )
             states.append(hidden)
             attentions.append(probabilities)
@@ -237,7 +239,7 @@ def _masks(m: Any, head_mask: Any, hidden: Any, cross: bool) -> list[Any]:
     return at.head_masks(m.ops, head_mask, config, hidden.dtype, numbers)
 
 
-def _stacks(m: Any, decoder: bool) -> tuple[Any, Any, Any]:
+def stacks(m: Any, decoder: bool) -> tuple[Any, Any, Any]:
     """Return the embeddings, which both stacks share, the encoder, and the decoder if there is one."""
     make, std = m.make, m.config.initializer_factor
     copies = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
@@ -277,7 +279,7 @@ class T5Model(Model):
     """Encoder and decoder."""
 
     def setup(self) -> None:
-        self.shared, self.encoder, self.decoder = _stacks(self, decoder=True)
+        self.shared, self.encoder, self.decoder = stacks(self, decoder=True)
 
     def call(
         self,
@@ -343,7 +345,7 @@ class T5ForConditionalGeneration(Model):
 
     def setup(self) -> None:
         config = self.config
-        self.shared, self.encoder, self.decoder = _stacks(self, decoder=True)
+        self.shared, self.encoder, self.decoder = stacks(self, decoder=True)
         std = config.initializer_factor
         self.lm_head = self.make.vocab_head(self, hidden_axis(config), vocab_axis(config), std=std)
 
@@ -387,7 +389,7 @@ class T5EncoderModel(Model):
     task = "TextEncoding"
 
     def setup(self) -> None:
-        self.shared, self.encoder, _ = _stacks(self, decoder=False)
+        self.shared, self.encoder, _ = stacks(self, decoder=False)
 
     def call(
         self,
