@@ -472,7 +472,7 @@ def a_mismatch_says_both_shapes(backend: Backend, folder: Path) -> None:
 @row("5.6.2", pt="Y", note="False writes nothing")
 @row("5.6.10", pt="Y", note="there are no adapters")
 @row("5.6.13", pt="Y")
-@row("6.81", tf="Y", note="accepted; no SavedModel is written")
+@row("6.81", tf="Y")
 @row("6.85", tf="Y", note="with push_to_hub=True")
 def positional_arguments_of_each_framework(backend: Backend, folder: Path) -> None:
     model = small(backend)
@@ -495,16 +495,6 @@ def positional_arguments_of_each_framework(backend: Backend, folder: Path) -> No
     if backend.name == "pt":
         model.save_pretrained(folder / "c", False)
     assert not (folder / "c").exists()
-
-
-@row("6.80", tf="R", note="False is accepted; a SavedModel is written by tf.saved_model.save or export")
-@row("6.82", tf="R", note="None is accepted")
-def a_saved_model_is_refused(backend: Backend, folder: Path) -> None:
-    model = small(backend)
-    for arguments in ({"saved_model": True}, {"signatures": {"serving_default": None}}):
-        with pytest.raises(ArgumentError, match="writes no SavedModel"):
-            model.save_pretrained(folder, **arguments)
-    assert not list(folder.iterdir())
 
 
 @row("5.6.4", pt="Y", note="called for each .bin, as in v4 not for safetensors")

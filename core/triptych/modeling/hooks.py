@@ -122,6 +122,10 @@ class Hooks:
         """Put a layer in the place of the one at the dotted attribute `path`."""
         raise NotImplementedError
 
+    def write_saved_model(self, folder: Any, signatures: Any = None) -> None:
+        """Write the model in the framework's own format for serving."""
+        raise NotImplementedError
+
     def _cache_dtype(self) -> Any:
         """Return the dtype in which keys and values are kept."""
         raise NotImplementedError

@@ -6,7 +6,7 @@ exports(
     globals(),
     {
         "triptych_tf.modeling": "TFPreTrainedModel keras",
-        "triptych_tf.authors.mixins": "TFModelUtilsMixin=ModuleUtilsMixin",
+        "triptych_tf.authors.mixin": "TFModelUtilsMixin",
         "triptych_tf.utilities": """
             TFCausalLanguageModelingLoss TFConv1D TFMaskedLanguageModelingLoss TFModelInputType
             TFMultipleChoiceLoss TFNextSentencePredictionLoss TFQuestionAnsweringLoss

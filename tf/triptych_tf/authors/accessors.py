@@ -54,7 +54,7 @@ class Accessors:
             self._put_vocabulary(self.get_output_embeddings(), new_embeddings)
 
     def get_lm_head(self) -> Any:
-        """Return the layer of the head that scores the vocabulary, or None; a class with one of its own overrides it."""
+        """Return the layer of the head that scores the vocabulary, or None; a class with its own overrides it."""
         biases = self._vocab_biases()
         place = biases[0].name.rpartition(".")[0] if biases else self._place(Layout.LINEAR)  # type: ignore[attr-defined]
         found: Any = self
