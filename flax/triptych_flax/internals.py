@@ -24,3 +24,8 @@ def evaluated(function: Callable[[Any], dict[Any, Any]], input_shape: tuple[int,
     if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in found.values()):
         return function(jnp.zeros(input_shape, dtype))
     return found
+
+
+def is_struct(kind: type) -> bool:
+    """Return whether a class is a `flax.struct.dataclass`, which is a tree already."""
+    return "_flax_dataclass" in vars(kind)

@@ -16,9 +16,10 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from triptych.errors import ArgumentError
 from triptych.modeling.derived import LiveWeight, live_weights
-from triptych.nn.outputs import on_each_class
+from triptych.nn.outputs import on_first_use
 from triptych.weights import layouts
 from triptych.weights.schema import Layout, Schema
+from triptych_flax import internals
 from triptych_flax.make import (  # noqa: F401  # families that write their classes out find them here
     FlaxBlock,
     block,
@@ -177,7 +178,9 @@ def _answer(accessor: Callable[[], Any]) -> Any:
 
 
 def _make_known(kind: Any) -> None:
-    """Let JAX look into an output, for jit and grad."""
+    """Let JAX look into an output, for jit and grad, unless flax has seen to it."""
+    if internals.is_struct(kind):
+        return
 
     def parts(output: Any) -> Any:
         return [(jax.tree_util.DictKey(key), output[key]) for key in output], tuple(output)
@@ -191,4 +194,4 @@ def _make_known(kind: Any) -> None:
     jax.tree_util.register_pytree_with_keys(kind, parts, rebuild)
 
 
-on_each_class(_make_known)
+on_first_use(_make_known)

@@ -110,6 +110,8 @@ def describe(module: nn.Module) -> None:
     """Make a layer's own account of its sizes true again after its weight changed."""
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
+    if isinstance(module, Conv1D):
+        module.nx, module.nf = module.weight.shape
     if callable(count := getattr(module, "count_heads", None)):
         count()
     if isinstance(module, nn.Embedding):

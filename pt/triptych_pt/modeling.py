@@ -27,6 +27,7 @@ from triptych.weights.plan import Assignment, LoadPlan, NewWeight
 from triptych.weights.schema import Weight
 from triptych_pt import arrays, internals, layers, make, ops
 from triptych_pt.attention_functions import ALL_ATTENTION_FUNCTIONS
+from triptych_pt.authors.mixins import ModuleUtilsMixin
 from triptych_pt.internals import building_empty, parameters_on_meta
 from triptych_pt.layers import describe
 from triptych_pt.make import Conv1D, RMSNorm
@@ -35,7 +36,7 @@ __all__ = ["PreTrainedModel"]
 Self = TypeVar("Self", bound="PreTrainedModel")
 
 
-class PreTrainedModel(nn.Module, ModelBase):
+class PreTrainedModel(nn.Module, ModuleUtilsMixin, ModelBase):
     """Base class of PyTorch models. Subclasses build their modules in `__init__` and end it with `self.post_init()`.
 
     Raises:
@@ -358,11 +359,6 @@ class PreTrainedModel(nn.Module, ModelBase):
         internals.put(*self._owner(name), tensor if device.type == "cpu" else tensor.to(device))
 
     @property
-    def device(self) -> torch.device:
-        """Device of the first parameter."""
-        return next(self.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of the first floating parameter."""
-        return next(p.dtype for p in self.parameters() if p.is_floating_point())
+    def dummy_inputs(self) -> dict[str, torch.Tensor]:
+        """Inputs with which the model can be called: three texts of five ids below 8."""
+        return {"input_ids": torch.tensor([[7, 6, 0, 0, 1], [1, 2, 3, 0, 0], [0, 0, 0, 4, 5]])}
