@@ -45,14 +45,13 @@ class PreTrainedModel(nn.Module, ModuleUtilsMixin, ModelBase):
 
     framework = "pt"
     class_prefix = ""
-    ops: ClassVar[Any] = ops
-    make: ClassVar[Any] = make
+    _ops: ClassVar[Any] = ops
 
     def __init_subclass__(cls, part: type[Model] | None = None, **kwargs: Any) -> None:
         """Take over the layers and the arithmetic of `part`, a declaration, if the class statement names one."""
         super().__init_subclass__(**kwargs)
         if part is not None:
-            make.binder.declare(cls, part)
+            make.binder.declare(cls, part, ops=ops, make=make)
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         config = self._own_config(config)

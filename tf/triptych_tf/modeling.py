@@ -52,8 +52,7 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, keras.Model, Mod
 
     framework = "tf"
     class_prefix = "TF"
-    ops: ClassVar[Any] = ops
-    make: ClassVar[Any] = make
+    _ops: ClassVar[Any] = ops
     _requires_load_weight_prefix: ClassVar[bool] = False
     """Whether the constructor takes `load_weight_prefix`, the scope of the variables of a model of models."""
     load_weight_prefix: ClassVar[str | None] = None

@@ -191,7 +191,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
             place = path.place if isinstance(path, HeldModel) else path
             warn_of_msgpack(cls, names_in(place, subfolder), variant, order)
         if model.load_report is not None:
-            of_this_class = cls.stem() in (model.config.architectures or ())
+            of_this_class = cls._stem() in (model.config.architectures or ())
             model.load_report.log(logger, str(path), cls.__name__, of_this_class)
         return model._handed_over(output_loading_info)
 

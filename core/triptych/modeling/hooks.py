@@ -21,9 +21,9 @@ Answer = TypeVar("Answer")
 
 
 class Hooks:
-    """What the plans of core ask a framework to do; `ops` is the backend's module of that name."""
+    """What the plans of core ask a framework to do; `_ops` is the backend's module `ops`."""
 
-    ops: ClassVar[Any]
+    _ops: ClassVar[Any]
     _modules_stay: ClassVar[bool] = False
     """Whether a module's layers cannot be changed once it is made; and to look at them takes a trace of a second."""
 
@@ -142,4 +142,4 @@ class Hooks:
         """
         if options:
             raise ArgumentError("Gradient checkpointing takes no arguments here.", received=", ".join(options))
-        return self.ops.checkpointing()  # type: ignore[no-any-return]
+        return self._ops.checkpointing()  # type: ignore[no-any-return]
