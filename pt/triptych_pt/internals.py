@@ -123,7 +123,8 @@ def share(module: nn.Module, leaf: str, tensor: torch.Tensor) -> None:
 
 def own_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     """Return the parameters and buffers of `module` itself."""
-    return [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    held = (*module._parameters.items(), *module._buffers.items())
+    return [(name, tensor) for name, tensor in held if tensor is not None]
 
 
 def persistent_buffers(module: nn.Module) -> list[tuple[str, torch.Tensor]]:

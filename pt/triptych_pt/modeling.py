@@ -85,7 +85,7 @@ class PreTrainedModel(nn.Module, ModelBase):
     def _initialize_weights(self, module: nn.Module) -> None:
         if not getattr(module, "_is_hf_initialized", False):
             self._init_weights(module)
-            module._is_hf_initialized = True  # type: ignore[assignment]
+            vars(module)["_is_hf_initialized"] = True
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise one module: normal with `config.initializer_range`, zero biases, unit norms.
@@ -100,18 +100,19 @@ class PreTrainedModel(nn.Module, ModelBase):
         """Make tied weights one parameter: as the schema or a dict `_tied_weights_keys` declares; or the input and the
         output embeddings of a class of another's, if its config ties them. Then call `_tie_weights` of every module.
         """
-        ties = declared_ties(self)
+        declared = self.declared_schema
+        ties = declared_ties(self, declared)
         for name, (source, _) in ties.items():
             module, leaf = self._owner(name)
             module.register_parameter(leaf, self.get_parameter(source))
-        if self.declared_schema is None:
+        if declared is None:
             if not ties and getattr(self.config, "tie_word_embeddings", True):
                 self._tie_embeddings()
             if getattr(self.config, "tie_encoder_decoder", False):
                 self._tie_encoder_decoder()
         for module in self.modules():
-            if callable(tie := getattr(module, "_tie_weights", None)):
-                tie()
+            if hasattr(type(module), "_tie_weights") or "_tie_weights" in vars(module):
+                module._tie_weights()
 
     def _tie_embeddings(self) -> None:
         found = self._vocab_parts()
@@ -191,7 +192,7 @@ class PreTrainedModel(nn.Module, ModelBase):
             model.eval()
         del model.__dict__["_made_anew"]
         for module in model.modules():
-            module._is_hf_initialized = True  # type: ignore[assignment]
+            vars(module)["_is_hf_initialized"] = True
 
     @classmethod
     def _without_values(cls, config: PretrainedConfig, inputs: Sequence[Any], options: Mapping[str, Any]) -> Any:
@@ -330,18 +331,19 @@ class PreTrainedModel(nn.Module, ModelBase):
 
     @contextmanager
     def _sharing_kept(self) -> Iterator[None]:
-        """Let a tensor that is replaced under one name be replaced under all that the module has for it."""
-        places: dict[torch.Tensor, list[str]] = {}
-        for weight in self._live_weights():
-            places.setdefault(self._held(weight.name), []).append(weight.name)
-        shared = {tensor: names for tensor, names in places.items() if len(names) > 1}
+        """Let a tensor that is replaced in one place be replaced in all that the module has for it."""
+        places: dict[torch.Tensor, list[tuple[nn.Module, str]]] = {}
+        for module in self.modules():
+            for leaf, tensor in internals.own_tensors(module):
+                places.setdefault(tensor, []).append((module, leaf))
+        shared = {tensor: found for tensor, found in places.items() if len(found) > 1}
         del places  # and with it, soon, the values of the others
         yield
-        for tensor, names in shared.items():
-            held = [self._held(name) for name in names]
+        for tensor, found in shared.items():
+            held = [internals.own_tensor(*place) for place in found]
             if new := [one for one in held if one is not tensor]:
-                for name in names:
-                    internals.share(*self._owner(name), new[0])
+                for place in found:
+                    internals.share(*place, new[0])
 
     def _owner(self, name: str) -> tuple[nn.Module, str]:
         scope, _, leaf = name.rpartition(".")

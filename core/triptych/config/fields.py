@@ -6,6 +6,7 @@ import copy
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any, ClassVar
 
 from triptych.checks import dtype_name, layers_and_heads, number_of_layer, parse_labels
@@ -84,6 +85,17 @@ OF_THE_OBJECT = (*_OWN, "_commit_hash", "_auto_class", "_attn_implementation_int
 _PROBLEM_TYPES = (None, "regression", "single_label_classification", "multi_label_classification")
 _MAX_DEFAULT_LABELS = 1_000_000
 _warned: set[tuple[type, str]] = set()
+
+
+def arguments_of(cls: Any) -> frozenset[str]:
+    """Return the names of the arguments of the constructor of a config class, and of those that it derives from."""
+    return _arguments_of(cls)
+
+
+@cache
+def _arguments_of(cls: type) -> frozenset[str]:
+    constructors = [vars(one)["__init__"] for one in cls.__mro__ if "__init__" in vars(one) and one is not object]
+    return frozenset(name for make in constructors for name in inspect.signature(make).parameters)
 
 
 class Fields:

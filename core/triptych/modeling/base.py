@@ -153,6 +153,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
             subclasses, UnsafeCheckpointError, UnsupportedFormatError.
         """
         named, inputs = cls._by_name(model_args)
+        dtype = named.pop("dtype", dtype)
         kwargs |= named
         torch_dtype = kwargs.pop("torch_dtype", None)
         dtype = torch_dtype if dtype is None else dtype

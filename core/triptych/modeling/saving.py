@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from triptych.checkpoints.legacy import tf_scope
+from triptych.checkpoints.legacy import LegacyWeight, tf_scope
 from triptych.checkpoints.naming import stored
 from triptych.checkpoints.opening import Checkpoint
 from triptych.checkpoints.saving import save_checkpoint
 from triptych.config import CONFIG_NAME
 from triptych.errors import ArgumentError
-from triptych.formats.kinds import BIN, format_to_save
+from triptych.formats.kinds import BIN, Format, format_to_save
 from triptych.hub.pushing import PushToHubMixin, push_files
 from triptych.hub.saved_code import code_of
 from triptych.modeling.arguments import by_position, check_saving, main_process
@@ -28,7 +28,7 @@ from triptych.modeling.generating import Generating
 from triptych.modeling.key_names import written
 from triptych.tensors.dtypes import FLOATING
 from triptych.tensors.ref import TensorRef
-from triptych.weights.schema import Schema
+from triptych.weights.schema import Schema, Weight
 
 logger = logging.getLogger("triptych")
 
@@ -120,7 +120,7 @@ class Saving(Generating, PushToHubMixin):
             beside |= texts
         files = save_checkpoint(
             save_directory,
-            stored(refs, schema, chosen),
+            stored(refs, schema, chosen, self._stored_names(chosen)),
             config.to_json_string(),
             max_shard_size=max_shard_size,
             variant=variant,
@@ -164,6 +164,10 @@ class Saving(Generating, PushToHubMixin):
         """Return under which name weight `key` is written, or that and whether it is another; to override."""
         return key
 
+    def _stored_names(self, chosen: Format) -> Mapping[str, LegacyWeight]:
+        """Return what files of `chosen` call those weights whose names the model tells better than its schema."""
+        return {}
+
     @classmethod
     def _in_memory(cls, state_dict: Mapping[str, Any], copied: bool = False) -> Checkpoint:
         """Return arrays, of numpy or of the framework, as a checkpoint; `copied` where a model will adopt them."""
@@ -178,14 +182,17 @@ class Saving(Generating, PushToHubMixin):
 
     def _tensor_refs(self, params: Any = None) -> list[TensorRef]:
         """Return the weights under canonical names, in canonical layout, to be read one at a time."""
-        schema = self.schema
         if self.declared_schema is not None and not self._is_of_a_part(self.config):
-            refuse_disagreement(type(self), schema, self._live_weights())
+            refuse_disagreement(type(self), self.schema, self._live_weights())
         source = self._reader(params)
         return [
             TensorRef(w.name, self._dtype_of(w, params), w.shape, lambda w=w: source(w))  # type: ignore[misc]
-            for w in schema.stored()
+            for w in self._weights_to_save(params)
         ]
+
+    def _weights_to_save(self, params: Any) -> list[Weight]:
+        """Return the weights that a save writes; in Flax, of a tree of parameters."""
+        return self.schema.stored()
 
 
 def _tied_refs(refs: Sequence[TensorRef], schema: Schema) -> list[TensorRef]:

@@ -125,7 +125,8 @@ class Schemas(Hooks):
     @classmethod
     def _check_config(cls, config: object) -> None:
         """Raise unless a model of this class can be built of `config` as it is now: fields may be set at any time."""
-        wanted = cls.config_class or PretrainedConfig
+        declared = cls.declared_part is not None  # of fields that only its own config class has, for sure
+        wanted = (cls.config_class if declared else None) or PretrainedConfig
         if not isinstance(config, wanted):
             raise ArgumentError(
                 f"{cls.__name__} cannot be made of this config.",
