@@ -242,8 +242,9 @@ class FlaxPreTrainedModel(ModelBase):
     @property
     def params_shape_tree(self) -> Any:
         """The tree of parameters with a `jax.ShapeDtypeStruct` at each leaf."""
-        if self._is_as_declared():
-            return layers.declared_shapes(self.declared_schema or {})
+        declared = self.declared_schema
+        if declared is not None and self._is_as_declared():
+            return layers.declared_shapes(declared)
         return self._traced_shapes()
 
     @property
