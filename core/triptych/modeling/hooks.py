@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -31,6 +31,13 @@ class Hooks:
     def _param_dtype(cls, dtype: Any, param_dtype: Any) -> np.dtype | None:
         """Return the dtype of the parameters (None: as in the files) from the two arguments of `from_pretrained`."""
         return parse_param_dtype(param_dtype)
+
+    @classmethod
+    def _new_parameters(cls, dtype: Any, arguments: dict[str, Any]) -> AbstractContextManager[Any]:
+        """Let a new model be made with `dtype` in this context: here, by an argument of its constructor."""
+        if dtype is not None:
+            arguments["dtype"] = dtype
+        return nullcontext()
 
     @classmethod
     def _empty(
