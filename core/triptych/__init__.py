@@ -7,6 +7,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from triptych.names import defined_in as _defined_in
+from triptych.names import tables_in as _tables_in
 
 if TYPE_CHECKING:
     from triptych.checkpoints.opening import Checkpoint as Checkpoint
@@ -40,9 +41,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_DEFINED_IN = _defined_in()
+_DEFINED_IN = {**_tables_in(), **_defined_in()}
 
-__all__ = sorted(_DEFINED_IN)  # noqa: PLE0605 (resolved lazily below)
+__all__ = sorted(_defined_in())  # noqa: PLE0605 (resolved lazily below)
 
 
 def __getattr__(name: str) -> object:

@@ -71,6 +71,16 @@ class PreTrainedModel(nn.Module, ModelBase):
         if isinstance(module, (nn.Linear, nn.LayerNorm, Conv1D)) and module.bias is not None:
             nn.init.zeros_(module.bias)
 
+    @classmethod
+    def from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Any:
+        """Return a new model with freshly initialised weights; `dtype` is that of the parameters."""
+        wanted, before = parse_param_dtype(kwargs.pop("dtype", None)), torch.get_default_dtype()
+        torch.set_default_dtype(before if wanted is None else arrays.native_dtype(wanted))
+        try:
+            return ModelBase.from_config.__func__(cls, config, **kwargs)  # type: ignore[attr-defined]
+        finally:
+            torch.set_default_dtype(before)
+
     # -- embeddings and ties ------------------------------------------------------------------------------------
 
     def tie_weights(self) -> None:
