@@ -10,13 +10,17 @@ import walk
 from triptych_conformance import BACKENDS
 
 ROWS = walk.walked()
-PROBED = [(number, framework) for number, row in ROWS.items() for framework in row.probes]
+PROBED = [
+    (number, framework, probe)
+    for number, row in ROWS.items()
+    for framework in row.probes
+    for probe in row.probes[framework]
+]
 
 
-@pytest.mark.parametrize("number, framework", PROBED, ids=lambda value: value)
-def test_row(number: str, framework: str, tmp_path: Path) -> None:
-    backend = next(one for one in BACKENDS if one.name == framework)
-    ROWS[number].probes[framework](backend, tmp_path)
+@pytest.mark.parametrize("number, framework, probe", PROBED, ids=lambda value: getattr(value, "__name__", value))
+def test_row(number: str, framework: str, probe: walk.Probe, tmp_path: Path) -> None:
+    probe(next(one for one in BACKENDS if one.name == framework), tmp_path)
 
 
 def test_the_document_says_what_the_probes_show() -> None:

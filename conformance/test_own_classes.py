@@ -132,7 +132,7 @@ NAMES = {"tiny.embed.weight", "tiny.norm.weight", "tiny.norm.bias", "head.weight
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
     torch.manual_seed(0)
-    TinyLM(TinyConfig(initializer_range=1.0)).save_pretrained(tmp_path / "saved")
+    TinyLM(TinyConfig(initializer_range=1.0, tie_word_embeddings=False)).save_pretrained(tmp_path / "saved")
     return tmp_path / "saved"
 
 

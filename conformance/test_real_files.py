@@ -276,7 +276,7 @@ def test_real_configs_are_read_and_come_back(kind: str, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": kind, **REAL[kind]}))
     config = AutoConfig.from_pretrained(tmp_path)
     assert config.model_type == kind
-    assert all(getattr(config, name, config.extra.get(name)) == value for name, value in REAL[kind].items()
+    assert all(getattr(config, name, config._unplaced.get(name)) == value for name, value in REAL[kind].items()
                if name not in ("torch_dtype", "sliding_window"))  # fmt: skip
     config.save_pretrained(tmp_path / "again")
     assert AutoConfig.from_pretrained(tmp_path / "again") == config

@@ -5,7 +5,9 @@
 Each trial prepares a folder that holds an old checkpoint and foreign files, forks a child that saves a new one over it,
 kills the child, and checks that the folder loads wholly old or wholly new, by triptych and by following the config's
 pointer, the single file or the index as transformers does; that nothing else changed; and that the next save leaves
-exactly its own files. With --variant, the weights are those of a variant. With --config-alone, a config is saved to the
+exactly its own files, if it is asked to remove what is stale. Weights of other formats that no save of triptych wrote
+are kept at every moment, under their names or, once they would be read in place of what was saved, under another.
+With --variant, the weights are those of a variant. With --config-alone, a config is saved to the
 folder before that, and must not change which weights are read. Exits with status 1 if a check fails.
 """
 
@@ -13,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import random
 import shutil
@@ -24,8 +27,9 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
+from triptych.checkpoints.beside import STALE
 from triptych.checkpoints.holding import hold
 from triptych.checkpoints.saving import save_checkpoint
 from triptych.config import PretrainedConfig
@@ -56,6 +60,10 @@ TRANSITIONS = [
     ("bin", "h5 shards"),
     ("h5 shards", "h5"),
     ("h5", "bin"),
+    ("with others", "single"),
+    ("with others", "shards"),
+    ("others' single", "bin"),
+    ("others' single", "h5 shards"),
 ]
 FOREIGN = {
     "README.md": b"# mine",
@@ -67,6 +75,12 @@ FOREIGN = {
 }
 
 
+OTHERS = {
+    "with others": [BIN, H5, MSGPACK],  # beside safetensors of our own
+    "others' single": [SAFETENSORS],  # and these are what is loaded
+}
+"""Transitions from weights of which some are of no save of triptych: in which formats these are."""
+
 variant: str | None = None
 """Whose weights are saved; set once, from the command line."""
 
@@ -75,11 +89,20 @@ def config_text(generation: int) -> str:
     return json.dumps({"generation": generation, "model_type": "none"}, indent=2, sort_keys=True) + "\n"
 
 
-def save(folder: Path, generation: int, layout: str, new_config: bool) -> None:
+def save(folder: Path, generation: int, layout: str, new_config: bool, remove_stale: bool = False) -> None:
     text = config_text(generation if new_config else 0)
     refs = [TensorRef.of(name, array) for name, array in expected(generation).items()]
     format, size = LAYOUTS[layout]
-    save_checkpoint(folder, refs, text, max_shard_size=size, format=format, scope="model", variant=variant)
+    save_checkpoint(
+        folder,
+        refs,
+        text,
+        max_shard_size=size,
+        format=format,
+        scope="model",
+        variant=variant,
+        remove_stale=remove_stale,
+    )
 
 
 def expected(generation: int) -> dict[str, np.ndarray]:
@@ -135,12 +158,20 @@ def check(folder: Path, new_config: bool) -> int:
     return generation
 
 
+def check_others(folder: Path, before: str, others: dict[str, bytes]) -> None:
+    """Check that what was of no save of triptych is there, each file under its name or, set aside, under another."""
+    for name, content in others.items():
+        kept = [path for path in folder.glob(f"{name}*") if path.read_bytes() == content]
+        assert kept, f"{name} of somebody else is gone"
+        assert before != "with others" or name.endswith(".msgpack") or (folder / name) in kept, f"{name} was moved"
+
+
 def check_next_save(folder: Path) -> None:
-    """Save a single file: it and the foreign files must then be all there is."""
-    save(folder, 2, "single", True)
+    """Save a single file, and remove what is stale: it and the foreign files must then be all there is."""
+    save(folder, 2, "single", True, remove_stale=True)
     assert check(folder, True) == 2
     own = {"config.json", SAFETENSORS.names(variant)[0]}
-    left = {path.name for path in folder.iterdir()} - set(FOREIGN) - own
+    left = {path.name for path in folder.iterdir() if STALE not in path.name} - set(FOREIGN) - own
     assert not left, f"left behind: {sorted(left)}"
 
 
@@ -162,7 +193,12 @@ def count_operations(folder: Path, limit: int | None) -> list[int]:
 
 def prepare(before: str, root: Path) -> Path:
     folder = Path(tempfile.mkdtemp(dir=root))
-    save(folder, 1, before, True)
+    save(folder, 1, "single" if before in OTHERS else before, True)
+    if before == "others' single":
+        save_file(expected(1), folder / SAFETENSORS.names(variant)[0], {"format": "pt"})
+    if before == "with others":
+        for format in OTHERS[before]:
+            (folder / format.names(variant)[0]).write_bytes(f"{format.name} of somebody else".encode())
     if before.endswith("shards"):
         save(folder, 1, before, True)  # its shards then have generation names, and the usual ones are free
     for name, content in FOREIGN.items():
@@ -190,6 +226,8 @@ def trial(
     A trial in which a config that was saved alone changed the weights is added to the list `lost`, if there is one.
     """
     folder = prepare(before, root)
+    names = [format.names(variant)[0] for format in OTHERS.get(before, ())]
+    others = {name: (folder / name).read_bytes() for name in names}
     if not new_config:
         (folder / "config.json").write_text(config_text(0))
     child = os.fork()
@@ -203,6 +241,7 @@ def trial(
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     generation = check(folder, new_config)
+    check_others(folder, before, others)
     if lost is not None and not save_config_alone(folder, generation):
         lost.append(f"{before} -> {after}")
     check_next_save(folder)
@@ -241,6 +280,7 @@ def main() -> int:
     parser.add_argument("--variant", help="save the weights of this variant")
     parser.add_argument("--config-alone", action="store_true", help="save a config alone after each kill")
     arguments = parser.parse_args()
+    logging.getLogger("triptych").setLevel(logging.ERROR)  # it warns of each file that it sets aside
     global variant
     variant = arguments.variant
     lost: list[str] | None = [] if arguments.config_alone else None

@@ -348,6 +348,13 @@ def labels_of(stem: str, config: Any, inputs: Arrays, takes: list[str]) -> dict[
         return {}
     if stem.endswith("SequenceClassification"):
         return {"labels": rng.integers(0, config.num_labels, 2)}
+    if stem.endswith("MultipleChoice"):
+        return {"labels": np.array([1])}
+    if stem.endswith("NextSentencePrediction"):
+        return {"labels": np.array([1, 0])}
+    if "next_sentence_label" in takes:
+        labels = rng.integers(0, config.vocab_size, inputs["input_ids"].shape)
+        return {"labels": labels, "next_sentence_label": np.array([1, 0])}
     classes = config.num_labels if stem.endswith("TokenClassification") else config.vocab_size
     classes = 2 if stem.endswith("PreTraining") else classes
     labels = rng.integers(0, classes, inputs.get("decoder_input_ids", inputs["input_ids"]).shape)
@@ -369,7 +376,7 @@ def other_inputs(config: Any, inputs: Arrays, takes: list[str], schema: Any) -> 
         width = next(w.shape[1] for w in schema.stored() if w.axes[0].name == "vocab" and w.layout == "embedding")
         given = {"inputs_embeds": chance("embeds").standard_normal((*inputs["input_ids"].shape, width), np.float32)}
         if "position_ids" in takes:
-            given["position_ids"] = np.arange(inputs["input_ids"].shape[1])[None, ::-1].copy()
+            given["position_ids"] = np.arange(inputs["input_ids"].shape[-1])[None, ::-1].copy()
         yield "embeds", {**{name: array for name, array in inputs.items() if name != "input_ids"}, **given}
 
 
@@ -450,6 +457,8 @@ def small_model(case: Case, make: Callable[..., Any], plain: bool) -> None:
     weights = weights_of(schema)
     inputs = inputs_of(config, takes)
     labels = labels_of(stem, config, inputs, takes)
+    if stem.endswith("MultipleChoice"):  # one question, and its two answers
+        inputs = {name: array[None] for name, array in inputs.items()}
     case.write("schema", {"weights": schema_lines(schema), "config": make().to_json_string().splitlines()})
     model = case.loaded(make(), weights)
     case.add("forward", framework.run(model, {**inputs, **labels}, **EVERYTHING))
@@ -471,7 +480,7 @@ def small_model(case: Case, make: Callable[..., Any], plain: bool) -> None:
 
 def decoding(case: Case, model: Any, inputs: Arrays, compiled: bool = False) -> None:
     """Record three steps with a cache, of a text with padding on the left; `compiled`, two more."""
-    if "past_key_values" not in case.framework.takes(case.cls):
+    if "past_key_values" not in case.framework.takes(case.cls) or getattr(model.config, "cached_heads", None) is None:
         return
     name = "decoder_input_ids" if "decoder_input_ids" in inputs else "input_ids"
     ids, rest = inputs[name], {n: value for n, value in inputs.items() if n != name}

@@ -188,19 +188,6 @@ def a_family_that_is_not_here_is_named(backend: Backend, folder: Path) -> None:
         backend.load("AutoModel", saved)
 
 
-@row("9.16", pt="Y", note="by the last part of the path alone; with a warning")
-def a_type_is_guessed_from_the_path(backend: Backend, folder: Path) -> None:
-    for name, expected in (("my-distilbert-base", "distilbert"), ("roberta", "roberta"), ("t5-small", "t5")):
-        (folder / name).mkdir()
-        values = {**config_of(expected).to_dict(), "model_type": None}
-        (folder / name / "config.json").write_text(json.dumps({k: v for k, v in values.items() if v is not None}))
-        assert AutoConfig.from_pretrained(folder / name).model_type == expected
-    (folder / "t5-small" / "mine").mkdir()
-    (folder / "t5-small" / "mine/config.json").write_text("{}")
-    with pytest.raises(ConfigError, match="names no model_type"):
-        AutoConfig.from_pretrained(folder / "t5-small" / "mine")
-
-
 NO_FAMILY = {
     "9.26": ("AutoBackbone", "pt"), "9.27": ("AudioClassification", "pt tf"),
     "9.28": ("AudioFrameClassification", "pt"), "9.29": ("AudioXVector", "pt"), "9.30": ("CTC", "pt"),

@@ -35,7 +35,7 @@ class Row:
     what: str
     states: dict[str, str]
     note: str = ""
-    probes: dict[str, Probe] = field(default_factory=dict)
+    probes: dict[str, tuple[Probe, ...]] = field(default_factory=dict)
 
 
 def _first_look() -> dict[str, Row]:
@@ -45,17 +45,17 @@ def _first_look() -> dict[str, Row]:
 
 
 ROWS = _first_look()
-_said: set[tuple[str, str]] = set()
+_said: dict[tuple[str, str], str] = {}
 
 
 def state(number: str, note: str | None = None, probe: Probe | None = None, **states: str) -> None:
     """Say that row `number` is in these states by framework; an empty `note` takes the old one away."""
     old = ROWS[number]
     for framework, value in states.items():
-        if framework not in FRAMEWORKS or value not in STATES or (number, framework) in _said:
-            raise ValueError(f"row {number}: {framework}={value}")
-        _said.add((number, framework))
-    probes = {**old.probes, **({} if probe is None else dict.fromkeys(states, probe))}
+        if framework not in FRAMEWORKS or value not in STATES or _said.setdefault((number, framework), value) != value:
+            raise ValueError(f"row {number}: {framework}={value}, and {_said.get((number, framework))} elsewhere")
+    more = {f: (*old.probes.get(f, ()), probe) for f in states} if probe is not None else {}
+    probes = {**old.probes, **more}
     ROWS[number] = replace(old, states={**old.states, **states}, note=old.note if note is None else note, probes=probes)
 
 

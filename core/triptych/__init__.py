@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from triptych.families.qwen3 import Qwen3Config as Qwen3Config
     from triptych.families.roberta import RobertaConfig as RobertaConfig
     from triptych.families.t5 import T5Config as T5Config
+    from triptych.generation import GenerationConfig as GenerationConfig
     from triptych.hub.pushing import PushToHubMixin as PushToHubMixin
     from triptych.modeling.auto import AutoConfig as AutoConfig
     from triptych.tensors.ref import TensorRef as TensorRef

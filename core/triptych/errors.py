@@ -30,6 +30,10 @@ class ConfigError(TriptychError, ValueError):
     """A configuration is unreadable, or a field of it has an impossible value."""
 
 
+class UnreadableConfigError(ConfigError, OSError):
+    """The file of a configuration is not JSON as it should be."""
+
+
 class MissingBackendError(TriptychError, ImportError):
     """The framework that a class needs is not installed."""
 

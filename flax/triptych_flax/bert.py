@@ -1,6 +1,7 @@
 """BERT in Flax: the public classes of `triptych.families.bert`."""
 
 from triptych.families import bert
+from triptych.nn.outputs import BertForPreTrainingOutput
 from triptych_flax.make import binder
 from triptych_flax.modeling import FlaxPreTrainedModel
 
@@ -26,6 +27,9 @@ class FlaxBertForPreTraining(FlaxBertPreTrainedModel, part=bert.BertForPreTraini
 class FlaxBertLMHeadModel(FlaxBertPreTrainedModel, part=bert.BertLMHeadModel): ...
 
 
+FlaxBertForCausalLM = FlaxBertLMHeadModel  # as transformers calls it in Flax
+
+
 class FlaxBertForMaskedLM(FlaxBertPreTrainedModel, part=bert.BertForMaskedLM): ...
 
 
@@ -42,3 +46,6 @@ class FlaxBertForTokenClassification(FlaxBertPreTrainedModel, part=bert.BertForT
 
 
 class FlaxBertForQuestionAnswering(FlaxBertPreTrainedModel, part=bert.BertForQuestionAnswering): ...
+
+
+FlaxBertForPreTrainingOutput = BertForPreTrainingOutput

@@ -1,6 +1,7 @@
 """ELECTRA in Flax: the public classes of `triptych.families.electra`."""
 
 from triptych.families import electra
+from triptych.nn.outputs import ElectraForPreTrainingOutput
 from triptych_flax.make import binder
 from triptych_flax.modeling import FlaxPreTrainedModel
 
@@ -41,3 +42,6 @@ class FlaxElectraForTokenClassification(FlaxElectraPreTrainedModel, part=electra
 
 
 class FlaxElectraForQuestionAnswering(FlaxElectraPreTrainedModel, part=electra.ElectraForQuestionAnswering): ...
+
+
+FlaxElectraForPreTrainingOutput = ElectraForPreTrainingOutput

@@ -23,7 +23,7 @@ from triptych.tensors.arrays import permuted
 from triptych.tensors.dtypes import parse_param_dtype
 from triptych.weights import layouts
 from triptych.weights.plan import Assignment, NewWeight
-from triptych.weights.schema import Layout, Schema, Weight
+from triptych.weights.schema import Layout, Weight
 from triptych_flax import arrays, internals, layers, make, ops
 
 __all__ = ["FlaxPreTrainedModel"]
@@ -68,7 +68,7 @@ class FlaxPreTrainedModel(ModelBase):
         _do_init: bool = True,
         **kwargs: Any,
     ) -> None:
-        self._check_config(config)
+        config = self._own_config(config)
         fields = self.module_class.__dataclass_fields__
         refuse_unknown({name: value for name, value in kwargs.items() if name not in fields}, type(self))
         self.config, self.seed, self.input_shape = config, seed, input_shape
@@ -230,9 +230,9 @@ class FlaxPreTrainedModel(ModelBase):
 
     @classmethod
     @contextmanager
-    def _empty(cls, config: PretrainedConfig, schema: Schema, **options: Any) -> Iterator[Any]:
+    def _empty(cls, config: PretrainedConfig, inputs: Sequence[Any], **options: Any) -> Iterator[Any]:
         do_init = options.pop("_do_init", True)
-        model = cls(config, _do_init=False, **options)
+        model = cls(config, *inputs, _do_init=False, **options)
         model._params = {}
         yield model
         model._params = unflatten_dict(model._params)

@@ -1,6 +1,7 @@
 """BERT in PyTorch: the public classes of `triptych.families.bert`."""
 
 from triptych.families import bert
+from triptych.nn.outputs import BertForPreTrainingOutput as BertForPreTrainingOutput
 from triptych_pt.make import binder
 from triptych_pt.modeling import PreTrainedModel
 

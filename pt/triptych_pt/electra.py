@@ -1,6 +1,7 @@
 """ELECTRA in PyTorch: the public classes of `triptych.families.electra`."""
 
 from triptych.families import electra
+from triptych.nn.outputs import ElectraForPreTrainingOutput as ElectraForPreTrainingOutput
 from triptych_pt.make import binder
 from triptych_pt.modeling import PreTrainedModel
 

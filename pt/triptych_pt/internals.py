@@ -9,15 +9,22 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
+
+from triptych.errors import ArgumentError
+
+BATCH_NORMS = (_NormBase,)
+"""PyTorch's norms with statistics, of a batch or an instance."""
 
 
 class _Building(threading.local):
     """How many models without values this thread is building, one inside the other."""
 
     depth = 0
+    initialising = True
 
 
 _building = _Building()
@@ -56,6 +63,109 @@ def parameters_on_meta() -> Iterator[None]:
             yield
     finally:
         _building.depth -= 1
+
+
+@contextmanager
+def with_values() -> Iterator[None]:
+    """Let modules have values again, within a model that is being built without: one that is loaded meanwhile."""
+    before, _building.depth = _building.depth, 0
+    try:
+        yield
+    finally:
+        _building.depth = before
+
+
+def initialising() -> bool:
+    """Return whether new modules of this thread get values from `_init_weights`: not within `no_init_weights`."""
+    return _building.initialising
+
+
+@contextmanager
+def no_init_weights(_enable: bool = True) -> Iterator[None]:
+    """Leave new modules as their constructors make them."""
+    before = _building.initialising
+    _building.initialising = before and not _enable
+    try:
+        yield
+    finally:
+        _building.initialising = before
+
+
+def refuse_meta_device() -> None:
+    """Raise `ArgumentError` where new tensors of this thread have no values: a load could give none either."""
+    if torch.get_default_device().type == "meta":
+        raise ArgumentError(
+            "A model cannot be loaded on the meta device.",
+            expected="a device whose tensors have values",
+            received="torch.device('meta'), as the default or in a context",
+            remedy="leave the context; a load makes no values that it does not keep",
+        )
+
+
+def reset(module: nn.Module) -> bool:
+    """Give the weights of one module the values that PyTorch starts it with; return whether it says how."""
+    for name in ("reset_parameters", "_reset_parameters"):
+        if callable(method := getattr(module, name, None)):
+            method()
+            return True
+    return False
+
+
+def own_tensor(module: nn.Module, leaf: str) -> Any:
+    """Return the parameter or buffer `leaf` of `module` itself."""
+    return module._parameters[leaf] if leaf in module._parameters else module._buffers[leaf]
+
+
+def share(module: nn.Module, leaf: str, tensor: torch.Tensor) -> None:
+    """Let `module` have this very parameter or buffer."""
+    (module._buffers if leaf in module._buffers else module._parameters)[leaf] = tensor  # type: ignore[assignment]
+
+
+def own_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Return the parameters and buffers of `module` itself."""
+    return [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+
+
+def persistent_buffers(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """Return the buffers of `module` itself that are saved."""
+    names = module._non_persistent_buffers_set
+    return [(name, one) for name, one in module._buffers.items() if one is not None and name not in names]
+
+
+def put(module: nn.Module, leaf: str, tensor: torch.Tensor) -> None:
+    """Put `tensor` into the place of a parameter, with its `requires_grad`, or of a buffer."""
+    if leaf in module._buffers:
+        module._buffers[leaf] = tensor
+    else:
+        old = module._parameters[leaf]
+        trained = (old is None or old.requires_grad) and (tensor.is_floating_point() or tensor.is_complex())
+        module.register_parameter(leaf, nn.Parameter(tensor, requires_grad=trained))
+
+
+def loads_its_own_way(model: nn.Module) -> bool:
+    """Return whether a module of `model` has a hook, or a method of its own, for loading a state."""
+    return type(model).load_state_dict is not nn.Module.load_state_dict or any(
+        module._load_state_dict_pre_hooks
+        or module._load_state_dict_post_hooks
+        or _is_own(module, "_load_from_state_dict")
+        for module in model.modules()
+    )
+
+
+def saves_its_own_way(model: nn.Module) -> bool:
+    """Return whether a module of `model` has a hook, or a method of its own, for its state."""
+    return any(
+        module._state_dict_hooks
+        or module._state_dict_pre_hooks
+        or any(_is_own(module, name) for name in ("state_dict", "_save_to_state_dict", "get_extra_state"))
+        for module in model.modules()
+    )
+
+
+def _is_own(module: nn.Module, method: str) -> bool:
+    """Return whether someone else than PyTorch wrote `method` of the class of `module`."""
+    owner = next(cls for cls in type(module).__mro__ if method in vars(cls))
+    return not owner.__module__.startswith("torch.")
 
 
 def building_empty() -> bool:

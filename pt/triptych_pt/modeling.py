@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,11 +20,12 @@ from triptych.modeling.derived import LiveWeight, declared_ties
 from triptych.modeling.hooks import Answer
 from triptych.nn.parts import Model
 from triptych.tensors.dtypes import parse_param_dtype
-from triptych.weights.plan import Assignment, NewWeight
-from triptych.weights.schema import Schema, Weight
-from triptych_pt import arrays, make, ops
+from triptych.tensors.ref import TensorRef
+from triptych.weights.plan import Assignment, LoadPlan, NewWeight
+from triptych.weights.schema import Weight
+from triptych_pt import arrays, internals, layers, make, ops
 from triptych_pt.internals import building_empty, parameters_on_meta
-from triptych_pt.layers import describe, layout_of
+from triptych_pt.layers import describe
 from triptych_pt.make import Conv1D, RMSNorm
 
 __all__ = ["PreTrainedModel"]
@@ -46,30 +50,34 @@ class PreTrainedModel(nn.Module, ModelBase):
             make.binder.declare(cls, part)
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
-        self._check_config(config)
+        config = self._own_config(config)
         super().__init__()
         self.config = config
 
     def post_init(self) -> None:
         """Initialise and tie the weights; a load calls it too, while no weight has a value yet."""
-        if not building_empty():
-            for module in self.modules():
-                self._init_weights(module)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Prune the heads that the config says, initialise every module once that no model within has initialised or
+        loaded, children first, and tie the weights."""
+        if self.config.pruned_heads and self._prunes_itself():
+            self.base_model._prune_heads(self.config.pruned_heads)
+        if not building_empty() and internals.initialising():
+            self.apply(self._initialize_weights)
         self.tie_weights()
 
+    def _initialize_weights(self, module: nn.Module) -> None:
+        if not getattr(module, "_is_hf_initialized", False):
+            self._init_weights(module)
+            module._is_hf_initialized = True  # type: ignore[assignment]
+
     def _init_weights(self, module: nn.Module) -> None:
-        """Initialise one module: normal with `config.initializer_range`, zero biases, unit norms."""
-        own: float | None = getattr(module, "initial_std", None)
-        std: float = getattr(self.config, "initializer_range", 0.02) if own is None else own
-        if isinstance(module, (nn.Linear, nn.Embedding, Conv1D)):
-            nn.init.normal_(module.weight, std=std)
-            if isinstance(module, nn.Embedding) and module.padding_idx is not None:
-                with torch.no_grad():
-                    module.weight[module.padding_idx].zero_()
-        if isinstance(module, (nn.LayerNorm, RMSNorm)) and module.weight is not None:
-            nn.init.ones_(module.weight)
-        if isinstance(module, (nn.Linear, nn.LayerNorm, Conv1D)) and module.bias is not None:
-            nn.init.zeros_(module.bias)
+        """Initialise one module: normal with `config.initializer_range`, zero biases, unit norms.
+
+        A module that is none of PyTorch's own stays as its constructor made it.
+        """
+        layers.initialise(module, getattr(self.config, "initializer_range", 0.02))
 
     @classmethod
     def from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Any:
@@ -84,34 +92,78 @@ class PreTrainedModel(nn.Module, ModelBase):
     # -- embeddings and ties ------------------------------------------------------------------------------------
 
     def tie_weights(self) -> None:
-        """Make tied weights one parameter, as the schema or `_tied_weights_keys` declares."""
-        for name, (source, _) in declared_ties(self).items():
+        """Make tied weights one parameter: as the schema or a dict `_tied_weights_keys` declares; or the input and the
+        output embeddings of a class of another's, if its config ties them. Then call `_tie_weights` of every module.
+        """
+        ties = declared_ties(self)
+        for name, (source, _) in ties.items():
             module, leaf = self._owner(name)
             module.register_parameter(leaf, self.get_parameter(source))
+        if self.declared_schema is None:
+            if not ties and getattr(self.config, "tie_word_embeddings", True):
+                self._tie_embeddings()
+            if getattr(self.config, "tie_encoder_decoder", False):
+                self._tie_encoder_decoder()
+        for module in self.modules():
+            if callable(tie := getattr(module, "_tie_weights", None)):
+                tie()
+
+    def _tie_embeddings(self) -> None:
+        found = self._vocab_parts()
+        if len(found) == 2 and found[0] is not found[1]:
+            self._tie_or_clone_weights(found[1], found[0])
+
+    def _tie_or_clone_weights(self, output_embeddings: Any, input_embeddings: Any) -> None:
+        """Let `output_embeddings` compute with the matrix of `input_embeddings`; a bias gets zeros for new rows."""
+        output_embeddings.weight = input_embeddings.weight
+        bias, rows = getattr(output_embeddings, "bias", None), input_embeddings.weight.shape[0]
+        if bias is not None and bias.shape[0] < rows:
+            bias.data = nn.functional.pad(bias.data, (0, rows - bias.shape[0]))
+        describe(output_embeddings)
+
+    def _tie_encoder_decoder(self) -> None:
+        """Let the decoder have the encoder's parameters, wherever both have one of the same name and shape."""
+        encoder, decoder = (
+            getattr(self.base_model, name, getattr(self, name, None)) for name in ("encoder", "decoder")
+        )
+        if encoder is None or decoder is None:
+            return  # a part of such a model, with the same config
+        shared = dict(encoder.named_parameters())
+        for name, parameter in list(decoder.named_parameters()):
+            if name in shared and shared[name].shape == parameter.shape:
+                scope, _, leaf = name.rpartition(".")
+                decoder.get_submodule(scope).register_parameter(leaf, shared[name])
 
     # -- hooks of ModelBase -------------------------------------------------------------------------------------
 
     @classmethod
     def _param_dtype(cls, dtype: Any, param_dtype: Any) -> np.dtype | None:
-        return parse_param_dtype(dtype if param_dtype is None else param_dtype)
+        wanted = dtype if param_dtype is None else param_dtype
+        return parse_param_dtype(torch.get_default_dtype() if wanted is None else wanted)
 
     @classmethod
     @contextmanager
-    def _empty(cls, config: PretrainedConfig, schema: Schema, **options: Any) -> Iterator[Any]:
+    def _empty(cls, config: PretrainedConfig, inputs: Sequence[Any], **options: Any) -> Iterator[Any]:
         del options["dtype"]  # of the parameters: the plan has it
-        model = cls._without_values(config, options)
+        internals.refuse_meta_device()
+        model = cls._without_values(config, inputs, options)
         if not cls._is_its_part():
             model.tie_weights()  # for a class whose constructor did not
-        with model._sharing_kept():
+        model.__dict__["_made_anew"] = lambda: cls(copy.deepcopy(config), *inputs, **options)
+        with internals.with_values(), model._sharing_kept():
             yield model
-        model.eval()
+            model.eval()
+        del model.__dict__["_made_anew"]
+        for module in model.modules():
+            module._is_hf_initialized = True  # type: ignore[assignment]
 
     @classmethod
-    def _without_values(cls, config: PretrainedConfig, options: Mapping[str, Any]) -> Any:
+    def _without_values(cls, config: PretrainedConfig, inputs: Sequence[Any], options: Mapping[str, Any]) -> Any:
         known = inspect.signature(cls.__init__).parameters
-        refuse_unknown({name: value for name, value in options.items() if name not in known}, cls)
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+            refuse_unknown({name: value for name, value in options.items() if name not in known}, cls)
         with parameters_on_meta():
-            return cls(config, **options)
+            return cls(config, *inputs, **options)
 
     def _assign(
         self,
@@ -122,40 +174,93 @@ class PreTrainedModel(nn.Module, ModelBase):
         self._set(assignment.weight.name, arrays.to_native(read(assignment)))
         done(assignment)
 
+    def _has_load_hooks(self) -> bool:
+        return internals.loads_its_own_way(self)
+
+    def _load_by_hooks(
+        self, plan: LoadPlan, checkpoint: Mapping[str, TensorRef], done: Callable[[Assignment], None]
+    ) -> LoadPlan:
+        state = {a.weight.name: arrays.to_native(a.read("pt")) for a in plan.assignments}
+        state |= {name: arrays.to_native(np.array(checkpoint[name].read())) for name in plan.unexpected}
+        dtype = arrays.native_dtype(plan.dtype_of_new)
+        for weight in plan.schema.stored():
+            old = self._held(weight.name)
+            if old.is_meta:
+                self._set(weight.name, torch.empty(old.shape, dtype=dtype if old.is_floating_point() else old.dtype))
+        left = self.load_state_dict(state, strict=False)
+        missing = {name for name in left.missing_keys if name in plan.schema}
+        assigned = [a for a in plan.assignments if a.weight.name not in missing]
+        for assignment in assigned:
+            done(assignment)
+        lacking = tuple(plan.schema[name] for name in missing if plan.schema[name].tied_to is None)
+        return replace(plan, assignments=tuple(assigned), missing=lacking, unexpected=tuple(left.unexpected_keys))
+
     def _initialise(self, new: Sequence[NewWeight]) -> None:
-        owners: dict[nn.Module, set[str]] = {}
+        owners: dict[nn.Module, dict[str, NewWeight]] = {}
         for one in new:
             owner, leaf = self._owner(one.weight.name)
-            self._set(one.weight.name, torch.zeros(one.weight.shape, dtype=arrays.native_dtype(one.dtype)))
-            owners.setdefault(owner, set()).add(leaf)
+            if getattr(owner, leaf).is_meta:  # a buffer has a value, and what the constructor loaded
+                owners.setdefault(owner, {})[leaf] = one
+        made: Any = None
         for owner, leaves in owners.items():
-            loaded = {n: p.detach().clone() for n, p in owner.named_parameters(recurse=False) if n not in leaves}
-            self._init_weights(owner)
+            kept = {n: t.detach().clone() for n, t in internals.own_tensors(owner) if n not in leaves and not t.is_meta}
+            for leaf, one in leaves.items():
+                internals.put(owner, leaf, torch.zeros(one.weight.shape, dtype=arrays.native_dtype(one.dtype)))
             with torch.no_grad():
-                for name, value in loaded.items():
-                    owner.get_parameter(name).copy_(value)
+                if not internals.reset(owner) and self._may_be_anything(owner):
+                    made = self.__dict__["_made_anew"]() if made is None else made
+                    for leaf, one in leaves.items():
+                        getattr(owner, leaf).copy_(made._held(one.weight.name))
+                self._model_around(owner)._init_weights(owner)
+                for name, value in kept.items():
+                    getattr(owner, name).copy_(value)
+
+    def _may_be_anything(self, owner: nn.Module) -> bool:
+        """Return whether only its constructor knows how a new module of this kind starts."""
+        return not isinstance(owner, (make.Block, Conv1D, RMSNorm, nn.Linear, nn.Embedding, nn.LayerNorm))
+
+    def _model_around(self, module: nn.Module) -> Any:
+        """Return the innermost model that `module` is a part of."""
+        models = [one for one in self.modules() if isinstance(one, PreTrainedModel)]
+        return next(one for one in reversed(models) if any(part is module for part in one.modules()))
+
+    def _tensor_refs(self, params: Any = None) -> list[TensorRef]:
+        refs = super()._tensor_refs(params)
+        if not internals.saves_its_own_way(self):
+            return refs
+        return layers.refs_of_state(self.state_dict(), {ref.name: ref for ref in refs}, self.schema)
 
     def _reader(self, params: Any = None) -> Callable[[Weight], np.ndarray]:
-        return lambda weight: arrays.to_numpy(self.get_parameter(weight.name))
+        return lambda weight: arrays.to_numpy(self._held(weight.name))
 
     def _dtype_of(self, weight: Weight, params: Any = None) -> np.dtype:
-        return arrays.numpy_dtype(self.get_parameter(weight.name).dtype)
+        return arrays.numpy_dtype(self._held(weight.name).dtype)
 
     def _replace(self, new: Mapping[str, np.ndarray]) -> None:
-        with self._sharing_kept():
-            for name, array in new.items():
-                old = self.get_parameter(name)
-                self._set(name, arrays.to_native(array).to(old.device), old.requires_grad)
+        for name, array in new.items():
+            old = self._held(name)
+            old.data = arrays.to_native(array).to(old.device)  # the same parameter, for an optimizer that has it
+            old.grad = None
         self.tie_weights()
         for module in self.modules():
             describe(module)
 
     def _live_weights(self) -> list[LiveWeight]:
-        return [
-            LiveWeight(f"{scope}.{leaf}" if scope else leaf, tuple(p.shape), layout_of(module, leaf), id(p))
-            for scope, module in self.named_modules(remove_duplicate=False)
-            for leaf, p in module.named_parameters(recurse=False, remove_duplicate=False)
-        ]
+        return layers.live_weights(self)
+
+    def _tied_names(self) -> Iterable[str]:
+        models = [("", self), *self.named_modules()]
+        for path, model in models:
+            keys = model._tied_weights_keys if isinstance(model, PreTrainedModel) else None
+            if keys is not None and not isinstance(keys, Mapping):
+                yield from (re.escape(f"{path}.") + key if path else key for key in keys)
+
+    def _nested_models(self) -> Mapping[str, Any]:
+        found: dict[str, Any] = {}
+        for path, module in self.named_modules():
+            if path and isinstance(module, PreTrainedModel) and not any(path.startswith(f"{p}.") for p in found):
+                found[path] = module
+        return found
 
     def _live_vocab(self) -> Collection[str]:
         vocab = {id(p) for m in self._vocab_parts() for p in m.parameters(recurse=False)}
@@ -163,14 +268,18 @@ class PreTrainedModel(nn.Module, ModelBase):
 
     @classmethod
     def _look_at(cls, config: PretrainedConfig, arguments: Mapping[str, Any], ask: Callable[[Any], Answer]) -> Answer:
-        return ask(cls._without_values(config, arguments))
+        return ask(cls._without_values(config, (), arguments))
 
     @classmethod
     def _call_arguments(cls) -> Collection[str]:
         return inspect.signature(cls.forward).parameters
 
     def _is_trainable(self, weight: Weight) -> bool:
-        return self.get_parameter(weight.name).requires_grad
+        return self._held(weight.name).requires_grad
+
+    @staticmethod
+    def _to_native(array: np.ndarray) -> torch.Tensor:
+        return arrays.to_native(array)
 
     @staticmethod
     def _to_numpy(tensor: Any) -> np.ndarray:
@@ -185,28 +294,30 @@ class PreTrainedModel(nn.Module, ModelBase):
 
     @contextmanager
     def _sharing_kept(self) -> Iterator[None]:
-        """Let a parameter that is replaced under one name be replaced under all that the module has for it."""
-        places: dict[nn.Parameter, list[str]] = {}
-        for name, parameter in self.named_parameters(remove_duplicate=False):
-            places.setdefault(parameter, []).append(name)
-        shared = {parameter: names for parameter, names in places.items() if len(names) > 1}
+        """Let a tensor that is replaced under one name be replaced under all that the module has for it."""
+        places: dict[torch.Tensor, list[str]] = {}
+        for weight in self._live_weights():
+            places.setdefault(self._held(weight.name), []).append(weight.name)
+        shared = {tensor: names for tensor, names in places.items() if len(names) > 1}
         del places  # and with it, soon, the values of the others
         yield
-        for parameter, names in shared.items():
-            held = [self.get_parameter(name) for name in names]
-            if new := [one for one in held if one is not parameter]:
+        for tensor, names in shared.items():
+            held = [self._held(name) for name in names]
+            if new := [one for one in held if one is not tensor]:
                 for name in names:
-                    module, leaf = self._owner(name)
-                    module.register_parameter(leaf, new[0])
+                    internals.share(*self._owner(name), new[0])
 
     def _owner(self, name: str) -> tuple[nn.Module, str]:
         scope, _, leaf = name.rpartition(".")
         return self.get_submodule(scope), leaf
 
-    def _set(self, name: str, tensor: torch.Tensor, requires_grad: bool = True) -> None:
-        module, leaf = self._owner(name)
-        trainable = requires_grad and (tensor.is_floating_point() or tensor.is_complex())
-        module.register_parameter(leaf, nn.Parameter(tensor, requires_grad=trainable))
+    def _held(self, name: str) -> Any:
+        """Return the parameter or buffer `name`."""
+        return internals.own_tensor(*self._owner(name))
+
+    def _set(self, name: str, tensor: torch.Tensor) -> None:
+        device = torch.get_default_device()
+        internals.put(*self._owner(name), tensor if device.type == "cpu" else tensor.to(device))
 
     @property
     def device(self) -> torch.device:

@@ -21,7 +21,8 @@ from triptych import (
     save_checkpoint,
 )
 from triptych.checkpoints.opening import SAVE_ID
-from triptych.checkpoints.saving import parse_size, plan_shards
+from triptych.checkpoints.sharding import parse_size, plan_shards
+from triptych.formats.kinds import FORMATS, read_order
 from triptych.formats.safetensors import open_safetensors
 
 
@@ -110,7 +111,84 @@ def test_the_last_save_wins_and_nothing_else_changes(
     assert {n: read[n].read().tolist() for n in read} == {n: a.tolist() for n, a in new.items()}
     left = files(tmp_path)
     assert {name: left.pop(name) for name in foreign} == foreign
-    assert set(left) == {path.name for path in written}
+    others = {legacy[before] + (".stale" if before == "msgpack" else "")} if before in legacy else set()
+    assert all(left[name] == b"old" for name in others), "what no save wrote is kept"
+    assert set(left) == {path.name for path in written} | others
+
+
+def save_as(folder: Path, format: str, value: float, **options: object) -> list[Path]:
+    refs = [TensorRef.of(f"layer/{n}:0", np.full(256, value)) for n in "abc"]
+    return save_checkpoint(folder, refs, "{}\n", format=FORMATS[format], scope="model", **options)  # type: ignore[arg-type]
+
+
+def value_in(folder: Path, framework: str) -> float:
+    return float(next(iter(open_checkpoint(folder, order=read_order(framework)).values())).read()[0])
+
+
+OLDER = ["bin", "h5", "msgpack"]
+
+
+@pytest.mark.parametrize("size", [10**9, 2048])
+@pytest.mark.parametrize("format", ["safetensors", *OLDER])
+def test_weights_of_other_formats_stay_unless_some_reader_would_take_them(
+    format: str, size: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    heads = {name: FORMATS[name].single for name in ("safetensors", *OLDER) if name != format}
+    for head in heads.values():
+        (tmp_path / head).write_bytes(b"of somebody else")
+    save_as(tmp_path, format, 1, max_shard_size=size)
+    assert [value_in(tmp_path, framework) for framework in ("pt", "tf", "flax")] == [1, 1, 1]
+    wins = {name for name in heads if format != "safetensors" or name == "msgpack"}
+    for name, head in heads.items():
+        kept = head + ".stale" * (name in wins)
+        assert (tmp_path / kept).read_bytes() == b"of somebody else"
+        assert (tmp_path / head).exists() == (name not in wins)
+        assert (f"it is kept as {kept}" in caplog.text) == (name in wins)
+    for head in heads.values():
+        (tmp_path / head).write_bytes(b"once more")
+    save_as(tmp_path, format, 2, remove_stale=True)
+    assert not any((tmp_path / head).exists() for head in heads.values())
+    assert {path.read_bytes() for path in tmp_path.glob("*.stale")} == {b"of somebody else"}
+    assert value_in(tmp_path, "pt") == 2
+
+
+@pytest.mark.parametrize("size", [10**9, 2048])
+def test_what_a_save_wrote_is_deleted_only_where_it_would_win(size: int, tmp_path: Path) -> None:
+    first = save_as(tmp_path, "bin", 1, max_shard_size=size)
+    second = save_as(tmp_path, "safetensors", 2, max_shard_size=size)
+    assert all(file.exists() for file in (*first, *second)), "nobody takes .bin before safetensors"
+    third = save_as(tmp_path, "h5", 3, max_shard_size=size)
+    assert set(files(tmp_path)) == {"config.json", *(file.name for file in third)}
+    assert [value_in(tmp_path, framework) for framework in ("pt", "tf", "flax")] == [3, 3, 3]
+
+
+def test_files_that_are_set_aside_do_not_replace_each_other(tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / "model.safetensors").write_bytes(b"%d" % number)
+        save_as(tmp_path, "bin", number)
+    kept = {path.name: path.read_bytes() for path in tmp_path.glob("*.stale*")}
+    assert kept == {f"model.safetensors.stale{n}": text for n, text in (("", b"0"), ("2", b"1"), ("3", b"2"))}
+
+
+def test_a_file_that_a_killed_save_has_given_its_second_name_keeps_that_one(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"theirs")
+    os.link(tmp_path / "model.safetensors", tmp_path / "model.safetensors.stale")
+    save_as(tmp_path, "bin", 1)
+    assert set(files(tmp_path)) == {"config.json", "pytorch_model.bin", "model.safetensors.stale"}
+
+
+def test_shards_have_conventional_names_as_long_as_they_can_be_divided(tmp_path: Path) -> None:
+    tensors = [TensorRef.of(str(i), np.full(64, float(i))) for i in range(8)]
+    seen = []
+    for size in (1024, 1024, 1024, 512, 512):
+        written = save_checkpoint(tmp_path, tensors, "{}", max_shard_size=size)
+        seen.append([path.name for path in written[:-1]])
+        assert all(open_checkpoint(tmp_path)[ref.name].read()[0] == float(ref.name) for ref in tensors)
+        shards = [open_safetensors(path) for path in written[:-1]]
+        assert all(sum(ref.nbytes for ref in shard.tensors.values()) <= size for shard in shards)
+    plain = {count: [f"model-{k:05d}-of-{count:05d}.safetensors" for k in range(1, count + 1)] for count in (4, 5, 8)}
+    assert seen[:4] == [plain[4], plain[5], plain[4], plain[8]]
+    assert all(".g" in name for name in seen[4]), "each holds one tensor, and the names of eight are in use"
 
 
 def test_variants_do_not_disturb_each_other(tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_stale_weights_are_deleted_in_the_same_commit(hub: Hub, folder: Path) ->
     hub.commit(REPO, {**other, "sub/model.safetensors": b"x"})
     kept = {".gitattributes", "README.md", "config.json", "sub/model.safetensors", *other}
     for number, layout in enumerate(LAYOUTS):
-        with_head = model.push_to_hub(REPO, token=WRITER, **layout)
+        with_head = model.push_to_hub(REPO, token=WRITER, remove_stale=True, **layout)
         assert len(hub.log(REPO)) == number + 3, "one commit each"
         assert with_head.oid == hub.head(REPO)
         now = set(hub.tree(REPO)) - kept
@@ -158,6 +158,34 @@ def test_stale_weights_are_deleted_in_the_same_commit(hub: Hub, folder: Path) ->
         assert_same(load("flax"), model)
 
 
+def test_weights_of_other_formats_stay_unless_some_reader_would_take_them(
+    hub: Hub, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = golden_model("pt", folder)
+    others = {name: name.encode() for name in ("pytorch_model.bin", "tf_model.h5", "flax_model.msgpack")}
+    hub.create(REPO)
+    hub.commit(REPO, others)
+    model.push_to_hub(REPO, token=WRITER)
+    kept = ["pytorch_model.bin", "tf_model.h5", "flax_model.msgpack.stale"]
+    assert [hub.read(REPO, name).decode() for name in kept] == list(others)
+    assert "flax_model.msgpack" not in hub.tree(REPO)
+    assert "flax_model.msgpack of org/pushed would be read in place of what is pushed" in caplog.text
+    assert len(hub.log(REPO)) == 3, "one commit beside the initial one and that of the others"
+    safetensors = hub.read(REPO, "model.safetensors")
+    model.push_to_hub(REPO, token=WRITER, safe_serialization=False)
+    assert hub.read(REPO, "model.safetensors.stale") == safetensors
+    assert hub.read(REPO, "pytorch_model.bin") != b"pytorch_model.bin", "of the same format: replaced"
+    for other in PACKAGES:
+        assert_same(load(other), model)
+
+
+def test_shards_that_an_index_of_triptych_names_are_deleted(hub: Hub, folder: Path) -> None:
+    model = golden_model("pt", folder)
+    model.push_to_hub(REPO, token=WRITER, max_shard_size="40KB")
+    model.push_to_hub(REPO, token=WRITER, format="h5")
+    assert set(hub.tree(REPO)) == {".gitattributes", "README.md", "config.json", "tf_model.h5"}
+
+
 def test_the_pointer_of_an_older_save_and_a_damaged_index(hub: Hub, folder: Path) -> None:
     model = golden_model("pt", folder)
     hub.create(REPO)
@@ -165,15 +193,46 @@ def test_the_pointer_of_an_older_save_and_a_damaged_index(hub: Hub, folder: Path
         REPO,
         {
             "model.g01234567.safetensors": b"old",
-            "pytorch_model.bin.index.json": b"{damaged",
-            "pytorch_model-00001-of-00001.bin": b"nobody names me",
+            "model.safetensors.index.json": b"{damaged",
+            "model-00001-of-00001.safetensors": b"nobody names me",
         },
     )
     model.push_to_hub(REPO, token=WRITER)
-    gone = {"model.g01234567.safetensors", "pytorch_model.bin.index.json"}
+    gone = {"model.g01234567.safetensors", "model.safetensors.index.json"}
     assert not gone & set(hub.tree(REPO))
-    assert "pytorch_model-00001-of-00001.bin" in hub.tree(REPO)
+    assert "model-00001-of-00001.safetensors" in hub.tree(REPO)
     assert_same(load("tf"), model)
+
+
+def test_a_folder_of_the_repository_s_name_instead_of_a_temporary_one(
+    hub: Hub, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pushed").mkdir()
+    (tmp_path / "pushed/notes.txt").write_text("mine")
+    model = golden_model("pt", folder)
+    model.push_to_hub(REPO, False, "by position", True, WRITER, "40KB", False, True, "dev", "why", ["a tag"])
+    assert hub.log(REPO, "dev")[0].title == "by position"
+    assert "notes.txt" not in hub.tree(REPO, "dev")
+    assert set(hub.tree(REPO, "dev")) - {".gitattributes", "README.md"} == {
+        path.name for path in (tmp_path / "pushed").iterdir() if path.name != "notes.txt"
+    }
+    assert b"- a tag" in hub.read(REPO, "README.md", "dev")
+
+
+def test_the_deprecated_arguments(hub: Hub, folder: Path) -> None:
+    config = BertConfig.from_pretrained(folder)
+    with pytest.warns(FutureWarning, match="use_auth_token|organization|repo_url|repo_path_or_name"):
+        config.push_to_hub("pushed", use_auth_token=WRITER, organization="org", ignore_metadata_errors=True)
+    assert "config.json" in hub.tree(REPO)
+    with pytest.warns(FutureWarning, match="repo_url"):
+        config.push_to_hub("x", token=WRITER, repo_url="https://hub.example/org/second")
+    assert "config.json" in hub.tree("org/second")
+    with pytest.warns(FutureWarning, match="repo_path_or_name"):
+        config.push_to_hub("x", token=WRITER, repo_path_or_name="some/where/third")
+    assert "config.json" in hub.tree("ada/third")
+    with pytest.raises(ArgumentError, match="token and use_auth_token are one argument"):
+        config.push_to_hub(REPO, token=WRITER, use_auth_token=WRITER)
 
 
 def test_a_class_without_weights_deletes_none(hub: Hub, folder: Path) -> None:
@@ -198,7 +257,7 @@ def test_a_config_deletes_no_weights(hub: Hub, folder: Path) -> None:
     config.push_to_hub(REPO, token=WRITER)
     assert set(hub.tree(REPO)) == before
     assert BertConfig.from_pretrained(REPO, token=WRITER).layer_norm_eps == 1e-6
-    assert hub.log(REPO)[0].title == "Upload BertConfig"
+    assert hub.log(REPO)[0].title == "Upload config"
 
 
 def test_the_card_is_made_once_with_tags(hub: Hub, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -212,9 +271,19 @@ def test_the_card_is_made_once_with_tags(hub: Hub, folder: Path, caplog: pytest.
     front = yaml.safe_load(card.split("---")[1])
     assert front == {"library_name": "triptych", "tags": ["own: #1", "both", "given"]}
     assert REPO in card
-    hub.commit(REPO, {"README.md": b"by hand"})
+    by_hand = "---\nlicense: mit\ntags:\n- both\n---\n# By hand\n"
+    hub.commit(REPO, {"README.md": by_hand.encode()})
     model.push_to_hub(REPO, token=WRITER, tags="later")
-    assert hub.read(REPO, "README.md") == b"by hand"
+    card = hub.read(REPO, "README.md").decode()
+    assert yaml.safe_load(card.split("---")[1]) == {"license": "mit", "tags": ["both", "own: #1", "later"]}
+    assert card.endswith("# By hand\n")
+    number = len(hub.log(REPO))
+    model.push_to_hub(REPO, token=WRITER, tags="later")
+    assert hub.read(REPO, "README.md").decode() == card
+    assert len(hub.log(REPO)) == number + 1
+    hub.commit(REPO, {"README.md": b"---\n- [unclosed\n---\n"})
+    model.push_to_hub(REPO, token=WRITER, tags="later")
+    assert hub.read(REPO, "README.md") == b"---\n- [unclosed\n---\n"
     assert "the tags were not added" in caplog.text
 
 

@@ -92,9 +92,10 @@ class Store:
         (self.root / "objects" / sha256).write_bytes(content)
         return sha256
 
-    def has(self, sha256: str, size: int) -> bool:
+    def has(self, sha256: str, size: int | None) -> bool:
         path = self.root / "objects" / sha256
-        return bool(re.fullmatch("[0-9a-f]{64}", sha256)) and path.is_file() and path.stat().st_size == size
+        there = bool(re.fullmatch("[0-9a-f]{64}", sha256)) and path.is_file()
+        return there and size in (None, path.stat().st_size)
 
     def get(self, sha256: str) -> bytes:
         return (self.root / "objects" / sha256).read_bytes()
@@ -104,9 +105,10 @@ class Store:
         oid = git_oid(pointer(sha256, len(content)) if lfs else content)
         return Entry(len(content), sha256, oid, lfs)
 
-    def lfs_entry(self, sha256: str, size: int) -> Entry:
+    def lfs_entry(self, sha256: str, size: int | None) -> Entry:
         if not self.has(sha256, size):
             raise StoreError(404, "", f"LFS object {sha256} was never uploaded")
+        size = len(self.get(sha256)) if size is None else size
         return Entry(size, sha256, git_oid(pointer(sha256, size)), True)
 
     # repositories

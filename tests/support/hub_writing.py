@@ -65,7 +65,7 @@ class Writing:
                     raise StoreError(400, "", f"{value['path']} must be committed as an LFS file")
                 yield value["path"], self.store.entry(value["path"], content, lfs=False)
             elif line["key"] == "lfsFile":
-                yield value["path"], self.store.lfs_entry(value["oid"], value["size"])
+                yield value["path"], self.store.lfs_entry(value["oid"], value.get("size"))  # none in a copy
             elif line["key"] in ("deletedFile", "deletedFolder"):
                 yield value["path"].rstrip("/") + "/" * (line["key"] == "deletedFolder"), None
             else:

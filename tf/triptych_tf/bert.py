@@ -1,6 +1,7 @@
 """BERT in Keras: the public classes of `triptych.families.bert`."""
 
 from triptych.families import bert
+from triptych.nn.outputs import BertForPreTrainingOutput
 from triptych_tf.make import binder
 from triptych_tf.modeling import TFPreTrainedModel
 
@@ -42,3 +43,12 @@ class TFBertForTokenClassification(TFBertPreTrainedModel, part=bert.BertForToken
 
 
 class TFBertForQuestionAnswering(TFBertPreTrainedModel, part=bert.BertForQuestionAnswering): ...
+
+
+class TFBertMainLayer(binder.bound(bert.BertModel)):  # type: ignore[misc]
+    """The encoder as a layer, for models that hold it."""
+
+    config_class = bert.BertConfig
+
+
+TFBertForPreTrainingOutput = BertForPreTrainingOutput

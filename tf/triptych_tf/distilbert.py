@@ -37,3 +37,9 @@ class TFDistilBertForTokenClassification(
 
 
 class TFDistilBertForQuestionAnswering(TFDistilBertPreTrainedModel, part=distilbert.DistilBertForQuestionAnswering): ...
+
+
+class TFDistilBertMainLayer(binder.bound(distilbert.DistilBertModel)):  # type: ignore[misc]
+    """The encoder as a layer, for models that hold it."""
+
+    config_class = distilbert.DistilBertConfig

@@ -1,6 +1,7 @@
 """ELECTRA in Keras: the public classes of `triptych.families.electra`."""
 
 from triptych.families import electra
+from triptych.nn.outputs import ElectraForPreTrainingOutput
 from triptych_tf.make import binder
 from triptych_tf.modeling import TFPreTrainedModel
 
@@ -39,3 +40,12 @@ class TFElectraForTokenClassification(TFElectraPreTrainedModel, part=electra.Ele
 
 
 class TFElectraForQuestionAnswering(TFElectraPreTrainedModel, part=electra.ElectraForQuestionAnswering): ...
+
+
+class TFElectraMainLayer(binder.bound(electra.ElectraModel)):  # type: ignore[misc]
+    """The encoder as a layer, for models that hold it."""
+
+    config_class = electra.ElectraConfig
+
+
+TFElectraForPreTrainingOutput = ElectraForPreTrainingOutput

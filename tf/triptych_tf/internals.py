@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import keras
 import optree
 import tensorflow as tf
+from keras.src.backend.common import variables as keras_variables
+from keras.src.ops import operation as keras_operation
 
 Initializer = Callable[[Any, Any], Any]
 
@@ -109,3 +113,92 @@ class ParameterPolicy(keras.dtype_policies.DTypePolicy):
 def make_known(kind: type, parts: Callable[[Any], Any], rebuild: Callable[[Any, Any], Any]) -> None:
     """Let Keras look into objects of `kind`, which it would else take for one opaque output."""
     optree.register_pytree_node(kind, parts, rebuild, namespace="keras")
+
+
+# -- what Keras does not note of its own accord -----------------------------------------------------------------------
+
+
+class MadeUpName(str):
+    """A name that Keras gave, such as `dense_3`, to a layer or variable without one: it differs from model to model."""
+
+    __slots__ = ()
+
+
+def is_made_up(part: Any) -> bool:
+    """Return whether the name of a layer or variable was given to it by Keras."""
+    return isinstance(part.name, MadeUpName)
+
+
+def place_in(owner: keras.layers.Layer, part: Any) -> tuple[str, ...]:
+    """Return where `owner` holds a layer or variable: its attribute, and the index or key there; () if in none."""
+    kept = {*_of_keras(), *(() if not isinstance(owner, keras.Sequential) else ("_functional",))}
+    for name, value in vars(owner).items():
+        if name == "_layers" and isinstance(owner, keras.Sequential):
+            value = [layer for layer in value if not isinstance(layer, keras.layers.InputLayer)]
+            name = ""
+        elif name in kept or name.startswith("_self_"):  # of TensorFlow's own account of what it saves
+            continue
+        if (found := _place(value, part)) is not None:
+            return (name, *found) if name else found
+    return ()
+
+
+def _place(value: Any, part: Any) -> tuple[str, ...] | None:
+    if value is part:
+        return ()
+    items: Any = ()
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, (list, tuple)):
+        items = enumerate(value)
+    return next(((str(key), *found) for key, one in items if (found := _place(one, part)) is not None), None)
+
+
+@functools.cache
+def _of_keras() -> frozenset[str]:
+    """Return the attributes in which Keras itself keeps the parts of every layer."""
+    return frozenset(vars(keras.Sequential()))
+
+
+def scopes_of(variable: Any) -> tuple[str, ...]:
+    """Return the scopes of `tf.name_scope` in which a layer made this variable, within its own."""
+    return vars(variable).get("_scopes", ())
+
+
+def awaits_variables(layer: keras.layers.Layer) -> bool:
+    """Return whether a layer is yet to be built by a method that may make variables."""
+    return not layer.built and type(layer).build is not keras.layers.Layer.build
+
+
+def note_names() -> None:
+    """Let every layer note which names Keras made up, and in which scopes of TensorFlow it makes its variables.
+
+    Keras 2 had these scopes in the names of variables, and so in files. Its order of arguments of `add_weight`, with
+    the name first, is understood as well.
+    """
+    if keras_operation.auto_name is _made_up:
+        return
+    keras_operation.auto_name = keras_variables.auto_name = _made_up
+    keras.layers.Layer.add_weight = _add_weight
+
+
+_auto_name, _original_add_weight = keras_operation.auto_name, keras.layers.Layer.add_weight
+_ARGUMENTS_OF_KERAS_2 = ("name", "shape", "dtype", "initializer", "regularizer", "trainable", "constraint")
+
+
+def _made_up(prefix: str) -> str:
+    return MadeUpName(_auto_name(prefix))
+
+
+@functools.wraps(_original_add_weight)
+def _add_weight(self: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+    if args and isinstance(args[0], str):
+        args, kwargs = (), {**dict(zip(_ARGUMENTS_OF_KERAS_2, args, strict=False)), **kwargs}
+    variable = _original_add_weight(self, *args, **kwargs)
+    scopes = tf.get_current_name_scope().split("/")
+    own = [place for place, scope in enumerate(scopes) if re.fullmatch(rf"{re.escape(self.name)}(_\d+)?", scope)]
+    variable._scopes = tuple(scopes[own[-1] + 1 :]) if own else ()
+    return variable
+
+
+note_names()

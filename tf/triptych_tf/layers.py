@@ -38,20 +38,42 @@ from triptych_tf.make import (  # noqa: F401  # families that write their classe
 
 
 def walk(layer: keras.layers.Layer) -> Iterator[tuple[tuple[str, ...], Any, keras.layers.Layer]]:
-    """Yield (path, variable, owner) of every weight below `layer`, each at the first place where it is reached."""
+    """Yield (path, variable, owner) of every weight below `layer`, each at the first place where it is reached.
+
+    A path is made of names, or of attributes where there are none; in `x___y` the name is y.
+
+    Raises:
+        ArgumentError: a layer holds a `tf.Variable`, which Keras neither trains nor saves.
+    """
     seen: set[int] = set()
 
     def visit(path: tuple[str, ...], owner: Any) -> Iterator[tuple[tuple[str, ...], Any, keras.layers.Layer]]:
         for variable in internals.variables_of(owner):
             if id(variable) not in seen:
                 seen.add(id(variable))
-                yield (*path, variable.name), variable, owner
+                leaf = internals.place_in(owner, variable) if internals.is_made_up(variable) else ()
+                yield (*path, *internals.scopes_of(variable), *(leaf or (variable.name,))), variable, owner
+        _refuse_foreign(owner)
         for part in internals.parts_of(owner):
             if id(part) not in seen:
                 seen.add(id(part))
-                yield from visit((*path, *part.name.split(LEVEL)), part)
+                yield from visit((*path, *_place(owner, part)), part)
 
     return visit((), layer)
+
+
+def models_within(model: keras.layers.Layer, kind: type) -> dict[str, Any]:
+    """Return the layers of `kind` below `model`, but those within others of them, by their canonical path."""
+
+    def visit(path: tuple[str, ...], owner: Any) -> Iterator[tuple[str, Any]]:
+        for part in internals.parts_of(owner):
+            below = (*path, *_place(owner, part))
+            if isinstance(part, kind):
+                yield ".".join(below), part
+            else:
+                yield from visit(below, part)
+
+    return dict(visit((), model))
 
 
 def layout_of(variable: Any, owner: keras.layers.Layer) -> Layout | None:
@@ -61,6 +83,27 @@ def layout_of(variable: Any, owner: keras.layers.Layer) -> Layout | None:
     if isinstance(owner, (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)) and variable is owner.kernel:
         return Layout.DEPTHWISE if owner.depth_multiplier == 1 else Layout.PARAMETER
     return None
+
+
+def _place(owner: Any, part: Any) -> Sequence[str]:
+    """Return the path of a layer below `owner`: its name's levels, or its attribute where Keras made up the name."""
+    place = internals.place_in(owner, part) if internals.is_made_up(part) else ()
+    return place or _levels(part.name)
+
+
+def _levels(name: str) -> list[str]:
+    return [level.rpartition("___")[2] for level in name.split(LEVEL)]
+
+
+def _refuse_foreign(owner: keras.layers.Layer) -> None:
+    foreign = [name for name, value in vars(owner).items() if isinstance(value, tf.Variable)]
+    if foreign:
+        raise ArgumentError(
+            f"{type(owner).__name__} holds variables of TensorFlow, which Keras 3 neither trains nor saves.",
+            expected="variables of Keras",
+            received=", ".join(foreign),
+            remedy="make them with self.add_weight(name=..., shape=..., initializer=...)",
+        )
 
 
 def replace_value(variable: Any, owner: keras.layers.Layer, array: np.ndarray) -> None:

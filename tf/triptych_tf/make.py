@@ -52,6 +52,7 @@ class TFRMSNorm(keras.layers.Layer):
         return fn.rms_norm(ops, x, keras.ops.convert_to_tensor(self.gamma), self.epsilon)
 
 
+_OF_A_LAYER = ("name", "dtype", "trainable")
 _OF_KERAS = frozenset(dir(keras.layers.Layer()))
 
 
@@ -67,7 +68,7 @@ class TFBlock(keras.layers.Layer):
     output: Any = None  # for BERT's layer of that name: Keras's property of it belongs to graphs
 
     def __init__(self, *args: Any, **fields: Any) -> None:
-        super().__init__()
+        super().__init__(**{name: fields.pop(name) for name in _OF_A_LAYER if name in fields})
         self.config, self.index, fields = constructed(type(self), args, fields)
         for name, value in fields.items():
             setattr(self, name, value)

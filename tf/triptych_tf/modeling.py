@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
@@ -17,19 +18,20 @@ from triptych.errors import ArgumentError
 from triptych.modeling.base import ModelBase, refuse_unknown
 from triptych.modeling.derived import LiveWeight, live_weights
 from triptych.modeling.hooks import Answer
-from triptych.nn.heads import targets_of
-from triptych.nn.outputs import ModelOutput
 from triptych.nn.parts import Model
 from triptych.tensors.arrays import permuted
 from triptych.weights import layouts
 from triptych.weights.plan import Assignment, NewWeight
-from triptych.weights.schema import Schema, Weight
+from triptych.weights.schema import Weight
 from triptych_tf import arrays, internals, layers, make, ops
+from triptych_tf.authors.serving import Serving
+from triptych_tf.authors.training import Training
 
 __all__ = ["TFPreTrainedModel"]
+logger = logging.getLogger("triptych")
 
 
-class TFPreTrainedModel(keras.Model, ModelBase):
+class TFPreTrainedModel(Training, Serving, keras.Model, ModelBase):
     """Base class of Keras models. Layers have the names of the canonical weights; `layer_._0` stands for `layer.0`.
 
     A class without `build` is built by a symbolic call on `dummy_inputs` when its weights are first asked for.
@@ -54,8 +56,9 @@ class TFPreTrainedModel(keras.Model, ModelBase):
             make.declare(cls, part)
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
-        self._check_config(config)
-        options = {name: kwargs.pop(name) for name in ("name", "trainable") if name in kwargs}
+        config = self._own_config(config)
+        kwargs.pop("dynamic", None)  # of Keras 2, which had graphs and calls without one
+        options = {name: kwargs.pop(name) for name in ("name", "trainable", "autocast") if name in kwargs}
         policy = layers.parse_policy(kwargs.pop("dtype", None))
         refuse_unknown(kwargs, type(self))
         super().__init__(dtype=policy, **options)
@@ -66,9 +69,39 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         if type(self).build is not keras.Model.build and not self.built:
             self.build()
 
+    def build_in_name_scope(self) -> None:
+        """Build every layer: by the `build` of the class, and by a symbolic call on `dummy_inputs` where there is none,
+        or it leaves layers out. In a load the variables have no values yet."""
+        if type(self).build is not keras.Model.build and not self.built:
+            self.build(None)
+        waiting = [layer for layer in internals.with_all_parts(self) if self._awaits_build(layer)]
+        tried = {id(layer) for layer in waiting}
+        if not waiting or tried == vars(self).get("_tried"):
+            return
+        self.__dict__["_tried"] = tried  # some layers are never called, and so never built
+        if not self.built:
+            self._call_symbolically()
+            return
+        try:
+            self._call_symbolically()
+        except Exception as error:
+            names = ", ".join(layer.name for layer in waiting)
+            logger.warning("%s.build leaves layers unbuilt (%s), and a call on dummy_inputs fails: %s. Weights of theirs "
+                           "are neither loaded nor saved.", type(self).__name__, names, error)  # fmt: skip
+
+    def _awaits_build(self, layer: keras.layers.Layer) -> bool:
+        return not layer.built if type(self).build is keras.Model.build else internals.awaits_variables(layer)
+
+    def _call_symbolically(self) -> None:
+        given = {n: v if hasattr(v, "dtype") else np.asarray(v) for n, v in self.dummy_inputs.items() if v is not None}
+        inputs = {n: keras.KerasTensor(v.shape, keras.backend.standardize_dtype(v.dtype)) for n, v in given.items()}
+        # By position: a class of the user's may call its first argument as it likes.
+        first = inputs.pop(self.main_input_name, None)
+        self(*(() if first is None else (first,)), **inputs)
+
     def __setattr__(self, name: str, value: Any) -> None:
         # A subclass of a built-in class has layers of its own, or others in the place of some, once that one is built.
-        if self.declared_part is None or not isinstance(value, keras.layers.Layer) or not vars(self).get("built"):
+        if not isinstance(value, keras.layers.Layer) or not vars(self).get("built"):
             super().__setattr__(name, value)
         else:
             with internals.open_for(self, vars(self).get(name)):
@@ -89,112 +122,23 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         return ModelBase.from_config.__func__(cls, config, **kwargs)  # type: ignore[attr-defined]
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the model. The first argument may be a dict of inputs; others may be given by position or name."""
+        """Call the model. The first argument may be a dict of inputs, or a list of them in the order of the arguments;
+        others may be given by position or name."""
         names = self.call_signature_parameters
-        if args and isinstance(args[0], Mapping) and set(args[0]) <= set(names):
-            kwargs, args = {**args[0], **kwargs}, (None, *args[1:])
+        if args and isinstance(args[0], Mapping) and set(args[0]) & set(names):
+            left = [name for name in args[0] if name not in names and not self._takes_more]
+            if left:
+                logger.warning("Not an argument of %s, and not used: %s", type(self).__name__, ", ".join(left))
+            kwargs = {**{name: value for name, value in args[0].items() if name not in left}, **kwargs}
+            args = (None, *args[1:])
+        elif args and isinstance(args[0], (list, tuple)) and all(map(_is_input, args[0])):
+            args = (*args[0], *args[1:])
         given = {name: value for name, value in zip(names, args, strict=False) if value is not None}
         return super().__call__(*args[len(names) :], **given, **kwargs)
-
-    # -- training -----------------------------------------------------------------------------------------------
-
-    def compile(
-        self,
-        optimizer: Any = "rmsprop",
-        loss: Any = None,
-        loss_weights: Any = None,
-        metrics: Any = None,
-        weighted_metrics: Any = None,
-        *args: Any,
-        **kwargs: Any,
-    ) -> None:
-        """Prepare for `fit` and `evaluate`, as Keras does; without `loss` the model's own is used.
-
-        The labels are among the inputs, or `y`: an array, or a dict by the names of the call's arguments. Metrics
-        compare them, as they are, with the logits; in question answering each metric is there for start and end.
-        """
-        every, weighted = self._for_each_target(metrics), self._for_each_target(weighted_metrics)
-        super().compile(optimizer, loss, loss_weights, every, weighted, *args, **kwargs)
-
-    def train_step(self, data: Any) -> Any:
-        return super().train_step(self._labelled(data))
-
-    def test_step(self, data: Any) -> Any:
-        return super().test_step(self._labelled(data))
-
-    def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
-    ) -> Any:
-        """Return the loss of `fit`: the compiled one, or the model's own where there is none.
-
-        Raises:
-            ArgumentError: sample weights, and the loss is the model's own.
-        """
-        if self.loss is not None or not isinstance(y_pred, ModelOutput) or "loss" not in y_pred:
-            return super().compute_loss(x, *self._compared(x, y, y_pred), sample_weight, training)
-        if sample_weight is not None:
-            raise ArgumentError("The model's own loss takes no weights.", received="sample_weight or class_weight",
-                                remedy="compile the model with a loss")  # fmt: skip
-        return y_pred["loss"] + sum(self.losses)
-
-    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
-        return super().compute_metrics(x, *self._compared(x, y, y_pred), sample_weight)
-
-    @property
-    def _label_names(self) -> list[str]:
-        return list(self._targets)
-
-    @property
-    def _targets(self) -> dict[str, str]:
-        return targets_of(self.call_signature_parameters)
-
-    def _for_each_target(self, metrics: Any) -> Any:
-        """Return a list of metrics for each of several targets, where Keras would ask for that; else as they are."""
-        outputs = list(self._targets.values())
-        if not isinstance(metrics, (list, tuple)) or len(outputs) < 2 or len(metrics) == len(outputs):
-            return metrics
-        return {name: [_copy(metric) for metric in metrics] for name in outputs}
-
-    def _labelled(self, data: Any) -> Any:
-        """Return a batch of `fit`, with the targets among the inputs if the loss is the model's own."""
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        names = self._label_names
-        if self.loss is not None or y is None or not names or isinstance(x, (list, tuple)):
-            return data
-        labels = {names[0]: y} if len(names) == 1 else {}
-        if isinstance(y, Mapping):
-            labels = {next((n for n in names if self._targets[n] == name), name): value for name, value in y.items()}
-        if not labels or not set(labels) <= set(names):
-            raise ArgumentError("Which labels are these?", expected=f"a dict of {', '.join(names)}",
-                                received=str(list(labels) or type(y).__name__))  # fmt: skip
-        inputs = x if isinstance(x, Mapping) else {self.call_signature_parameters[0]: x}
-        return {**labels, **inputs}, y, sample_weight
-
-    def _compared(self, x: Any, y: Any, y_pred: Any) -> tuple[Any, Any]:
-        """Return the targets, of `y` or else of the inputs `x`, and the parts of an output to compare with them."""
-        if not isinstance(y_pred, ModelOutput):
-            return y, y_pred
-        names = self._label_names
-        if y is None and isinstance(x, Mapping):
-            y = {name: x[name] for name in names if name in x} or None
-            y = y[names[0]] if y and len(names) == 1 else y
-        if isinstance(y, Mapping):
-            y = {self._targets.get(name, name): value for name, value in y.items()}
-            return y, {name: y_pred[name] for name in y}
-        if len(names) == 1 and self._targets[names[0]] in y_pred:
-            return y, y_pred[self._targets[names[0]]]
-        parts = [value for name, value in y_pred.items() if name not in ("loss", "hidden_states", "attentions")]
-        return y, parts[0] if len(parts) == 1 else parts
 
     def __dir__(self) -> list[str]:
         # Keras saves whatever is listed here, and would never come back from a base_model that is the model itself.
         return [name for name in super().__dir__() if name != "base_model"]
-
-    @property
-    def dummy_inputs(self) -> dict[str, Any]:
-        """Inputs on which a class without `build` is built."""
-        names = (self.main_input_name, *(("decoder_input_ids",) if self.takes_decoder_ids() else ()))
-        return {name: np.zeros((2, 3), np.int32) for name in names}
 
     # -- embeddings and ties ------------------------------------------------------------------------------------
 
@@ -205,10 +149,10 @@ class TFPreTrainedModel(keras.Model, ModelBase):
 
     @classmethod
     @contextmanager
-    def _empty(cls, config: PretrainedConfig, schema: Schema, **options: Any) -> Iterator[Any]:
+    def _empty(cls, config: PretrainedConfig, inputs: Sequence[Any], **options: Any) -> Iterator[Any]:
         with internals.without_values():
             with layers.default_policy(options.pop("dtype", None)):
-                model = cls(config, **options)
+                model = cls(config, *inputs, **options)
             loading = layers.Loading(model._variables())
             model.__dict__["_loading"] = loading  # not by setattr: Keras would track what is in it
             try:
@@ -260,6 +204,9 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         known = {path: told for path, pair in found.items() if (told := layers.layout_of(*pair)) is not None}
         return live_weights(shapes, "tf", {path for path, pair in found.items() if internals.is_buffer(*pair)}, known)
 
+    def _nested_models(self) -> Mapping[str, Any]:
+        return layers.models_within(self, TFPreTrainedModel)
+
     def _live_vocab(self) -> Collection[str]:
         vocab = {id(variable) for layer in self._vocab_parts() for _, variable, _ in layers.walk(layer)}
         variables = self._variables()
@@ -295,15 +242,24 @@ class TFPreTrainedModel(keras.Model, ModelBase):
         return {path: variable for path, (variable, _) in self._weights().items()}
 
     def _weights(self) -> dict[tuple[str, ...], tuple[Any, keras.layers.Layer]]:
-        """Return path -> (variable, layer), building the model first if need be."""
-        if not all(layer.built for layer in internals.with_all_parts(self)):
-            inputs = {n: keras.KerasTensor(v.shape, str(v.dtype)) for n, v in self.dummy_inputs.items()}
-            # By position: a class of the user's may call its first argument as it likes.
-            first = inputs.pop(self.main_input_name, None)
-            self(*(() if first is None else (first,)), **inputs)
-        return {path: (variable, owner) for path, variable, owner in layers.walk(self)}
+        """Return path -> (variable, layer), building the model first if need be.
+
+        Raises:
+            ArgumentError: two variables have one name.
+        """
+        self.build_in_name_scope()
+        found: dict[tuple[str, ...], tuple[Any, keras.layers.Layer]] = {}
+        for path, variable, owner in layers.walk(self):
+            if path in found:
+                raise ArgumentError(
+                    f"Two variables of {type(self).__name__} have one name, so that a file could hold only one of them.",
+                    expected="a name of its own for each layer of a layer, and for each variable",
+                    received="/".join(path),
+                    remedy="pass another name= to one of the two",
+                )
+            found[path] = (variable, owner)
+        return found
 
 
-def _copy(metric: Any) -> Any:
-    """Return a metric with a state of its own."""
-    return type(metric).from_config(metric.get_config()) if isinstance(metric, keras.metrics.Metric) else metric
+def _is_input(value: Any) -> bool:
+    return value is None or keras.ops.is_tensor(value) or isinstance(value, (np.ndarray, keras.KerasTensor))

@@ -36,3 +36,9 @@ class TFRobertaForTokenClassification(TFRobertaPreTrainedModel, part=roberta.Rob
 
 
 class TFRobertaForQuestionAnswering(TFRobertaPreTrainedModel, part=roberta.RobertaForQuestionAnswering): ...
+
+
+class TFRobertaMainLayer(binder.bound(roberta.RobertaModel)):  # type: ignore[misc]
+    """The encoder as a layer, for models that hold it."""
+
+    config_class = roberta.RobertaConfig

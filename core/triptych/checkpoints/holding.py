@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 from triptych.checkpoints.held import HeldFolder
 from triptych.checkpoints.opening import Checkpoint, open_checkpoint
 from triptych.checkpoints.resolve import pointer_in
-from triptych.errors import ChangedFileError, ConfigError, MissingFileError, TriptychError
-from triptych.files.json import read_json
+from triptych.errors import ChangedFileError, MissingFileError, TriptychError
+from triptych.files.json import read_config
 from triptych.files.paths import CONFIG_NAME, local_folder
 from triptych.files.regular import Identity
 from triptych.formats.kinds import LAYOUTS, SAVE_ID, Format
@@ -49,21 +49,23 @@ def hold(
     """Read config.json, if there is one, and open the weights of the folder `place`, all of one save.
 
     Args:
-        place: a path, or a `fetching.HubFolder`.
+        place: a path, or a `fetching.HubFolder`; also that of a weight file or an index, whose folder it is then.
         variant, mmap, order: as `open_checkpoint`.
 
     Raises:
         What `open_checkpoint` raises; ConfigError: config.json cannot be read.
         ChangedFileError: files changed during every one of several tries.
     """
-    folder = local_folder(place, subfolder)
+    given = _given_file(place)
+    folder = local_folder(place, subfolder) if given is None else given.parent
     for pause in PAUSES:
         before = _identities(folder)
         error: TriptychError | None = None
         try:
             config = _config(folder)
-            pointer = pointer_in(config or {}, variant)
-            checkpoint = open_checkpoint(folder, variant=variant, pointer=pointer, mmap=mmap, order=order)
+            pointer = pointer_in(config or {}, variant) if given is None else given.name
+            allowed = order if given is None else LAYOUTS
+            checkpoint = open_checkpoint(folder, variant=variant, pointer=pointer, mmap=mmap, order=allowed)
         except TriptychError as cause:
             error = cause
         if _identities(folder) == before:
@@ -103,9 +105,15 @@ def in_motion(folder: object) -> ChangedFileError:
     )
 
 
+def _given_file(place: Any) -> Path | None:
+    """Return `place` if it is a weight file, or the index of several; None if it is anything else."""
+    named = isinstance(place, (str, os.PathLike)) and os.fspath(place).endswith((".index.json", *_SUFFIXES[1:]))
+    return Path(place) if named and os.path.isfile(place) else None
+
+
 def _config(folder: Path) -> dict[str, Any] | None:
     file = folder / CONFIG_NAME
-    return read_json(file, ConfigError) if file.is_file() else None
+    return read_config(file) if file.is_file() else None
 
 
 def _is_one_save(config: dict[str, Any] | None, checkpoint: Checkpoint) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from triptych.checkpoints.resolve import WeightFiles, find_weights, save_of_shard
-from triptych.errors import ArgumentError, InconsistentCheckpointError
+from triptych.errors import ArgumentError, InconsistentCheckpointError, UnsupportedFormatError
 from triptych.files.paths import local_folder
 from triptych.formats.gguf.file import open_gguf
 from triptych.formats.hdf5.file import without_scope
@@ -97,8 +97,17 @@ def open_checkpoint(
 
 
 def _flavour(file: WeightFile) -> str | None:
+    if file.path.suffix in _OWNERS:
+        return _OWNERS[file.path.suffix]
     said = file.metadata.get("format")
-    return _OWNERS.get(file.path.suffix, said if said in _FLAVOURS else None)
+    if said not in (None, "mlx", *_FLAVOURS):
+        raise UnsupportedFormatError(
+            f"{file.path} says that its tensors are of an unknown format.",
+            expected=f"the metadata format to be {', '.join(_FLAVOURS)}, mlx, or not there",
+            received=repr(said)[:80],
+            remedy="if names and layouts are those of PyTorch, write the file again with metadata={'format': 'pt'}",
+        )
+    return said if said in _FLAVOURS else None
 
 
 def is_gguf(path: object) -> bool:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych.errors import CorruptCheckpointError, MissingFileError, UnsafeCheckpointError
+from triptych.errors import CorruptCheckpointError, MissingFileError, TriptychError, UnsafeCheckpointError
 from triptych.files.json import read_json
-from triptych.files.paths import CONFIG_NAME, safe_name
-from triptych.formats.kinds import LAYOUTS, SAVE_ID, Format
+from triptych.files.paths import CONFIG_NAME, safe_name, tensorflow_1
+from triptych.formats.kinds import LAYOUTS, MSGPACK, SAFETENSORS, SAVE_ID, Format
 
 POINTER = "transformers_weights"
 """The config key by which transformers 4.57 and 5, and triptych, find weights under another name."""
@@ -50,8 +50,21 @@ class Pointer:
     @property
     def outranked(self) -> list[str]:
         """The files that readers could take for the weights instead, once `final` is there."""
-        names = [name for format in LAYOUTS for name in format.names(self.variant)]
-        return [name for name in names if name not in (self.final, self.format.names(self.variant)[1])]
+        return rivals(self.format, self.variant, self.final.endswith(".json"))
+
+
+def rivals(format: Format, variant: str | None, sharded: bool) -> list[str]:
+    """Return the files that some reader would take for the weights of `variant` in place of a single file of `format`,
+    or of an index if it is `sharded`; those that go before the most of all come last.
+
+    Safetensors go before everything, for every reader but the Flax classes of transformers 4, which take msgpack first.
+    Each older format is behind all others for some framework. A single file goes before its index.
+    """
+    single, index = format.names(variant)
+    if format.suffix == SAFETENSORS.suffix:
+        return [single] * sharded + list(reversed(MSGPACK.names(variant)))
+    heads = [name for other in reversed(LAYOUTS) for name in reversed(other.names(variant))]
+    return [name for name in heads if name != index and (sharded or name != single)]
 
 
 def pointer_in(config: Mapping[str, Any], variant: str | None = None) -> object:
@@ -145,18 +158,22 @@ def pointed_at(name: object, config: Path, order: Sequence[Format] = LAYOUTS) ->
     return safe_name(name, config, tuple(f"{format.suffix}{end}" for format in order for end in ("", ".index.json")))
 
 
-def nothing_found(
-    where: object, names: Iterable[str], variant: str | None, order: Sequence[Format]
-) -> MissingFileError:
+def nothing_found(where: object, names: Iterable[str], variant: str | None, order: Sequence[Format]) -> TriptychError:
     """Return the error for a folder or repository `where` that has the files `names`, and no weights among them."""
     present = sorted(names)
+    first = next((name for name in present if name.endswith(".ckpt.index")), None)
+    if first is not None:
+        return tensorflow_1(f"{first} of {where}")
+    plain = None if variant is None else preferred(present, None, order)
     stems = tuple(format.stem for format in LAYOUTS)
     weights = [name for name in present if name.startswith(stems) and name.endswith((".json", *_SUFFIXES))]
     return MissingFileError(
         f"{where} holds no weights" + (f" of variant {variant!r}." if variant else "."),
         expected=" or ".join(format.names(variant)[0] for format in order) + ", or the index of one",
         received=", ".join(weights[:8] or present[:8]) or "no files",
-        remedy="check path, subfolder, variant and revision" + (", and which formats you allow" if weights else ""),
+        remedy=f"leave variant out: there is {plain}"
+        if plain
+        else "check path, subfolder, variant and revision" + (", and which formats you allow" if weights else ""),
     )
 
 

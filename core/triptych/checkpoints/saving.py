@@ -13,60 +13,34 @@ not in use, and exactly one atomic rename or unlink makes them the checkpoint th
 
 A config is new if it differs in more than the id of its save; that one is put in by a rename of its own, afterwards. An
 older format (`formats.OWN`) over another one has no commit of its own where there is no config.json, or with a variant:
-each file that would go before the new ones is unlinked, and every reader finds the old weights or the new.
+each file that would go before the new ones is taken out of the way, and every reader finds the old weights or the new.
 
-Only then the files that the old checkpoint named are deleted (`staging.settle`). A crash leaves the staging folder with
-a list of what the save made and replaced; the next save removes those of them that no checkpoint names.
+Only then the files that the old checkpoint of the same format named are deleted (`staging.settle`). Weights of other
+formats stay, unless some reader would take them in place of the new ones; see `beside`. A crash leaves the staging
+folder with a list of what the save made and replaced; the next save removes those of them that no checkpoint names.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych.checkpoints import staging
-from triptych.checkpoints.resolve import OF_A_FOLDER, POINTER, VARIANT_POINTER, Pointer, own_pointer
+from triptych.checkpoints import beside, staging
+from triptych.checkpoints.resolve import OF_A_FOLDER, POINTER, VARIANT_POINTER, Pointer, own_pointer, rivals
+from triptych.checkpoints.sharding import Shard, conventional_names, plan_shards, with_free_names
+from triptych.checkpoints.sharding import parse_size as parse_size
 from triptych.checkpoints.staging import Area
 from triptych.checkpoints.writing import name_in_index, write_weights
-from triptych.errors import ArgumentError, ConfigError, CorruptCheckpointError, SaveError, TriptychError
+from triptych.errors import ArgumentError, CorruptCheckpointError, SaveError, TriptychError
 from triptych.files.atomic import Access, create, flush, flush_folder
-from triptych.files.json import json_text, parse_json, read_json
+from triptych.files.json import json_text, parse_config, read_config
 from triptych.files.paths import CONFIG_NAME
-from triptych.formats.kinds import LAYOUTS, SAFETENSORS, SAVE_ID, Format, refuse_reserved
+from triptych.formats.kinds import SAFETENSORS, SAVE_ID, Format, refuse_reserved
 from triptych.formats.opening import open_file
 from triptych.tensors.ref import TensorRef
-
-
-@dataclass(frozen=True)
-class Shard:
-    """The tensors of one file."""
-
-    tensors: tuple[TensorRef, ...]
-
-    @property
-    def nbytes(self) -> int:
-        return sum(ref.nbytes for ref in self.tensors)
-
-
-def plan_shards(tensors: Iterable[TensorRef], max_shard_size: int | str) -> tuple[Shard, ...]:
-    """Split `tensors`, in order, into shards of at most `max_shard_size` bytes.
-
-    A tensor that is larger than the limit gets a shard of its own. Without tensors there is one empty shard.
-    """
-    limit = parse_size(max_shard_size)
-    shards: list[list[TensorRef]] = [[]]
-    used = 0
-    for ref in tensors:
-        if shards[-1] and used + ref.nbytes > limit:
-            shards.append([])
-            used = 0
-        shards[-1].append(ref)
-        used += ref.nbytes
-    return tuple(Shard(tuple(shard)) for shard in shards)
 
 
 def save_checkpoint(
@@ -78,13 +52,22 @@ def save_checkpoint(
     variant: str | None = None,
     format: Format = SAFETENSORS,
     scope: str = "",
-    beside: Mapping[str, bytes] | None = None,
+    also: Mapping[str, bytes] | None = None,
+    remove_stale: bool = False,
+    writer: Callable[[Sequence[TensorRef], Path], None] | None = None,
 ) -> list[Path]:
     """Make `tensors` and `config` (text of config.json) the checkpoint in `folder`.
 
     The tensors have the names and layouts of the format's flavour, which are the canonical ones for safetensors; see
-    `naming.stored`. `scope` is that of the variables in TensorFlow's formats, see `legacy.tf_scope`. `beside` are other
+    `naming.stored`. `scope` is that of the variables in TensorFlow's formats, see `legacy.tf_scope`. `also` are other
     files by name, such as a class's code, each replaced atomically just before the checkpoint is.
+
+    Weights of the same variant and format are replaced. Those of other formats stay, unless some reader would take them
+    in place of the new ones: then, what a save of triptych wrote is deleted, and anything else gets another name
+    (`beside.clear`). `remove_stale` deletes all of them.
+
+    `writer` writes the tensors of one file to a path, where that exists already, empty; it is then read back like any
+    other. Files that it writes do not say of which save they are, so the index does not either.
 
     A file may be read by those who could read the one that it replaces; weights by those who could read all weights
     that they replace.
@@ -98,16 +81,17 @@ def save_checkpoint(
     """
     target = _folder(folder)
     shards = plan_shards(tensors, max_shard_size)
-    values = None if config is None else parse_json(config.encode(), "The config to save", ConfigError)
+    values = None if config is None else parse_config(config.encode(), "The config to save")
     format.names(variant)  # refuses a bad variant before anything is written
     refuse_reserved(variant)
     with _saving(target) as area:
-        save = _Save(area, shards, values, variant, format, scope)
+        shards = with_free_names(target, shards, format, variant)
+        save = _Save(area, shards, values, variant, format, scope, remove_stale, writer)
         save.write()
         with staging.locked(target):
             roll_forward(area)  # before collecting: what a pointer outranks is garbage only afterwards
             staging.collect(area)
-            for name, data in (beside or {}).items():
+            for name, data in (also or {}).items():
                 area.put(name, data)
             try:
                 return save.publish()
@@ -115,23 +99,23 @@ def save_checkpoint(
                 staging.settle(target, area.path)
 
 
-def save_config(folder: str | os.PathLike[str], config: str, beside: Mapping[str, bytes] | None = None) -> None:
+def save_config(folder: str | os.PathLike[str], config: str, also: Mapping[str, bytes] | None = None) -> None:
     """Make `config` the config of the checkpoint in `folder`, in one step; its weights stay what they are.
 
     A save that was killed after its commit is finished first: its config.json is what names its weights.
 
     Args:
-        beside: other files by name, each replaced atomically just before.
+        also: other files by name, each replaced atomically just before.
 
     Raises:
         SaveError: the folder is a file, is not writable, the disk is full, ...: what was there before is still there.
         ArgumentError, ConfigError: before anything is written.
     """
     target = _folder(folder)
-    values = parse_json(config.encode(), "The config to save", ConfigError)
+    values = parse_config(config.encode(), "The config to save")
     with _saving(target) as area, staging.locked(target):
         roll_forward(area)
-        for name, data in (beside or {}).items():
+        for name, data in (also or {}).items():
             area.put(name, data)
         before = _values(target / CONFIG_NAME) or {}
         kept = {key: before[key] for key in OF_A_FOLDER if key in before}
@@ -176,10 +160,13 @@ class _Save:
         variant: str | None,
         format: Format,
         scope: str,
+        remove_stale: bool,
+        writer: Callable[[Sequence[TensorRef], Path], None] | None,
     ) -> None:
         self.area, self.folder, self.shards = area, area.folder, shards
         self.config = None if config is None else _of_the_model(config) | {SAVE_ID: area.id}
-        self.variant, self.format, self.scope = variant, format, scope
+        self.variant, self.format, self.scope, self.remove_stale = variant, format, scope, remove_stale
+        self.writer = writer
         self.single, self.index = format.names(variant)
         self.stem = self.single.removesuffix(format.suffix)
         self.staged = [area.path / f"{number}{format.suffix}" for number in range(len(shards))]
@@ -191,9 +178,14 @@ class _Save:
         self.access = Access.like(self.folder / name for name in staging.named_files(self.folder, self.variant))
         for file, shard in zip(self.staged, self.shards, strict=True):
             with create(file, self.access) as stream:
-                alone = len(self.shards) == 1
-                write_weights(stream, shard.tensors, self.format, self.scope, self.area.id, alone)
-                flush(stream)
+                if self.writer is None:
+                    alone = len(self.shards) == 1
+                    write_weights(stream, shard.tensors, self.format, self.scope, self.area.id, alone)
+                    flush(stream)
+            if self.writer is not None:
+                self.writer(shard.tensors, file)
+                with file.open("rb+") as stream:
+                    flush(stream)
             _verify(file, shard)
 
     def publish(self) -> list[Path]:
@@ -210,47 +202,54 @@ class _Save:
     def _publish(self) -> list[Path]:
         """Stage everything that is left to write, then rename."""
         old = staging.named_files(self.folder, self.variant)
+        replaced = beside.replaced(self.folder, self.format, self.variant, self._rivals(), self.remove_stale)
         before = _values(self.folder / CONFIG_NAME)
         new_config = self.config is not None and _of_the_model(self.config) != _of_the_model(before or {})
         config = before if self.config is None else self.config
-        pointing = bool(old) and (new_config or (bool(self._outranking()) and self.variant is None))
+        pointing = bool(old) and (new_config or (self._outranked() and self.variant is None))
         names = self._names(pointing and config is not None)
         if len(names) > 1:
             self.area.stage("index.json", self._index_text(names).encode(), self.access)
-        self._record(names, old)
+        self._record(names, replaced)
         if pointing and config is not None:
             self._commit_by_config(names, config)
         else:
             self._commit_by_name(names, first=not old and POINTER not in (before or {}))
+        if self.remove_stale:
+            self._clear(beside.other_heads(self.format, self.variant))
         return [self.folder / name for name in ([*names, self.index] if len(names) > 1 else [self.single])]
 
-    def _record(self, names: list[str], old: list[str]) -> None:
+    def _record(self, names: list[str], replaced: list[str]) -> None:
         creates = dict(zip(names, self.staged, strict=True))
         if len(names) > 1:
             index = self.area.path / "index.json"
             creates |= {self.index: index, self._own_name(self.index): index}
         else:
             creates[self.single] = self.staged[0]
-        self.area.record(creates, old)
+        self.area.record(creates, replaced)
 
     def _own_name(self, name: str) -> str:
         """Return a name of this save alone, in place of that of the single file or the index."""
         own = f"{self.stem}.g{self.area.id}{self.format.suffix}"
         return own if name == self.single else f"{own}.index.json"
 
-    def _outranking(self) -> list[str]:
-        """Return the existing files that readers would take for the weights instead, those they take first last."""
-        heads = [name for format in LAYOUTS for name in format.names(self.variant)]
-        own = self.single if len(self.shards) == 1 else self.index
+    def _rivals(self) -> list[str]:
+        """Return the existing files that some reader would take for the weights in place of the new ones."""
+        names = rivals(self.format, self.variant, len(self.shards) > 1)
+        return [name for name in names if os.path.lexists(self.folder / name)]
+
+    def _outranked(self) -> bool:
+        """Return whether triptych would take another file for the weights while the new ones are there."""
         older = self.format.suffix != SAFETENSORS.suffix
-        others = [name for name in heads if name != own] if older else heads[: heads.index(own)]
-        return [name for name in reversed(others) if os.path.lexists(self.folder / name)]
+        return any(older or name == self.single for name in self._rivals())
+
+    def _clear(self, names: Iterable[str]) -> None:
+        beside.clear(self.folder, names, self.format, self.variant, self.remove_stale)
 
     def _names(self, pointing: bool) -> list[str]:
-        count, suffix = len(self.shards), self.format.suffix
-        if count == 1:
+        if len(self.shards) == 1:
             return [self._own_name(self.single) if pointing else self.single]
-        plain = [f"{self.stem}-{k:05d}-of-{count:05d}{suffix}" for k in range(1, count + 1)]
+        plain = conventional_names(len(self.shards), self.format, self.variant)
         if self.usual_names and not any(os.path.lexists(self.folder / name) for name in plain):
             return plain
         return [name.replace(self.stem, f"{self.stem}.g{self.area.id}", 1) for name in plain]
@@ -269,8 +268,7 @@ class _Save:
         else:
             self._link_shards(names)
             os.replace(self.area.path / "index.json", self.folder / self.index)  # the same
-        for name in self._outranking():
-            (self.folder / name).unlink(missing_ok=True)  # the last of them is the commit then
+        self._clear(self._rivals())  # if they outrank it, the last of them is the commit
         flush_folder(self.folder)
         if config is not None and not first:
             os.replace(config, self.folder / CONFIG_NAME)
@@ -292,7 +290,7 @@ class _Save:
         pointing, final = self._stage_config("pointing.json", plain | key), self._stage_config("config.json", plain)
         flush_folder(self.folder)
         os.replace(pointing, self.folder / CONFIG_NAME)  # the commit
-        _finish(self.folder, pointer, twin, final)
+        _finish(self.folder, pointer, twin, final, self.remove_stale)
 
     def _stage_config(self, name: str, values: Mapping[str, Any]) -> Path:
         file = self.folder / CONFIG_NAME
@@ -320,7 +318,8 @@ class _Save:
         }
         metadata: dict[str, object] = {"total_size": sum(shard.nbytes for shard in self.shards)}
         metadata["total_parameters"] = sum(r.nbytes // r.dtype.itemsize for s in self.shards for r in s.tensors)
-        metadata[SAVE_ID] = self.area.id
+        if self.writer is None:
+            metadata[SAVE_ID] = self.area.id
         return json_text({"metadata": metadata, "weight_map": weight_map})
 
 
@@ -340,11 +339,10 @@ def roll_forward(area: Area) -> None:
     _finish(area.folder, pointer, area.twin(area.folder / pointer.target), final)
 
 
-def _finish(folder: Path, pointer: Pointer, twin: Path, config: Path) -> None:
+def _finish(folder: Path, pointer: Pointer, twin: Path, config: Path, remove_stale: bool = False) -> None:
     """Rename the weights' second name `twin` to the usual one and put in the `config` without pointer."""
     os.replace(twin, folder / pointer.final)
-    for name in pointer.outranked:
-        (folder / name).unlink(missing_ok=True)
+    beside.clear(folder, pointer.outranked, pointer.format, pointer.variant, remove_stale)
     flush_folder(folder)
     if staging.pending(folder) != pointer:  # locks do not work here, and another save has committed
         return
@@ -356,7 +354,7 @@ def _finish(folder: Path, pointer: Pointer, twin: Path, config: Path) -> None:
 def _values(config: Path) -> dict[str, Any] | None:
     """Return what the existing `config` says; None if there is none that can be read."""
     try:
-        return read_json(config, ConfigError)
+        return read_config(config)
     except TriptychError:
         return None
 
@@ -375,25 +373,3 @@ def _verify(file: Path, shard: Shard) -> None:
     meant = {ref.name: (ref.dtype.newbyteorder("="), ref.shape) for ref in shard.tensors}
     if read != meant:
         raise SaveError(f"{file} does not read back as it was written.", remedy=remedy)
-
-
-def parse_size(value: int | str) -> int:
-    """Return a number of bytes from `value`: an int, or text such as "5GB" (10^9), "1.5GiB" (2^30), "200MB".
-
-    Raises:
-        ArgumentError: no size, or not positive.
-    """
-    units = {"GIB": 2**30, "MIB": 2**20, "KIB": 2**10, "GB": 10**9, "MB": 10**6, "KB": 10**3}
-    try:
-        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-            return value
-        text = str(value).strip()
-        unit = next(u for u in units if text.upper().endswith(u))
-        size = int(float(text[: -len(unit)]) * units[unit])
-        if size > 0 and not text.endswith("b"):
-            return size
-    except (StopIteration, ValueError, OverflowError):
-        pass
-    raise ArgumentError(
-        "max_shard_size is no size.", expected='bytes or text such as "5GB" or "200MiB"', received=repr(value)
-    )

@@ -18,7 +18,7 @@ import shutil
 import socket
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +26,7 @@ from pathlib import Path
 from triptych.checkpoints.resolve import Pointer, own_pointer, read_index
 from triptych.errors import ConfigError, TriptychError
 from triptych.files.atomic import TEMPORARY, Access, create, flush, write_new
-from triptych.files.json import read_json
+from triptych.files.json import read_config, read_json
 from triptych.files.paths import is_plain
 from triptych.files.regular import Identity
 from triptych.formats.kinds import LAYOUTS, SAFETENSORS, is_reserved_variant
@@ -163,9 +163,8 @@ def settle(folder: Path, path: Path) -> None:
     """Remove every file that the save of staging folder `path` made or replaced and that no checkpoint names."""
     with suppress(FileNotFoundError, TriptychError):
         record = read_json(path / "record.json", ConfigError)
-        live = live_files(folder)
         for key in ("creates", "supersedes"):
-            marks = record.get(key)
+            live, marks = live_files(folder, outranked=key == "supersedes"), record.get(key)
             for name, mark in marks.items() if isinstance(marks, dict) else ():
                 if name not in live and is_plain(name) and _is_meant(folder / name, mark, key == "creates"):
                     (folder / name).unlink(missing_ok=True)
@@ -230,17 +229,17 @@ def _runs(pid: int) -> bool:
 def pending(folder: Path) -> Pointer | None:
     """Return the pointer of config.json, if it is one that a triptych save made and has not taken back."""
     try:
-        pointer = own_pointer(read_json(folder / "config.json", ConfigError))
+        pointer = own_pointer(read_config(folder / "config.json"))
     except TriptychError:
         return None
     return pointer if pointer is not None and (folder / pointer.target).is_file() else None
 
 
-def live_files(folder: Path) -> set[str]:
+def live_files(folder: Path, outranked: bool) -> set[str]:
     """Return the names of all weight files that a reader of `folder` may follow, of every variant.
 
-    A single file outranks its index, and safetensors outrank other formats; of those, which one is read depends on the
-    reader.
+    A single file outranks its index, and safetensors outrank other formats, which are left out unless `outranked`; of
+    those, which one is read depends on the reader.
     """
     live: set[str] = set()
     for variant in _variants(folder):
@@ -252,7 +251,7 @@ def live_files(folder: Path) -> set[str]:
                 live |= _with_shards(folder, index)
             else:
                 continue
-            if format is SAFETENSORS:
+            if format is SAFETENSORS and not outranked:
                 break
     pointer = pending(folder)
     return live if pointer is None else live | _with_shards(folder, pointer.target)
@@ -272,10 +271,11 @@ def _with_shards(folder: Path, file: str) -> set[str]:
     return {file, *(_shards(folder / file) if file.endswith(".json") and (folder / file).is_file() else ())}
 
 
-def named_files(folder: Path, variant: str | None) -> list[str]:
-    """Return the weight files of `folder` and `variant` that exist, in every layout and format."""
+def named_files(folder: Path, variant: str | None, suffixes: Sequence[str] = _SUFFIXES) -> list[str]:
+    """Return the weight files of `folder` and `variant` that exist, in every layout, of the formats of `suffixes`; and
+    those that a save has committed and not yet finished."""
     names: set[str] = set()
-    for single, index in (format.names(variant) for format in LAYOUTS):
+    for single, index in (format.names(variant) for format in LAYOUTS if format.suffix in suffixes):
         names |= {single} | _with_shards(folder, index)
     pointer = pending(folder)
     names |= _with_shards(folder, pointer.target) if pointer is not None and pointer.variant == variant else set()

@@ -176,7 +176,7 @@ class BertSelfAttention(Part):
         if past_key_value is None:
             key, value = keys_and_values()
         elif crossed:
-            key, value = past_key_value.memory(self.index, keys_and_values)
+            key, value = past_key_value.memory(self.index % self.config.num_hidden_layers, keys_and_values)
         else:
             key, value = past_key_value.extend(self.index, *keys_and_values())
         mask = at.mask_of_kept(ops, head_mask, self.config, self.index)

@@ -162,7 +162,7 @@ class GPT2Attention(Part):
                 key, value = (ops.concat([old, new], 2) for old, new in zip(layer_past, (key, value), strict=True))
             if cache is not None:
                 key, value = cache.extend(self.index, key, value)
-            bias = at.causal_over(ops, attention_mask, query, key)
+            bias = at.causal_over(ops, at.over_keys(attention_mask, key), query, key)
         scale = self.config.attention_scale(self.index)
         mask = at.mask_of_kept(ops, head_mask, self.config, self.number())
         context, probabilities = at.attend(ops, query, key, value, bias, scale, self.attn_dropout, mask)

@@ -88,10 +88,6 @@ class OPTConfig(PretrainedConfig):
         require_activation(self, "activation_function")
         require_built_in(self, "is_causal", "layerdrop")
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return every field, JSON-ready; other names that start with "_" are of the object, not of the file."""
-        return {**super().to_dict(), "_remove_final_layer_norm": self._remove_final_layer_norm}
-
     @property
     def cached_heads(self) -> tuple[int, ...]:
         """Number of key and value heads of each decoder layer."""

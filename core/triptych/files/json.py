@@ -1,7 +1,8 @@
-"""JSON as this project accepts it from files: bounded, without duplicate keys, without NaN.
+"""JSON as this project accepts it from files: bounded, without duplicate keys, and without NaN except in configs.
 
 Duplicate keys and non-finite numbers are where JSON parsers disagree (RFC 8259, sections 4 and 6), so a file that uses
-them means different things to different readers.
+them means different things to different readers. In a config transformers 4 writes `Infinity` and `NaN`, and
+transformers 5 `{"__float__": "Infinity"}`; these are read.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from triptych.errors import TriptychError
+from triptych.errors import ConfigError, TriptychError, UnreadableConfigError
 from triptych.files.regular import open_regular
 
 MAX_BYTES = 100_000_000
@@ -36,6 +37,16 @@ def _no_constant(text: str) -> Any:
     raise ValueError(f"{text} is not JSON")
 
 
+_CONSTANTS = {"Infinity": float("inf"), "-Infinity": float("-inf"), "NaN": float("nan")}
+
+
+def _no_duplicates_nor_tags(pairs: list[tuple[str, Any]]) -> Any:
+    """Return an object of a config, or the number for which transformers 5 writes one."""
+    result = _no_duplicates(pairs)
+    tag = result.get("__float__") if len(result) == 1 else None
+    return _CONSTANTS[tag] if isinstance(tag, str) and tag in _CONSTANTS else result
+
+
 def _bounded_int(text: str) -> int:
     if len(text) > 20 or not -MAX_INTEGER <= int(text) < MAX_INTEGER:
         raise ValueError(f"integer of {len(text)} digits is outside 64 bits")
@@ -51,6 +62,12 @@ def _finite(text: str) -> float:
 
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_no_duplicates, parse_constant=_no_constant, parse_int=_bounded_int, parse_float=_finite
+)
+_CONFIG_DECODER = json.JSONDecoder(
+    object_pairs_hook=_no_duplicates_nor_tags,
+    parse_constant=_CONSTANTS.__getitem__,
+    parse_int=_bounded_int,
+    parse_float=_finite,
 )
 
 
@@ -72,7 +89,9 @@ def _depth_of(text: str) -> int:
     return deepest
 
 
-def parse_json(data: bytes, source: str, error: type[TriptychError]) -> dict[str, Any]:
+def parse_json(
+    data: bytes, source: str, error: type[TriptychError], decoder: json.JSONDecoder = _DECODER
+) -> dict[str, Any]:
     """Parse `data` into a JSON object; anything else raises `error`, which names `source`."""
     if len(data) > MAX_BYTES:
         raise error(f"{source} is too large.", expected=f"at most {MAX_BYTES} bytes", received=f"{len(data)} bytes")
@@ -80,7 +99,7 @@ def parse_json(data: bytes, source: str, error: type[TriptychError]) -> dict[str
         text = data.decode("utf-8")
         if text.count("[") + text.count("{") > MAX_DEPTH and _depth_of(text) > MAX_DEPTH:
             raise ValueError(f"nested deeper than {MAX_DEPTH}")
-        value = _DECODER.decode(text)
+        value = decoder.decode(text)
     except ValueError as cause:
         raise error(
             f"{source} is not valid JSON.",
@@ -100,9 +119,27 @@ def read_json(path: Path, error: type[TriptychError]) -> dict[str, Any]:
         MissingFileError: it is not there. UnsupportedFormatError: it is no regular file. `error`: it is not one JSON
         object.
     """
+    return parse_json(_bytes(path), str(path), error)
+
+
+def parse_config(data: bytes, source: str, error: type[ConfigError] = ConfigError) -> dict[str, Any]:
+    """Parse `data` as `parse_json` does, with the non-finite numbers that configs may hold."""
+    return parse_json(data, source, error, _CONFIG_DECODER)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read and parse the config at `path`.
+
+    Raises:
+        MissingFileError: it is not there. UnsupportedFormatError: it is no regular file. UnreadableConfigError: it is
+        not one JSON object.
+    """
+    return parse_config(_bytes(path), str(path), UnreadableConfigError)
+
+
+def _bytes(path: Path) -> bytes:
     with open_regular(path) as file:
-        data = file.read(MAX_BYTES + 1)
-    return parse_json(data, str(path), error)
+        return file.read(MAX_BYTES + 1)
 
 
 def json_text(values: Mapping[str, object]) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path, PureWindowsPath
 
-from triptych.errors import ArgumentError, MissingFileError, UnsafeCheckpointError
+from triptych.errors import ArgumentError, MissingFileError, UnsafeCheckpointError, UnsupportedFormatError
 
 CONFIG_NAME = "config.json"
+GENERATION_CONFIG_NAME = "generation_config.json"
 
 
 def local_folder(path: object, subfolder: str = "") -> Path:
@@ -15,6 +16,7 @@ def local_folder(path: object, subfolder: str = "") -> Path:
 
     Raises:
         ArgumentError: not a path, or a subfolder that leads out. MissingFileError: no such folder.
+        UnsupportedFormatError: a checkpoint of TensorFlow 1.
     """
     if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
         raise ArgumentError(
@@ -26,6 +28,15 @@ def local_folder(path: object, subfolder: str = "") -> Path:
     check_subfolder(subfolder)
     folder = Path(path) / subfolder
     if not os.path.isdir(folder):  # unlike Path's, False for a name that the system refuses
+        if os.fspath(path).startswith(("http://", "https://")):
+            raise ArgumentError(
+                "A model is not loaded from a URL.",
+                expected="a folder, or the name of a repository of the Hub",
+                received=os.fspath(path)[:120],
+                remedy="name the repository, org/name, or download the files into a folder",
+            )
+        if os.fspath(path).endswith((".ckpt", ".ckpt.index")):
+            raise tensorflow_1(os.fspath(path))
         raise MissingFileError(
             f"{folder} is no folder.",
             expected="a local folder with a checkpoint, or a repository of the Hub",
@@ -33,6 +44,15 @@ def local_folder(path: object, subfolder: str = "") -> Path:
             remedy="check the path; a repository of the Hub is named name or org/name",
         )
     return folder
+
+
+def tensorflow_1(path: str) -> UnsupportedFormatError:
+    """Return the error for weights in a format that TensorFlow 1 wrote."""
+    return UnsupportedFormatError(
+        f"{path} is a checkpoint of TensorFlow 1, which is not read.",
+        expected="safetensors, .bin, .h5 or .msgpack",
+        remedy="convert it: from_pretrained(path, from_tf=True) of transformers 4, and then save_pretrained",
+    )
 
 
 def check_subfolder(subfolder: object) -> None:

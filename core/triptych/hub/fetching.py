@@ -8,13 +8,15 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from triptych.checkpoints.resolve import nothing_found, pointed_at, pointer_in, preferred, read_index
-from triptych.errors import ConfigError, HubOfflineError, TriptychError
-from triptych.files.json import read_json
+from triptych.errors import ArgumentError, HubOfflineError, TriptychError
+from triptych.files.json import read_config
 from triptych.files.paths import CONFIG_NAME, check_subfolder
 from triptych.formats.kinds import LAYOUTS, Format
-from triptych.hub.snapshot import HubOptions, Snapshot, find_snapshot, is_repo_id
+from triptych.hub.snapshot import HubOptions, Snapshot, find_snapshot, given_token, is_repo_id
 
 _HUB_ARGUMENTS = tuple(field.name for field in fields(HubOptions))
+_WITHOUT_EFFECT = ("resume_download", "mirror", "_from_auto", "_from_pipeline", "_commit_hash")
+"""Arguments of transformers 4: downloads are always resumed, there are no mirrors, and a load looks up one commit."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,20 @@ class HubFolder(os.PathLike[str]):
         return self.repo_id
 
 
+def names_in(place: Any, subfolder: str = "") -> set[str]:
+    """Return the names of the files in `subfolder` of a folder or, of a repository's commit, on the Hub."""
+    if isinstance(place, HubFolder):
+        return {name.removeprefix(_join(subfolder, "")) for name in place.snapshot.files if _is_in(name, subfolder)}
+    folder = os.path.join(place, subfolder)
+    return set(os.listdir(folder)) if os.path.isdir(folder) else set()
+
+
 def take_hub_arguments(kwargs: dict[str, Any]) -> dict[str, Any]:
     """Remove the arguments that concern the Hub from `kwargs`, and return them."""
+    for name in _WITHOUT_EFFECT:
+        kwargs.pop(name, None)
+    if "use_auth_token" in kwargs:
+        kwargs["token"] = given_token(kwargs.pop("token", None), kwargs.pop("use_auth_token"))
     return {name: kwargs.pop(name) for name in _HUB_ARGUMENTS if name in kwargs}
 
 
@@ -64,10 +78,12 @@ def fetch_model(
     arguments: Mapping[str, Any],
     variant: str | None = None,
     order: Sequence[Format] = LAYOUTS,
+    beside: Sequence[str] = (),
 ) -> Any:
     """Return `path` if it is local, else the cached folder of a repository, with config.json and the weights it needs.
 
-    All files are of one commit. The cache notes the commit as that of `revision` once all are there.
+    Files that `beside` names come too, if they are there. All files are of one commit. The cache notes the commit as
+    that of `revision` once all are there.
 
     Raises:
         As `fetch_config`; UnsafeCheckpointError, CorruptCheckpointError: of the config's pointer or the index.
@@ -87,7 +103,7 @@ def fetch_model(
     if name.endswith(".json"):  # every file is fetched once, even if force_download is set
         index = snapshot.fetch(wanted, complete=False) / wanted[0]
         wanted = [_join(subfolder, shard) for shard in sorted(set(read_index(index)[0].values()))]
-    snapshot.fetch(wanted)
+    snapshot.fetch([*wanted, *(_join(subfolder, name) for name in beside if name in here)])
     return HubFolder(snapshot, whole=True)
 
 
@@ -95,13 +111,20 @@ def _snapshot(path: Any, subfolder: str, arguments: Mapping[str, Any]) -> Snapsh
     """Return the snapshot that `path` names, or None for what is, or could only be, a local path."""
     options = HubOptions(**arguments)
     check_subfolder(subfolder)
+    if isinstance(path, str) and path.startswith(("http://", "https://")):
+        raise ArgumentError(
+            "Nothing is loaded from an address.",
+            expected="a folder, or a repository of the Hub",
+            received=path[:120],
+            remedy="pass org/name for https://huggingface.co/org/name, or download the files",
+        )
     return None if not is_repo_id(path) or os.path.exists(path) else find_snapshot(path, options)
 
 
 def _pointer(snapshot: Snapshot, config: str, variant: str | None, order: Sequence[Format]) -> str | None:
     """Return the file that config.json names as the weights; it is checked, as it comes from the repository."""
     file = snapshot.folder / config
-    name = pointer_in(read_json(file, ConfigError), variant)
+    name = pointer_in(read_config(file), variant)
     return None if name is None else pointed_at(name, file, order)
 
 
@@ -119,3 +142,17 @@ def _is_in(name: str, subfolder: str) -> bool:
 
 def _join(subfolder: str, name: str) -> str:
     return f"{subfolder}/{name}" if subfolder else name
+
+
+def fetch_beside(place: Any, subfolder: str, name: str) -> bool:
+    """Bring the file `name`, beside the config.json of `place`, if that is of a repository; return whether it is there.
+
+    Raises:
+        HubError and its subclasses.
+    """
+    if not isinstance(place, HubFolder):
+        return os.path.isfile(os.path.join(place, subfolder, name))
+    if _join(subfolder, name) not in place.snapshot.files:
+        return False
+    place.snapshot.fetch([_join(subfolder, name)], complete=False)
+    return True

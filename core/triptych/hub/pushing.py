@@ -1,4 +1,4 @@
-"""Pushing to the Hub: all files of one push, and the deletion of the weights they replace, are one commit.
+"""Pushing to the Hub: all files of one push, and the removal of the weights they replace, are one commit.
 
     push_files(Push("org/model", tags=["mine"]), {"config.json": path, "model.safetensors": path})
 
@@ -12,20 +12,23 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triptych.checkpoints.resolve import pointer_to, read_index
-from triptych.errors import ArgumentError, ConfigError, HubError, TriptychError
-from triptych.files.json import read_json
+from triptych.errors import ArgumentError, HubError
+from triptych.files.json import read_config
 from triptych.files.paths import CONFIG_NAME, check_subfolder
-from triptych.formats.kinds import COMPANIONS, LAYOUTS
+from triptych.formats.kinds import COMPANIONS
 from triptych.hub.cache import COMMIT
+from triptych.hub.cards import new_card, tagged
 from triptych.hub.http import explained, failures, retried
 from triptych.hub.remote_code import mapped
-from triptych.hub.snapshot import HubOptions, Snapshot, find_snapshot, is_repo_id
+from triptych.hub.snapshot import HubOptions, Snapshot, find_snapshot, given_token, is_repo_id
+from triptych.hub.stale import Stale, stale_weights
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitInfo, HfApi
@@ -92,31 +95,41 @@ class PushToHubMixin:
     def push_to_hub(
         self,
         repo_id: str,
-        *,
+        use_temp_dir: bool | None = None,
         commit_message: str | None = None,
-        commit_description: str | None = None,
         private: bool | None = None,
         token: str | bool | None = None,
+        max_shard_size: int | str | None = None,
         create_pr: bool = False,
+        safe_serialization: bool | None = None,
         revision: str | None = None,
+        commit_description: str | None = None,
         tags: Sequence[str] | str | None = None,
+        *,
         subfolder: str = "",
         variant: str | None = None,
+        remove_stale: bool = False,
         **save_arguments: Any,
     ) -> CommitInfo:
         """Save into a temporary folder and push it, as one commit, to the repository `repo_id`, made if need be.
 
-        Weights of the same variant in other layouts (other shards, older formats) are deleted in the same commit.
+        Weights of the same variant and format are replaced. Those of other formats stay, unless some reader would take
+        them in place of the new ones: then the same commit calls them `<name>.stale`, or deletes them where an index
+        says that triptych wrote them.
 
         Args:
-            commit_message: "Upload <class>" by default.
+            use_temp_dir: False saves into the folder of the repository's name below the working directory instead, and
+                pushes what that changed.
+            commit_message: "Upload model", "Upload config" or "Upload <class>" by default.
             private: of a new repository; one that exists stays as it is.
             token: as in `from_pretrained`; it must be allowed to write.
+            max_shard_size, safe_serialization, variant, save_arguments: for `save_pretrained`, if given.
             create_pr: open a pull request instead of adding to the branch.
             revision: the branch, made if need be, or refs/pr/N; main by default.
-            tags: for the model card, beside `model_tags`. A card that exists is never changed.
+            tags: for the model card, beside `model_tags`; of a card that exists, they are added to the metadata.
             subfolder: where in the repository the files go.
-            variant: as in `save_pretrained`, which gets `save_arguments`, such as `max_shard_size`, too.
+            remove_stale: delete the weights of all other formats.
+            save_arguments: also the deprecated `use_auth_token`, `repo_path_or_name`, `repo_url`, `organization`.
 
         Returns:
             huggingface_hub's `CommitInfo`.
@@ -126,21 +139,26 @@ class PushToHubMixin:
             HubOfflineError. HubError: the Hub failed, or somebody pushed at the same time. All of the commit is made or
             none; where the Hub broke off while it was made, the repository shows which.
         """
+        repo_id, token = _without_deprecated(repo_id, token, save_arguments)
         push = self._push(
             repo_id, commit_message, commit_description, private, token, create_pr, revision, tags, subfolder
         )
-        if variant is not None:
-            save_arguments["variant"] = variant
-        with tempfile.TemporaryDirectory(prefix="triptych-push-") as folder:
-            self.save_pretrained(folder, **save_arguments)  # type: ignore[attr-defined]
-            found = [path for path in Path(folder).rglob("*") if path.is_file()]
-            files = {path.relative_to(folder).as_posix(): path for path in found}
-            return push_files(push, files, variant)
+        given = {"max_shard_size": max_shard_size, "safe_serialization": safe_serialization, "variant": variant}
+        save_arguments |= {name: value for name, value in given.items() if value is not None}
+        save = partial(self.save_pretrained, **save_arguments)  # type: ignore[attr-defined]
+        if use_temp_dir is False:
+            folder = Path(push.repo_id.rpartition("/")[2])
+            before = self._get_files_timestamps(folder)
+            save(folder)
+            return push_files(push, _changed(folder, before), variant, remove_stale)
+        with tempfile.TemporaryDirectory(prefix="triptych-push-") as place:
+            save(place)
+            return push_files(push, _changed(Path(place), {}), variant, remove_stale)
 
     def _push(self, *arguments: Any, **named: Any) -> Push:
         """Return a push with the defaults of this class: its commit message and its `model_tags`."""
         push = Push(*arguments, **named)
-        message = push.commit_message or f"Upload {type(self).__name__}"
+        message = push.commit_message or f"Upload {_kind(type(self).__name__)}"
         return replace(push, commit_message=message, tags=[*(getattr(self, "model_tags", None) or ()), *push.all_tags])
 
     def _push_of_save(self, asked: bool, folder: object, arguments: Mapping[str, Any]) -> Push | None:
@@ -149,24 +167,104 @@ class PushToHubMixin:
         Raises:
             ArgumentError: an unknown argument, or one of a push that is not asked for.
         """
+        default = Path(os.fspath(folder)).name if isinstance(folder, (str, os.PathLike)) else ""
+        given = dict(arguments)
+        repo_id, token = _without_deprecated(given.pop("repo_id", default), given.pop("token", None), given)
         names = [field.name for field in fields(Push)]
-        unknown = sorted(set(arguments) - set(names))
-        if unknown or (arguments.keys() - {"token"} and not asked):
+        unknown = sorted(set(given) - set(names))
+        of_a_push = sorted(name for name, value in given.items() if value is not None and value is not False)
+        of_a_push += ["repo_id"] * (repo_id != default)
+        if unknown or (of_a_push and not asked):
             raise ArgumentError(
                 f"save_pretrained does not know these arguments{'' if unknown else ' without push_to_hub=True'}.",
                 expected=f"with push_to_hub=True: {', '.join(names)}",
-                received=", ".join(unknown or sorted(arguments)),
+                received=", ".join(unknown or of_a_push),
                 remedy="remove them, or check their spelling",
             )
-        if not asked:
-            return None
-        default = Path(os.fspath(folder)).name if isinstance(folder, (str, os.PathLike)) else ""
-        return self._push(**{"repo_id": default, **arguments})
+        return self._push(repo_id=repo_id, token=token, **given) if asked else None
+
+    # what save_pretrained of other people's classes calls
+
+    def _create_repo(
+        self,
+        repo_id: str,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        repo_url: str | None = None,
+        organization: str | None = None,
+    ) -> str:
+        """Make the repository if need be, and return its full name."""
+        from huggingface_hub import HfApi
+
+        old = {"repo_url": repo_url, "organization": organization}
+        repo_id, token = _without_deprecated(repo_id, token, {k: v for k, v in old.items() if v is not None})
+        push = Push(repo_id, private=private, token=token)
+        try:
+            return retried(lambda: HfApi(token=token).create_repo(push.repo_id, private=private, exist_ok=True)).repo_id
+        except failures() as error:
+            raise explained(error, repo_id, "the push") from error
+
+    def _get_files_timestamps(self, working_dir: str | os.PathLike[str]) -> dict[str, float]:
+        """Return when each file of a folder was written, by name."""
+        folder = Path(working_dir)
+        return {path.name: path.stat().st_mtime for path in folder.iterdir()} if folder.is_dir() else {}
+
+    def _upload_modified_files(
+        self,
+        working_dir: str | os.PathLike[str],
+        repo_id: str,
+        files_timestamps: Mapping[str, float],
+        commit_message: str | None = None,
+        token: str | bool | None = None,
+        create_pr: bool = False,
+        revision: str | None = None,
+        commit_description: str | None = None,
+    ) -> CommitInfo:
+        """Push what of `working_dir` was written after `files_timestamps` were taken."""
+        push = self._push(repo_id, commit_message, commit_description, None, token, create_pr, revision)
+        return push_files(push, _changed(Path(working_dir), files_timestamps))
 
 
-def push_files(push: Push, files: Mapping[str, Path], variant: str | None = None) -> CommitInfo:
-    """Commit `files`, local paths by their names, to `push.repo_id`, and delete the weights of `variant` there that are
-    not among them.
+def _kind(class_name: str) -> str:
+    """Return what the default commit message calls a thing of this class."""
+    kinds = {"Model": "model", "Config": "config", "Tokenizer": "tokenizer", "Processor": "processor"}
+    return next((kind for part, kind in kinds.items() if part in class_name), class_name)
+
+
+_DEPRECATED = ("use_auth_token", "repo_path_or_name", "repo_url", "organization")
+_WITHOUT_EFFECT = ("ignore_metadata_errors", "save_jinja_files")
+
+
+def _without_deprecated(repo_id: str, token: Any, arguments: dict[str, Any]) -> tuple[str, Any]:
+    """Take the deprecated arguments out of `arguments`, and return what `repo_id` and `token` are with them."""
+    for name in _WITHOUT_EFFECT:
+        arguments.pop(name, None)
+    old = {name: arguments.pop(name) for name in _DEPRECATED if name in arguments}
+    old = {name: value for name, value in old.items() if value is not None}
+    for name in sorted(old.keys() - {"use_auth_token"}):
+        warnings.warn(f"{name} is deprecated: pass repo_id instead.", FutureWarning, stacklevel=3)
+    token = given_token(token, old.get("use_auth_token"))
+    if "repo_url" in old:
+        repo_id = "/".join(str(old["repo_url"]).rstrip("/").split("/")[-2:])
+    elif "repo_path_or_name" in old:
+        repo_id = Path(str(old["repo_path_or_name"])).name
+    organization = old.get("organization")
+    return (f"{organization}/{repo_id.rpartition('/')[2]}" if organization else repo_id), token
+
+
+def _changed(folder: Path, before: Mapping[str, float]) -> dict[str, Path]:
+    """Return the files of `folder` that were written after the times `before`, by name; without times, those below its
+    folders too."""
+    found = [path for path in (folder.iterdir() if before else folder.rglob("*")) if path.is_file()]
+    names = {path.relative_to(folder).as_posix(): path for path in found}
+    return {name: path for name, path in names.items() if path.stat().st_mtime > before.get(name, -1.0)}
+
+
+def push_files(
+    push: Push, files: Mapping[str, Path], variant: str | None = None, remove_stale: bool = False
+) -> CommitInfo:
+    """Commit `files`, local paths by their names, to `push.repo_id`, in place of the weights of `variant` there that
+    are of the same format; see `stale_weights`.
 
     A file called README.md is left out if the repository has one; without any, a model card is made.
 
@@ -185,12 +283,15 @@ def push_files(push: Push, files: Mapping[str, Path], variant: str | None = None
             options = HubOptions(revision=push.revision, token=push.token, cache_dir=Path(work) / "cache")
             there = find_snapshot(repo_id, options)
             wanted = {name: path for name, path in files.items() if name != CARD or CARD not in there.files}
-            stale = _stale(there, push, wanted, variant)
+            stale = stale_weights(there, push.subfolder, wanted, variant, remove_stale)
+            text = None
             if CARD not in there.files and CARD not in files:
+                text = new_card(repo_id, push.all_tags)
+            elif CARD in there.files and push.all_tags:
+                text = tagged(there, CARD, push.all_tags)
+            if text is not None:
                 wanted[CARD] = Path(work) / CARD
-                wanted[CARD].write_text(_card(repo_id, push.all_tags))
-            elif push.all_tags:
-                logger.warning("%s has a model card, which is left as it is: the tags were not added", repo_id)
+                wanted[CARD].write_text(text)
             return _commit(api, there, push, wanted, stale)
     except failures() as error:
         raise explained(error, repo_id, "the push") from error
@@ -208,73 +309,27 @@ def files_of(folder: Path, variant: str | None = None) -> dict[str, Path]:
     from triptych.checkpoints.holding import hold  # not needed by a config, which imports this module
 
     held, config = hold(folder, variant=variant), folder / CONFIG_NAME
-    values = read_json(config, ConfigError) if held.config is None else held.config
+    values = read_config(config) if held.config is None else held.config
     weights = held.checkpoint.files
     beside = [folder / name for name in (*COMPANIONS, CARD)]
     beside += sorted(folder.glob("*.py")) if mapped(values) else []
     return {path.name: path for path in (config, *weights, *beside) if path.is_file()}
 
 
-def _stale(there: Snapshot, push: Push, files: Mapping[str, Path], variant: str | None) -> list[str]:
-    """Return the paths in the repository of weights of `variant`, in any layout, that `files` replace: none if there
-    are no weights among `files`."""
-    present = {name for name in there.files if os.path.dirname(name) == push.subfolder}
-    usual = {name for format in LAYOUTS for name in format.names(variant)}
-
-    def is_head(name: str) -> bool:  # or of an older local save that was pushed as it was, its config pointing at it
-        return name in usual or pointer_to(name, variant) is not None
-
-    if not any(map(is_head, files)):
-        return []
-    found = {name for name in present if is_head(os.path.basename(name))}
-    for index in sorted(name for name in found if name.endswith(".json")):
-        found |= present & {push.place(shard) for shard in _shards(there, index)}
-    return sorted(found - {push.place(name) for name in files})
-
-
-def _shards(there: Snapshot, index: str) -> set[str]:
-    """Return the shards that an index in the repository names; none if it is damaged, as for a local save."""
-    folder = there.fetch([index], complete=False)
-    try:
-        return set(read_index(folder / index)[0].values())
-    except TriptychError as error:
-        logger.warning("%s of %s is damaged, so its shards are not deleted: %s", index, there.repo_id, error)
-        return set()
-
-
-def _card(repo_id: str, tags: Iterable[str]) -> str:
-    from huggingface_hub import ModelCardData
-
-    data = ModelCardData(library_name="triptych", tags=list(tags) or None).to_yaml()
-    return f"""---
-{data}
----
-
-# {repo_id.rpartition("/")[2]}
-
-Saved by triptych, for PyTorch, TensorFlow and Flax:
-
-```python
-from triptych import AutoModel  # or TFAutoModel, FlaxAutoModel
-
-model = AutoModel.from_pretrained("{repo_id}")
-```
-"""
-
-
-def _commit(api: HfApi, there: Snapshot, push: Push, files: Mapping[str, Path], stale: Iterable[str]) -> CommitInfo:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
+def _commit(api: HfApi, there: Snapshot, push: Push, files: Mapping[str, Path], stale: Stale) -> CommitInfo:
+    from huggingface_hub import CommitOperationAdd, CommitOperationCopy, CommitOperationDelete
     from huggingface_hub.errors import HfHubHTTPError
 
     adds = [CommitOperationAdd(push.place(name), str(path)) for name, path in sorted(files.items())]
-    deletes = [CommitOperationDelete(path) for path in stale]
+    deletes = [CommitOperationDelete(path) for path in stale.names]
+    copies = [CommitOperationCopy(path, new) for path, new in stale.renamed.items()]
     where: dict[str, Any] = {"revision": push.revision, "create_pr": push.create_pr}
     api.preupload_lfs_files(there.repo_id, adds, free_memory=False, **where)  # retried, request by request, by itself
 
     def commit() -> CommitInfo:
         return api.create_commit(
             there.repo_id,
-            [*adds, *deletes],
+            [*adds, *copies, *deletes],
             commit_message=push.commit_message or "Upload with triptych",
             commit_description=push.commit_description,
             parent_commit=there.commit,
@@ -290,7 +345,7 @@ def _commit(api: HfApi, there: Snapshot, push: Push, files: Mapping[str, Path], 
 
 
 def _committed_or_changed(
-    there: Snapshot, push: Push, files: Mapping[str, Path], stale: Iterable[str], error: Exception
+    there: Snapshot, push: Push, files: Mapping[str, Path], stale: Stale, error: Exception
 ) -> CommitInfo:
     """Return the commit that is there now if it is what was pushed, and only its answer was lost.
 
@@ -301,7 +356,7 @@ def _committed_or_changed(
 
     now = find_snapshot(there.repo_id, there.options)
     ours = all(push.place(n) in now.files and not now.records[push.place(n)].damage(p) for n, p in files.items())
-    if ours and not set(stale) & set(now.files):
+    if ours and not set(stale.names) & set(now.files):
         address = f"{constants.ENDPOINT}/{now.repo_id}/commit/{now.commit}"
         return CommitInfo(
             commit_url=address,

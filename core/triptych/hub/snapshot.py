@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -73,6 +74,20 @@ class HubOptions:
             raise ArgumentError("cache_dir is no path.", received=repr(self.cache_dir)[:80])
         if self.force_download and self.local_files_only:
             raise ArgumentError("force_download and local_files_only contradict each other.", remedy="pass one of them")
+
+
+def given_token(token: str | bool | None, use_auth_token: str | bool | None) -> str | bool | None:
+    """Return the token that is meant by `token` and the deprecated `use_auth_token`.
+
+    Raises:
+        ArgumentError: both are given.
+    """
+    if use_auth_token is None:
+        return token
+    if token is not None:
+        raise ArgumentError("token and use_auth_token are one argument.", remedy="pass token alone")
+    warnings.warn("use_auth_token is deprecated: pass token instead.", FutureWarning, stacklevel=4)
+    return use_auth_token
 
 
 def is_repo_id(name: object) -> bool:

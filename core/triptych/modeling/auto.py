@@ -6,6 +6,7 @@ import copy
 import importlib
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 from triptych import families
 from triptych.checkpoints.held import HeldFolder
 from triptych.checkpoints.holding import HeldModel, hold
-from triptych.config import PretrainedConfig, config_path, hold_config
+from triptych.config import PretrainedConfig, config_path, hold_config, taken_over
 from triptych.errors import ArgumentError, ConfigError
 from triptych.formats.kinds import read_order
 from triptych.hub.fetching import HubFolder, fetch_config, fetch_model, take_hub_arguments
@@ -23,6 +24,7 @@ from triptych.modeling.quantised import refuse_quantised
 from triptych.names import AUTO_MAPPINGS, AUTO_TASKS, BACKENDS
 
 logger = logging.getLogger("triptych")
+
 _WHICH_FORMAT = ("use_safetensors", "from_pt", "from_tf", "from_flax")
 _STANDS_FOR = {"LMHead": ("Seq2SeqLM", "MaskedLM", "CausalLM")}
 """Tasks that no class has as its own -> those whose classes do them, the first that a family has."""
@@ -55,12 +57,11 @@ class AutoConfig:
         code = take_code_arguments(kwargs, hub)
         subfolder = kwargs.get("subfolder", "")
         held = hold_config(fetch_config(path, subfolder, hub), subfolder)
-        return AutoConfig._class_for(held, subfolder, code, path).from_pretrained(held, **kwargs)
+        return AutoConfig._class_for(held, subfolder, code).from_pretrained(held, **kwargs)
 
     @staticmethod
-    def _class_for(held: HeldFolder, subfolder: str, code: CodeOptions, asked: Any) -> type[PretrainedConfig]:
-        """Return the config class of a local or fetched folder: by model_type, or its own if trusted; without a
-        model_type by the last part of what was `asked` for, if that names one."""
+    def _class_for(held: HeldFolder, subfolder: str, code: CodeOptions) -> type[PretrainedConfig]:
+        """Return the config class of a local or fetched folder: by model_type, or its own if trusted."""
         path = held.place
         values, _ = PretrainedConfig.get_config_dict(held, subfolder=subfolder)
         model_type, auto_map = values.get("model_type"), mapped(values)
@@ -70,20 +71,16 @@ class AutoConfig:
             if "_auto_class" not in vars(found):
                 found.register_for_auto_class()
             return found  # type: ignore[no-any-return]
+        if not isinstance(model_type, str) and (guessed := _model_type_in(path)) is not None:
+            logger.warning("%s names no model_type, so it is taken for a %s, by its name", path, guessed)
+            return families.family(guessed).config_class
         if not isinstance(model_type, str):
-            name = os.path.basename(os.path.normpath(os.fspath(asked))) if isinstance(asked, (str, os.PathLike)) else ""
-            guessed = next((t for t in sorted(families.model_types(), key=len, reverse=True) if t in name), None)
-            if guessed is None or model_type is not None:
-                raise ConfigError(
-                    f"{config_path(path, subfolder)} names no model_type.",
-                    expected=f"one of {families.model_types()}",
-                    received=repr(model_type),
-                    remedy="load it with the config class of its family",
-                )
-            logger.warning(
-                "%s names no model_type; by its name it is taken for %r.", config_path(path, subfolder), guessed
+            raise ConfigError(
+                f"{config_path(path, subfolder)} names no model_type.",
+                expected=f"one of {families.model_types()}",
+                received=repr(model_type),
+                remedy="load it with the config class of its family",
             )
-            model_type = guessed
         return families.family(model_type).config_class
 
     @staticmethod
@@ -96,6 +93,18 @@ class AutoConfig:
         if families.is_foreign(model_type) and families.family(model_type).config_class is config:
             return
         families.register(model_type, families.Family(config, "", {}, lambda config, stem: None), exist_ok)  # type: ignore[arg-type,return-value]
+
+
+def _model_type_in(path: Any) -> str | None:
+    """Return the model_type that the last part of `path` names: older repositories have none in their config.json."""
+    words = re.split(r"[^a-z0-9]+", os.path.basename(os.path.normpath(str(path))).lower())
+    return next((word for word in words if word in families.model_types()), None)
+
+
+def _own(config: Any) -> Any:
+    """Return a config of transformers itself as one of triptych; anything else as it is."""
+    known = getattr(config, "model_type", None) in families.model_types()
+    return taken_over(config, families.family(config.model_type).config_class if known else None)
 
 
 def _given(kwargs: Mapping[str, Any], *names: str) -> dict[str, Any]:
@@ -274,6 +283,7 @@ class AutoBase:
         cls._say_old()
         if "torch_dtype" in kwargs:
             kwargs["dtype"] = kwargs.pop("torch_dtype")
+        config = _own(config)
         if (attention := kwargs.pop("attn_implementation", None)) is not None:
             config = copy.deepcopy(config)
             config._attn_implementation = attention
@@ -303,7 +313,7 @@ class AutoBase:
         subfolder, hub = kwargs.get("subfolder", ""), take_hub_arguments(kwargs)
         code = take_code_arguments(kwargs, hub)
         order = read_order(cls.package.removeprefix("triptych_"), **_given(kwargs, *_WHICH_FORMAT))
-        config: Any = kwargs.get("config")
+        config: Any = _own(kwargs.get("config"))
         source: Any = config
         if config is None:
             path = fetch_config(path, subfolder, hub, complete=False)
@@ -315,15 +325,13 @@ class AutoBase:
         if not isinstance(config, PretrainedConfig):
             held = hold_config(source, subfolder)
             source = held.place
-            asked = pretrained_model_name_or_path if config is None else config
-            kind = AutoConfig._class_for(held, subfolder, code, asked)
-            config = kind.from_pretrained(held, **_given(kwargs, "subfolder"))
+            config = AutoConfig._class_for(held, subfolder, code).from_pretrained(held, **_given(kwargs, "subfolder"))
         else:
-            source = config.name_or_path
+            source, kwargs["config"] = config.name_or_path, config
         found = cls._class_or_code(config, source, subfolder, code)
         refuse_quantised(config)
         if not isinstance(path, HeldModel):
-            path = fetch_model(path, subfolder, hub, kwargs.get("variant"), order)
+            path = fetch_model(path, subfolder, hub, kwargs.get("variant"), order, found._beside())
         return found.from_pretrained(path, *model_args, **kwargs)
 
     @classmethod

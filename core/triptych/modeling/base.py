@@ -9,7 +9,9 @@ import copy
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
@@ -18,20 +20,39 @@ import numpy as np
 from triptych.checkpoints.holding import HeldModel, load_held
 from triptych.checkpoints.naming import canonical
 from triptych.checkpoints.opening import Checkpoint
-from triptych.config import PretrainedConfig
-from triptych.errors import ArgumentError, CheckpointError, ConfigError, InconsistentCheckpointError
+from triptych.config import PretrainedConfig, taken_over
+from triptych.errors import ArgumentError, CheckpointError, ConfigError
 from triptych.formats.kinds import read_order
-from triptych.hub.fetching import fetch_config, fetch_model, take_hub_arguments
+from triptych.hub.fetching import fetch_config, fetch_model, names_in, take_hub_arguments
 from triptych.hub.remote_code import take_code_arguments
+from triptych.modeling.arguments import take_accepted, warn_of_msgpack
 from triptych.modeling.derived import refuse_disagreement
+from triptych.modeling.key_names import renamed
 from triptych.modeling.saving import Saving
 from triptych.names import AUTO_TASKS
-from triptych.weights.plan import LoadPlan, LoadReport, Policy, differing_ties, plan_load
+from triptych.weights.plan import (
+    LoadPlan,
+    LoadReport,
+    Policy,
+    differing_ties,
+    plan_load,
+    refuse_kept_ties,
+    refuse_missing,
+    sources,
+)
 from triptych.weights.reading_ahead import ReadAhead, collector_paused
 from triptych.weights.schema import Schema
 
 logger = logging.getLogger("triptych")
 Self = TypeVar("Self", bound="ModelBase")
+
+
+class _TiesEnded(Exception):
+    """The config ties these weights no more, so the model is to be built again."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(names)
+        self.names = names
 
 
 class ModelBase(Saving):
@@ -47,6 +68,7 @@ class ModelBase(Saving):
     _tied_weights_keys: ClassVar[Sequence[str] | Mapping[str, str] | None] = None
     _keys_to_ignore_on_load_missing: ClassVar[Sequence[str] | None] = None
     _keys_to_ignore_on_load_unexpected: ClassVar[Sequence[str] | None] = None
+    _checkpoint_conversion_mapping: ClassVar[Mapping[str, str] | None] = None
     _no_split_modules: ClassVar[Sequence[str] | None] = None
     _auto_class: ClassVar[str | None] = None
 
@@ -61,8 +83,7 @@ class ModelBase(Saving):
         Raises:
             ArgumentError: `config` is not of `config_class`. ConfigError: a field of it was set to an impossible value.
         """
-        cls._check_config(config)
-        return cls(copy.deepcopy(config), **kwargs)  # type: ignore[call-arg]
+        return cls(copy.deepcopy(cls._own_config(config)), **kwargs)  # type: ignore[call-arg]
 
     @classmethod
     def from_pretrained(
@@ -89,8 +110,9 @@ class ModelBase(Saving):
 
         Args:
             pretrained_model_name_or_path: a folder with config.json and weights, of any framework and format, or the
-                name of a repository that holds them, such as "org/name" (a folder of that name goes first); None with
-                `state_dict`. If there are several, safetensors go before the framework's own format.
+                name of a repository that holds them, such as "org/name" (a folder of that name goes first), or a file
+                of weights or an index, its config beside it or in `config`; None with `state_dict`. If there are
+                several, safetensors go before the framework's own format.
             config: used instead of the folder's config.json (it is copied); an object, or a path.
             ignore_mismatched_sizes: initialise weights whose shape differs instead of refusing.
             strict: None refuses damage (a missing backbone weight, another shape) and initialises a missing head;
@@ -106,21 +128,27 @@ class ModelBase(Saving):
                 are safetensors. Not needed where these are the only weights.
             mmap: map the files (default); False reads them into owned memory, for network file systems.
             state_dict: canonical names to arrays, used instead of files; needs `config`.
-            kwargs: `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, for a repository (see
-                `triptych.hub.snapshot.HubOptions`); fields of the config to override; what is left goes to the
-                constructor.
+            kwargs: `generation_config`, used instead of the folder's generation_config.json; `key_mapping`, regular
+                expression -> replacement, renames what the checkpoint holds: the first that is found in a name, as
+                `re.sub` does; `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, for a
+                repository (see `triptych.hub.snapshot.HubOptions`); arguments of transformers 4 that have no effect
+                here (`triptych.modeling.arguments.ACCEPTED`); fields of the config to override; what is left goes to
+                the constructor.
 
         Raises:
             ArgumentError, ConfigError, MissingFileError, HubError, CheckpointError, CorruptCheckpointError and their
             subclasses, UnsafeCheckpointError, UnsupportedFormatError.
         """
-        kwargs |= cls._by_name(model_args)
+        named, inputs = cls._by_name(model_args)
+        kwargs |= named
         torch_dtype = kwargs.pop("torch_dtype", None)
         dtype = torch_dtype if dtype is None else dtype
         order = read_order(cls.framework, use_safetensors, from_pt, from_tf, from_flax)
         path: Any = pretrained_model_name_or_path
         hub = take_hub_arguments(kwargs)
+        take_accepted(kwargs, cls)
         take_code_arguments(kwargs)  # of the auto classes: this class is asked by its name
+        config = taken_over(config, cls.config_class)
         if config is not None and not isinstance(config, PretrainedConfig):
             config = fetch_config(config, subfolder, hub)
         policy = Policy(
@@ -128,20 +156,28 @@ class ModelBase(Saving):
             ignore_mismatched_sizes,
             tuple(cls._keys_to_ignore_on_load_missing or ()),
             tuple(cls._keys_to_ignore_on_load_unexpected or ()),
+            kwargs.pop("key_mapping", None),
         )
         if state_dict is not None:
             if path is not None or config is None:
                 raise ArgumentError("state_dict= stands for the files.", expected="path None, and config=")
             arrays = cls._in_memory(state_dict, copied=True)
-            model = cls._loaded(None, arrays, config, subfolder, policy, dtype, param_dtype, kwargs)
+            model = cls._loaded(None, arrays, config, subfolder, policy, dtype, param_dtype, inputs, kwargs)
         else:
+            if not isinstance(path, HeldModel):
+                path = fetch_model(path, subfolder, hub, variant, order, cls._beside())
             model = load_held(
-                path if isinstance(path, HeldModel) else fetch_model(path, subfolder, hub, variant, order),
-                lambda held: cls._loaded(held, held.checkpoint, config, subfolder, policy, dtype, param_dtype, kwargs),
+                path,
+                lambda held: cls._loaded(
+                    held, held.checkpoint, config, subfolder, policy, dtype, param_dtype, inputs, kwargs
+                ),
                 subfolder=subfolder, variant=variant, mmap=mmap, order=order,
             )  # fmt: skip
+            place = path.place if isinstance(path, HeldModel) else path
+            warn_of_msgpack(cls, names_in(place, subfolder), variant, order)
         if model.load_report is not None:
-            model.load_report.log(logger, str(path), cls.__name__)
+            of_this_class = cls.stem() in (model.config.architectures or ())
+            model.load_report.log(logger, str(path), cls.__name__, of_this_class)
         return model._handed_over(output_loading_info)
 
     @classmethod
@@ -154,25 +190,69 @@ class ModelBase(Saving):
         policy: Policy,
         dtype: Any,
         param_dtype: Any,
+        inputs: Sequence[Any],
         arguments: Mapping[str, Any],
     ) -> Self:
         """Return the model that `checkpoint` holds; `path` is where its config is, unless `config` is given."""
-        loaded, kwargs = cls._load_config(path, config, subfolder, dict(arguments))
+        arguments = dict(arguments)
+        generation_config = arguments.pop("generation_config", None)
+        loaded, kwargs = cls._load_config(path, config, subfolder, arguments)
         cls._check_config(loaded)
+        options = {"dtype": dtype, **kwargs}
+        build = partial(cls._built, loaded, inputs, options, checkpoint,
+                        cls._param_dtype(dtype, param_dtype), policy, str(path))  # fmt: skip
         with collector_paused():
-            schema = partial(cls._schema_for, loaded, kwargs)
-            wanted = cls._param_dtype(dtype, param_dtype)
-            plan, untied = cls._plan(loaded, schema, checkpoint, wanted, policy, str(path))
-            return cls._carry_out(plan, loaded, {"dtype": dtype, **kwargs}, checkpoint.source, untied)
+            schema = cls._declared_for(loaded, kwargs)
+            untied = [] if schema is None else cls._end_ties(loaded, schema, cls._named(checkpoint, schema, policy))
+            try:
+                model = build(cls._declared_for(loaded, kwargs) if untied else schema, untied)
+            except _TiesEnded as ended:
+                model = build(None, ended.names)
+        model._take_generation_config(path, generation_config)
+        return model
 
     @classmethod
-    def _by_name(cls, model_args: Sequence[Any]) -> dict[str, Any]:
-        """Return positional arguments of the constructor, those after the config, by name."""
-        names = list(inspect.signature(cls.__init__).parameters)[2:]
+    def _built(
+        cls: type[Self],
+        config: PretrainedConfig,
+        inputs: Sequence[Any],
+        options: Mapping[str, Any],
+        checkpoint: Checkpoint,
+        param_dtype: np.dtype | None,
+        policy: Policy,
+        source: str,
+        schema: Schema | None,
+        untied: list[str],
+    ) -> Self:
+        """Return the model, made of these arguments of the constructor; without `schema` its module is asked.
+
+        Raises:
+            _TiesEnded: the module ties weights that the checkpoint stores with values of their own.
+        """
+        with ExitStack() as readers, cls._empty(config, inputs, **options) as model:
+            found = model.schema if schema is None else schema
+            named = cls._named(checkpoint, found, policy)
+            if schema is None and not untied and (ended := cls._end_ties(config, found, named)):
+                raise _TiesEnded(ended)
+            report = model.load_report = LoadReport(checkpoint.source)
+            plan = model._fill(found, named, param_dtype, policy, source, readers)
+        unfilled = {a.weight.name for a in plan.assignments} - set(report.assigned)
+        if unfilled:
+            raise CheckpointError("Weights were planned but not assigned.", received=", ".join(sorted(unfilled)))
+        report.untied = [name for name in untied if found[name].tied_to is None]
+        return model
+
+    @classmethod
+    def _by_name(cls, model_args: Sequence[Any]) -> tuple[dict[str, Any], Sequence[Any]]:
+        """Return positional arguments of the constructor, those after the config: by name, and those without one."""
+        parameters = list(inspect.signature(cls.__init__).parameters.values())[2:]
+        names = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+            return {}, tuple(model_args)
         if len(model_args) > len(names):
             raise ArgumentError(f"{cls.__name__} takes fewer arguments.", expected=", ".join(names) or "none",
                                 received=f"{len(model_args)} after the path")  # fmt: skip
-        return dict(zip(names, model_args, strict=False))
+        return dict(zip(names, model_args, strict=False)), ()
 
     @classmethod
     def _load_config(
@@ -187,66 +267,61 @@ class ModelBase(Saving):
         return cls.config_class.from_pretrained(source, subfolder=subfolder, return_unused_kwargs=True, **kwargs)
 
     @classmethod
-    def _plan(
-        cls,
-        config: PretrainedConfig,
-        schema_of: Callable[[], Schema],
+    def _named(cls, checkpoint: Checkpoint, schema: Schema, policy: Policy) -> Checkpoint:
+        """Return `checkpoint` under the names by which a model of `schema` knows its weights."""
+        named = canonical(checkpoint, schema)
+        return renamed(named, cls, policy.key_mapping, lambda: sources(schema, named))
+
+    @classmethod
+    def _end_ties(cls, config: PretrainedConfig, schema: Schema, checkpoint: Checkpoint) -> list[str]:
+        """End in `config` the ties that the checkpoint contradicts; return the weights that they were of."""
+        ended = []
+        for weight in differing_ties(schema, checkpoint):
+            if weight.untie_flag is not None and getattr(config, weight.untie_flag, None) is not False:
+                ended.append(weight)
+        for weight in ended:
+            setattr(config, weight.untie_flag or "", False)
+        return [weight.name for weight in ended]
+
+    def _fill(
+        self,
+        schema: Schema,
         checkpoint: Checkpoint,
         param_dtype: np.dtype | None,
         policy: Policy,
         source: str,
-    ) -> tuple[LoadPlan, list[str]]:
-        """Plan the load; a tie that the checkpoint contradicts is ended in `config` first."""
-        schema = schema_of()
-        checkpoint = canonical(checkpoint, schema)
-        untied = [weight for weight in differing_ties(schema, checkpoint) if weight.untie_flag is not None]
-        for weight in untied:
-            setattr(config, weight.untie_flag or "", False)
-        if untied:
-            schema = schema_of()
-            still = [weight.name for weight in differing_ties(schema, checkpoint) if weight.untie_flag is not None]
-            if still and policy.strict is not False:
-                raise InconsistentCheckpointError(
-                    f"{source} stores weights with values of their own that {cls.__name__} always ties.",
-                    expected=f"a class that heeds config.{schema[still[0]].untie_flag}",
-                    received=", ".join(f"{name} unlike {schema[name].tied_to}" for name in still),
-                    remedy="tie them only if the config says so; strict=False takes the second",
-                )
-            untied = [weight for weight in untied if weight.name not in still]
-        return plan_load(schema, checkpoint, param_dtype, policy, source), [weight.name for weight in untied]
-
-    @classmethod
-    def _carry_out(
-        cls: type[Self],
-        plan: LoadPlan,
-        config: PretrainedConfig,
-        options: Mapping[str, Any],
-        source: str,
-        untied: list[str],
-    ) -> Self:
-        report = LoadReport(source, untied=untied)
-        with (
-            ReadAhead(plan.assignments, cls.framework) as ahead,
-            cls._empty(config, plan.schema, **options) as model,
-        ):
-            of_one_part = cls._is_of_a_part(config) and cls._is_its_part()
-            if not (of_one_part or model.declared_schema is None):
-                refuse_disagreement(cls, plan.schema, model._live_weights())
+        readers: ExitStack,
+    ) -> LoadPlan:
+        """Give every weight its value, of `checkpoint` or a new one, at the latest when `readers` close; report it."""
+        if policy.strict is not False:
+            refuse_kept_ties(schema, checkpoint, type(self).__name__, source)
+        if not (self._is_of_a_part(self.config) or self.declared_schema is None):
+            refuse_disagreement(type(self), schema, self._live_weights())
+        assert self.load_report is not None
+        hooked = self._has_load_hooks()
+        lenient = replace(policy, strict=False) if hooked else policy
+        plan = plan_load(schema, checkpoint, param_dtype, lenient, source)
+        if hooked:
+            plan = self._load_by_hooks(plan, checkpoint, self.load_report.record)
+            refuse_missing(plan.missing, policy, source)
+        else:
+            ahead = readers.enter_context(ReadAhead(plan.assignments, self.framework))
             for assignment in plan.assignments:
-                model._assign(assignment, ahead.read, report.record)
-            model._initialise(plan.to_initialise)
-        unfilled = {a.weight.name for a in plan.assignments} - set(report.assigned)
-        if unfilled:
-            raise CheckpointError("Weights were planned but not assigned.", received=", ".join(sorted(unfilled)))
-        report.missing_keys = [weight.name for weight in plan.missing]
-        report.unexpected_keys = list(plan.unexpected)
-        report.mismatched_keys = list(plan.mismatched)
-        model.load_report = report
-        return model
+                self._assign(assignment, ahead.read, self.load_report.record)
+        self._initialise(plan.to_initialise)
+        self.load_report.missing_keys = policy.reported(plan.missing)
+        self.load_report.unexpected_keys = list(plan.unexpected)
+        self.load_report.mismatched_keys = list(plan.mismatched)
+        return plan
 
     def _handed_over(self, output_loading_info: bool) -> Any:
         """Return what `from_pretrained` returns."""
         return (self, self.load_report.as_loading_info()) if output_loading_info and self.load_report else self
+
+    @staticmethod
+    def _fix_state_dict_key_on_load(key: str) -> Any:
+        """Return the name in this class of `key` in a checkpoint, or that and whether it is another; to override."""
+        return key
 
     # -- small things that users of transformers call -----------------------------------------------------------
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from triptych.errors import ArgumentError
 from triptych.weights import layouts
-from triptych.weights.schema import Axis, Layout, Schema, Weight
-from triptych.weights.surgery import VOCAB
+from triptych.weights.schema import Axis, Layout, Schema, Weight, vocab_weight
+from triptych.weights.surgery import HEADS, KV_HEADS, VOCAB
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,17 @@ def _is_statistic(framework: str, buffer: bool, collection: str) -> bool:
 
 
 def derived_schema(model: Any) -> Schema:
-    """Return the schema that the live module of `model` shows, a `ModelBase`."""
+    """Return the schema that the live module of `model` shows, a `ModelBase`.
+
+    What the models of triptych within it know of their weights is taken over: axes, aliases, names to ignore.
+    """
     live = {weight.name: weight for weight in model._live_weights()}
-    first: dict[object, str] = {}
-    ties = {w.name: source for w in live.values() if (source := first.setdefault(w.key, w.name)) != w.name}
+    ties = _shared(live.values(), model._tied_names())
     for name, (source, layout) in declared_ties(model).items():
         if name not in live and source in live:
             ties[name], shared = source, live[source]
             computed = Layout.LINEAR if shared.layout is Layout.EMBEDDING else shared.layout
-            live[name] = LiveWeight(name, shared.shape, layout or computed, shared.key)
+            live[name] = replace(shared, name=name, layout=layout or computed)
     vocab, prefix = set(model._live_vocab()), model.base_model_prefix
     is_base = not any(name.startswith(f"{prefix}.") for name in live)
     weights = {}
@@ -82,8 +85,78 @@ def derived_schema(model: Any) -> Schema:
         axes = tuple(Axis(first_axis if i == 0 else f"axis{i}", length) for i, length in enumerate(weight.shape))
         flag = None if tied_to is None else "tie_word_embeddings"
         backbone = is_base or not prefix or name.startswith(f"{prefix}.")
-        weights[name] = Weight(name, axes, weight.layout, tied_to, flag, backbone=backbone)
-    return Schema(weights, prefix, is_base)
+        weights[name] = Weight(name, axes, weight.layout, tied_to, flag, tuple(_older_names(weight)), backbone,
+                               weight.buffer, weight.collection)  # fmt: skip
+    if getattr(model.config, "tie_word_embeddings", True):
+        _let_embeddings_stand_in(weights)
+    ignorable: set[str] = set()
+    for path, inner in model._nested_models().items():
+        told = inner.schema
+        ignorable |= {f"{path}.{name}" for name in told.ignorable}
+        _take_over(weights, told, path, vocab, heads=path == prefix or len(model._nested_models()) == 1)
+    return Schema(weights, prefix, is_base, frozenset(ignorable))
+
+
+def _let_embeddings_stand_in(weights: dict[str, Weight]) -> None:
+    """Let the matrix that maps to the vocabulary, where it is not the embeddings', be filled with these by a file that
+    lacks it: in PyTorch the config ties the two."""
+    table, head = (vocab_weight(weights, layout) for layout in (Layout.EMBEDDING, Layout.LINEAR))
+    if table is not None and head is not None and not head.tied_to and table.shape == head.shape:
+        weights[head.name] = replace(head, aliases=(*head.aliases, table.name))
+
+
+_OF_TENSORFLOW_1 = {Layout.NORM: "gamma", Layout.NORM_BIAS: "beta"}
+"""What files converted from TensorFlow 1 call the weights of a norm."""
+_WEIGHT_NORM = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
+"""What PyTorch called the two parts of a weight-normed matrix before they were parametrizations."""
+
+
+def _older_names(weight: LiveWeight) -> Iterator[str]:
+    """Yield other names under which files may hold `weight`."""
+    if weight.layout in _OF_TENSORFLOW_1:
+        scope, dot, _ = weight.name.rpartition(".")
+        yield scope + dot + _OF_TENSORFLOW_1[weight.layout]
+    for new, old in _WEIGHT_NORM.items():
+        if weight.name.endswith(f".{new}"):
+            yield weight.name.removesuffix(new) + old
+
+
+def _shared(live: Iterable[LiveWeight], tied: Iterable[str]) -> dict[str, str]:
+    """Return name -> the name under which its array is stored, for each other place of an array; the first place that
+    matches no pattern in `tied` stores it."""
+    places: dict[object, list[str]] = {}
+    for weight in live:
+        places.setdefault(weight.key, []).append(weight.name)
+    patterns = [re.compile(pattern) for pattern in tied]
+    ties: dict[str, str] = {}
+    for names in places.values():
+        source = next((name for name in names if not any(p.search(name) for p in patterns)), names[0])
+        ties |= {name: source for name in names if name != source}
+    return ties
+
+
+def _take_over(weights: dict[str, Weight], told: Schema, path: str, vocab: Collection[str], heads: bool) -> None:
+    """Let `weights` below `path` be as `told` says, of the model there: its vocabulary if it is that of the whole
+    model, its heads if `heads`."""
+    of_whole = any(f"{path}.{weight.name}" in vocab for weight in told.values())
+    for name, inner in told.items():
+        full = f"{path}.{name}"
+        source = inner.tied_to and f"{path}.{inner.tied_to}"
+        here = weights.get(full)
+        if here is None and source in weights:
+            here = replace(weights[source], name=full, tied_to=weights[source].tied_to or source)
+        if here is None or here.shape != inner.shape:
+            continue
+        axes = tuple(_axis_outside(axis, number, of_whole, heads) for number, axis in enumerate(inner.axes))
+        weights[full] = replace(
+            inner, name=full, axes=axes, tied_to=here.tied_to, untie_flag=here.untie_flag or inner.untie_flag,
+            aliases=tuple(f"{path}.{alias}" for alias in inner.aliases), backbone=here.backbone and inner.backbone,
+        )  # fmt: skip
+
+
+def _axis_outside(axis: Axis, number: int, of_whole: bool, heads: bool) -> Axis:
+    kept = of_whole if axis.name == VOCAB else heads if axis.name in (HEADS, KV_HEADS) else True
+    return axis if kept else Axis(f"axis{number}", axis.length)
 
 
 def held_schema(model: Any, declared: Schema) -> Schema:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, TypeVar
 
@@ -11,8 +11,9 @@ import numpy as np
 from triptych.config import PretrainedConfig
 from triptych.modeling.derived import LiveWeight
 from triptych.tensors.dtypes import parse_param_dtype
-from triptych.weights.plan import Assignment, NewWeight
-from triptych.weights.schema import Schema, Weight
+from triptych.tensors.ref import TensorRef
+from triptych.weights.plan import Assignment, LoadPlan, NewWeight
+from triptych.weights.schema import Weight
 
 Self = TypeVar("Self", bound="Hooks")
 Answer = TypeVar("Answer")
@@ -32,10 +33,28 @@ class Hooks:
 
     @classmethod
     def _empty(
-        cls: type[Self], config: PretrainedConfig, schema: Schema, **options: Any
+        cls: type[Self], config: PretrainedConfig, inputs: Sequence[Any], **options: Any
     ) -> AbstractContextManager[Self]:
-        """Build a model whose parameters have no values; when the context ends they must have."""
+        """Build a model whose parameters have no values; when the context ends they must have.
+
+        `inputs` and `options` are arguments of the constructor, by position after the config and by name; but for
+        `dtype`, which is that of `from_pretrained`.
+        """
         raise NotImplementedError
+
+    def _has_load_hooks(self) -> bool:
+        """Return whether the module has its own way to take over a state, which a load must go."""
+        return False
+
+    def _load_by_hooks(
+        self, plan: LoadPlan, checkpoint: Mapping[str, TensorRef], done: Callable[[Assignment], None]
+    ) -> LoadPlan:
+        """Let the module take over `checkpoint`; return what was assigned, of which `done` was called, and the rest."""
+        raise NotImplementedError
+
+    def _nested_models(self) -> Mapping[str, Any]:
+        """Return the models of triptych within the module, but those within others of them, by the path to each."""
+        return {}
 
     def _assign(
         self,
@@ -47,7 +66,7 @@ class Hooks:
         raise NotImplementedError
 
     def _initialise(self, new: Sequence[NewWeight]) -> None:
-        """Initialise these weights as a new model would."""
+        """Initialise these weights as a new model would, but buffers, which have their first value."""
         raise NotImplementedError
 
     def _reader(self, params: Any = None) -> Callable[[Weight], np.ndarray]:
@@ -63,8 +82,12 @@ class Hooks:
         raise NotImplementedError
 
     def _live_weights(self) -> list[LiveWeight]:
-        """Return the parameters of the live module, in order."""
+        """Return the parameters and persistent buffers of the live module, in order."""
         raise NotImplementedError
+
+    def _tied_names(self) -> Iterable[str]:
+        """Return patterns of the names that do not store an array which has several."""
+        return ()
 
     def _live_vocab(self) -> Collection[str]:
         """Return the names of the parameters of the input and output embeddings."""
@@ -82,6 +105,11 @@ class Hooks:
 
     def _is_trainable(self, weight: Weight) -> bool:
         """Return whether `weight` is trained."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _to_native(array: np.ndarray) -> Any:
+        """Return an array as the framework's own tensor, for a user's `save_function`."""
         raise NotImplementedError
 
     @staticmethod

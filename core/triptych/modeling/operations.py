@@ -48,7 +48,22 @@ class Operations(Embeddings):
         Raises:
             ArgumentError: an unknown layer or head, or all heads of a layer; the model is unchanged.
         """
-        self._operate(surgery.plan_prune(self.schema, self.config, heads_to_prune))
+        if not self._prunes_itself():
+            self._operate(surgery.plan_prune(self.schema, self.config, heads_to_prune))
+            return
+        wanted = {layer: set(heads) for layer, heads in surgery.heads_by_layer(heads_to_prune)}
+        pruned = {layer: set(heads) for layer, heads in self.config.pruned_heads.items()}
+        self.base_model._prune_heads(wanted)
+        self.config.update({"pruned_heads": {n: sorted(pruned.get(n, set()) | wanted.get(n, set()))
+                                             for n in {*pruned, *wanted}}})  # fmt: skip
+
+    def _prune_heads(self, heads_to_prune: Mapping[int, Iterable[int]]) -> None:
+        """Remove attention heads of this model: a class whose layers are its own may override it."""
+        self.prune_heads(heads_to_prune)
+
+    def _prunes_itself(self) -> bool:
+        """Return whether the backbone's class has its own way to prune."""
+        return getattr(type(self.base_model), "_prune_heads", None) not in (None, Operations._prune_heads)
 
     def _operate(self, plan: surgery.Surgery) -> None:
         """Compute every new array before the first is assigned, so that a failure changes nothing."""
@@ -57,6 +72,10 @@ class Operations(Embeddings):
         arrays = {name: surgery.apply_to(schema[name], read(schema[name]), plan) for name in changed}
         self.config.update(plan.config_changes)
         self._replace(arrays)
+        nested = self._nested_models()
+        within = [one for path, one in nested.items() if path == self.base_model_prefix or len(nested) == 1]
+        for model in (self, *within):
+            _follow(model, plan.config_changes)
 
     def get_head_mask(self, head_mask: Any, num_hidden_layers: int, is_attention_chunked: bool = False) -> list[Any]:
         """Return one mask per layer, broadcastable to attention probabilities, from [heads] or [layers, heads].
@@ -72,3 +91,12 @@ class Operations(Embeddings):
             )
         masks = attention.head_masks(self.ops, head_mask, self.config, "float32")
         return [mask if mask is None or not is_attention_chunked else mask[..., None] for mask in masks]
+
+
+def _follow(model: Any, changes: Mapping[str, Any]) -> None:
+    """Let what a model says of itself agree with what was changed."""
+    for name, value in changes.items():
+        if getattr(model.config, name, value) != value:
+            model.config.update({name: value})
+        if name == "vocab_size" and isinstance(vars(model).get(name), int):
+            setattr(model, name, value)

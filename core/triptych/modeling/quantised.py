@@ -25,7 +25,7 @@ def quantised_by(config: object) -> str | None:
 
 def _fields(config: object) -> Mapping[str, Any]:
     if isinstance(config, PretrainedConfig):
-        return {**vars(config), **config.extra}
+        return {**vars(config), **config._unplaced}
     return config if isinstance(config, Mapping) else {}
 
 

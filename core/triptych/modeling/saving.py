@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import logging
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,20 +19,26 @@ from triptych.checkpoints.opening import Checkpoint
 from triptych.checkpoints.saving import save_checkpoint
 from triptych.config import CONFIG_NAME
 from triptych.errors import ArgumentError
-from triptych.formats.kinds import format_to_save
+from triptych.formats.kinds import BIN, format_to_save
 from triptych.hub.pushing import PushToHubMixin, push_files
 from triptych.hub.saved_code import code_of
+from triptych.modeling.arguments import by_position, check_saving, main_process
 from triptych.modeling.derived import refuse_disagreement
-from triptych.modeling.operations import Operations
+from triptych.modeling.generating import Generating
+from triptych.modeling.key_names import written
 from triptych.tensors.dtypes import FLOATING
 from triptych.tensors.ref import TensorRef
+from triptych.weights.schema import Schema
+
+logger = logging.getLogger("triptych")
 
 
-class Saving(Operations, PushToHubMixin):
+class Saving(Generating, PushToHubMixin):
     """Part of `ModelBase`: `save_pretrained`."""
 
     _keys_to_ignore_on_save: ClassVar[Sequence[str] | None] = None
 
+    @by_position
     def save_pretrained(
         self,
         save_directory: str | os.PathLike[str],
@@ -41,13 +50,27 @@ class Saving(Operations, PushToHubMixin):
         variant: str | None = None,
         format: str | None = None,
         safe_serialization: bool = True,
+        remove_stale: bool = False,
         push_to_hub: bool = False,
+        save_function: Callable[[dict[str, Any], str], Any] | None = None,
+        save_peft_format: bool = True,
+        saved_model: bool = False,
+        version: int = 1,
+        signatures: Any = None,
         **push_arguments: Any,
     ) -> None:
-        """Write config.json and the weights as one step that cannot lose a checkpoint.
+        """Write config.json and the weights as one step that cannot lose a checkpoint, with the generation config and
+        the code of registered classes beside them.
+
+        Weights of the same variant and format that the folder holds are replaced. Those of other formats stay, unless
+        some reader would take them in place of the new ones: then, what a save of triptych wrote is deleted, and
+        anything else is renamed to `<name>.stale`, with a warning. So what loads, in every framework and for
+        transformers, is what was saved last.
+
+        Arguments after the folder may be given by position, in the order of transformers 4 for each framework.
 
         Args:
-            save_directory: made if absent. Weights of the same variant that it holds, in any format, are replaced.
+            save_directory: made if absent.
             is_main_process: False writes nothing, for the other processes of a distributed run.
             state_dict: canonical names to arrays, saved instead of the model's own values.
             params: Flax only: a parameter tree, saved instead of `self.params`.
@@ -56,6 +79,11 @@ class Saving(Operations, PushToHubMixin):
             format: "safetensors" (names and layouts of PyTorch, which every framework's class loads), or as
                 transformers 4 wrote them: "bin", "h5", "msgpack", "safetensors-tf", "safetensors-flax".
             safe_serialization: False means the framework's own older format: "bin", "h5" or "msgpack".
+            remove_stale: delete the weights of the same variant in all other formats, whoever wrote them.
+            save_function: PyTorch only, and only for "bin", as in transformers 4: called with the tensors by name and
+                the path, once for each file, instead of the writer of triptych; what it writes is read back.
+            save_peft_format, version: accepted; there are no adapters and no SavedModels that they would be about.
+            saved_model, signatures: False and None; a SavedModel is the framework's own to write.
             push_to_hub: push what was written too, in one commit; `push_arguments` are those of `push_to_hub`, with
                 `repo_id` the folder's name by default.
 
@@ -67,33 +95,71 @@ class Saving(Operations, PushToHubMixin):
         """
         chosen = format_to_save(format, safe_serialization, self.framework)
         self._check_config(self.config)
+        check_saving(self.framework, saved_model, signatures, save_function)
+        is_main_process = main_process(is_main_process, push_arguments)
         push = self._push_of_save(push_to_hub, save_directory, push_arguments)
         if not is_main_process:
             return
         refs = self._tensor_refs(params) if state_dict is None else list(self._in_memory(state_dict).values())
         left_out = set(self._keys_to_ignore_on_save or ())
         refs = [ref for ref in refs if ref.name not in left_out]
+        schema = self.schema
+        self._warn_of_sharing(schema)
+        if chosen is BIN and state_dict is None:
+            refs += _tied_refs(refs, schema)
+        if chosen.flavour == "pt":
+            refs = written(refs, type(self))
         config = copy.deepcopy(self.config)
         config.architectures = [self.stem()]
         config.dtype = _common_dtype(refs) or config.dtype
-        code: dict[str, bytes] = {}
+        beside = self._generation_beside(config)
         for cls in (type(config), type(self)):
             auto_map, texts = code_of(cls)
             config._map_auto(auto_map)
-            code |= texts
+            beside |= texts
         files = save_checkpoint(
             save_directory,
-            stored(refs, self.schema, chosen),
+            stored(refs, schema, chosen),
             config.to_json_string(),
             max_shard_size=max_shard_size,
             variant=variant,
             format=chosen,
             scope=tf_scope(self.stem()),
-            beside=code,
+            also=beside,
+            remove_stale=remove_stale,
+            writer=self._writer(save_function) if chosen is BIN else None,
         )
         if push is not None:
-            files += [Path(save_directory) / name for name in (CONFIG_NAME, *code)]
-            push_files(push, {file.name: file for file in files}, variant)
+            files += [Path(save_directory) / name for name in (CONFIG_NAME, *beside)]
+            push_files(push, {file.name: file for file in files}, variant, remove_stale)
+
+    def _writer(self, save_function: Callable[..., Any] | None) -> Callable[[Sequence[TensorRef], Path], None] | None:
+        """Return what writes the tensors of a file by the user's `save_function`, or None."""
+        if save_function is None:
+            return None
+
+        def write(refs: Sequence[TensorRef], file: Path) -> None:
+            tensors = {ref.read: self._to_native(ref.read()) for ref in refs}
+            save_function({ref.name: tensors[ref.read] for ref in refs}, str(file))
+
+        return write
+
+    def _warn_of_sharing(self, schema: Schema) -> None:
+        """Warn of weights that share memory although the class does not say so: they are saved once, and tied again
+        when they are loaded."""
+        if self.declared_schema is not None:
+            return
+        keys = self._tied_weights_keys or ()
+        for weight in schema.values():
+            names = (weight.name, weight.tied_to or "")
+            if weight.tied_to is not None and not any(re.search(key, name) for key in keys for name in names):
+                logger.warning("%s of %s shares memory with %s, which _tied_weights_keys does not say: saved once",
+                               weight.name, type(self).__name__, weight.tied_to)  # fmt: skip
+
+    @staticmethod
+    def _fix_state_dict_key_on_save(key: str) -> Any:
+        """Return under which name weight `key` is written, or that and whether it is another; to override."""
+        return key
 
     @classmethod
     def _in_memory(cls, state_dict: Mapping[str, Any], copied: bool = False) -> Checkpoint:
@@ -117,6 +183,13 @@ class Saving(Operations, PushToHubMixin):
             TensorRef(w.name, self._dtype_of(w, params), w.shape, lambda w=w: source(w))  # type: ignore[misc]
             for w in schema.stored()
         ]
+
+
+def _tied_refs(refs: Sequence[TensorRef], schema: Schema) -> list[TensorRef]:
+    """Return the tied weights, which share what the `refs` of their sources read: torch's files hold them all."""
+    there = {ref.name: ref for ref in refs}
+    tied = {w.name: w.tied_to for w in schema.values() if w.tied_to and w.name not in there}
+    return [dataclasses.replace(there[source], name=name) for name, source in tied.items() if source in there]
 
 
 def _common_dtype(refs: Sequence[TensorRef]) -> str | None:

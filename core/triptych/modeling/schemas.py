@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import attrgetter
 from typing import Any, ClassVar
 
-from triptych.config import PretrainedConfig
+from triptych.config import PretrainedConfig, taken_over
+from triptych.config.foreign import class_of, is_foreign
 from triptych.errors import ArgumentError
-from triptych.families import declared_schema, is_foreign, is_recorded
+from triptych.families import declared_schema, is_recorded
+from triptych.families import is_foreign as is_registered
 from triptych.modeling.derived import derived_schema, held_schema
 from triptych.modeling.hooks import Hooks
 from triptych.modeling.quantised import refuse_quantised
@@ -27,6 +28,12 @@ class Schemas(Hooks):
     declared_part: ClassVar[type[Model] | None] = None
     """The declaration of which the class is made, or a class that it derives from."""
     config: Any
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Take over a `config_class` of transformers itself."""
+        super().__init_subclass__(**kwargs)
+        if is_foreign(cls.config_class):
+            cls.config_class = class_of(cls.config_class)
 
     @classmethod
     def stem(cls) -> str:
@@ -78,13 +85,12 @@ class Schemas(Hooks):
         return self.schema.num_parameters(exclude_embeddings, self._is_trainable if only_trainable else None)
 
     @classmethod
-    def _schema_for(cls, config: PretrainedConfig, arguments: Mapping[str, Any]) -> Schema:
-        """Return the schema of a model of `config` and of these arguments of the constructor."""
+    def _declared_for(cls, config: PretrainedConfig, arguments: Mapping[str, Any]) -> Schema | None:
+        """Return the schema of a model of `config` and of these arguments of the constructor, if it is known without
+        the model: None where only the module can say which weights it holds."""
         options = {name: arguments[name] for name in cls.schema_options if name in arguments}
         declared = cls.declare_schema(config, **options)
-        if declared is None or (cls._is_of_a_part(config) and not cls._is_its_part()):
-            return cls._look_at(config, arguments, attrgetter("schema"))
-        return declared
+        return None if cls._is_of_a_part(config) and not cls._is_its_part() else declared
 
     @classmethod
     def _derive_schema_for(cls, config: PretrainedConfig, **arguments: Any) -> Schema:
@@ -110,6 +116,13 @@ class Schemas(Hooks):
         return derived_schema(self)
 
     @classmethod
+    def _own_config(cls, config: Any) -> Any:
+        """Return `config`, or what triptych makes of one of transformers itself; raise as `_check_config` does."""
+        config = taken_over(config, cls.config_class)
+        cls._check_config(config)
+        return config
+
+    @classmethod
     def _check_config(cls, config: object) -> None:
         """Raise unless a model of this class can be built of `config` as it is now: fields may be set at any time."""
         wanted = cls.config_class or PretrainedConfig
@@ -132,6 +145,6 @@ def _declared(cls: type, config: PretrainedConfig, options: Mapping[str, Any]) -
     part: type[Model] | None = vars(cls).get("declared_part")
     if part is not None and is_recorded(config, part):
         return declared_schema(config, part.__name__, **options)
-    if issubclass(cls, Schemas) and is_foreign(config.model_type):
+    if issubclass(cls, Schemas) and is_registered(config.model_type):
         return declared_schema(config, cls.stem(), **options)
     return None

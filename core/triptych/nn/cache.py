@@ -14,7 +14,7 @@ from triptych.errors import ArgumentError
 
 
 class GrowingCache:
-    """Keys and values [B, N, K, D] of each decoder layer, of `position` tokens."""
+    """Keys and values [B, N, K, D] of each decoder layer, of `position` tokens; reads as a sequence of layers."""
 
     def __init__(self, ops: Any) -> None:
         self._ops = ops
@@ -22,6 +22,26 @@ class GrowingCache:
         self.values: dict[int, Any] = {}
         self.position = 0
         self._memory: dict[int, tuple[Any, Any]] = {}
+
+    @classmethod
+    def of(cls, ops: Any, layers: Sequence[Sequence[Any]]) -> GrowingCache:
+        """Return the cache of a tuple for each layer, as transformers 4 has them: key and value [B, N, K, D], and
+        perhaps those of the encoder's output."""
+        made = cls(ops)
+        for number, (key, value, *memory) in enumerate(layers):
+            made.keys[number], made.values[number] = key, value
+            made.position = ops.shape(key)[2]
+            if memory:
+                made._memory[number] = (memory[0], memory[1])
+        return made
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __getitem__(self, layer: int) -> tuple[Any, ...]:
+        """Return key and value of a layer, and those of the encoder's output if it has attended to that."""
+        number = range(len(self))[layer]
+        return (self.keys[number], self.values[number], *self._memory.get(number, ()))
 
     def branch(self) -> GrowingCache:
         """Return a cache of the same tensors, to which a call appends without changing this one."""
@@ -106,6 +126,13 @@ class FixedCache:
         }
 
 
+def extended(cache: Any, layer: int, key: Any, value: Any) -> tuple[Any, Any]:
+    """Append to a cache of this module, or to one with the method `update` of transformers' caches."""
+    if hasattr(cache, "extend"):
+        return cache.extend(layer, key, value)  # type: ignore[no-any-return]
+    return cache.update(key, value, layer, {})  # type: ignore[no-any-return]
+
+
 def new_cache(ops: Any, heads: Sequence[int], head_dim: int, batch_size: int, max_length: int, dtype: Any) -> Any:
     """Return an empty cache of the framework's kind.
 
@@ -137,6 +164,8 @@ def opened(ops: Any, past_key_values: Any, use_cache: bool | None) -> Any:
         return past_key_values
     if isinstance(past_key_values, Mapping) and {"keys", "values", "memory", "position"} <= set(past_key_values):
         return FixedCache(ops, past_key_values)
+    if ops.GROWING_CACHE and _is_tuples(past_key_values):
+        return GrowingCache.of(ops, past_key_values)
     if past_key_values is not None:
         raise ArgumentError(
             "past_key_values is no cache of triptych.",
@@ -150,3 +179,10 @@ def opened(ops: Any, past_key_values: Any, use_cache: bool | None) -> Any:
             remedy="pass past_key_values=model.init_cache(batch_size, max_length)",
         )
     return GrowingCache(ops) if use_cache else None
+
+
+def _is_tuples(past_key_values: Any) -> bool:
+    """Return whether this is a sequence of a tuple for each layer, of two or four arrays."""
+    rows = past_key_values if isinstance(past_key_values, (tuple, list)) else ()
+    kinds = [isinstance(row, (tuple, list)) and len(row) in (2, 4) and hasattr(row[0], "shape") for row in rows]
+    return bool(kinds) and all(kinds)

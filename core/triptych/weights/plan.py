@@ -20,7 +20,7 @@ from triptych.tensors.dtypes import FLOATING
 from triptych.tensors.ref import TensorRef
 from triptych.weights import layouts
 from triptych.weights.quantised import REMEDY, stored_quantised
-from triptych.weights.schema import Schema, Weight
+from triptych.weights.schema import Layout, Schema, Weight
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,13 @@ class LoadPlan:
         """The weights that no tensor fills: in the dtype asked for, or that all others have, else in float32."""
         shapes = {name for name, _, _ in self.mismatched}
         new = (*self.missing, *(weight for weight in self.schema.stored() if weight.name in shapes))
+        return tuple(NewWeight(weight, self.dtype_of_new) for weight in new)
+
+    @property
+    def dtype_of_new(self) -> np.dtype:
+        """The dtype of a floating weight that no tensor fills."""
         others = {assignment.dtype for assignment in self.assignments if assignment.dtype in FLOATING}
-        dtype = others.pop() if len(others) == 1 else np.dtype(np.float32)
-        return tuple(NewWeight(weight, self.param_dtype or dtype) for weight in new)
+        return self.param_dtype or (others.pop() if len(others) == 1 else np.dtype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -96,13 +100,19 @@ class Policy:
 
     `strict`: None refuses damage (a missing backbone weight, a wrong shape, copies that differ), True refuses a new
     head and unexpected names too, False refuses nothing. `ignore_mismatched_sizes` initialises other shapes.
-    The two pattern lists are the class attributes `_keys_to_ignore_on_load_missing` and `..._unexpected`.
+    The two pattern lists are the class attributes `_keys_to_ignore_on_load_missing` and `..._unexpected`; what they
+    match is not reported either. `key_mapping` renames what the checkpoint holds, see `modeling.key_names`.
     """
 
     strict: bool | None = None
     ignore_mismatched_sizes: bool = False
     ignore_missing: tuple[str, ...] = ()
     ignore_unexpected: tuple[str, ...] = ()
+    key_mapping: Mapping[str, str] | None = None
+
+    def reported(self, missing: Iterable[Weight]) -> list[str]:
+        """Return the names of those of the weights `missing` that a report lists."""
+        return [weight.name for weight in missing if not _matches(weight.name, self.ignore_missing)]
 
 
 @dataclass
@@ -121,17 +131,20 @@ class LoadReport:
         """Note that a weight has its value now."""
         self.assigned[assignment.weight.name] = assignment.ref.name
 
-    def log(self, logger: logging.Logger, path: str, class_name: str) -> None:
-        """Warn of weights that start from random values; what a checkpoint holds beside is worth a note only."""
-        new = [*self.missing_keys, *(name for name, _, _ in self.mismatched_keys)]
+    def log(self, logger: logging.Logger, path: str, class_name: str, of_this_class: bool = False) -> None:
+        """Warn of weights that start from random values, and of what a checkpoint `of_this_class` holds beside; of what
+        one of another class does, that is worth a note only."""
+        wrong = [f"{name} (stored {stored}, here {here})" for name, stored, here in self.mismatched_keys]
+        new = [*self.missing_keys, *wrong]
         if new:
             logger.warning(
                 "%s from %s: %d weights are newly initialised, train them before use: %s",
                 class_name, path, len(new), ", ".join(new),
             )  # fmt: skip
         if self.unexpected_keys:
-            logger.info("%s from %s: %d weights not used: %s", class_name, path, len(self.unexpected_keys),
-                        ", ".join(self.unexpected_keys))  # fmt: skip
+            level = logging.WARNING if of_this_class else logging.INFO
+            logger.log(level, "%s from %s: %d weights not used: %s", class_name, path, len(self.unexpected_keys),
+                       ", ".join(self.unexpected_keys))  # fmt: skip
         if self.untied:
             logger.info("%s from %s: stored with values of its own, so not tied: %s", class_name, path, self.untied)
 
@@ -161,9 +174,22 @@ def sources(schema: Schema, checkpoint: Mapping[str, TensorRef]) -> dict[str, li
 
     result = {}
     for weight in schema.values():
-        names = [spelled(name) for name in (weight.name, *weight.aliases)]
+        old = [name for name in old_names(weight) if name not in schema]
+        names = [spelled(name) for name in (weight.name, *weight.aliases, *old)]
         result[weight.name] = [name for name in dict.fromkeys(names) if name in checkpoint]
     return result
+
+
+_OLD_LEAVES = {Layout.NORM: ("weight", "gamma"), Layout.NORM_BIAS: ("bias", "beta")}
+_WEIGHT_NORM = (("parametrizations.weight.original0", "weight_g"), ("parametrizations.weight.original1", "weight_v"))
+
+
+def old_names(weight: Weight) -> list[str]:
+    """Return under which names other versions of PyTorch and of converters keep a weight of this name and layout:
+    the scale and shift of a norm, and what torch's weight_norm splits a weight into."""
+    pairs = [_OLD_LEAVES[weight.layout]] if weight.layout in _OLD_LEAVES else []
+    pairs += [*_WEIGHT_NORM, *((old, new) for new, old in _WEIGHT_NORM)]
+    return [weight.name.removesuffix(new) + old for new, old in pairs if f".{weight.name}".endswith(f".{new}")]
 
 
 def differing_ties(schema: Schema, checkpoint: Mapping[str, TensorRef]) -> list[Weight]:
@@ -219,7 +245,7 @@ def plan_load(
     if policy.strict is not False:
         _refuse_quantised(checkpoint, {ref.name for ref in present.values()}, source)
         refuse_differing_copies(schema, checkpoint, source)
-        _refuse_missing(missing, policy, source)
+        refuse_missing(missing, policy, source)
     _refuse_shapes(mismatched, policy, source)
     if policy.strict is True and unexpected:
         raise CheckpointError(
@@ -294,7 +320,20 @@ def _refuse_quantised(checkpoint: Mapping[str, TensorRef], weights: set[str], so
         )
 
 
-def _refuse_missing(missing: list[Weight], policy: Policy, source: str) -> None:
+def refuse_kept_ties(schema: Schema, checkpoint: Mapping[str, TensorRef], class_name: str, source: str) -> None:
+    """Raise `InconsistentCheckpointError` if the checkpoint contradicts a tie that the config does not end."""
+    still = [weight.name for weight in differing_ties(schema, checkpoint) if weight.untie_flag is not None]
+    if still:
+        raise InconsistentCheckpointError(
+            f"{source} stores weights with values of their own that {class_name} always ties.",
+            expected=f"a class that heeds config.{schema[still[0]].untie_flag}",
+            received=", ".join(f"{name} unlike {schema[name].tied_to}" for name in still),
+            remedy="tie them only if the config says so; strict=False takes the second",
+        )
+
+
+def refuse_missing(missing: Iterable[Weight], policy: Policy, source: str) -> None:
+    """Raise `CheckpointError` if one of the `missing` weights is damage by `policy`."""
     damage = [w for w in missing if policy.strict or (w.backbone and (w.is_statistic or not w.buffer))]
     refused = [w.name for w in damage if not _matches(w.name, policy.ignore_missing)]
     if refused:

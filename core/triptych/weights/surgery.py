@@ -213,7 +213,7 @@ def plan_prune(schema: Schema, config: PretrainedConfig, heads_to_prune: Mapping
         ArgumentError: an unknown layer or head, or every head of a layer.
     """
     axes = _head_axes(schema)
-    wanted = _by_layer(_parse_heads(heads_to_prune), config.attention_count() or 1 + max(axes, default=-1))
+    wanted = _by_layer(heads_by_layer(heads_to_prune), config.attention_count() or 1 + max(axes, default=-1))
     for layer, heads in wanted.items():
         if layer not in axes:
             raise ArgumentError(
@@ -280,7 +280,12 @@ def _by_layer(heads_to_prune: Iterable[tuple[int, set[int]]], count: int) -> dic
     return result
 
 
-def _parse_heads(heads_to_prune: Mapping[int, Iterable[int]]) -> list[tuple[int, set[int]]]:
+def heads_by_layer(heads_to_prune: Mapping[int, Iterable[int]]) -> list[tuple[int, set[int]]]:
+    """Return the layers and heads to prune.
+
+    Raises:
+        ArgumentError: they are no such numbers.
+    """
     try:
         wanted = {layer: set(heads) for layer, heads in heads_to_prune.items()}
         numbers = [n for layer, heads in wanted.items() for n in (layer, *heads)]

@@ -107,11 +107,11 @@ class T5Config(PretrainedConfig):
 
         for name in ("dense_act_fn", "is_gated_act"):
             follows = getattr(self, name)
-            if self.extra.get(name, follows) != follows:
+            if self._unplaced.get(name, follows) != follows:
                 raise ConfigError(
                     f"`{name}` contradicts `feed_forward_proj`, from which it follows.",
                     expected=repr(follows),
-                    received=repr(self.extra[name])[:80],
+                    received=repr(self._unplaced[name])[:80],
                     remedy="pass both, or leave it out",
                 )
 

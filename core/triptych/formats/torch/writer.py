@@ -39,9 +39,9 @@ _TORCH_NAMES = {name: torch_name for torch_name, name in DTYPES.items()}
 def write_torch(file: BinaryIO, tensors: Iterable[TensorRef], notes: Mapping[str, str] = MappingProxyType({})) -> None:
     """Write `tensors` in their order to `file`, which is open for writing, seekable and empty.
 
-    Each tensor gets a storage of its own, so tensors that share memory are written once for each name. The same tensors
-    give the same bytes. `torch.load` reads the file with and without weights_only and mmap, `open_torch` likewise;
-    before torch 2.3, `torch.load` does not know all of uint16 to uint64 and float8.
+    Each tensor gets a storage of its own, but those of one `read` share theirs; others that share memory are written
+    once for each name. The same tensors give the same bytes. `torch.load` reads the file with and without weights_only
+    and mmap, `open_torch` likewise; before torch 2.3, `torch.load` does not know all of uint16 to uint64 and float8.
 
     Args:
         notes: short texts by name, each in a record of its own beside those of torch, which looks at none of them.
@@ -52,12 +52,14 @@ def write_torch(file: BinaryIO, tensors: Iterable[TensorRef], notes: Mapping[str
         Names and dtypes are checked before anything is written.
     """
     refs = list(tensors)
-    pickled = _pickle(refs)
+    pickled, stored = _pickle(refs), set[int]()
     with zipfile.ZipFile(file, "w") as archive:
         _store(archive, file, "data.pkl", pickled)
         _store(archive, file, "byteorder", sys.byteorder.encode())
-        for number, ref in enumerate(refs):
-            _store(archive, file, f"data/{number}", raw_bytes(ref))
+        for number, ref in zip(_storages(refs), refs, strict=True):
+            if number not in stored:
+                _store(archive, file, f"data/{number}", raw_bytes(ref))
+                stored.add(number)
         _store(archive, file, "version", b"3\n")
         for name, text in notes.items():
             _store(archive, file, f"{NOTES}{name}", text.encode())
@@ -104,12 +106,18 @@ def _pickle(refs: Sequence[TensorRef]) -> bytes:
     names: set[str] = set()
     memo = _Memo()
     parts = [b"\x80\x02", memo(_ORDERED_DICT), b")R("]
-    for number, ref in enumerate(refs):
+    for number, ref in zip(_storages(refs), refs, strict=True):
         if ref.name in names:
             raise SaveError(f"Two tensors are called {ref.name!r}.", remedy="rename one")
         names.add(ref.name)
         parts += [_name(ref.name), _tensor(memo, number, ref)]
     return b"".join([*parts, b"u."])
+
+
+def _storages(refs: Sequence[TensorRef]) -> list[int]:
+    """Return the number of the storage of each tensor."""
+    first: dict[object, int] = {}
+    return [first.setdefault((ref.read, ref.dtype, ref.shape), number) for number, ref in enumerate(refs)]
 
 
 def _name(name: str) -> bytes:

@@ -1,0 +1,93 @@
+"""Rows of the contract about layers of authors that cross frameworks: convolutions and BatchNorm."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import torch
+
+from triptych import PretrainedConfig, PreTrainedModel, TFPreTrainedModel, open_checkpoint
+from triptych_conformance import BACKENDS, Backend, assert_close
+from walk import row
+
+
+class Config(PretrainedConfig):
+    model_type = "convolving"
+
+
+class Convolving(PreTrainedModel):
+    config_class = Config
+    main_input_name = "pixel_values"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.conv = torch.nn.Conv2d(3, 6, (1, 3), padding="same")
+        self.bn = torch.nn.BatchNorm2d(6, eps=1e-3)
+        self.apart = torch.nn.Conv2d(6, 6, 3, groups=6, padding="same")
+        self.line = torch.nn.Conv1d(6, 4, 3, padding="same")
+        self.post_init()
+
+    def forward(self, pixel_values: Any) -> Any:
+        image = self.apart(self.bn(self.conv(pixel_values)))
+        return {"line": self.line(image.mean(2))}
+
+
+class TFConvolving(TFPreTrainedModel):
+    """The same, with the channels last, as Keras has them."""
+
+    config_class = Config
+    main_input_name = "pixel_values"
+
+    def __init__(self, config: Config, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.conv = keras.layers.Conv2D(6, (1, 3), padding="same", name="conv")
+        self.bn = keras.layers.BatchNormalization(epsilon=1e-3, name="bn")
+        self.apart = keras.layers.DepthwiseConv2D(3, padding="same", name="apart")
+        self.line = keras.layers.Conv1D(4, 3, padding="same", name="line")
+
+    @property
+    def dummy_inputs(self) -> dict[str, Any]:
+        return {"pixel_values": np.zeros((1, 4, 5, 3), np.float32)}
+
+    def call(self, pixel_values: Any, training: bool | None = None) -> Any:
+        image = self.apart(self.bn(self.conv(pixel_values), training=training))
+        return {"line": self.line(keras.ops.mean(image, 1))}
+
+
+CLASSES = {"pt": Convolving, "tf": TFConvolving}
+IMAGE = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
+
+
+def result(model: Any) -> np.ndarray:
+    """Return the output with the channels last."""
+    if isinstance(model, Convolving):
+        return model(torch.tensor(IMAGE))["line"].detach().numpy().transpose(0, 2, 1)
+    return np.asarray(model(IMAGE.transpose(0, 2, 3, 1))["line"])
+
+
+@row("8.8", pt="Y", tf="Y")
+@row("8.9", pt="Y", tf="Y")
+@row("8.11", pt="Y", tf="Y")
+@row("8.12", pt="Y", tf="Y")
+@row("8.13", pt="Y", tf="Y", note="kernels in three dimensions, and depthwise; a transposed one in Flax is its own")
+@row("8.35", pt="Y")
+@row("6.107", tf="Y")
+def convolutions_and_statistics_cross_frameworks(backend: Backend, folder: Path) -> None:
+    torch.manual_seed(0)
+    model = Convolving(Config(initializer_range=0.3)).train()
+    for _ in range(3):
+        model(torch.tensor(IMAGE))
+    model.eval().save_pretrained(folder / "pt")
+    other = CLASSES[backend.name].from_pretrained(folder / "pt", strict=True)
+    assert_close(result(other), result(model))
+    other.save_pretrained(folder / "other")
+    counted = {"bn.num_batches_tracked"}
+    one, two = open_checkpoint(folder / "pt"), open_checkpoint(folder / "other")
+    assert set(one) - counted == set(two) - counted
+    assert all(one[name].read().tobytes() == two[name].read().tobytes() for name in set(two) - counted)
+    for again in BACKENDS:
+        if again.name in CLASSES:
+            assert_close(result(CLASSES[again.name].from_pretrained(folder / "other", strict=True)), result(model))
