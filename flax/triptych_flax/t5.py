@@ -16,6 +16,9 @@ class FlaxT5PreTrainedModel(FlaxPreTrainedModel):
     base_model_prefix = "transformer"
 
 
+class FlaxT5Stack(FlaxT5PreTrainedModel, part=t5.T5Stack): ...
+
+
 class FlaxT5Model(FlaxT5PreTrainedModel, part=t5.T5Model): ...
 
 

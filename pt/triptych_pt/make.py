@@ -25,6 +25,7 @@ class Conv1D(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(width, units))
         self.bias = nn.Parameter(torch.zeros(units))
+        nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, x: Any) -> Any:
         return x @ self.weight + self.bias

@@ -16,6 +16,9 @@ class TFT5PreTrainedModel(TFPreTrainedModel):
     base_model_prefix = "transformer"
 
 
+class TFT5Stack(TFT5PreTrainedModel, part=t5.T5Stack): ...
+
+
 class TFT5Model(TFT5PreTrainedModel, part=t5.T5Model): ...
 
 
