@@ -225,3 +225,60 @@ for _number, (_task, _where) in NO_FAMILY.items():
     _name = _task if _task == "AutoBackbone" else f"AutoModelFor{_task}"
     _note = "no family has the task: refused by name; classes of your own are registered"
     row(_number, note=_note, **dict.fromkeys(_where.split(), "R"))(takes_what_is_registered(_name))
+
+
+class Dynamic:
+    """A cache as transformers 4 has it."""
+
+    def __init__(self) -> None:
+        self.key_cache: list[Any] = []
+        self.value_cache: list[Any] = []
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return self.key_cache[layer_idx].shape[2] if self.key_cache else 0
+
+    def get_max_cache_shape(self) -> int | None:
+        return None
+
+    def update(self, key: Any, value: Any, layer_idx: int, cache_kwargs: Any = None) -> tuple[Any, Any]:
+        import torch
+
+        for held, new in ((self.key_cache, key), (self.value_cache, value)):
+            if len(held) == layer_idx:
+                held.append(new)
+            else:
+                held[layer_idx] = torch.cat([held[layer_idx], new], 2)
+        return self.key_cache[layer_idx], self.value_cache[layer_idx]
+
+
+class Static(Dynamic):
+    """One of a fixed size."""
+
+    def get_max_cache_shape(self) -> int | None:
+        return 16
+
+
+@row("5.10.23", pt="Y", note="tuples too; a StaticCache, of generation, is refused")
+def caches_of_transformers_4(backend: Backend, folder: Path) -> None:
+    import torch
+
+    for kind, stem in (("gpt2", "GPT2LMHeadModel"), ("llama", "LlamaForCausalLM"), ("opt", "OPTForCausalLM"),
+                       ("t5", "T5ForConditionalGeneration")):  # fmt: skip
+        config = config_of(kind)
+        model = backend.cls(stem)(config).eval()
+        ids = torch.tensor(inputs_of(stem, config)["input_ids"])
+        read, more = ("decoder_input_ids", {"input_ids": ids}) if kind == "t5" else ("input_ids", {})
+        whole = model(**more, **{read: ids}).logits[:, 4:]
+        first = model(**more, **{read: ids[:, :4]}, use_cache=True).past_key_values
+        pairs = first.to_legacy_cache()
+        assert len(first) == len(pairs) and first[0][0].shape[2] == 4 and len(pairs[-1]) == (4 if kind == "t5" else 2)
+        held = Dynamic()
+        model(**more, **{read: ids[:, :4]}, past_key_values=held)
+        assert held.get_seq_length() == 4  # changed by the call, as there
+        for cache in (first, pairs, held):
+            found = model(**more, **{read: ids[:, 4:]}, past_key_values=cache)
+            assert torch.allclose(found.logits, whole, atol=1e-5)
+        assert found.past_key_values is held and held.get_seq_length() == 11
+        for wrong in (Static(), ((1, 2, 3),)):
+            with pytest.raises(TriptychError, match="is no cache of triptych"):
+                model(**more, **{read: ids}, past_key_values=wrong)
