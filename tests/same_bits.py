@@ -374,7 +374,7 @@ def other_inputs(config: Any, inputs: Arrays, takes: list[str], schema: Any) -> 
         masks[name] = chance(name).integers(0, 2, (count, config.num_attention_heads)).astype(np.float32)
     if masks:
         yield "head_mask", {**inputs, **masks}
-    if "inputs_embeds" in takes:
+    if "inputs_embeds" in takes and not ("decoder_input_ids" in takes and "decoder_input_ids" not in inputs):
         width = next(w.shape[1] for w in schema.stored() if w.axes[0].name == "vocab" and w.layout == "embedding")
         given = {"inputs_embeds": chance("embeds").standard_normal((*inputs["input_ids"].shape, width), np.float32)}
         if "position_ids" in takes:

@@ -165,3 +165,8 @@ def known(x: Any) -> int | None:
 
 def table(embedding: Any) -> Any:
     return embedding.embedding
+
+
+def makes_parameters(module: Any) -> bool:
+    """Return whether a module makes its parameters in this call: it makes those of the layers that are called."""
+    return bool(module.is_mutable_collection("params"))

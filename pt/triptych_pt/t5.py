@@ -31,7 +31,7 @@ class T5Stack(T5PreTrainedModel, part=t5.T5Stack):
     def __init__(self, config: t5.T5Config, embed_tokens: nn.Module | None = None) -> None:
         super().__init__(config)
         self.embed_tokens = embed_tokens
-        self.setup()
+        self.setup()  # type: ignore[operator]  # the part's, which nn.Module does not know
         self.post_init()
 
 

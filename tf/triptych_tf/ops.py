@@ -166,3 +166,8 @@ def known(x: Any) -> int | None:
 
 def table(embedding: Any) -> Any:
     return keras.ops.convert_to_tensor(embedding.embeddings)
+
+
+def makes_parameters(module: Any) -> bool:
+    """Return whether a layer makes its variables in this call; here it never does."""
+    return False

@@ -236,6 +236,8 @@ class GPT2Block(Part):
                 output_attentions=output_attentions, cache=cache,
             )  # fmt: skip
             hidden, more = hidden + crossed[0], (*more, *crossed[2:])
+        elif self.config.add_cross_attention and self.ops.makes_parameters(self):
+            self.crossattention(self.ln_cross_attn(hidden), None, None, None, hidden)
         hidden = hidden + self.mlp(self.ln_2(hidden))
         return (hidden, *more) if use_cache else (hidden, *more[1:])
 

@@ -290,8 +290,12 @@ class LlamaWithHead(DecoderWithHead):
     def build_backbone(self) -> None:
         setattr(self, self.base_model_prefix, self.make.block(self, self.backbone_class))
 
+    def backbone(self) -> Any:
+        """Return the backbone."""
+        return getattr(self, self.base_model_prefix)
+
     def words(self) -> Any:
-        return self.model.embed_tokens
+        return self.backbone().embed_tokens
 
     def call(
         self,
@@ -308,7 +312,7 @@ class LlamaWithHead(DecoderWithHead):
         head_mask: Any = None,
     ) -> Any:
         """Return logits, and with `labels` the loss; see `triptych.nn.heads.task_output`."""
-        backbone = self.model(
+        backbone = self.backbone()(
             input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, use_cache,
             output_attentions, output_hidden_states, return_dict=True, head_mask=head_mask,
         )  # fmt: skip
@@ -360,7 +364,7 @@ class LlamaForQuestionAnswering(LlamaWithHead):
         head_mask: Any = None,
     ) -> Any:
         """Return start and end logits, and with both positions the loss."""
-        backbone = getattr(self, self.base_model_prefix)(
+        backbone = self.backbone()(
             input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, None,
             output_attentions, output_hidden_states, return_dict=True, head_mask=head_mask,
         )  # fmt: skip

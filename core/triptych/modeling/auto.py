@@ -193,9 +193,9 @@ class LazyAutoMapping(Mapping[type[PretrainedConfig], Any]):
 
     def _type_of(self, key: object) -> str | None:
         model_type = getattr(key, "model_type", None)
-        if model_type not in self._model_mapping or model_type not in CONFIG_MAPPING_NAMES:
+        if not isinstance(model_type, str) or model_type not in self._model_mapping:
             return None
-        return model_type if CONFIG_MAPPING[model_type] is key else None
+        return model_type if CONFIG_MAPPING.get(model_type) is key else None
 
     def _imported(self, model_type: str, name: str) -> type[ModelBase]:
         """Return the class `name` from the module that the family says, or from the backend's package."""
