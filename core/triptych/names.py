@@ -10,9 +10,10 @@ CORE_MODULES: dict[str, tuple[str, ...]] = {
     "triptych.config": ("PretrainedConfig",),
     "triptych.errors": (
         "ArgumentError", "ChangedFileError", "CheckpointError", "ConfigError", "CorruptCheckpointError",
-        "HubAccessError", "HubError", "HubNotFoundError", "HubOfflineError", "InconsistentCheckpointError",
-        "LimitError", "MissingBackendError", "MissingFileError", "RemoteCodeError", "SaveError", "ShapeMismatchError",
-        "TriptychError", "TruncatedCheckpointError", "UnreadableConfigError", "UnsafeCheckpointError",
+        "HubAccessError", "HubError", "HubNotFoundError", "HubOfflineError", "IncompatibleWeightsError",
+        "InconsistentCheckpointError", "LimitError", "MissingBackendError", "MissingFileError", "MissingNameError",
+        "RemoteCodeError", "SaveError", "ShapeMismatchError", "TriptychError", "TruncatedCheckpointError",
+        "UnreadableConfigError", "UnsafeCheckpointError",
         "UnsupportedFormatError",
     ),
     "triptych.families": ("Family",),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -74,6 +74,7 @@ class FlaxBlock(nn.Module):
     config: Any
     dtype: Any = jnp.float32
     index: int = 0
+    gradient_checkpointing: bool = False
     ops = ops
     make = sys.modules[__name__]
 
@@ -84,7 +85,7 @@ binder = Binder("flax", FlaxBlock, "__call__", models=True)
 def declare(cls: Any, part: type[Model]) -> None:
     """Make `cls`, a subclass of `FlaxPreTrainedModel`, a public class of `part`; what it states itself goes first."""
     binder.publish(cls, part)
-    call = declared_call(part.call)  # type: ignore[attr-defined]
+    call = declared_call(part.call, cls.call_order)  # type: ignore[attr-defined]
     found = {"module_class": binder.bound(part), "__call__": call, "__doc__": part.__doc__}
     if part.base_model_prefix:
         found["base_model_prefix"] = part.base_model_prefix
@@ -93,19 +94,45 @@ def declare(cls: Any, part: type[Model]) -> None:
             setattr(cls, name, value)
 
 
-def declared_call(function: Any) -> Any:
-    """Return a model's `__call__` with the arguments of `function`, which its module computes, and Flax's own."""
+def declared_call(function: Any, order: Sequence[str] = ()) -> Any:
+    """Return a model's `__call__` with the arguments of `function`, which its module computes, and Flax's own.
 
-    def call(self: Any, *inputs: Any, params: Any = None, dropout_rng: Any = None, train: bool = False,
-             **options: Any) -> Any:  # fmt: skip
-        return self.run_module(*inputs, params=params, dropout_rng=dropout_rng, train=train, **options)
+    Positional arguments are in the `order` in which transformers 4 had them; those that it did not have come after.
+    """
+    own = inspect.signature(function).parameters
+    names = list(dict.fromkeys([*order, *list(own)[1:], *_FLAX_ARGUMENTS]))
 
-    signature = inspect.signature(call)
-    own = [p for p in signature.parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    parameters = [*inspect.signature(function).parameters.values(), *own]
-    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    def call(self: Any, *inputs: Any, **options: Any) -> Any:
+        given = dict(zip(names, inputs, strict=False))
+        twice = sorted(given.keys() & options.keys())
+        if twice or len(inputs) > len(names):
+            raise ArgumentError(
+                f"{type(self).__name__} is called with an argument too many.",
+                expected=", ".join(names),
+                received=f"{', '.join(twice)} twice" if twice else f"{len(inputs)} positional arguments",
+            )
+        options |= {name: value for name, value in given.items() if name in own or value is not None}
+        return self.run_module(**options)
+
+    parameters = {**own, **{name: _positional(name, default) for name, default in _FLAX_ARGUMENTS.items()}}
+    shown = ["self", *(name for name in names if name in parameters)]
+    call.__signature__ = inspect.Signature([parameters[name] for name in shown])  # type: ignore[attr-defined]
     call.__name__, call.__doc__ = "__call__", function.__doc__
     return call
+
+
+_FLAX_ARGUMENTS: dict[str, Any] = {"params": None, "dropout_rng": None, "train": False}
+
+
+def _positional(name: str, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=Any)
+
+
+def constructor_signature() -> inspect.Signature:
+    """Return how a class with a `module_class` is called: as those of transformers 4 are."""
+    defaults = {"input_shape": (1, 1), "seed": 0, "dtype": jnp.float32, "_do_init": True}
+    parameters = [_positional("self"), _positional("config"), *(_positional(n, d) for n, d in defaults.items())]
+    return inspect.Signature([*parameters, inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)])
 
 
 def _normal(owner: Any, std: float | None) -> Any:
@@ -190,7 +217,14 @@ def vocab_projector(owner: Any, width: Any, units: Any) -> Any:
 
 def block(owner: Any, kind: type, **fields: Any) -> Any:
     """Return a module of the owner's config: of a part, or of a class of linen like it."""
-    return binder.class_of(kind)(owner.config, owner.dtype, **fields)
+    cls = binder.class_of(kind)
+    return cls(owner.config, owner.dtype, **_inherited(owner, cls), **fields)
+
+
+def _inherited(owner: Any, cls: Any) -> dict[str, Any]:
+    """Return the fields that a part has from its owner, beside config and dtype, where `cls` knows them."""
+    name = "gradient_checkpointing"
+    return {name: getattr(owner, name, False)} if name in cls.__dataclass_fields__ else {}
 
 
 def prune_attention(owner: Any, inner: Iterable[Any], outer: Any, heads: Iterable[int]) -> int:
@@ -221,4 +255,6 @@ def listed(owner: Any, kinds: Iterable[type], **fields: Any) -> Any:
 def _sequence(owner: Any, kinds: list[type], fields: list[dict[str, Any]]) -> FlaxSequence:
     shared = {"config": owner.config, "dtype": owner.dtype}
     classes = [binder.class_of(kind) for kind in kinds]
-    return FlaxSequence(tuple((c, tuple({**shared, **f}.items())) for c, f in zip(classes, fields, strict=True)))
+    return FlaxSequence(
+        tuple((c, tuple({**shared, **_inherited(owner, c), **f}.items())) for c, f in zip(classes, fields, strict=True))
+    )

@@ -7,9 +7,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from triptych_flax.internals import is_traced
 
+FUSED_ATTENTION = False
+"""Whether there is a function for the whole of attention: `fused_attention`."""
 GROWING_CACHE = False
 """Whether a cache of keys and values grows from call to call, or has a fixed size."""
 
@@ -170,3 +173,28 @@ def table(embedding: Any) -> Any:
 def makes_parameters(module: Any) -> bool:
     """Return whether a module makes its parameters in this call: it makes those of the layers that are called."""
     return bool(module.is_mutable_collection("params"))
+
+
+def is_training(module: Any) -> bool:
+    """Return True: JAX takes gradients of any call, and computes nothing anew where nobody asks for one."""
+    return True
+
+
+def checkpointing() -> Any:
+    """Return `flax.linen.remat`."""
+    return nn.remat
+
+
+def recomputed(stack: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call `layer`, of which `stack` keeps only inputs and outputs for the gradient."""
+    leaves, structure = jax.tree.flatten((args, kwargs))
+    places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)]
+
+    def run(layer: Any, *inputs: Any) -> Any:
+        values = list(leaves)
+        for place, value in zip(places, inputs, strict=True):
+            values[place] = value
+        positional, named = jax.tree.unflatten(structure, values)
+        return layer(*positional, **named)
+
+    return nn.remat(run)(layer, *(leaves[place] for place in places))

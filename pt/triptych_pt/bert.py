@@ -16,6 +16,8 @@ class BertPreTrainedModel(PreTrainedModel):
 
     config_class = bert.BertConfig
     base_model_prefix = "bert"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
 
 
 class BertModel(BertPreTrainedModel, part=bert.BertModel): ...

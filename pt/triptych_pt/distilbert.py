@@ -15,6 +15,8 @@ class DistilBertPreTrainedModel(PreTrainedModel):
 
     config_class = distilbert.DistilBertConfig
     base_model_prefix = "distilbert"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
 
 
 class DistilBertModel(DistilBertPreTrainedModel, part=distilbert.DistilBertModel): ...

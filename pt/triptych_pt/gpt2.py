@@ -14,6 +14,8 @@ class GPT2PreTrainedModel(PreTrainedModel):
 
     config_class = gpt2.GPT2Config
     base_model_prefix = "transformer"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
 
 
 class GPT2Model(GPT2PreTrainedModel, part=gpt2.GPT2Model): ...

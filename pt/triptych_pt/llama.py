@@ -19,6 +19,8 @@ class LlamaPreTrainedModel(PreTrainedModel):
 
     config_class: ClassVar[Any] = llama.LlamaConfig
     base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
 
 
 class LlamaModel(LlamaPreTrainedModel, part=llama.LlamaModel): ...

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 
+from triptych_pt import internals
+
+FUSED_ATTENTION = True
+"""Whether there is a function for the whole of attention: `fused_attention`."""
 GROWING_CACHE = True
 """Whether a cache of keys and values grows from call to call, or has a fixed size."""
 
@@ -173,3 +179,36 @@ def table(embedding: Any) -> Any:
 def makes_parameters(module: Any) -> bool:
     """Return whether a module makes its parameters in this call; here it never does."""
     return False
+
+
+def fused_attention(query: Any, key: Any, value: Any, bias: Any, scale: float, dropout: Any) -> Any:
+    """Return context [B, N, Q, D]; see `triptych.nn.attention.attend`."""
+    groups = query.shape[1] // key.shape[1]
+    if groups > 1:
+        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+    rate = dropout.p if dropout.training else 0.0
+    bias = None if bias is None else bias.to(query.dtype)
+    return F.scaled_dot_product_attention(query, key, value, bias, rate, scale=scale)
+
+
+def is_training(module: Any) -> bool:
+    """Return whether `module` is trained, in the call that is made."""
+    return bool(module.training)
+
+
+def recomputed(module: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call `layer` by the checkpointing function of `module`, so that only inputs and outputs are kept.
+
+    The layer returns a tensor, or a tuple of tensors and None.
+    """
+    function = getattr(module, "_gradient_checkpointing_func", None) or checkpointing()
+    run, inputs = internals.flattened(layer, *args, **kwargs)
+    if torch.is_grad_enabled() and not any(isinstance(x, torch.Tensor) and x.requires_grad for x in inputs):
+        # A reentrant checkpoint gives the layer's parameters no gradient unless one of its inputs gets one too.
+        inputs[0] = inputs[0].detach().requires_grad_()
+    return function(run, *inputs)
+
+
+def checkpointing(**options: Any) -> Any:
+    """Return `torch.utils.checkpoint.checkpoint` with these options."""
+    return functools.partial(checkpoint, **(options or {"use_reentrant": True}))

@@ -14,6 +14,8 @@ class OPTPreTrainedModel(PreTrainedModel):
 
     config_class = opt.OPTConfig
     base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
 
 
 class OPTModel(OPTPreTrainedModel, part=opt.OPTModel): ...

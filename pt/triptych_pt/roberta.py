@@ -15,6 +15,8 @@ class RobertaPreTrainedModel(PreTrainedModel):
 
     config_class = roberta.RobertaConfig
     base_model_prefix = "roberta"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
 
 
 class RobertaModel(RobertaPreTrainedModel, part=roberta.RobertaModel): ...

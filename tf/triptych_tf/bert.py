@@ -16,6 +16,7 @@ class TFBertPreTrainedModel(TFPreTrainedModel):
 
     config_class = bert.BertConfig
     base_model_prefix = "bert"
+    supports_gradient_checkpointing = True
 
 
 class TFBertModel(TFBertPreTrainedModel, part=bert.BertModel): ...

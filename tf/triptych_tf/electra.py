@@ -16,6 +16,7 @@ class TFElectraPreTrainedModel(TFPreTrainedModel):
 
     config_class = electra.ElectraConfig
     base_model_prefix = "electra"
+    supports_gradient_checkpointing = True
 
 
 class TFElectraModel(TFElectraPreTrainedModel, part=electra.ElectraModel): ...

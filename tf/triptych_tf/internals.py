@@ -15,6 +15,7 @@ import keras
 import optree
 import tensorflow as tf
 from keras.src.backend.common import variables as keras_variables
+from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras.src.ops import operation as keras_operation
 
 Initializer = Callable[[Any, Any], Any]
@@ -63,6 +64,11 @@ def promise(variable: Any, dtype: tf.DType, initializer: Initializer | None = No
 def promise_nothing(variable: Any) -> None:
     """Let a variable without a value, which nobody will use, get one of no size."""
     variable._initializer = lambda shape, dtype: tf.zeros((), dtype)
+
+
+def tensor_of(value: Any) -> tf.Tensor:
+    """Return a variable of Keras, or anything that TensorFlow knows, as a tensor of the dtype that it is held in."""
+    return tf.convert_to_tensor(value.value if isinstance(value, keras.Variable) else value)
 
 
 def set_value(variable: Any, value: tf.Tensor) -> None:
@@ -165,24 +171,39 @@ def scopes_of(variable: Any) -> tuple[str, ...]:
     return vars(variable).get("_scopes", ())
 
 
+def note_path(variable: Any, path: tuple[str, ...]) -> None:
+    """Note the path of a variable in the model that holds it."""
+    variable._place = path
+
+
+def noted_path(variable: Any) -> tuple[str, ...]:
+    """Return the path of a variable in the model that last looked for it; else in Keras, without the first level."""
+    *levels, leaf = variable.path.split("/")[1:] or [variable.path]
+    return vars(variable).get("_place", (*levels, *scopes_of(variable), leaf))
+
+
 def awaits_variables(layer: keras.layers.Layer) -> bool:
     """Return whether a layer is yet to be built by a method that may make variables."""
     return not layer.built and type(layer).build is not keras.layers.Layer.build
 
 
-def note_names() -> None:
-    """Let every layer note which names Keras made up, and in which scopes of TensorFlow it makes its variables.
+def prepare() -> None:
+    """Let every layer note what Keras 3 does not: which names Keras made up, and in which scopes of TensorFlow a layer
+    makes its variables, which Keras 2 had in their names and so in files.
 
-    Keras 2 had these scopes in the names of variables, and so in files. Its order of arguments of `add_weight`, with
-    the name first, is understood as well.
+    Beyond that some things work as in Keras 2 that Keras 3 refuses: `add_weight` with its name first, with slashes in
+    the name, or a number as the shape; a call with flags by position; a list of variables in the place of a tensor.
     """
     if keras_operation.auto_name is _made_up:
         return
     keras_operation.auto_name = keras_variables.auto_name = _made_up
     keras.layers.Layer.add_weight = _add_weight
+    keras.layers.Layer.__call__ = _call
+    tf.register_tensor_conversion_function((list, tuple), _stacked, priority=50)  # before that of TensorFlow, at 99
 
 
 _auto_name, _original_add_weight = keras_operation.auto_name, keras.layers.Layer.add_weight
+_original_call = keras.layers.Layer.__call__
 _ARGUMENTS_OF_KERAS_2 = ("name", "shape", "dtype", "initializer", "regularizer", "trainable", "constraint")
 
 
@@ -194,11 +215,55 @@ def _made_up(prefix: str) -> str:
 def _add_weight(self: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
     if args and isinstance(args[0], str):
         args, kwargs = (), {**dict(zip(_ARGUMENTS_OF_KERAS_2, args, strict=False)), **kwargs}
+    if isinstance(kwargs.get("shape"), int):
+        kwargs["shape"] = (kwargs["shape"],)
+    *levels, kwargs["name"] = kwargs["name"].split("/") if kwargs.get("name") else [None]
     variable = _original_add_weight(self, *args, **kwargs)
     scopes = tf.get_current_name_scope().split("/")
     own = [place for place, scope in enumerate(scopes) if re.fullmatch(rf"{re.escape(self.name)}(_\d+)?", scope)]
-    variable._scopes = tuple(scopes[own[-1] + 1 :]) if own else ()
+    variable._scopes = (*(scopes[own[-1] + 1 :] if own else ()), *levels)
     return variable
 
 
-note_names()
+@functools.wraps(_original_call)
+def _call(self: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
+    first = next((place for place, one in enumerate(args) if _is_no_input(one, place)), None)
+    if first is not None and len(args) <= len(self.call_signature_parameters):
+        kwargs = {**dict(zip(self.call_signature_parameters[first:], args[first:], strict=False)), **kwargs}
+        args = args[:first]
+    return _original_call(self, *args, **kwargs)
+
+
+def _is_no_input(value: Any, place: int) -> bool:
+    """Return whether Keras refuses a value by position: a flag, or a shape as a list of numbers."""
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(isinstance(one, (bool, int, float, str)) for one in value)
+    return place > 0 and isinstance(value, (bool, int, float, str))
+
+
+def _stacked(value: Any, dtype: Any = None, name: str | None = None, as_ref: bool = False) -> Any:
+    """Return variables of Keras, such as `layer.weights`, as one tensor: TensorFlow cannot do it alone."""
+    if not value or not all(isinstance(one, keras.Variable) for one in value):
+        return NotImplemented
+    stacked = tf.stack([tf.convert_to_tensor(one) for one in value])
+    return stacked if dtype is None else tf.cast(stacked, dtype)
+
+
+def training_of(layer: keras.layers.Layer) -> bool:
+    """Return whether the call that `layer` is in was told to train."""
+    return bool(layer._get_call_context().get_value("training"))
+
+
+def is_stateless() -> bool:
+    """Return whether variables keep no value just now: shapes are inferred, or values are given from outside."""
+    return bool(in_stateless_scope())
+
+
+def state_of(layer: keras.layers.Layer) -> list[Any]:
+    """Return the variables that a call of `layer` changes: states of random numbers, running statistics."""
+    found = [v for part in with_all_parts(layer) for v in part._non_trainable_variables]
+    found += [generator.state for part in with_all_parts(layer) for generator in part._seed_generators]
+    return list({id(variable): variable for variable in found}.values())
+
+
+prepare()

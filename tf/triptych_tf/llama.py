@@ -16,6 +16,7 @@ class TFLlamaPreTrainedModel(TFPreTrainedModel):
 
     config_class: ClassVar[Any] = llama.LlamaConfig
     base_model_prefix = "model"
+    supports_gradient_checkpointing = True
 
 
 class TFLlamaModel(TFLlamaPreTrainedModel, part=llama.LlamaModel): ...

@@ -91,7 +91,7 @@ binder = Binder("tf", TFBlock, "call", keeps_layers=True)
 
 def declare(cls: type, part: type[Model]) -> None:
     """Make `cls`, a subclass of `TFPreTrainedModel`, the public class of `part`."""
-    binder.declare(cls, part, takes_more=True, wrap=with_training, build=build)
+    binder.declare(cls, part, takes_more=True, wrap=with_training, build=build, ops=ops, make=sys.modules[__name__])
 
 
 def build(model: Any, input_shape: Any = None) -> None:

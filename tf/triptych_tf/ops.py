@@ -8,6 +8,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from triptych_tf import internals
+
+FUSED_ATTENTION = False
+"""Whether there is a function for the whole of attention: `fused_attention`."""
 GROWING_CACHE = False
 """Whether a cache of keys and values grows from call to call, or has a fixed size."""
 
@@ -171,3 +175,46 @@ def table(embedding: Any) -> Any:
 def makes_parameters(module: Any) -> bool:
     """Return whether a layer makes its variables in this call; here it never does."""
     return False
+
+
+def is_training(layer: Any) -> bool:
+    """Return whether `layer` is trained, in the call that is made."""
+    return internals.training_of(layer)
+
+
+def checkpointing() -> Any:
+    """Return what calls a layer so that what it computes is not kept for the gradient, but computed anew."""
+    return _recomputed
+
+
+def recomputed(stack: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call `layer`, of which `stack` keeps only inputs and outputs for the gradient."""
+    return _recomputed(layer, *args, **kwargs)
+
+
+def _recomputed(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    if internals.is_stateless():
+        return layer(*args, **kwargs)
+    leaves = keras.tree.flatten((args, kwargs))
+    places = [place for place, x in enumerate(leaves) if tf.is_tensor(x) and x.dtype.is_floating]
+    states = internals.state_of(layer)
+    before = [tf.identity(state.value) for state in states]
+    after: list[Any] = []
+    made: list[Any] = []
+
+    def run(*inputs: Any) -> list[Any]:
+        for place, value in zip(places, inputs, strict=True):
+            leaves[place] = value
+        positional, named = keras.tree.pack_sequence_as((args, kwargs), leaves)
+        # What changes in a call, such as the state of random numbers, is as it was before the first run.
+        with keras.StatelessScope(zip(states, before, strict=True)) as scope:
+            outputs = layer(*positional, **named, training=True)
+        if not made:
+            after.extend(scope.get_current_value(state) for state in states)
+            made.append(keras.tree.map_structure(lambda x: x is not None, outputs))  # and not the outputs themselves
+        return [x for x in keras.tree.flatten(outputs) if x is not None]
+
+    found = iter(tf.recompute_grad(run)(*(leaves[place] for place in places)))
+    for state, value in zip(states, after, strict=True):
+        state.assign(value)
+    return keras.tree.map_structure(lambda there: next(found) if there else None, made[0])

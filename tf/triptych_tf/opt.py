@@ -14,6 +14,7 @@ class TFOPTPreTrainedModel(TFPreTrainedModel):
 
     config_class = opt.OPTConfig
     base_model_prefix = "model"
+    supports_gradient_checkpointing = True
 
 
 class TFOPTModel(TFOPTPreTrainedModel, part=opt.OPTModel): ...

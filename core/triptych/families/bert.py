@@ -8,7 +8,13 @@ from triptych.checks import part_count, positive_int, positive_number, probabili
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError, ConfigError
 from triptych.families import declared
-from triptych.families.common import optional_probability, require_activation, require_built_in, require_divisor
+from triptych.families.common import (
+    optional_boolean,
+    optional_probability,
+    require_activation,
+    require_built_in,
+    require_divisor,
+)
 from triptych.nn import attention as at
 from triptych.nn import cache as caches
 from triptych.nn import functional as fn
@@ -48,6 +54,8 @@ class BertConfig(PretrainedConfig):
         "hidden_dropout_prob": probability,
         "attention_probs_dropout_prob": probability,
         "classifier_dropout": optional_probability,
+        "is_decoder": optional_boolean,
+        "add_cross_attention": optional_boolean,
         "layer_norm_eps": positive_number,
         "initializer_range": positive_number,
     }
@@ -181,7 +189,8 @@ class BertSelfAttention(Part):
             key, value = past_key_value.extend(self.index, *keys_and_values())
         mask = at.mask_of_kept(ops, head_mask, self.config, self.index)
         scale = self.attention_head_size**-0.5
-        context, probabilities = at.attend(ops, query, key, value, bias, scale, self.dropout, mask)
+        config = None if output_attentions else self.config
+        context, probabilities = at.attend(ops, query, key, value, bias, scale, self.dropout, mask, config)
         asked = (probabilities,) if output_attentions else ()
         return (context, *asked, past_key_value) if self.is_decoder else (context, *asked)
 
@@ -315,6 +324,8 @@ class BertLayer(Part):
 class BertEncoder(Part):
     """The layers in a row."""
 
+    gradient_checkpointing = False
+
     def setup(self) -> None:
         self.layer = self.make.stacked(self, BertLayer, self.config.num_hidden_layers)
 
@@ -331,7 +342,8 @@ class BertEncoder(Part):
         cache, layers = caches.opened(self.ops, past_key_values, use_cache), list(self.layer)
         masks = [None] * len(layers) if head_mask is None else head_mask
         each = [(attention_mask, masks[n], encoder_hidden_states, encoder_attention_mask) for n in range(len(layers))]
-        states, more = run_each(layers, hidden_states, each, past_key_value=cache, output_attentions=output_attentions)
+        shared = {"past_key_value": cache, "output_attentions": output_attentions}
+        states, more = run_each(layers, hidden_states, each, stack=self, **shared)
         crossed = output_attentions and self.config.add_cross_attention and encoder_hidden_states is not None
         made = outputs.BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=states[-1],

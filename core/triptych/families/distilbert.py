@@ -138,7 +138,8 @@ class MultiHeadSelfAttention(Part):
         query, key, value = (at.heads_of(ops, project(x), size) for project, x in pairs)
         bias = mask if mask is None or len(mask.shape) == 4 else at.padding_bias(ops, mask, query.dtype)
         heads = at.mask_of_kept(ops, head_mask, self.config, self.index)
-        context, probabilities = at.attend(ops, query, key, value, bias, size**-0.5, self.dropout, heads)
+        config = None if output_attentions else self.config
+        context, probabilities = at.attend(ops, query, key, value, bias, size**-0.5, self.dropout, heads, config)
         return (self.out_lin(context), probabilities) if output_attentions else (self.out_lin(context),)
 
 
@@ -178,6 +179,8 @@ class TransformerBlock(Part):
 class Transformer(Part):
     """The layers in a row."""
 
+    gradient_checkpointing = False
+
     def setup(self) -> None:
         self.layer = self.make.stacked(self, TransformerBlock, self.config.n_layers)
 
@@ -192,7 +195,8 @@ class Transformer(Part):
         layers = list(self.layer)
         masks = [None] * len(layers) if head_mask is None else head_mask
         arguments = [(attn_mask, masks[number]) for number in range(len(layers))]
-        states, more = run_each(layers, x, arguments, hidden_last=True, output_attentions=output_attentions)
+        shared = {"hidden_last": True, "output_attentions": output_attentions}
+        states, more = run_each(layers, x, arguments, stack=self, **shared)
         attentions = [found[0] for found in more] if output_attentions else []
         flags = (output_attentions, output_hidden_states, bool(return_dict))
         return result(outputs.BaseModelOutput, flags, (states, attentions), last_hidden_state=states[-1])

@@ -165,7 +165,8 @@ class GPT2Attention(Part):
             bias = at.causal_over(ops, at.over_keys(attention_mask, key), query, key)
         scale = self.config.attention_scale(self.index)
         mask = at.mask_of_kept(ops, head_mask, self.config, self.number())
-        context, probabilities = at.attend(ops, query, key, value, bias, scale, self.attn_dropout, mask)
+        config = None if output_attentions else self.config
+        context, probabilities = at.attend(ops, query, key, value, bias, scale, self.attn_dropout, mask, config)
         made = (self.resid_dropout(self.c_proj(context)), (key, value) if use_cache else None)
         return (*made, probabilities) if output_attentions else made
 
@@ -245,6 +246,8 @@ class GPT2Block(Part):
 class GPT2Model(Model):
     """The decoder."""
 
+    gradient_checkpointing = False
+
     def setup(self) -> None:
         make, config, hidden = self.make, self.config, hidden_axis(self.config)
         self.wte = make.embedding(self, vocab_axis(config), hidden)
@@ -287,16 +290,16 @@ class GPT2Model(Model):
         memory_bias = at.padding_bias(ops, encoder_attention_mask, hidden.dtype)
         masks = at.whole_head_masks(ops, head_mask, config, hidden.dtype, config.n_layer)
         arguments = [(None, bias, mask, encoder_hidden_states, memory_bias) for mask in masks]
-        states, more = run_each(self.h, hidden, arguments, output_attentions=True, cache=cache)
+        states, more = run_each(self.h, hidden, arguments, stack=self, output_attentions=flags[0], cache=cache)
         states[-1] = self.ln_f(states[-1])
-        attentions, *crossed = zip(*more, strict=True)
+        attentions, *crossed = zip(*more, strict=True) if flags[0] else (None,)
         past = None if cache is None else cache.after(ops.shape(words)[1])
         made = outputs.BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=states[-1],
             past_key_values=past,
             hidden_states=tuple(states) if flags[1] else None,
-            attentions=attentions if flags[0] else None,
-            cross_attentions=crossed[0] if flags[0] and crossed else None,
+            attentions=attentions,
+            cross_attentions=crossed[0] if crossed else None,
         )
         return made if flags[2] else made.to_tuple()
 

@@ -19,7 +19,7 @@ from triptych.nn.axes import heads_axis, hidden_axis, kv_heads_axis, labels_axis
 from triptych.nn.decoder_heads import CausalHead, DecoderWithHead, LastTokenHead
 from triptych.nn.parts import Model, Part
 from triptych.nn.rotary import check_rope, parse_rope, rotary_tables, rotate
-from triptych.nn.stack import finish, finish_span, result, run_layers
+from triptych.nn.stack import finish, finish_span, result, run_each
 from triptych.weights.schema import Axis
 
 
@@ -188,7 +188,8 @@ class LlamaAttention(Part):
         bias = at.over_keys(attention_mask, key)
         if bias is None and self.is_causal and getattr(config, "_attn_implementation", "eager") != "eager":
             bias = at.causal_over(ops, None, query, key)
-        context, probabilities = at.attend(ops, query, key, value, bias, self.scaling, self.dropout, head_mask)
+        chosen = None if output_attentions else config
+        context, probabilities = at.attend(ops, query, key, value, bias, self.scaling, self.dropout, head_mask, chosen)
         return self.o_proj(context), probabilities
 
 
@@ -234,6 +235,7 @@ class LlamaDecoderLayer(Part):
 class LlamaModel(Model):
     """The decoder."""
 
+    gradient_checkpointing = False
     part_names = {"decoder_layers": "layers"}
 
     def setup(self) -> None:
@@ -274,7 +276,9 @@ class LlamaModel(Model):
             {"attention_mask": biases[window], "position_ids": places, "position_embeddings": tables, "head_mask": mask}
             for window, mask in zip(windows, masks, strict=True)
         ]
-        states = run_layers(self.decoder_layers, hidden, arguments, output_attentions=True, cache=cache)
+        shared = {"cache": cache, "output_attentions": flags[0]}
+        hidden_states, more = run_each(self.decoder_layers, hidden, arguments, stack=self, **shared)
+        states = hidden_states, [probabilities for probabilities, *_ in more] if flags[0] else []
         states[0][-1] = self.norm(states[0][-1])
         past = None if cache is None else cache.after(ops.shape(hidden)[1])
         kind = outputs.BaseModelOutputWithPast

@@ -123,13 +123,18 @@ class OPTAttention(Part):
         self.out_proj = make.dense(self, heads, hidden, bias=config.enable_bias)
         self.dropout = make.dropout(self, config.attention_dropout)
 
-    def call(self, hidden: Any, bias: Any, head_mask: Any, cache: Any) -> tuple[Any, Any]:
+    def call(
+        self, hidden: Any, bias: Any, head_mask: Any, cache: Any, output_attentions: bool = False
+    ) -> tuple[Any, Any]:
         ops, heads = self.ops, heads_axis(self.config, self.index)
         projections = (self.q_proj, self.k_proj, self.v_proj)
         query, key, value = (at.split_heads(ops, project(hidden), heads.units) for project in projections)
         if cache is not None:
             key, value = cache.extend(self.index, key, value)
-        context, probabilities = at.attend(ops, query, key, value, bias, heads.block**-0.5, self.dropout, head_mask)
+        config = None if output_attentions else self.config
+        context, probabilities = at.attend(
+            ops, query, key, value, bias, heads.block**-0.5, self.dropout, head_mask, config
+        )
         return self.out_proj(context), probabilities
 
 
@@ -144,11 +149,14 @@ class OPTDecoderLayer(Part):
         self.final_layer_norm = make.layer_norm(self, hidden, NORM_EPSILON, affine)
         self.dropout = make.dropout(self, config.dropout)
 
-    def call(self, hidden: Any, bias: Any, head_mask: Any, cache: Any) -> tuple[Any, Any]:
+    def call(
+        self, hidden: Any, bias: Any, head_mask: Any, cache: Any, output_attentions: bool = False
+    ) -> tuple[Any, Any]:
         """Norm what each of the two parts reads, or its sum with that."""
         before = self.config.do_layer_norm_before
         normed = self.self_attn_layer_norm(hidden) if before else hidden
-        attended, probabilities = self.self_attn(normed, bias, head_mask, cache=cache)
+        options = {"cache": cache, "output_attentions": output_attentions}
+        attended, probabilities = self.self_attn(normed, bias, head_mask, **options)
         hidden = hidden + self.dropout(attended)
         if not before:
             hidden = self.self_attn_layer_norm(hidden)
@@ -162,6 +170,7 @@ class OPTDecoder(Part):
     """The layers between the embeddings of words and what scores them."""
 
     part_names = {"decoder_layers": "layers"}
+    gradient_checkpointing = False
 
     def setup(self) -> None:
         make, config, hidden, words = self.make, self.config, hidden_axis(self.config), words_axis(self.config)
@@ -175,7 +184,10 @@ class OPTDecoder(Part):
             self.final_layer_norm = make.layer_norm(self, hidden, NORM_EPSILON, config.layer_norm_elementwise_affine)
         self.decoder_layers = make.stacked(self, OPTDecoderLayer, config.num_hidden_layers)
 
-    def call(self, words: Any, attention_mask: Any, position_ids: Any, head_mask: Any, cache: Any) -> States:
+    def call(
+        self, words: Any, attention_mask: Any, position_ids: Any, head_mask: Any, cache: Any,
+        output_attentions: bool = False,
+    ) -> States:  # fmt: skip
         """Return states and attentions for embedded words [B, Q, W]; the last state is normed and as wide as words."""
         ops, config = self.ops, self.config
         bias = at.causal_bias(ops, attention_mask, words, cache)
@@ -184,7 +196,9 @@ class OPTDecoder(Part):
         hidden = self.project_in(words) if config.is_projected else words
         hidden = hidden + self.embed_positions(position_ids + POSITION_OFFSET)
         masks = at.head_masks(ops, head_mask, config, hidden.dtype)
-        states, attentions = run_layers(self.decoder_layers, hidden, [(bias, mask) for mask in masks], cache=cache)
+        arguments = [(bias, mask) for mask in masks]
+        shared = {"cache": cache, "output_attentions": output_attentions}
+        states, attentions = run_layers(self.decoder_layers, hidden, arguments, stack=self, **shared)
         if config.has_final_norm:
             states[-1] = self.final_layer_norm(states[-1])
         if config.is_projected:
@@ -222,7 +236,7 @@ class OPTModel(Model):
         flags = fn.output_flags(self.config, output_attentions, output_hidden_states, return_dict)
         cache = caches.opened(ops, past_key_values, use_cache)
         words = self.decoder.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
-        states = self.decoder(words, attention_mask, position_ids, head_mask, cache=cache)
+        states = self.decoder(words, attention_mask, position_ids, head_mask, cache=cache, output_attentions=flags[0])
         past = None if cache is None else cache.after(ops.shape(words)[1])
         kind = outputs.BaseModelOutputWithPast
         return result(kind, flags, states, last_hidden_state=states[0][-1], past_key_values=past)

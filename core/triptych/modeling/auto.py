@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 import logging
 import os
@@ -277,16 +276,12 @@ class AutoBase:
         """Return a newly initialised model of the class that belongs to `config`.
 
         `trust_remote_code` and `code_revision` as in `from_pretrained`. `torch_dtype`, or `dtype`, is what the
-        framework calls dtype; `attn_implementation` becomes the config's. What is left goes to the `from_config` of
-        the class.
+        framework calls dtype. What is left, `attn_implementation` too, goes to the `from_config` of the class.
         """
         cls._say_old()
         if "torch_dtype" in kwargs:
             kwargs["dtype"] = kwargs.pop("torch_dtype")
         config = _own(config)
-        if (attention := kwargs.pop("attn_implementation", None)) is not None:
-            config = copy.deepcopy(config)
-            config._attn_implementation = attention
         code = take_code_arguments(kwargs, take_hub_arguments(kwargs))
         source = getattr(config, "name_or_path", "")
         return cls._class_or_code(config, source, "", code).from_config(config, **kwargs)

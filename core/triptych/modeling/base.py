@@ -26,8 +26,11 @@ from triptych.formats.kinds import read_order
 from triptych.hub.fetching import fetch_config, fetch_model, names_in, take_hub_arguments
 from triptych.hub.remote_code import take_code_arguments
 from triptych.modeling.arguments import take_accepted, warn_of_msgpack
+from triptych.modeling.checkpointing import Checkpointing
 from triptych.modeling.derived import refuse_disagreement
+from triptych.modeling.implementations import ATTENTION_ARGUMENTS, Implementations
 from triptych.modeling.key_names import renamed
+from triptych.modeling.precision import Precision
 from triptych.modeling.saving import Saving
 from triptych.names import AUTO_TASKS
 from triptych.weights.plan import (
@@ -55,7 +58,7 @@ class _TiesEnded(Exception):
         self.names = names
 
 
-class ModelBase(Saving):
+class ModelBase(Checkpointing, Implementations, Precision, Saving):
     """Base of `PreTrainedModel`, `TFPreTrainedModel` and `FlaxPreTrainedModel`.
 
     Subclasses set `config_class` and `base_model_prefix`. Ties and ignore lists mean what they mean in transformers:
@@ -80,10 +83,19 @@ class ModelBase(Saving):
     def from_config(cls: type[Self], config: PretrainedConfig, **kwargs: Any) -> Self:
         """Return a new model with freshly initialised weights.
 
+        `attn_implementation` is as in `from_pretrained`.
+
         Raises:
             ArgumentError: `config` is not of `config_class`. ConfigError: a field of it was set to an impossible value.
         """
-        return cls(copy.deepcopy(cls._own_config(config)), **kwargs)  # type: ignore[call-arg]
+        config = copy.deepcopy(cls._own_config(config))
+        cls._ask_for_attention(config, kwargs)
+        return cls(config, **kwargs)  # type: ignore[call-arg]
+
+    @classmethod
+    def _from_config(cls: type[Self], config: PretrainedConfig, **kwargs: Any) -> Self:
+        """Call `from_config`, under the name that it has in transformers 4."""
+        return cls.from_config(config, **kwargs)
 
     @classmethod
     def from_pretrained(
@@ -128,7 +140,8 @@ class ModelBase(Saving):
                 are safetensors. Not needed where these are the only weights.
             mmap: map the files (default); False reads them into owned memory, for network file systems.
             state_dict: canonical names to arrays, used instead of files; needs `config`.
-            kwargs: `generation_config`, used instead of the folder's generation_config.json; `key_mapping`, regular
+            kwargs: `attn_implementation`, "eager" or another that the class has (see `Implementations`);
+                `generation_config`, used instead of the folder's generation_config.json; `key_mapping`, regular
                 expression -> replacement, renames what the checkpoint holds: the first that is found in a name, as
                 `re.sub` does; `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, for a
                 repository (see `triptych.hub.snapshot.HubOptions`); arguments of transformers 4 that have no effect
@@ -140,6 +153,7 @@ class ModelBase(Saving):
             subclasses, UnsafeCheckpointError, UnsupportedFormatError.
         """
         named, inputs = cls._by_name(model_args)
+        dtype = named.pop("dtype", dtype)
         kwargs |= named
         torch_dtype = kwargs.pop("torch_dtype", None)
         dtype = torch_dtype if dtype is None else dtype
@@ -157,6 +171,7 @@ class ModelBase(Saving):
             tuple(cls._keys_to_ignore_on_load_missing or ()),
             tuple(cls._keys_to_ignore_on_load_unexpected or ()),
             kwargs.pop("key_mapping", None),
+            *cls._kept_wide(),
         )
         if state_dict is not None:
             if path is not None or config is None:
@@ -176,7 +191,7 @@ class ModelBase(Saving):
             place = path.place if isinstance(path, HeldModel) else path
             warn_of_msgpack(cls, names_in(place, subfolder), variant, order)
         if model.load_report is not None:
-            of_this_class = cls.stem() in (model.config.architectures or ())
+            of_this_class = cls._stem() in (model.config.architectures or ())
             model.load_report.log(logger, str(path), cls.__name__, of_this_class)
         return model._handed_over(output_loading_info)
 
@@ -196,8 +211,10 @@ class ModelBase(Saving):
         """Return the model that `checkpoint` holds; `path` is where its config is, unless `config` is given."""
         arguments = dict(arguments)
         generation_config = arguments.pop("generation_config", None)
+        attention = {name: arguments.pop(name) for name in ATTENTION_ARGUMENTS if name in arguments}
         loaded, kwargs = cls._load_config(path, config, subfolder, arguments)
         cls._check_config(loaded)
+        cls._ask_for_attention(loaded, attention)
         options = {"dtype": dtype, **kwargs}
         build = partial(cls._built, loaded, inputs, options, checkpoint,
                         cls._param_dtype(dtype, param_dtype), policy, str(path))  # fmt: skip

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from triptych.config import PretrainedConfig
+from triptych.errors import ArgumentError
 from triptych.modeling.derived import LiveWeight
 from triptych.tensors.dtypes import parse_param_dtype
 from triptych.tensors.ref import TensorRef
@@ -20,9 +21,9 @@ Answer = TypeVar("Answer")
 
 
 class Hooks:
-    """What the plans of core ask a framework to do; `ops` is the backend's module of that name."""
+    """What the plans of core ask a framework to do; `_ops` is the backend's module `ops`."""
 
-    ops: ClassVar[Any]
+    _ops: ClassVar[Any]
     _modules_stay: ClassVar[bool] = False
     """Whether a module's layers cannot be changed once it is made; and to look at them takes a trace of a second."""
 
@@ -121,6 +122,24 @@ class Hooks:
         """Put a layer in the place of the one at the dotted attribute `path`."""
         raise NotImplementedError
 
+    def write_saved_model(self, folder: Any, signatures: Any = None) -> None:
+        """Write the model in the framework's own format for serving."""
+        raise NotImplementedError
+
     def _cache_dtype(self) -> Any:
         """Return the dtype in which keys and values are kept."""
         raise NotImplementedError
+
+    def _modules_inside(self) -> Iterable[Any]:
+        """Return every module of the model, itself included."""
+        raise NotImplementedError
+
+    def _checkpoint_function(self, options: Mapping[str, Any] | None) -> Callable[..., Any]:
+        """Return what calls a layer so that what it computes is not kept for the gradient, but computed anew.
+
+        Raises:
+            ArgumentError: unknown options.
+        """
+        if options:
+            raise ArgumentError("Gradient checkpointing takes no arguments here.", received=", ".join(options))
+        return self._ops.checkpointing()  # type: ignore[no-any-return]

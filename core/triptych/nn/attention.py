@@ -30,14 +30,20 @@ def merge_heads(ops: Any, x: Any) -> Any:
 
 
 def attend(
-    ops: Any, query: Any, key: Any, value: Any, bias: Any, scale: float, dropout: Any, head_mask: Any = None
-) -> tuple[Any, Any]:
+    ops: Any, query: Any, key: Any, value: Any, bias: Any, scale: float, dropout: Any, head_mask: Any = None,
+    config: PretrainedConfig | None = None,
+) -> tuple[Any, Any]:  # fmt: skip
     """Return context [B, Q, N * D] and probabilities [B, N, Q, K] of scaled dot-product attention.
+
+    `config` is given where nobody asks for the probabilities. If it says "sdpa", and there is no `head_mask`, they are
+    None: one function of the framework computes the context, and keeps none.
 
     `key` and `value` [B, M, K, D] may have fewer heads, each then used by N / M consecutive query heads (Ainslie et
     al., 2023). `bias` is added to the scores (0 where attended, the dtype's lowest value where not), or None. `dropout`
     is applied to the probabilities, which `head_mask` then multiplies (Vaswani et al., 2017; Michel et al., 2019).
     """
+    if ops.FUSED_ATTENTION and head_mask is None and getattr(config, "_attn_implementation", None) == "sdpa":
+        return merge_heads(ops, ops.fused_attention(query, key, value, bias, scale, dropout)), None
     batch, heads, length, head_dim = ops.shape(query)
     groups = ops.shape(key)[1]
     folded = (batch, groups, heads // groups * length, head_dim)

@@ -22,6 +22,12 @@ class GrowingCache:
         self.values: dict[int, Any] = {}
         self.position = 0
         self._memory: dict[int, tuple[Any, Any]] = {}
+        self._grows = True
+
+    def stay_empty(self) -> bool:
+        """Keep nothing of the call that begins, and return True; False if something is held already."""
+        self._grows = bool(self.keys or self._memory or self.position)
+        return not self._grows
 
     @classmethod
     def of(cls, ops: Any, layers: Sequence[Sequence[Any]]) -> GrowingCache:
@@ -60,6 +66,8 @@ class GrowingCache:
 
     def extend(self, layer: int, key: Any, value: Any) -> tuple[Any, Any]:
         """Append to layer `layer` and return all its keys and values."""
+        if not self._grows:
+            return key, value
         if layer in self.keys:
             key = self._ops.concat([self.keys[layer], key], 2)
             value = self._ops.concat([self.values[layer], value], 2)
@@ -68,12 +76,16 @@ class GrowingCache:
 
     def memory(self, layer: int, make: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
         """Return keys and values of the encoder's output, which `make` computes once."""
+        if not self._grows:
+            return make()
         if layer not in self._memory:
             self._memory[layer] = make()
         return self._memory[layer]
 
-    def after(self, new: Any) -> GrowingCache:
+    def after(self, new: Any) -> GrowingCache | None:
         """Return what the model returns as `past_key_values`, once all layers are extended."""
+        if not self._grows:
+            return None
         self.position += new
         return self
 
@@ -98,10 +110,12 @@ class HeldCache(GrowingCache):
         return self
 
     def extend(self, layer: int, key: Any, value: Any) -> tuple[Any, Any]:
+        if not self._grows:
+            return key, value
         return self._own.update(key, value, layer, {})  # type: ignore[no-any-return]
 
     def memory(self, layer: int, make: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
-        if self._others is None:
+        if self._others is None or not self._grows:
             return super().memory(layer, make)
         if not self.held.is_updated.get(layer):
             self._others.update(*make(), layer, {})
@@ -109,10 +123,10 @@ class HeldCache(GrowingCache):
         return self._others.key_cache[layer], self._others.value_cache[layer]
 
     def after(self, new: Any) -> Any:
-        return self.held
+        return self.held if self._grows else None
 
 
-def _grows(cache: Any) -> bool:
+def _may_grow(cache: Any) -> bool:
     """Return whether this is a cache of transformers' kind without a fixed size."""
     own = getattr(cache, "self_attention_cache", cache)
     return hasattr(own, "update") and hasattr(own, "key_cache") and own.get_max_cache_shape() is None
@@ -207,7 +221,7 @@ def opened(ops: Any, past_key_values: Any, use_cache: bool | None) -> Any:
         return FixedCache(ops, past_key_values)
     if ops.GROWING_CACHE and _is_tuples(past_key_values):
         return GrowingCache.of(ops, past_key_values)
-    if ops.GROWING_CACHE and _grows(past_key_values):
+    if ops.GROWING_CACHE and _may_grow(past_key_values):
         return HeldCache(ops, past_key_values)
     if past_key_values is not None:
         raise ArgumentError(

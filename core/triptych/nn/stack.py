@@ -2,38 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from triptych.nn.cache import GrowingCache
 from triptych.nn.heads import task_output
 
 States = tuple[list[Any], list[Any]]
 Arguments = Sequence[tuple[Any, ...] | Mapping[str, Any]]
+logger = logging.getLogger("triptych")
 
 
-def run_layers(layers: Any, hidden: Any, arguments: Arguments, **shared: Any) -> States:
+def run_layers(layers: Any, hidden: Any, arguments: Arguments, *, stack: Any = None, **shared: Any) -> States:
     """Return the states before and after each layer, and the attentions of each.
 
     `arguments` are those of each layer, by place or by name, `shared` those of all. What is no array goes by name: so
-    Keras asks.
+    Keras asks. `stack` is the part whose layers these are, which may be told to compute them anew: see `caller`.
     """
-    states, more = run_each(layers, hidden, arguments, **shared)
+    states, more = run_each(layers, hidden, arguments, stack=stack, **shared)
     return states, [probabilities for probabilities, *_ in more]
 
 
-def run_each(layers: Any, hidden: Any, arguments: Arguments, hidden_last: bool = False, **shared: Any) -> States:
+def run_each(
+    layers: Any, hidden: Any, arguments: Arguments, hidden_last: bool = False, *, stack: Any = None, **shared: Any
+) -> States:
     """Return the states before and after each layer, and a list of what else each returned, as `run_layers` does.
 
     Layers return a tuple: hidden states and more, or with `hidden_last` more and hidden states.
     """
+    call = caller(stack, shared.get("cache", shared.get("past_key_value")))
     states, more = [hidden], []
     for layer, extra in zip(layers, arguments, strict=True):
         placed, named = ((), extra) if isinstance(extra, Mapping) else (extra, {})
-        returned = layer(hidden, *placed, **named, **shared)
+        returned = call(layer, hidden, *placed, **named, **shared)
         hidden = returned[-1 if hidden_last else 0]
         states.append(hidden)
         more.append(returned[:-1] if hidden_last else returned[1:])
     return states, more
+
+
+def caller(stack: Any, cache: Any = None) -> Callable[..., Any]:
+    """Return what calls the layers of a part: `call(layer, *arguments, **arguments)`. They return a tuple, without
+    tuples in it.
+
+    While a part whose `gradient_checkpointing` is set is trained, what its layers compute is not kept for the gradient,
+    but computed anew. Such a call returns no cache. Over one that holds tokens, whose keys and values may be trained
+    too, layers run as ever.
+    """
+    if not getattr(stack, "gradient_checkpointing", False) or not stack.ops.is_training(stack):
+        return _plain
+    if cache is not None:
+        if not (isinstance(cache, GrowingCache) and cache.stay_empty()):
+            return _plain
+        logger.warning("use_cache=True has no effect while layers are computed anew for the gradient.")
+    return functools.partial(stack.ops.recomputed, stack)
+
+
+def _plain(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    return layer(*args, **kwargs)
 
 
 def result(kind: Any, flags: tuple[bool, bool, bool], states: States, **fields: Any) -> Any:

@@ -29,6 +29,7 @@ SAFETENSORS: dict[str, np.dtype] = {
     "F8_E5M2": np.dtype(ml_dtypes.float8_e5m2),
     "F8_E8M0": np.dtype(ml_dtypes.float8_e8m0fnu),
 }
+BFLOAT16 = SAFETENSORS["BF16"]
 NAMES: dict[np.dtype, str] = {dtype: name for name, dtype in SAFETENSORS.items()}
 
 FLOATING = frozenset(np.dtype(t) for t in (np.float16, ml_dtypes.bfloat16, np.float32, np.float64))

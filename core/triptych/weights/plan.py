@@ -16,7 +16,7 @@ from triptych.errors import (
     UnsupportedFormatError,
 )
 from triptych.tensors import arrays
-from triptych.tensors.dtypes import FLOATING
+from triptych.tensors.dtypes import BFLOAT16, FLOATING
 from triptych.tensors.ref import TensorRef
 from triptych.weights import layouts
 from triptych.weights.quantised import REMEDY, stored_quantised
@@ -64,6 +64,43 @@ Mismatch = tuple[str, tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
+class Policy:
+    """What a load tolerates.
+
+    `strict`: None refuses damage (a missing backbone weight, a wrong shape, copies that differ), True refuses a new
+    head and unexpected names too, False refuses nothing. `ignore_mismatched_sizes` initialises other shapes.
+    The two pattern lists are the class attributes `_keys_to_ignore_on_load_missing` and `..._unexpected`; what they
+    match is not reported either. `key_mapping` renames what the checkpoint holds, see `modeling.key_names`.
+    `keep_in_fp32` names modules that stay float32 in a model of float16, `keep_in_fp32_strict` in one of bfloat16 too.
+    `allow_missing` initialises missing weights of the backbone too.
+    """
+
+    strict: bool | None = None
+    ignore_mismatched_sizes: bool = False
+    ignore_missing: tuple[str, ...] = ()
+    ignore_unexpected: tuple[str, ...] = ()
+    key_mapping: Mapping[str, str] | None = None
+    keep_in_fp32: tuple[str, ...] = ()
+    keep_in_fp32_strict: tuple[str, ...] = ()
+    allow_missing: bool = False
+
+    def reported(self, missing: Iterable[Weight]) -> list[str]:
+        """Return the names of those of the weights `missing` that a report lists."""
+        return [weight.name for weight in missing if not _matches(weight.name, self.ignore_missing)]
+
+    def widened(self, name: str, dtype: np.dtype) -> np.dtype:
+        """Return the dtype that weight `name` gets where `dtype` was asked for, or is what its file holds."""
+        kept = self.keep_in_fp32_strict if dtype in (np.float16, BFLOAT16) else ()
+        kept += self.keep_in_fp32 if dtype == np.float16 else ()
+        return np.dtype(np.float32) if any(is_below(name, module) for module in kept) else dtype
+
+
+def is_below(name: str, module: str) -> bool:
+    """Return whether the dotted `module` is a part of the dotted name of a weight, or all of it."""
+    return f".{module}." in f".{name}."
+
+
+@dataclass(frozen=True)
 class LoadPlan:
     """What to read for each weight, and what does not fit.
 
@@ -71,6 +108,7 @@ class LoadPlan:
     - `unexpected`: names of the checkpoint that nothing takes.
     - `mismatched`: (name, shape in the checkpoint, shape in the model), to be initialised.
     - `param_dtype`: the dtype that was asked for; None follows the files.
+    - `policy`: what the load was told.
     """
 
     schema: Schema
@@ -79,40 +117,22 @@ class LoadPlan:
     unexpected: tuple[str, ...]
     mismatched: tuple[Mismatch, ...]
     param_dtype: np.dtype | None = None
+    policy: Policy = field(default_factory=Policy)
 
     @property
     def to_initialise(self) -> tuple[NewWeight, ...]:
         """The weights that no tensor fills: in the dtype asked for, or that all others have, else in float32."""
         shapes = {name for name, _, _ in self.mismatched}
         new = (*self.missing, *(weight for weight in self.schema.stored() if weight.name in shapes))
-        return tuple(NewWeight(weight, self.dtype_of_new) for weight in new)
+        dtype = self.dtype_of_new
+        return tuple(NewWeight(weight, self.policy.widened(weight.name, dtype)) for weight in new)
 
     @property
     def dtype_of_new(self) -> np.dtype:
         """The dtype of a floating weight that no tensor fills."""
-        others = {assignment.dtype for assignment in self.assignments if assignment.dtype in FLOATING}
+        whole = [a for a in self.assignments if self.policy.widened(a.weight.name, a.ref.dtype) == a.ref.dtype]
+        others = {assignment.dtype for assignment in whole if assignment.dtype in FLOATING}
         return self.param_dtype or (others.pop() if len(others) == 1 else np.dtype(np.float32))
-
-
-@dataclass(frozen=True)
-class Policy:
-    """What a load tolerates.
-
-    `strict`: None refuses damage (a missing backbone weight, a wrong shape, copies that differ), True refuses a new
-    head and unexpected names too, False refuses nothing. `ignore_mismatched_sizes` initialises other shapes.
-    The two pattern lists are the class attributes `_keys_to_ignore_on_load_missing` and `..._unexpected`; what they
-    match is not reported either. `key_mapping` renames what the checkpoint holds, see `modeling.key_names`.
-    """
-
-    strict: bool | None = None
-    ignore_mismatched_sizes: bool = False
-    ignore_missing: tuple[str, ...] = ()
-    ignore_unexpected: tuple[str, ...] = ()
-    key_mapping: Mapping[str, str] | None = None
-
-    def reported(self, missing: Iterable[Weight]) -> list[str]:
-        """Return the names of those of the weights `missing` that a report lists."""
-        return [weight.name for weight in missing if not _matches(weight.name, self.ignore_missing)]
 
 
 @dataclass
@@ -194,8 +214,11 @@ def old_names(weight: Weight) -> list[str]:
 
 def differing_ties(schema: Schema, checkpoint: Mapping[str, TensorRef]) -> list[Weight]:
     """Return the tied weights that the checkpoint stores with values of their own."""
+    tied = [weight for weight in schema.values() if weight.tied_to]
+    if not tied:
+        return []
     found = sources(schema, checkpoint)
-    tied = [w for w in schema.values() if w.tied_to and found[w.name] and found[w.tied_to]]
+    tied = [w for w in tied if found[w.name] and found[w.tied_to or ""]]
     return [w for w in tied if not _same(checkpoint[found[w.name][0]], checkpoint[found[w.tied_to or ""][0]])]
 
 
@@ -258,9 +281,10 @@ def plan_load(
     fitting = {n: ref for n, ref in present.items() if n not in wrong}
     copied = _sharing(fitting)
     assignments = tuple(
-        Assignment(schema[n], ref, _target_dtype(ref.dtype, param_dtype), n in copied) for n, ref in fitting.items()
+        Assignment(schema[n], ref, policy.widened(n, _target_dtype(ref.dtype, param_dtype)), n in copied)
+        for n, ref in fitting.items()
     )
-    return LoadPlan(schema, assignments, tuple(missing), tuple(unexpected), tuple(mismatched), param_dtype)
+    return LoadPlan(schema, assignments, tuple(missing), tuple(unexpected), tuple(mismatched), param_dtype, policy)
 
 
 def _sharing(present: Mapping[str, TensorRef]) -> set[str]:
@@ -336,7 +360,7 @@ def refuse_missing(missing: Iterable[Weight], policy: Policy, source: str) -> No
     """Raise `CheckpointError` if one of the `missing` weights is damage by `policy`."""
     damage = [w for w in missing if policy.strict or (w.backbone and (w.is_statistic or not w.buffer))]
     refused = [w.name for w in damage if not _matches(w.name, policy.ignore_missing)]
-    if refused:
+    if refused and not policy.allow_missing:
         raise CheckpointError(
             f"{source} lacks weights of the model.",
             expected="every weight of the backbone" if not policy.strict else "every weight (strict=True)",

@@ -17,7 +17,7 @@ from triptych.nn import functional as fn
 from triptych.nn import outputs
 from triptych.nn.axes import heads_axis, hidden_axis, vocab_axis
 from triptych.nn.parts import Model, Part
-from triptych.nn.stack import finish
+from triptych.nn.stack import caller, finish
 from triptych.weights.schema import Axis
 
 
@@ -269,6 +269,7 @@ class T5Block(T5Layer):
 class T5Layers(Part):
     """The layers of encoder or decoder; see `T5Attention` for `decoder`."""
 
+    gradient_checkpointing = False
     decoder: bool | None = None
 
     def setup(self) -> None:
@@ -316,11 +317,11 @@ class T5Layers(Part):
         masks, cross_masks = (
             self.masks(mask, hidden, cross) for mask, cross in ((head_mask, False), (cross_attn_head_mask, True))
         )
-        length, hidden = ops.shape(hidden)[1], self.dropout(hidden)
+        length, hidden, call = ops.shape(hidden)[1], self.dropout(hidden), caller(self, cache)
         states, attentions, crossed, added, over = [hidden], [], [], None, None
         for layer, mask, cross in zip(self.block, masks, cross_masks, strict=True):
-            hidden, added, probabilities, *more = layer(
-                hidden, bias, added, encoder_hidden_states, memory_bias, over, mask, cross,
+            hidden, added, probabilities, *more = call(
+                layer, hidden, bias, added, encoder_hidden_states, memory_bias, over, mask, cross,
                 past_key_value=cache, output_attentions=True, cache_position=cache_position,
             )  # fmt: skip
             states.append(hidden)
