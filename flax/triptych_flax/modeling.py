@@ -62,7 +62,7 @@ class FlaxPreTrainedModel(ModelBase):
 
     framework = "flax"
     class_prefix = "Flax"
-    ops: ClassVar[Any] = ops
+    _ops: ClassVar[Any] = ops
     module_class: ClassVar[Any] = None
     call_order: ClassVar[Sequence[str]] = ()
     """Names of the positional arguments of a call, of a class that is made of a part; see `make.declared_call`."""

@@ -6,7 +6,7 @@ import copy
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
@@ -45,14 +45,13 @@ class PreTrainedModel(nn.Module, ModuleUtilsMixin, ModelBase):
 
     framework = "pt"
     class_prefix = ""
-    ops: ClassVar[Any] = ops
-    make: ClassVar[Any] = make
+    _ops: ClassVar[Any] = ops
 
     def __init_subclass__(cls, part: type[Model] | None = None, **kwargs: Any) -> None:
         """Take over the layers and the arithmetic of `part`, a declaration, if the class statement names one."""
         super().__init_subclass__(**kwargs)
         if part is not None:
-            make.binder.declare(cls, part)
+            make.binder.declare(cls, part, ops=ops, make=make)
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         config = self._own_config(config)
@@ -64,15 +63,6 @@ class PreTrainedModel(nn.Module, ModuleUtilsMixin, ModelBase):
         self.init_weights()
         self._refuse_unknown_kept()
         self._checkpoint_as_configured()
-
-    @classmethod
-    def from_config(
-        cls: type[Self], config: PretrainedConfig, *, dtype: Any = None, torch_dtype: Any = None, **kwargs: Any
-    ) -> Self:
-        """As `ModelBase.from_config`; `dtype`, or its older name, is that of new parameters for the time being."""
-        wanted = parse_param_dtype(torch_dtype if dtype is None else dtype)
-        with internals.default_dtype(None if wanted is None else arrays.native_dtype(wanted)):
-            return super().from_config(config, **kwargs)
 
     def init_weights(self) -> None:
         """Prune the heads that the config says, initialise every module once that no model within has initialised or
@@ -113,7 +103,7 @@ class PreTrainedModel(nn.Module, ModuleUtilsMixin, ModelBase):
                 self._tie_encoder_decoder()
         for module in self.modules():
             if hasattr(type(module), "_tie_weights") or "_tie_weights" in vars(module):
-                module._tie_weights()
+                getattr(module, "_tie_weights")()  # noqa: B009  (a Tensor, by the type of torch modules)
 
     def _tie_embeddings(self) -> None:
         found = self._vocab_parts()
@@ -178,6 +168,11 @@ class PreTrainedModel(nn.Module, ModuleUtilsMixin, ModelBase):
     def _param_dtype(cls, dtype: Any, param_dtype: Any) -> np.dtype | None:
         wanted = dtype if param_dtype is None else param_dtype
         return parse_param_dtype(torch.get_default_dtype() if wanted is None else wanted)
+
+    @classmethod
+    def _new_parameters(cls, dtype: Any, arguments: dict[str, Any]) -> AbstractContextManager[Any]:
+        wanted = parse_param_dtype(dtype)
+        return internals.default_dtype(None if wanted is None else arrays.native_dtype(wanted))
 
     @classmethod
     @contextmanager

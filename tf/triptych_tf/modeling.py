@@ -52,8 +52,7 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, keras.Model, Mod
 
     framework = "tf"
     class_prefix = "TF"
-    ops: ClassVar[Any] = ops
-    make: ClassVar[Any] = make
+    _ops: ClassVar[Any] = ops
     _requires_load_weight_prefix: ClassVar[bool] = False
     """Whether the constructor takes `load_weight_prefix`, the scope of the variables of a model of models."""
     load_weight_prefix: ClassVar[str | None] = None
@@ -129,12 +128,21 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, keras.Model, Mod
         return self.config.to_dict()
 
     @classmethod
-    def from_config(cls, config: PretrainedConfig | Mapping[str, Any], **kwargs: Any) -> Any:
+    def from_config(
+        cls,
+        config: PretrainedConfig | Mapping[str, Any],
+        *,
+        dtype: Any = None,
+        torch_dtype: Any = None,
+        **kwargs: Any,
+    ) -> Any:
         """Return a new model with freshly initialised weights, of a config or of what `get_config` returned."""
         kwargs.pop("custom_objects", None)  # Keras passes it; a config names no objects
         if isinstance(config, Mapping) and cls.config_class is not None:
             config = cls.config_class.from_dict(config)
-        return ModelBase.from_config.__func__(cls, config, **kwargs)  # type: ignore[attr-defined]
+        return ModelBase.from_config.__func__(  # type: ignore[attr-defined]
+            cls, config, dtype=dtype, torch_dtype=torch_dtype, **kwargs
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model. The first argument may be a dict of inputs, or a list of them in the order of the arguments;

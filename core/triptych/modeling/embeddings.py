@@ -72,7 +72,7 @@ class Embeddings(Schemas, EmbeddingAccessMixin):
         heads = getattr(self.config, "cached_heads", None)
         if heads is None:
             raise ArgumentError(f"{type(self).__name__} does not decode, so it has no cache.")
-        return cache.new_cache(self.ops, heads, self.config.head_dim, batch_size, max_length, self._cache_dtype())
+        return cache.new_cache(self._ops, heads, self.config.head_dim, batch_size, max_length, self._cache_dtype())
 
     def _place(self, layout: Layout) -> str:
         """Return the dotted attribute of the layer that holds the vocabulary's weight of `layout`, or ""."""

@@ -111,7 +111,7 @@ class Saving(Generating, PushToHubMixin):
         if chosen.flavour == "pt":
             refs = written(refs, type(self))
         config = copy.deepcopy(self.config)
-        config.architectures = [self.stem()]
+        config.architectures = [self._stem()]
         config.dtype = _common_dtype(refs) or config.dtype
         beside = self._generation_beside(config)
         for cls in (type(config), type(self)):
@@ -125,7 +125,7 @@ class Saving(Generating, PushToHubMixin):
             max_shard_size=max_shard_size,
             variant=variant,
             format=chosen,
-            scope=tf_scope(self.stem()),
+            scope=tf_scope(self._stem()),
             also=beside,
             remove_stale=remove_stale,
             writer=self._writer(save_function) if chosen is BIN else None,

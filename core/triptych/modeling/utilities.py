@@ -19,7 +19,7 @@ logger = logging.getLogger("triptych")
 class ModuleUtils:
     """Masks and counts over `ops`, for `ModelBase` and for a module that has `ops`, `dtype` and, for some, `config`."""
 
-    ops: ClassVar[Any]
+    _ops: ClassVar[Any]
     config: Any
     main_input_name: ClassVar[str] = "input_ids"
 
@@ -74,7 +74,7 @@ class ModuleUtils:
             ArgumentError: the mask is shorter than the input.
         """
         _warn_of_device(device)
-        ops, queries, keys = cls.ops, input_shape[1], attention_mask.shape[1]
+        ops, queries, keys = cls._ops, input_shape[1], attention_mask.shape[1]
         if keys is not None and queries is not None and keys < queries:
             raise ArgumentError(
                 "attention_mask is shorter than the input.", expected=f"[B, {queries}] or longer",
@@ -98,7 +98,7 @@ class ModuleUtils:
         """
         if head_mask is None:
             return [None] * num_hidden_layers
-        ops, shape = self.ops, tuple(head_mask.shape)
+        ops, shape = self._ops, tuple(head_mask.shape)
         if len(shape) == 1:
             head_mask = ops.concat([ops.reshape(head_mask, (1, 1, shape[0], 1, 1))] * num_hidden_layers, 0)
         elif len(shape) == 2:
@@ -134,7 +134,7 @@ class ModuleUtils:
         return self.dtype  # type: ignore[attr-defined]
 
     def _added(self, mask: Any, dtype: Any) -> Any:
-        return (1.0 - self.ops.cast(mask, dtype)) * self.ops.lowest(dtype)
+        return (1.0 - self._ops.cast(mask, dtype)) * self._ops.lowest(dtype)
 
 
 def _for_heads(mask: Any) -> Any:

@@ -45,7 +45,7 @@ def keras_serializable(cls: Layer) -> Layer:
             expected="a keras.layers.Layer with the class attribute config_class",
             received="no config_class" if config_class is None else "no layer",
         )
-    construct = cls.__init__
+    construct = cls.__init__  # type: ignore[misc]
 
     @functools.wraps(construct)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
