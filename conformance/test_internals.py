@@ -226,6 +226,52 @@ def test_keras_looks_into_classes_made_known() -> None:
     assert found == {"one": 2, "two": 3}
 
 
+class Older(keras.layers.Layer):
+    """Written for Keras 2."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.first, self.rest = keras.layers.Dense(2), {"a": [keras.layers.Dense(2, name="dense")]}
+
+    def build(self, input_shape: Any = None) -> None:
+        with tf.name_scope("inner"):
+            self.weight = self.add_weight("weight", shape=[3, 2], initializer="ones")
+        self.slashed = self.add_weight(name="decoder/bias", shape=2)
+        self.unnamed = self.add_weight(shape=(1,))
+
+    def call(self, x: Any, flag: bool = False, training: bool = False) -> Any:
+        return keras.ops.matmul(x, self.weight) * (2.0 if flag else 1.0)
+
+
+def test_keras_layers_note_made_up_names_and_scopes() -> None:
+    layer, other = Older(name="older"), keras.layers.Dropout(0.1)
+    assert tf_internals.awaits_variables(layer) and not tf_internals.awaits_variables(other)
+    layer.build(None)
+    assert not tf_internals.awaits_variables(layer)
+    scopes = [tf_internals.scopes_of(one) for one in (layer.weight, layer.slashed, layer.unnamed)]
+    assert scopes == [("inner",), ("decoder",), ()]
+    parts = (layer.first, layer.rest["a"][0], layer.unnamed, layer.weight, layer)
+    assert [tf_internals.is_made_up(one) for one in parts] == [True, False, True, False, False]
+    assert tf_internals.place_in(layer, layer.rest["a"][0]) == ("rest", "a", "0")
+    assert tf_internals.place_in(layer, layer.unnamed) == ("unnamed",)
+    assert tf_internals.place_in(layer, other) == ()
+    several = keras.Sequential([keras.layers.Dense(2), keras.layers.Dense(2)])
+    several.build((None, 2))
+    assert [tf_internals.place_in(several, one) for one in several.layers] == [("0",), ("1",)]
+    assert tf_internals.noted_path(layer.weight) == ("inner", "weight")
+    tf_internals.note_path(layer.weight, ("a", "weight"))
+    assert tf_internals.noted_path(layer.weight) == ("a", "weight")
+
+
+def test_keras_layers_are_called_as_in_keras_2() -> None:
+    layer, x = Older(name="older"), np.ones((1, 3), np.float32)
+    assert layer(x, True, False).numpy().tolist() == [[6.0, 6.0]]
+    assert layer(x, training=True).numpy().tolist() == [[3.0, 3.0]]
+    assert tf.matmul(x, [layer.weight]).shape == (1, 1, 2)
+    assert tf_internals.tensor_of(layer.weight).numpy().tolist() == [[1.0, 1.0]] * 3
+    assert tf.convert_to_tensor([1, 2]).numpy().tolist() == [1, 2]
+
+
 def test_torch_builds_parameters_without_values() -> None:
     def fail(*_: Any, **__: Any) -> None:
         raise AssertionError("a parameter without values was filled")

@@ -87,7 +87,7 @@ def test_a_step_of_fit_is_a_step_down_the_models_own_loss(form: str) -> None:
     model.compile(keras.optimizers.SGD(0.1), metrics=["accuracy"])
     history = model.fit(*forms(inputs, labels)[form], verbose=0, shuffle=False).history
     assert_close(history["loss"], [float(loss)])
-    right = np.argmax(made(model.stem())[0](**inputs).logits, -1) == labels["labels"]
+    right = np.argmax(made(model._stem())[0](**inputs).logits, -1) == labels["labels"]
     assert history["accuracy"] == [np.mean(right)]
     after = model.get_weights()
     assert any(compare(one, other).fraction > 1 for one, other in zip(after, before, strict=True))

@@ -26,7 +26,7 @@ from triptych.config import get_configuration_file, layer_type_validation, recur
 from triptych_conformance import Backend
 from walk import row, state
 
-TINY = {"n_layer": 1, "n_embd": 8, "n_head": 2, "vocab_size": 11, "n_positions": 16, "bos_token_id": 1,
+TINY: dict[str, Any] = {"n_layer": 1, "n_embd": 8, "n_head": 2, "vocab_size": 11, "n_positions": 16, "bos_token_id": 1,
         "eos_token_id": 2}  # fmt: skip
 
 
@@ -124,7 +124,7 @@ def plans_are_attributes_of_the_class(backend: Backend, folder: Path) -> None:
     assert (PretrainedConfig.base_model_tp_plan, PretrainedConfig.base_model_pp_plan) == (None, None)
     assert PretrainedConfig.base_model_ep_plan is None
     config = TextConfig()
-    config.base_model_tp_plan = {"layers.*": "colwise"}
+    config.update({"base_model_tp_plan": {"layers.*": "colwise"}})
     assert "base_model_tp_plan" not in written(config, folder)
 
 
@@ -556,7 +556,7 @@ def unknown_parameters_are_kept(backend: Backend, folder: Path) -> None:
 
 @row("3.11", pt="Y")
 def ways_of_generating(backend: Backend, folder: Path) -> None:
-    modes = {
+    modes: dict[str, dict[str, Any]] = {
         "greedy_search": {}, "sample": {"do_sample": True}, "beam_search": {"num_beams": 2},
         "beam_sample": {"num_beams": 2, "do_sample": True}, "contrastive_search": {"penalty_alpha": 0.5, "top_k": 4},
         "group_beam_search": {"num_beams": 2, "num_beam_groups": 2, "diversity_penalty": 0.5},
@@ -653,6 +653,31 @@ def a_model_has_a_generation_config(backend: Backend, folder: Path) -> None:
     model.generation_config = None
     assert model.generation_config is None
     assert backend.cls("GPT2Model")(GPT2Config(**TINY)).generation_config is None
+
+
+@row("5.4.1", pt="Y", note="a class made of a declaration, or derived from one, takes its own config class alone")
+def a_class_takes_any_config(backend: Backend, folder: Path) -> None:
+    import transformers
+    from torch import nn
+
+    from triptych import BertModel, PreTrainedModel
+
+    class Plain(PreTrainedModel):
+        config_class = TextConfig
+
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.layer = nn.Linear(config.width, 2)
+            self.post_init()
+
+    other = SoundConfig(width=3)
+    assert Plain(other).config is other and Plain.config_class is TextConfig
+    theirs = Plain(transformers.PretrainedConfig(width=5))
+    theirs.save_pretrained(folder)
+    assert Plain.from_pretrained(folder).layer.in_features == theirs.config.width == 5
+    for cls, config in ((Plain, {"width": 3}), (BertModel, GPT2Config(**TINY))):
+        with pytest.raises(TriptychError, match="cannot be made"):
+            cls(config)
 
 
 @row("1.2", pt="Y", tf="Y", flax="Y", note="kept of any model of a local folder; of the Hub, of those that generate")

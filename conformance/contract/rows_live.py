@@ -468,3 +468,18 @@ def ignored_missing_names_lift_the_refusal(backend: Backend, folder: Path) -> No
         _keys_to_ignore_on_load_missing = ["raw"]
 
     assert load(weights, Ignoring)[0].raw.tolist() == [0, 1, 2, 3]
+
+
+@row("5.4.46", pt="Y")
+def submodules_may_have_names_of_ours(backend: Backend, folder: Path) -> None:
+    class Names(Trunk):
+        def __init__(self, config: Config) -> None:
+            super().__init__(config)
+            for name in ("stem", "ops", "make", "part", "extra"):
+                setattr(self, name, nn.Linear(2, 2))
+            self.post_init()
+
+    model = Names(Config())
+    assert isinstance(model.stem, nn.Linear) and isinstance(model.ops, nn.Linear) and isinstance(model.make, nn.Linear)
+    model.save_pretrained(folder)
+    assert_equal_states(model, Names.from_pretrained(folder, strict=True))

@@ -124,6 +124,7 @@ def safetensors_of_each_framework(backend: Backend, folder: Path) -> None:
 @row("1.19", note="True in all three: safetensors, which every reader prefers", tf="Y", flax="Y")
 @row("6.86", note="True by default", tf="Y")
 @row("1.17", note="5GB in all three", flax="Y")
+@row("1.18", note="5GB in all three", tf="Y")
 def an_older_format_is_asked_for(backend: Backend, folder: Path) -> None:
     model = saved(backend, folder)
     assert {path.name for path in folder.iterdir()} >= {"model.safetensors"}
@@ -150,6 +151,25 @@ def weights_of_other_formats_survive(backend: Backend, folder: Path) -> None:
     assert same(backend, backend.load("BertForSequenceClassification", folder), model)
     model.save_pretrained(folder, remove_stale=True)
     assert not [name for name in others if (folder / name).exists()]
+
+
+@row("1.8", pt="R", note="an adapter alone is refused by name; merge it into its model with peft")
+def an_adapter(backend: Backend, folder: Path) -> None:
+    saved(backend, folder)
+    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
+    with pytest.raises(TriptychError, match="holds an adapter.*peft"):
+        backend.load("BertForSequenceClassification", folder)
+
+
+@row("1.24", note="and TB and fractions; bits of binary units are refused", **FRAMEWORKS)
+def size_texts(backend: Backend, folder: Path) -> None:
+    model = small(backend)
+    for number, size in enumerate((5000, "5KB", "40Kb", "4.9KiB", "0.000005GB")):
+        model.save_pretrained(folder / str(number), max_shard_size=size)
+        assert (folder / str(number) / "model.safetensors.index.json").is_file()
+    for size in ("1TB", "8Gb", 10**9):
+        model.save_pretrained(folder / "one", max_shard_size=size)
+        assert (folder / "one/model.safetensors").is_file()
 
 
 # -- section 4: what needs a Hub is shown by tests/hub/test_pushing.py
@@ -353,6 +373,9 @@ def safetensors_go_before_msgpack(backend: Backend, folder: Path) -> None:
     assert not said
 
 
+state("5.6.26", "there are no device maps", pt="R")
+state("5.6.27", "there are no adapters", pt="R")
+
 # -- names in the checkpoint, and the report
 
 
@@ -449,7 +472,7 @@ def a_mismatch_says_both_shapes(backend: Backend, folder: Path) -> None:
 @row("5.6.2", pt="Y", note="False writes nothing")
 @row("5.6.10", pt="Y", note="there are no adapters")
 @row("5.6.13", pt="Y")
-@row("6.81", tf="Y", note="accepted; no SavedModel is written")
+@row("6.81", tf="Y")
 @row("6.85", tf="Y", note="with push_to_hub=True")
 def positional_arguments_of_each_framework(backend: Backend, folder: Path) -> None:
     model = small(backend)
@@ -472,16 +495,6 @@ def positional_arguments_of_each_framework(backend: Backend, folder: Path) -> No
     if backend.name == "pt":
         model.save_pretrained(folder / "c", False)
     assert not (folder / "c").exists()
-
-
-@row("6.80", tf="R", note="False is accepted; a SavedModel is written by tf.saved_model.save or export")
-@row("6.82", tf="R", note="None is accepted")
-def a_saved_model_is_refused(backend: Backend, folder: Path) -> None:
-    model = small(backend)
-    for arguments in ({"saved_model": True}, {"signatures": {"serving_default": None}}):
-        with pytest.raises(ArgumentError, match="writes no SavedModel"):
-            model.save_pretrained(folder, **arguments)
-    assert not list(folder.iterdir())
 
 
 @row("5.6.4", pt="Y", note="called for each .bin, as in v4 not for safetensors")

@@ -4,9 +4,11 @@ Importing this package imports no framework; using a name of a backend imports t
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING
 
 from triptych.names import defined_in as _defined_in
+from triptych.names import tables_in as _tables_in
 
 if TYPE_CHECKING:
     from triptych.checkpoints.opening import Checkpoint as Checkpoint
@@ -41,19 +43,37 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_DEFINED_IN = _defined_in()
+_DEFINED_IN = {**_tables_in(), **_defined_in()}
 
-__all__ = sorted(_DEFINED_IN)  # noqa: PLE0605 (resolved lazily below)
+__all__ = sorted(_defined_in())  # noqa: PLE0605 (resolved lazily below)
+
+# So that `triptych.modeling_utils` is a module.
+__path__.append(f"{__path__[0]}/transformers4")  # noqa: F405
 
 
 def __getattr__(name: str) -> object:
     """Import a public name on first use, so that only its framework is loaded."""
-    if name not in _DEFINED_IN:
+    if name in _DEFINED_IN:
+        value = getattr(importlib.import_module(_DEFINED_IN[name]), name)
+    elif name.startswith("_"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_DEFINED_IN[name]), name)
+    else:
+        value = importlib.import_module("triptych.transformers4._toplevel").found(name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+class _Missing:
+    """The last finder of modules: says what stands for one of transformers, or for a name in one, that is not here."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        if name.startswith(f"{__name__}."):
+            raise importlib.import_module("triptych.transformers4").missing(name)
+
+
+sys.meta_path.append(_Missing)

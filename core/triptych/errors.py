@@ -38,6 +38,10 @@ class MissingBackendError(TriptychError, ImportError):
     """The framework that a class needs is not installed."""
 
 
+class MissingNameError(TriptychError, ModuleNotFoundError):
+    """A module or a name of transformers that triptych does not have."""
+
+
 class MissingFileError(TriptychError, FileNotFoundError):
     """A file that the checkpoint needs is not there."""
 
@@ -48,6 +52,10 @@ class CheckpointError(TriptychError, ValueError):
 
 class ShapeMismatchError(CheckpointError):
     """A weight of the checkpoint has another shape than the model."""
+
+
+class IncompatibleWeightsError(CheckpointError, RuntimeError):
+    """Files and module have not the same weights, and `strict` says that they must."""
 
 
 class CorruptCheckpointError(TriptychError, ValueError):

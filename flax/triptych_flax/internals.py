@@ -15,12 +15,17 @@ def is_traced(x: Any) -> bool:
     return isinstance(x, jax.core.Tracer)
 
 
-def evaluated(function: Callable[[Any], dict[Any, Any]], input_shape: tuple[int, ...]) -> dict[Any, Any]:
-    """Return `function(ids)` for integer `ids` of `input_shape`, computing only what does not depend on them.
+def evaluated(function: Callable[[Any], dict[Any, Any]], input_shape: tuple[int, ...], dtype: Any) -> dict[Any, Any]:
+    """Return `function(inputs)` for inputs of a shape and dtype, computing only what does not depend on them.
 
     So the parameters of a module are made without a forward pass, unless their values depend on one.
     """
-    found = partial_eval_by_shape(function, [(input_shape, jnp.int32)])
+    found = partial_eval_by_shape(function, [(input_shape, dtype)])
     if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in found.values()):
-        return function(jnp.zeros(input_shape, jnp.int32))
+        return function(jnp.zeros(input_shape, dtype))
     return found
+
+
+def is_struct(kind: type) -> bool:
+    """Return whether a class is a `flax.struct.dataclass`, which is a tree already."""
+    return "_flax_dataclass" in vars(kind)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -13,9 +15,11 @@ from flax.core import FrozenDict, unfreeze
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from triptych.errors import ArgumentError
-from triptych.nn.outputs import on_each_class
+from triptych.modeling.derived import LiveWeight, live_weights
+from triptych.nn.outputs import on_first_use
 from triptych.weights import layouts
-from triptych.weights.schema import Schema, Weight
+from triptych.weights.schema import Layout, Schema
+from triptych_flax import internals
 from triptych_flax.make import (  # noqa: F401  # families that write their classes out find them here
     FlaxBlock,
     block,
@@ -35,24 +39,86 @@ from triptych_flax.make import (  # noqa: F401  # families that write their clas
 )
 
 Path = tuple[str, ...]
+PARAMETERS = "params"
+"""The collection of what is trained."""
+PASSING = ("cache", "intermediates", "perturbations")
+"""Collections that belong to a call and not to a model."""
 
 
 def flat(tree: Any) -> dict[Path, Any]:
     """Return path -> leaf."""
-    return flatten_dict(unfreeze(tree) if isinstance(tree, FrozenDict) else tree)
+    return flatten_dict(unfrozen(tree))
 
 
-def leaf(tree: Any, weight: Weight) -> Any:
-    """Return the leaf of `weight` in a tree of parameters.
+def leaf(tree: Any, path: Path, name: str) -> Any:
+    """Return the leaf at `path` of a tree, where the weight `name` is.
 
     Raises:
         ArgumentError: there is none.
     """
-    for key in layouts.native_path(weight, "flax"):
+    for key in path:
         if not isinstance(tree, Mapping) or key not in tree:
-            raise ArgumentError("The parameters lack a weight of the model.", received=f"no {weight.name}")
+            raise ArgumentError("The parameters lack a weight of the model.", received=f"no {name}")
         tree = tree[key]
     return tree
+
+
+def has_collections(tree: Mapping[str, Any]) -> bool:
+    """Return whether `tree` holds collections of variables, one of them the parameters, and not parameters alone."""
+    return isinstance(tree.get(PARAMETERS), Mapping)
+
+
+def collections(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the collections of a tree, as a module takes them; a tree without is that of the parameters."""
+    return dict(tree) if has_collections(tree) else {PARAMETERS: tree}
+
+
+def without_empty(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tree of what a module holds: its collections or, where there are none beside them, its parameters."""
+    held = {name: unfrozen(tree) for name, tree in variables.items() if tree or name == PARAMETERS}
+    return held if set(held) != {PARAMETERS} else held[PARAMETERS]
+
+
+def unfrozen(tree: Any) -> Any:
+    """Return a tree as nested dicts."""
+    return unfreeze(tree) if isinstance(tree, FrozenDict) else tree
+
+
+def live(tree: Mapping[str, Any]) -> list[LiveWeight]:
+    """Return the weights of a tree of arrays or shapes; the key of each is its path in the tree.
+
+    Leaves of one scope that would share a canonical name (a `kernel` and a `scale` are both a `weight`) keep their own.
+
+    Raises:
+        ArgumentError: two collections have a leaf of one name in one scope, or a name has a dot in it.
+    """
+    found: list[LiveWeight] = []
+    for collection, inside in collections(tree).items():
+        shapes = {path: tuple(one.shape) for path, one in flat(inside).items()}
+        own = live_weights(shapes, "flax", collection="" if collection == PARAMETERS else collection)
+        top = (collection,) if has_collections(tree) else ()
+        names = Counter(weight.name for weight in own)
+        own = [w if names[w.name] == 1 else _as_it_is(w, shapes[w.key]) for w in own]
+        found += [replace(weight, key=(*top, *weight.key)) for weight in own if _is_name(weight)]
+    names = Counter(weight.name for weight in found)
+    if twice := [weight for weight in found if names[weight.name] > 1]:
+        raise ArgumentError(
+            "Variables of the module have one name in a checkpoint, and one of them would be lost.",
+            expected="other names within a module, whatever their collection",
+            received=", ".join("/".join(weight.key) for weight in twice),
+        )
+    return found
+
+
+def _as_it_is(weight: LiveWeight, shape: tuple[int, ...]) -> LiveWeight:
+    return replace(weight, name=".".join(weight.key), shape=shape, layout=Layout.PARAMETER)
+
+
+def _is_name(weight: LiveWeight) -> bool:
+    if any("." in part for part in weight.key):
+        raise ArgumentError("A dot separates modules in the names of a checkpoint.",
+                            expected="names without dots", received="/".join(weight.key))  # fmt: skip
+    return True
 
 
 def on_device(value: Any) -> Any:
@@ -91,19 +157,30 @@ def vocab_paths(model: Any, shapes: Mapping[Path, Any]) -> set[Path]:
     """
     points = {path: np.zeros((), np.float32) for path in shapes}
     stand_in = copy.copy(model)
-    stand_in._do_init = True
+    stand_in._is_initialized = True
     stand_in._params = unflatten_dict({p: np.broadcast_to(points[p], leaf.shape) for p, leaf in shapes.items()})
     paths = {points[path].ctypes.data: path for path in shapes}
     found = set()
-    for part in stand_in._vocab_parts():
+    for accessor in (stand_in.get_input_embeddings, stand_in.get_output_embeddings):
+        part = _answer(accessor)
         path = paths.get(part.ctypes.data) if isinstance(part, np.ndarray) else None
         if path is not None:
             found |= {path, (*path[:-1], "bias")}
     return found & set(shapes)
 
 
+def _answer(accessor: Callable[[], Any]) -> Any:
+    """Return what an accessor gives; None where the model has no such weight, whose class may have inherited it."""
+    try:
+        return accessor()
+    except (NotImplementedError, LookupError, AttributeError, ArgumentError):
+        return None
+
+
 def _make_known(kind: Any) -> None:
-    """Let JAX look into an output, for jit and grad."""
+    """Let JAX look into an output, for jit and grad, unless flax has seen to it."""
+    if internals.is_struct(kind):
+        return
 
     def parts(output: Any) -> Any:
         return [(jax.tree_util.DictKey(key), output[key]) for key in output], tuple(output)
@@ -117,4 +194,4 @@ def _make_known(kind: Any) -> None:
     jax.tree_util.register_pytree_with_keys(kind, parts, rebuild)
 
 
-on_each_class(_make_known)
+on_first_use(_make_known)

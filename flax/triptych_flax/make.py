@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
+from functools import wraps
 from typing import Any
 
 import jax.numpy as jnp
@@ -45,14 +47,17 @@ class FlaxRMSNorm(nn.Module):
         return fn.rms_norm(ops, x, self.param("scale", nn.initializers.ones, (self.width,)), self.epsilon)
 
 
+_calm: ContextVar[bool] = ContextVar("calm", default=False)
+
+
 class FlaxDropout(nn.Module):
-    """Drops values wherever the call brought random numbers for it."""
+    """Drops values wherever the call brought random numbers for it, unless it is within one that is `deterministic`."""
 
     rate: float
 
     @nn.compact
     def __call__(self, x: Any) -> Any:
-        return nn.Dropout(self.rate, deterministic=not self.has_rng("dropout"))(x)
+        return nn.Dropout(self.rate, deterministic=_calm.get() or not self.has_rng("dropout"))(x)
 
 
 class FlaxSequence(nn.Module):
@@ -78,6 +83,35 @@ class FlaxBlock(nn.Module):
     ops = ops
     make = sys.modules[__name__]
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        call = vars(cls).get("__call__")
+        if call is not None and "deterministic" not in inspect.signature(call).parameters:
+            cls.__call__ = _taking_old_arguments(call)  # type: ignore[method-assign]
+        super().__init_subclass__(**kwargs)
+
+
+def _taking_old_arguments(call: Any) -> Any:
+    """Let the `__call__` of a part take what those of transformers 4 took beside: `deterministic` and `init_cache`.
+
+    Without `deterministic`, or where it is False, dropout is on if the call brought random numbers for it.
+
+    Raises:
+        ArgumentError: `init_cache=True`; caches are no variables of a module here.
+    """
+
+    @wraps(call)
+    def __call__(self: Any, *inputs: Any, deterministic: bool = False, init_cache: bool = False, **options: Any) -> Any:
+        if init_cache:
+            raise ArgumentError("A module makes no cache.", expected="init_cache=False", received="True",
+                                remedy="call init_cache(batch_size, max_length) of the model")  # fmt: skip
+        before = _calm.set(deterministic or _calm.get())
+        try:
+            return call(self, *inputs, **options)
+        finally:
+            _calm.reset(before)
+
+    return __call__
+
 
 binder = Binder("flax", FlaxBlock, "__call__", models=True)
 
@@ -85,7 +119,7 @@ binder = Binder("flax", FlaxBlock, "__call__", models=True)
 def declare(cls: Any, part: type[Model]) -> None:
     """Make `cls`, a subclass of `FlaxPreTrainedModel`, a public class of `part`; what it states itself goes first."""
     binder.publish(cls, part)
-    call = declared_call(part.call)  # type: ignore[attr-defined]
+    call = declared_call(part.call, cls.call_order)  # type: ignore[attr-defined]
     found = {"module_class": binder.bound(part), "__call__": call, "__doc__": part.__doc__}
     if part.base_model_prefix:
         found["base_model_prefix"] = part.base_model_prefix
@@ -94,19 +128,45 @@ def declare(cls: Any, part: type[Model]) -> None:
             setattr(cls, name, value)
 
 
-def declared_call(function: Any) -> Any:
-    """Return a model's `__call__` with the arguments of `function`, which its module computes, and Flax's own."""
+def declared_call(function: Any, order: Sequence[str] = ()) -> Any:
+    """Return a model's `__call__` with the arguments of `function`, which its module computes, and Flax's own.
 
-    def call(self: Any, *inputs: Any, params: Any = None, dropout_rng: Any = None, train: bool = False,
-             **options: Any) -> Any:  # fmt: skip
-        return self.run_module(*inputs, params=params, dropout_rng=dropout_rng, train=train, **options)
+    Positional arguments are in the `order` in which transformers 4 had them; those that it did not have come after.
+    """
+    own = inspect.signature(function).parameters
+    names = list(dict.fromkeys([*order, *list(own)[1:], *_FLAX_ARGUMENTS]))
 
-    signature = inspect.signature(call)
-    own = [p for p in signature.parameters.values() if p.kind is inspect.Parameter.KEYWORD_ONLY]
-    parameters = [*inspect.signature(function).parameters.values(), *own]
-    call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    def call(self: Any, *inputs: Any, **options: Any) -> Any:
+        given = dict(zip(names, inputs, strict=False))
+        twice = sorted(given.keys() & options.keys())
+        if twice or len(inputs) > len(names):
+            raise ArgumentError(
+                f"{type(self).__name__} is called with an argument too many.",
+                expected=", ".join(names),
+                received=f"{', '.join(twice)} twice" if twice else f"{len(inputs)} positional arguments",
+            )
+        options |= {name: value for name, value in given.items() if name in own or value is not None}
+        return self.run_module(**options)
+
+    parameters = {**own, **{name: _positional(name, default) for name, default in _FLAX_ARGUMENTS.items()}}
+    shown = ["self", *(name for name in names if name in parameters)]
+    call.__signature__ = inspect.Signature([parameters[name] for name in shown])  # type: ignore[attr-defined]
     call.__name__, call.__doc__ = "__call__", function.__doc__
     return call
+
+
+_FLAX_ARGUMENTS: dict[str, Any] = {"params": None, "dropout_rng": None, "train": False}
+
+
+def _positional(name: str, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=default, annotation=Any)
+
+
+def constructor_signature() -> inspect.Signature:
+    """Return how a class with a `module_class` is called: as those of transformers 4 are."""
+    defaults = {"input_shape": (1, 1), "seed": 0, "dtype": jnp.float32, "_do_init": True}
+    parameters = [_positional("self"), _positional("config"), *(_positional(n, d) for n, d in defaults.items())]
+    return inspect.Signature([*parameters, inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)])
 
 
 def _normal(owner: Any, std: float | None) -> Any:

@@ -5,24 +5,32 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.core import FrozenDict, unfreeze
+from flax import linen as nn
 from flax.traverse_util import unflatten_dict
 
+from triptych.checkpoints.legacy import LegacyWeight
+from triptych.checkpoints.opening import Checkpoint
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
-from triptych.modeling.base import ModelBase, refuse_unknown
-from triptych.modeling.derived import LiveWeight, live_weights
+from triptych.formats.kinds import MSGPACK, Format
+from triptych.formats.opening import open_file
+from triptych.modeling.base import ModelBase, logger, refuse_unknown
+from triptych.modeling.derived import LiveWeight
 from triptych.modeling.hooks import Answer
 from triptych.nn.parts import Model
 from triptych.tensors.arrays import permuted
-from triptych.tensors.dtypes import parse_param_dtype
+from triptych.tensors.dtypes import FLOATING, parse_param_dtype
 from triptych.weights import layouts
-from triptych.weights.plan import Assignment, NewWeight
+from triptych.weights.plan import Assignment, NewWeight, Policy
 from triptych.weights.schema import Layout, Weight
 from triptych_flax import arrays, internals, layers, make, ops
 
@@ -32,14 +40,20 @@ __all__ = ["FlaxPreTrainedModel"]
 class FlaxPreTrainedModel(ModelBase):
     """Base class of Flax models: a config, a linen module and, unless `_do_init=False`, its parameters.
 
-    Subclasses set `module_class`, a linen module with the fields `config` and `dtype`.
+    A class sets `module_class`, a linen module with the fields `config` and `dtype`, and is then called as
+    `(config, input_shape, seed, dtype, _do_init, **fields)`. Or it makes the module itself and passes it on, as classes
+    for transformers 4 do: `super().__init__(config, module, input_shape=..., seed=..., dtype=..., _do_init=...)`.
+
+    `params` are nested dicts: the parameters or, where the module has other collections such as the `batch_stats` of a
+    BatchNorm, `{"params": ..., "batch_stats": ...}`. All of them are saved, loaded and converted.
 
     Args:
-        input_shape: shape of the ids with which the module is traced.
+        module: made already; without it, one of `module_class`.
+        input_shape: what `init_weights` is called with: here, the shape of the ids with which the module is traced.
         seed: seed of new weights.
         dtype: dtype of the computation, by name or as a type; the parameters stay float32.
         _do_init: False makes no parameters and keeps none: they are yours, and every call takes `params`.
-        kwargs: further fields of the module.
+        kwargs: further fields of the module, where it is made here.
 
     Raises:
         ArgumentError: the config is not of `config_class`. ConfigError: a field of it was set to an impossible value,
@@ -48,9 +62,13 @@ class FlaxPreTrainedModel(ModelBase):
 
     framework = "flax"
     class_prefix = "Flax"
-    ops: ClassVar[Any] = ops
+    _ops: ClassVar[Any] = ops
     module_class: ClassVar[Any] = None
+    call_order: ClassVar[Sequence[str]] = ()
+    """Names of the positional arguments of a call, of a class that is made of a part; see `make.declared_call`."""
     _modules_stay = True
+    _missing_keys: Collection[layers.Path] = frozenset()
+    """Paths of the parameters that the load of this model did not find."""
 
     def __init_subclass__(cls, part: type[Model] | None = None, **kwargs: Any) -> None:
         """Run the module of `part`, a declaration, if the class statement names one."""
@@ -58,27 +76,64 @@ class FlaxPreTrainedModel(ModelBase):
         if part is not None:
             make.declare(cls, part)
 
-    def __init__(
+    def __init__(self, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
+        has_module = "module" in kwargs or (bool(args) and isinstance(args[0], nn.Module))
+        self._set_up(config, *(args if has_module else (None, *args)), **kwargs)
+
+    __init__.__signature__ = make.constructor_signature()  # type: ignore[attr-defined]
+
+    def _set_up(
         self,
         config: PretrainedConfig,
-        *,
-        input_shape: tuple[int, ...] = (1, 1),
+        module: nn.Module | None = None,
+        input_shape: Any = (1, 1),
         seed: int = 0,
         dtype: Any = jnp.float32,
         _do_init: bool = True,
-        **kwargs: Any,
+        **fields: Any,
     ) -> None:
         config = self._own_config(config)
-        fields = self.module_class.__dataclass_fields__
-        refuse_unknown({name: value for name, value in kwargs.items() if name not in fields}, type(self))
-        self.config, self.seed, self.input_shape = config, seed, input_shape
-        self.dtype = np.dtype(parse_param_dtype(dtype) or np.float32)
-        self.module = self.module_class(config=config, dtype=self.dtype, **kwargs)
+        self.dtype = computation_dtype(dtype)
+        known = () if module is not None else self._known_fields()
+        refuse_unknown({name: value for name, value in fields.items() if name not in known}, type(self))
+        self._config, self.seed, self.input_shape = config, seed, input_shape
+        self._module = self.module_class(config=config, dtype=self.dtype, **fields) if module is None else module
         for name in self.schema_options:
-            setattr(self, name, getattr(self.module, name))
-        self._do_init = _do_init
+            setattr(self, name, getattr(self._module, name, getattr(self.declared_part, name, None)))
+        self._is_initialized = _do_init
         self._shapes: Any = None
-        self._params: Any = self.init_weights(self.key, input_shape) if _do_init else None
+        self._params: Any = None
+        if _do_init and not _UNFILLED.get():
+            self._params = self._made()
+            self._shapes = jax.eval_shape(lambda tree: tree, self._params)
+
+    @classmethod
+    def _known_fields(cls) -> Collection[str]:
+        if cls.module_class is None:
+            raise ArgumentError(
+                f"{cls.__name__} has no module.",
+                expected="module_class, a linen module; or a module as the second argument of the constructor",
+                received="neither",
+            )
+        return cls.module_class.__dataclass_fields__
+
+    @property
+    def config(self) -> Any:
+        """The config."""
+        return self._config
+
+    @config.setter
+    def config(self, config: PretrainedConfig) -> None:
+        self._config = config
+
+    @property
+    def module(self) -> Any:
+        """The linen module, which has no parameters of its own."""
+        return self._module
+
+    @module.setter
+    def module(self, module: nn.Module) -> None:
+        self._module = module
 
     def __call__(
         self, *inputs: Any, params: Any = None, dropout_rng: Any = None, train: bool = False, **options: Any
@@ -87,25 +142,37 @@ class FlaxPreTrainedModel(ModelBase):
         return self.run_module(*inputs, params=params, dropout_rng=dropout_rng, train=train, **options)
 
     def run_module(
-        self, *inputs: Any, params: Any = None, dropout_rng: Any = None, train: bool = False, **options: Any
+        self,
+        *inputs: Any,
+        params: Any = None,
+        dropout_rng: Any = None,
+        train: bool = False,
+        method: Any = None,
+        **options: Any,
     ) -> Any:
         """Run the module on arrays of JAX or numpy.
 
         Args:
             params: used instead of `self.params`.
             dropout_rng: a random key, needed for `train=True`, which turns dropout on.
+            method: what to call instead of the module itself, with the module first.
+
+        Returns:
+            What the module does; with `train=True`, where there are collections beside the parameters, that and their
+            new values, as in transformers 4: `(output, {"batch_stats": ...})`.
 
         Raises:
             ArgumentError: there are no parameters, or `train=True` without `dropout_rng`.
         """
-        if train and dropout_rng is None:
+        variables = layers.collections(self.params if params is None else params)
+        changing = [name for name in variables if name != layers.PARAMETERS] if train else []
+        if train and dropout_rng is None and not changing:
             raise ArgumentError("train=True needs random numbers.", expected="dropout_rng, a key of jax.random")
-        if "deterministic" in self._call_arguments():
-            options["deterministic"] = not train
+        known = self._call_arguments() if method is None else inspect.signature(method).parameters
+        options |= {name: v for name, v in (("deterministic", not train), ("train", train)) if name in known}
         inputs, options = jax.tree.map(layers.on_device, (inputs, options), is_leaf=lambda x: isinstance(x, list))
-        variables = {"params": self.params if params is None else params}
-        rngs = {"dropout": dropout_rng} if train else {}
-        return self.module.apply(variables, *inputs, **options, rngs=rngs)
+        rngs = {} if dropout_rng is None or not train else {"dropout": dropout_rng}
+        return self.module.apply(variables, *inputs, **options, rngs=rngs, mutable=changing or False, method=method)
 
     # -- parameters ---------------------------------------------------------------------------------------------
 
@@ -114,19 +181,34 @@ class FlaxPreTrainedModel(ModelBase):
         """The random key of `seed`; made when asked for, since making one compiles a program."""
         return jax.random.PRNGKey(self.seed)
 
-    def init_weights(self, rng: Any, input_shape: tuple[int, ...], params: Any = None) -> dict[str, Any]:
-        """Return a tree of parameters: those of `params`, and new ones for what it lacks."""
+    def init_weights(self, rng: Any, input_shape: Any, params: Any = None) -> Any:
+        """Return a tree of parameters: those of `params`, and new ones for what it lacks.
+
+        A class of your own may override this, to trace its module with other inputs.
+        """
         held = {} if params is None else layers.flat(params)
         rngs = dict(zip(("params", "dropout"), jax.random.split(rng), strict=True))
+        known = self._call_arguments()
+        calm = {name: value for name, value in (("deterministic", True), ("train", False)) if name in known}
+        state = nn.DenyList(layers.PASSING)
 
-        def lacking(ids: Any) -> dict[layers.Path, Any]:
-            more = {"decoder_input_ids": ids} if self.takes_decoder_ids() else {}
-            if getattr(self.config, "add_cross_attention", False) and "encoder_hidden_states" in self._call_arguments():
-                more["encoder_hidden_states"] = jnp.zeros((*ids.shape, self.config.hidden_size), self.dtype)
-            _, made = self.module.apply({"params": unflatten_dict(held)}, ids, **more, rngs=rngs, mutable=True)
-            return {path: leaf for path, leaf in layers.flat(made["params"]).items() if path not in held}
+        def lacking(inputs: Any) -> dict[layers.Path, Any]:
+            more = calm | ({"decoder_input_ids": inputs} if self.takes_decoder_ids() else {})
+            if getattr(self.config, "add_cross_attention", False) and "encoder_hidden_states" in known:
+                more["encoder_hidden_states"] = jnp.zeros((*inputs.shape, self.config.hidden_size), self.dtype)
+            if held:
+                variables = layers.collections(unflatten_dict(held))
+                _, made = self.module.apply(variables, inputs, **more, rngs=rngs, mutable=state)
+            else:
+                made = self.module.init(rngs, inputs, **more, mutable=state)
+            return {p: leaf for p, leaf in layers.flat(layers.without_empty(made)).items() if p not in held}
 
-        return unflatten_dict({**internals.evaluated(lacking, input_shape), **held})
+        dtype = jnp.int32 if self.main_input_name.endswith("_ids") else jnp.float32
+        return unflatten_dict({**internals.evaluated(lacking, tuple(input_shape or (1, 1)), dtype), **held})
+
+    def _made(self) -> Any:
+        """Return new parameters, as nested dicts."""
+        return layers.unfrozen(self.init_weights(self.key, self.input_shape))
 
     @property
     def params(self) -> dict[str, Any]:
@@ -136,12 +218,14 @@ class FlaxPreTrainedModel(ModelBase):
             ArgumentError: a parameter is missing, or the model was made with `_do_init=False`.
         """
         self._refuse_without_params()
+        if self._params is None:  # it is being loaded, and its constructor asks already
+            self._params = self._made()
         return self._params
 
     @params.setter
     def params(self, params: Mapping[str, Any]) -> None:
         self._refuse_without_params()
-        params = unfreeze(params) if isinstance(params, FrozenDict) else params
+        params = layers.unfrozen(params)
         missing = self.required_params - set(layers.flat(params))
         if missing:
             names = ", ".join(sorted("/".join(path) for path in missing))
@@ -149,7 +233,7 @@ class FlaxPreTrainedModel(ModelBase):
         self._params = params
 
     def _refuse_without_params(self) -> None:
-        if not self._do_init:
+        if not self._is_initialized:
             raise ArgumentError(
                 "A model made with _do_init=False keeps no parameters.",
                 remedy="hold them yourself and pass params=, or make the model without _do_init=False",
@@ -159,14 +243,37 @@ class FlaxPreTrainedModel(ModelBase):
     def params_shape_tree(self) -> Any:
         """The tree of parameters with a `jax.ShapeDtypeStruct` at each leaf."""
         declared = self.declared_schema
-        if declared is None:
-            return self._traced_shapes()
-        return layers.declared_shapes(declared)
+        if declared is not None and self._is_as_declared():
+            return layers.declared_shapes(declared)
+        return self._traced_shapes()
 
     @property
     def required_params(self) -> set[layers.Path]:
         """The path of every parameter."""
         return set(layers.flat(self.params_shape_tree))
+
+    @classmethod
+    def _from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Any:
+        """Return a new model of `config`, which is not copied."""
+        return cls(config, **kwargs)
+
+    @classmethod
+    def load_flax_weights(cls, resolved_archive_file: Any) -> dict[str, Any]:
+        """Return the tree of arrays that one file holds, msgpack or safetensors, under the names that they have there.
+
+        Raises:
+            As `open_checkpoint`.
+        """
+        return cls.load_flax_sharded_weights([resolved_archive_file])
+
+    @classmethod
+    def load_flax_sharded_weights(cls, shard_files: Sequence[Any]) -> dict[str, Any]:
+        """Return the tree of arrays that several files hold together; see `load_flax_weights`."""
+        found: dict[layers.Path, Any] = {}
+        for file in map(Path, shard_files):
+            separator = "/" if file.suffix == MSGPACK.suffix else "."
+            found |= {tuple(n.split(separator)): arrays.to_native(r.read()) for n, r in open_file(file).tensors.items()}
+        return unflatten_dict(found)
 
     def to_bf16(self, params: Any, mask: Any = None) -> Any:
         """Return `params` with floating leaves as bfloat16: all, or those where `mask`, a tree alike, is True."""
@@ -218,25 +325,96 @@ class FlaxPreTrainedModel(ModelBase):
         return weight if weight.tied_to is None else declared[weight.tied_to]
 
     def _get(self, weight: Weight) -> Any:
-        leaf = layers.leaf(self.params, weight)
+        leaf = layers.leaf(self.params, self._path(weight), weight.name)
         return leaf.T if weight.layout is Layout.LINEAR else leaf
 
     def _set(self, weight: Weight, value: Any) -> None:
         value = jnp.asarray(value)
         value = value.T if weight.layout is Layout.LINEAR else value
-        self._params = unflatten_dict({**layers.flat(self.params), layouts.native_path(weight, "flax"): value})
+        self._params = unflatten_dict({**layers.flat(self.params), self._path(weight): value})
+
+    # -- operations on parameters that the model does not hold --------------------------------------------------
+
+    def resize_token_embeddings(
+        self,
+        new_num_tokens: int | None = None,
+        pad_to_multiple_of: int | None = None,
+        mean_resizing: bool = True,
+        *,
+        seed: int = 0,
+        params: Any = None,
+    ) -> Any:
+        """As in the other frameworks; with `params`, on these, and the new ones are returned.
+
+        A model that holds parameters holds the new ones then.
+        """
+        with self._holding(params) as held:
+            result = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing, seed=seed)
+        return result if params is None else held.params
+
+    def prune_heads(self, heads_to_prune: Mapping[int, Iterable[int]], *, params: Any = None) -> Any:
+        """As in the other frameworks; with `params`, on these, and the new ones are returned.
+
+        A model that holds parameters holds the new ones then.
+        """
+        with self._holding(params) as held:
+            super().prune_heads(heads_to_prune)
+        return None if params is None else held.params
+
+    @contextmanager
+    def _holding(self, params: Any) -> Iterator[SimpleNamespace]:
+        """Let the model hold `params`, unless None, while the context lasts; what it holds in the end is yielded."""
+        held, before = SimpleNamespace(params=params), (self._is_initialized, self._params)
+        if params is not None:
+            self._is_initialized, self._params = True, layers.unfrozen(params)
+        try:
+            yield held
+            held.params, before = self._params, (before[0], self._params if before[0] else None)
+        finally:
+            self._is_initialized, self._params = before
 
     # -- hooks of ModelBase -------------------------------------------------------------------------------------
 
     @classmethod
+    def _by_name(cls, model_args: Sequence[Any]) -> tuple[dict[str, Any], Sequence[Any]]:
+        """Return positional arguments after the path: the dtype first, then those of the constructor."""
+        named, inputs = super()._by_name(model_args[1:])
+        return (named | {"dtype": model_args[0]} if model_args else named), inputs
+
+    @classmethod
+    def _loaded(
+        cls,
+        path: Any,
+        checkpoint: Checkpoint,
+        config: Any,
+        subfolder: str,
+        policy: Policy,
+        dtype: Any,
+        param_dtype: Any,
+        inputs: Sequence[Any],
+        arguments: Mapping[str, Any],
+    ) -> Any:
+        """As in the other frameworks; warn where transformers 4 would have loaded something else."""
+        if arguments.get("_do_init") is False:  # what is lacking is new, and named, for the caller to deal with
+            policy = replace(policy, allow_missing=policy.strict is None)
+        others = {ref.dtype.name for ref in checkpoint.values() if ref.dtype in FLOATING} - {"float32"}
+        if others and param_dtype is None:
+            logger.warning(
+                "%s: the weights are stored in %s and become float32; param_dtype='auto' keeps what is stored",
+                checkpoint.source, ", ".join(sorted(others)),
+            )  # fmt: skip
+        return super()._loaded(path, checkpoint, config, subfolder, policy, dtype, param_dtype, inputs, arguments)
+
+    @classmethod
     @contextmanager
     def _empty(cls, config: PretrainedConfig, inputs: Sequence[Any], **options: Any) -> Iterator[Any]:
-        do_init = options.pop("_do_init", True)
-        model = cls(config, *inputs, _do_init=False, **options)
-        model._params = {}
+        with _unfilled():
+            model = cls(config, *inputs, **{**options, "dtype": computation_dtype(options.get("dtype"))})
+        keeps = model._is_initialized
+        model._is_initialized, model._params = True, {}
         yield model
         model._params = unflatten_dict(model._params)
-        model._do_init = do_init
+        model._is_initialized = keeps
 
     def _assign(
         self,
@@ -244,51 +422,96 @@ class FlaxPreTrainedModel(ModelBase):
         read: Callable[[Assignment], np.ndarray],
         done: Callable[[Assignment], None],
     ) -> None:
-        path = layouts.native_path(assignment.weight, "flax")
-        self._params[path] = arrays.to_native(read(assignment))
+        self._params[self._path(assignment.weight)] = arrays.to_native(read(assignment))
         done(assignment)
 
     def _initialise(self, new: Sequence[NewWeight]) -> None:
-        if new:
-            made = layers.flat(self.init_weights(self.key, self.input_shape, unflatten_dict(self._params)))
-            for one in new:
-                path = layouts.native_path(one.weight, "flax")
-                self._params[path] = made[path].astype(arrays.native_dtype(one.dtype))
+        if not new:
+            return
+        own = type(self).init_weights is FlaxPreTrainedModel.init_weights
+        held = unflatten_dict(self._params) if own else None  # of others only `_missing_keys` would be made
+        made = layers.flat(self.init_weights(self.key, self.input_shape, held))
+        for one in new:
+            path = self._path(one.weight)
+            value = made[path]
+            is_floating = jnp.issubdtype(value.dtype, jnp.floating) and not one.weight.buffer
+            self._params[path] = value.astype(arrays.native_dtype(one.dtype)) if is_floating else value
+        self._missing_keys = {self._path(one.weight) for one in new}
 
     def _handed_over(self, output_loading_info: bool) -> Any:
         result = super()._handed_over(output_loading_info)
-        if self._do_init:
+        if self._is_initialized:
             return result
         params, self._params = self._params, None
         return (self, params, result[1]) if output_loading_info else (self, params)
+
+    def _path(self, weight: Weight) -> layers.Path:
+        """Return the path of `weight` in the tree of parameters."""
+        path = layouts.native_path(weight, "flax")
+        if self._is_as_declared() or not layers.has_collections(self._traced_shapes()):
+            return path
+        statistics = layouts.BATCH_STATISTICS if weight.is_statistic else layers.PARAMETERS
+        return (weight.collection or statistics, *path)
+
+    def _stored_names(self, chosen: Format) -> dict[str, LegacyWeight]:
+        """Return the names in files of Flax of what no declaration knows: those of the tree, as in transformers 4."""
+        if chosen.flavour != "flax" or self._is_as_declared():
+            return {}
+        own = [weight for weight in self.schema.stored() if weight.name not in (self.declared_schema or {})]
+        return {
+            w.name: LegacyWeight(
+                w.name, "/".join(self._path(w)), w.shape, layouts.to_canonical(w.layout, len(w.axes), "flax")
+            )
+            for w in own
+        }
+
+    def _is_as_declared(self) -> bool:
+        """Return whether the module holds just the weights of a declared part, so that it need not be traced."""
+        return self._is_its_part() and self._is_of_a_part(self.config)
 
     def _reader(self, params: Any = None) -> Callable[[Weight], np.ndarray]:
         tree = self.params if params is None else params
 
         def read(weight: Weight) -> np.ndarray:
-            array = arrays.to_numpy(layers.leaf(tree, weight))
+            array = arrays.to_numpy(layers.leaf(tree, self._path(weight), weight.name))
             return permuted(array, layouts.to_canonical(weight.layout, array.ndim, "flax"))
 
         return read
 
+    def _weights_to_save(self, params: Any) -> list[Weight]:
+        """Return the weights that a tree holds; warn of those that it lacks, and of leaves that are no weights."""
+        weights = {self._path(weight): weight for weight in self.schema.stored()}
+        held = set(layers.flat(self.params if params is None else params))
+        lacking, strange = ["/".join(path) for path in weights if path not in held], held - set(weights)
+        if lacking and (params is None or len(lacking) == len(weights)):
+            raise ArgumentError("The parameters lack weights of the model.", received=f"no {', '.join(lacking)}")
+        if lacking:
+            logger.warning("%s: the parameters lack %s, which are not saved", type(self).__name__, ", ".join(lacking))
+        if strange:
+            names = ", ".join(sorted("/".join(path) for path in strange))
+            logger.warning("%s: %s are no weights of the module, and are not saved", type(self).__name__, names)
+        return [weight for path, weight in weights.items() if path in held]
+
     def _dtype_of(self, weight: Weight, params: Any = None) -> np.dtype:
-        return arrays.numpy_dtype(layers.leaf(self.params if params is None else params, weight).dtype)
+        tree = self.params if params is None else params
+        return arrays.numpy_dtype(layers.leaf(tree, self._path(weight), weight.name).dtype)
 
     def _replace(self, new: Mapping[str, np.ndarray]) -> None:
         schema, flat = self.schema, layers.flat(self.params)
         for name, array in new.items():
             order = layouts.to_native(schema[name].layout, array.ndim, "flax")
-            flat[layouts.native_path(schema[name], "flax")] = arrays.to_native(permuted(array, order))
+            flat[self._path(schema[name])] = arrays.to_native(permuted(array, order))
         self._params, self._shapes = unflatten_dict(flat), None
-        self.module = self.module.clone(config=self.config)
+        self._module = self._module.clone(**({"config": self.config} if hasattr(self._module, "config") else {}))
 
     def _traced_shapes(self) -> Any:
         if self._shapes is None:
-            self._shapes = jax.eval_shape(lambda key: self.init_weights(key, self.input_shape), self.key)
+            found = jax.eval_shape(lambda key: self.init_weights(key, self.input_shape), self.key)
+            self._shapes = layers.unfrozen(found)
         return self._shapes
 
     def _live_weights(self) -> list[LiveWeight]:
-        return live_weights({path: leaf.shape for path, leaf in layers.flat(self._traced_shapes()).items()}, "flax")
+        return layers.live(self._traced_shapes())
 
     def _live_vocab(self) -> Collection[str]:
         vocab = layers.vocab_paths(self, layers.flat(self._traced_shapes()))
@@ -296,16 +519,21 @@ class FlaxPreTrainedModel(ModelBase):
 
     @classmethod
     def _look_at(cls, config: PretrainedConfig, arguments: Mapping[str, Any], ask: Callable[[Any], Answer]) -> Answer:
-        return ask(cls(config, **{**arguments, "_do_init": False}))
+        with _unfilled():
+            model = cls(config, **arguments)
+        return ask(model)
 
     @classmethod
     def _is_its_part(cls) -> bool:
         part = cls.declared_part
-        return part is not None and cls.module_class is make.binder.bound(part)
+        own = (FlaxPreTrainedModel.__init__, FlaxPreTrainedModel.init_weights)
+        is_plain = (cls.__init__, cls.init_weights) == own  # another constructor may make another module
+        return is_plain and part is not None and cls.module_class is make.binder.bound(part)
 
     @classmethod
     def _call_arguments(cls) -> Collection[str]:
-        return inspect.signature(cls.module_class.__call__).parameters
+        called = cls if cls.module_class is None else cls.module_class
+        return inspect.signature(called.__call__).parameters
 
     def _is_trainable(self, weight: Weight) -> bool:
         return True
@@ -339,3 +567,21 @@ class FlaxPreTrainedModel(ModelBase):
                 received="none",
             )
         self.module = self.module.clone(gradient_checkpointing=enable)
+
+
+_UNFILLED: ContextVar[bool] = ContextVar("unfilled", default=False)
+
+
+@contextmanager
+def _unfilled() -> Iterator[None]:
+    """Let the models that are made in the context have no parameters yet, whatever their constructors say."""
+    token = _UNFILLED.set(True)
+    try:
+        yield
+    finally:
+        _UNFILLED.reset(token)
+
+
+def computation_dtype(dtype: Any) -> np.dtype:
+    """Return what `dtype`, a name or a type, says of the computation; None says float32."""
+    return np.dtype(parse_param_dtype(dtype) or np.float32)

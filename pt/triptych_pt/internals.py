@@ -44,6 +44,23 @@ class _NoFills(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
+class _NoParameterFills(TorchFunctionMode):
+    """Skips what would fill parameters with values."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        target = args[0] if args else kwargs.get("tensor")
+        fills = getattr(func, "__name__", "") in _NoFills.fills or getattr(func, "__module__", "") == "torch.nn.init"
+        return target if fills and isinstance(target, nn.Parameter) else func(*args, **kwargs)
+
+
+@contextmanager
+def without_fills() -> Iterator[None]:
+    """Leave the parameters that this thread makes as their memory is."""
+    with _NoParameterFills():
+        yield
+
+
 def _to_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
     if not building_empty() or parameter is None or parameter.is_meta:
         return None  # as it is
@@ -123,7 +140,8 @@ def share(module: nn.Module, leaf: str, tensor: torch.Tensor) -> None:
 
 def own_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     """Return the parameters and buffers of `module` itself."""
-    return [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]
+    held = (*module._parameters.items(), *module._buffers.items())
+    return [(name, tensor) for name, tensor in held if tensor is not None]
 
 
 def persistent_buffers(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
@@ -186,6 +204,11 @@ def make_known(kind: Any) -> None:
     pytree.register_pytree_node(
         kind, lambda output: ([*output.values()], [*output]), rebuild, serialized_type_name=name
     )
+
+
+def wrapped(model: nn.Module) -> Any:
+    """Return the module that `torch.compile` or a wrapper for parallel training has within it, or None."""
+    return getattr(model, "_orig_mod", None) or getattr(model, "module", None)
 
 
 def flattened(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Callable[..., Any], list[Any]]:

@@ -110,8 +110,10 @@ def describe(module: nn.Module) -> None:
     """Make a layer's own account of its sizes true again after its weight changed."""
     if isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
-    if hasattr(module, "count_heads"):
-        module.count_heads()
+    if isinstance(module, Conv1D):
+        module.nx, module.nf = module.weight.shape
+    if callable(count := getattr(module, "count_heads", None)):
+        count()
     if isinstance(module, nn.Embedding):
         module.num_embeddings = module.weight.shape[0]
         if module.padding_idx is not None and module.padding_idx >= module.num_embeddings:

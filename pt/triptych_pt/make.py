@@ -19,12 +19,14 @@ from triptych_pt import ops
 
 
 class Conv1D(nn.Module):
-    """GPT-2's projection, whose weight is stored as [in, out]."""
+    """GPT-2's projection from `nx` to `nf`, whose weight is stored as [in, out]."""
 
-    def __init__(self, width: int, units: int) -> None:
+    def __init__(self, nf: int, nx: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(width, units))
-        self.bias = nn.Parameter(torch.zeros(units))
+        self.nf, self.nx = nf, nx
+        self.weight = nn.Parameter(torch.empty(nx, nf))
+        self.bias = nn.Parameter(torch.zeros(nf))
+        nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, x: Any) -> Any:
         return x @ self.weight + self.bias
@@ -80,7 +82,7 @@ def dense(owner: Any, width: Any, units: Any, bias: bool = True, std: float | No
 
 def conv1d(owner: Any, width: Any, units: Any, std: float | None = None) -> Any:
     """Return GPT-2's projection from `width` to `units`."""
-    return _initialised(Conv1D(int(width), int(units)), std)
+    return _initialised(Conv1D(int(units), int(width)), std)
 
 
 def embedding(
@@ -144,7 +146,7 @@ def vocab_projector(owner: Any, width: Any, units: Any) -> Any:
 
 def block(owner: Any, kind: type, **fields: Any) -> Any:
     """Return a module of the owner's config: of a part, or of a class of PyTorch like it."""
-    cls = binder.class_of(kind)
+    cls: Any = binder.class_of(kind)
     return cls(config=owner.config, **fields) if issubclass(cls, Block) else cls(owner.config, **fields)
 
 

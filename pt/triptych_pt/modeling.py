@@ -6,7 +6,7 @@ import copy
 import inspect
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
@@ -27,6 +27,7 @@ from triptych.weights.plan import Assignment, LoadPlan, NewWeight
 from triptych.weights.schema import Weight
 from triptych_pt import arrays, internals, layers, make, ops
 from triptych_pt.attention_functions import ALL_ATTENTION_FUNCTIONS
+from triptych_pt.authors.mixins import ModuleUtilsMixin
 from triptych_pt.internals import building_empty, parameters_on_meta
 from triptych_pt.layers import describe
 from triptych_pt.make import Conv1D, RMSNorm
@@ -35,7 +36,7 @@ __all__ = ["PreTrainedModel"]
 Self = TypeVar("Self", bound="PreTrainedModel")
 
 
-class PreTrainedModel(nn.Module, ModelBase):
+class PreTrainedModel(nn.Module, ModuleUtilsMixin, ModelBase):
     """Base class of PyTorch models. Subclasses build their modules in `__init__` and end it with `self.post_init()`.
 
     Raises:
@@ -44,14 +45,13 @@ class PreTrainedModel(nn.Module, ModelBase):
 
     framework = "pt"
     class_prefix = ""
-    ops: ClassVar[Any] = ops
-    make: ClassVar[Any] = make
+    _ops: ClassVar[Any] = ops
 
     def __init_subclass__(cls, part: type[Model] | None = None, **kwargs: Any) -> None:
         """Take over the layers and the arithmetic of `part`, a declaration, if the class statement names one."""
         super().__init_subclass__(**kwargs)
         if part is not None:
-            make.binder.declare(cls, part)
+            make.binder.declare(cls, part, ops=ops, make=make)
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         config = self._own_config(config)
@@ -63,15 +63,6 @@ class PreTrainedModel(nn.Module, ModelBase):
         self.init_weights()
         self._refuse_unknown_kept()
         self._checkpoint_as_configured()
-
-    @classmethod
-    def from_config(
-        cls: type[Self], config: PretrainedConfig, *, dtype: Any = None, torch_dtype: Any = None, **kwargs: Any
-    ) -> Self:
-        """As `ModelBase.from_config`; `dtype`, or its older name, is that of new parameters for the time being."""
-        wanted = parse_param_dtype(torch_dtype if dtype is None else dtype)
-        with internals.default_dtype(None if wanted is None else arrays.native_dtype(wanted)):
-            return super().from_config(config, **kwargs)
 
     def init_weights(self) -> None:
         """Prune the heads that the config says, initialise every module once that no model within has initialised or
@@ -85,7 +76,7 @@ class PreTrainedModel(nn.Module, ModelBase):
     def _initialize_weights(self, module: nn.Module) -> None:
         if not getattr(module, "_is_hf_initialized", False):
             self._init_weights(module)
-            module._is_hf_initialized = True  # type: ignore[assignment]
+            vars(module)["_is_hf_initialized"] = True
 
     def _init_weights(self, module: nn.Module) -> None:
         """Initialise one module: normal with `config.initializer_range`, zero biases, unit norms.
@@ -100,18 +91,19 @@ class PreTrainedModel(nn.Module, ModelBase):
         """Make tied weights one parameter: as the schema or a dict `_tied_weights_keys` declares; or the input and the
         output embeddings of a class of another's, if its config ties them. Then call `_tie_weights` of every module.
         """
-        ties = declared_ties(self)
+        declared = self.declared_schema
+        ties = declared_ties(self, declared)
         for name, (source, _) in ties.items():
             module, leaf = self._owner(name)
             module.register_parameter(leaf, self.get_parameter(source))
-        if self.declared_schema is None:
+        if declared is None:
             if not ties and getattr(self.config, "tie_word_embeddings", True):
                 self._tie_embeddings()
             if getattr(self.config, "tie_encoder_decoder", False):
                 self._tie_encoder_decoder()
         for module in self.modules():
-            if callable(tie := getattr(module, "_tie_weights", None)):
-                tie()
+            if hasattr(type(module), "_tie_weights") or "_tie_weights" in vars(module):
+                getattr(module, "_tie_weights")()  # noqa: B009  (a Tensor, by the type of torch modules)
 
     def _tie_embeddings(self) -> None:
         found = self._vocab_parts()
@@ -178,6 +170,11 @@ class PreTrainedModel(nn.Module, ModelBase):
         return parse_param_dtype(torch.get_default_dtype() if wanted is None else wanted)
 
     @classmethod
+    def _new_parameters(cls, dtype: Any, arguments: dict[str, Any]) -> AbstractContextManager[Any]:
+        wanted = parse_param_dtype(dtype)
+        return internals.default_dtype(None if wanted is None else arrays.native_dtype(wanted))
+
+    @classmethod
     @contextmanager
     def _empty(cls, config: PretrainedConfig, inputs: Sequence[Any], **options: Any) -> Iterator[Any]:
         del options["dtype"]  # of the parameters: the plan has it
@@ -191,7 +188,7 @@ class PreTrainedModel(nn.Module, ModelBase):
             model.eval()
         del model.__dict__["_made_anew"]
         for module in model.modules():
-            module._is_hf_initialized = True  # type: ignore[assignment]
+            vars(module)["_is_hf_initialized"] = True
 
     @classmethod
     def _without_values(cls, config: PretrainedConfig, inputs: Sequence[Any], options: Mapping[str, Any]) -> Any:
@@ -330,18 +327,19 @@ class PreTrainedModel(nn.Module, ModelBase):
 
     @contextmanager
     def _sharing_kept(self) -> Iterator[None]:
-        """Let a tensor that is replaced under one name be replaced under all that the module has for it."""
-        places: dict[torch.Tensor, list[str]] = {}
-        for weight in self._live_weights():
-            places.setdefault(self._held(weight.name), []).append(weight.name)
-        shared = {tensor: names for tensor, names in places.items() if len(names) > 1}
+        """Let a tensor that is replaced in one place be replaced in all that the module has for it."""
+        places: dict[torch.Tensor, list[tuple[nn.Module, str]]] = {}
+        for module in self.modules():
+            for leaf, tensor in internals.own_tensors(module):
+                places.setdefault(tensor, []).append((module, leaf))
+        shared = {tensor: found for tensor, found in places.items() if len(found) > 1}
         del places  # and with it, soon, the values of the others
         yield
-        for tensor, names in shared.items():
-            held = [self._held(name) for name in names]
+        for tensor, found in shared.items():
+            held = [internals.own_tensor(*place) for place in found]
             if new := [one for one in held if one is not tensor]:
-                for name in names:
-                    internals.share(*self._owner(name), new[0])
+                for place in found:
+                    internals.share(*place, new[0])
 
     def _owner(self, name: str) -> tuple[nn.Module, str]:
         scope, _, leaf = name.rpartition(".")
@@ -356,11 +354,6 @@ class PreTrainedModel(nn.Module, ModelBase):
         internals.put(*self._owner(name), tensor if device.type == "cpu" else tensor.to(device))
 
     @property
-    def device(self) -> torch.device:
-        """Device of the first parameter."""
-        return next(self.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Dtype of the first floating parameter."""
-        return next(p.dtype for p in self.parameters() if p.is_floating_point())
+    def dummy_inputs(self) -> dict[str, torch.Tensor]:
+        """Inputs with which the model can be called: three texts of five ids below 8."""
+        return {"input_ids": torch.tensor([[7, 6, 0, 0, 1], [1, 2, 3, 0, 0], [0, 0, 0, 4, 5]])}

@@ -72,8 +72,9 @@ def test_config_and_index_are_read_once(auto: bool, golden: Path, tmp_path: Path
     opened.clear()
     (AutoModel if auto else BertForMaskedLM).from_pretrained(folder)
     read = [path for path in opened if str(folder) in path]
-    assert [path for path in read if path.endswith("config.json")] == [str(folder / "config.json")]
-    assert len(read) == len(set(read)) == len(list(folder.glob("model*"))) + 1
+    configs = [str(folder / name) for name in ("config.json", "generation_config.json")]
+    assert [path for path in read if path.endswith("config.json")] == configs
+    assert len(read) == len(set(read)) == len(list(folder.glob("model*"))) + len(configs)
 
 
 def test_auto_config_reads_the_file_once(golden: Path, tmp_path: Path, opened: list[str]) -> None:

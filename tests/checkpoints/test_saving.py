@@ -230,13 +230,22 @@ def test_shards_keep_order_and_limit(sizes: list[int], limit: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("5GB", 5 * 10**9), ("1.5GiB", 3 * 2**29), (7, 7), ("200MB", 2 * 10**8), ("1 KiB", 1024)]
+    ("text", "size"),
+    [
+        ("5GB", 5 * 10**9),
+        ("1.5GiB", 3 * 2**29),
+        (7, 7),
+        ("200MB", 2 * 10**8),
+        ("1 KiB", 1024),
+        ("2TB", 2 * 10**12),
+        ("20Kb", 2500),
+    ],
 )
 def test_sizes(text: object, size: int) -> None:
     assert parse_size(text) == size  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("text", ["5", "GB", "-1GB", 0, -1, None, 1.5, True, "5Gb", "infGB", "nanGB"])
+@pytest.mark.parametrize("text", ["5", "GB", "-1GB", 0, -1, None, 1.5, True, "5Gib", "infGB", "nanGB"])
 def test_bad_sizes(text: object) -> None:
     with pytest.raises(ArgumentError, match="max_shard_size"):
         parse_size(text)  # type: ignore[arg-type]

@@ -25,6 +25,8 @@ from triptych import (
 from triptych_conformance import assert_close
 
 REPO = "org/pushed"
+BESIDE = {".gitattributes", "README.md", "config.json", "generation_config.json"}
+"""What the repository of a pushed model holds beside its weights."""
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 
@@ -53,7 +55,7 @@ def test_what_one_framework_pushes_all_load(framework: str, hub: Hub, folder: Pa
     assert info.oid == hub.head(REPO)
     assert [c.title for c in hub.log(REPO)][:1] == ["mine"]
     assert len(hub.log(REPO)) == 2, "one commit beside the initial one"
-    assert set(hub.tree(REPO)) == {".gitattributes", "README.md", "config.json", "model.safetensors"}
+    assert set(hub.tree(REPO)) == BESIDE | {"model.safetensors"}
     for other in PACKAGES:
         loaded = load(other)
         assert_same(loaded, model)
@@ -146,7 +148,7 @@ def test_stale_weights_are_deleted_in_the_same_commit(hub: Hub, folder: Path) ->
     other = {"model.fp16.safetensors": b"another variant", "onnx/model.onnx": b"x", "tokenizer.json": b"{}"}
     hub.create(REPO)
     hub.commit(REPO, {**other, "sub/model.safetensors": b"x"})
-    kept = {".gitattributes", "README.md", "config.json", "sub/model.safetensors", *other}
+    kept = {*BESIDE, "sub/model.safetensors", *other}
     for number, layout in enumerate(LAYOUTS):
         with_head = model.push_to_hub(REPO, token=WRITER, remove_stale=True, **layout)
         assert len(hub.log(REPO)) == number + 3, "one commit each"
@@ -183,7 +185,7 @@ def test_shards_that_an_index_of_triptych_names_are_deleted(hub: Hub, folder: Pa
     model = golden_model("pt", folder)
     model.push_to_hub(REPO, token=WRITER, max_shard_size="40KB")
     model.push_to_hub(REPO, token=WRITER, format="h5")
-    assert set(hub.tree(REPO)) == {".gitattributes", "README.md", "config.json", "tf_model.h5"}
+    assert set(hub.tree(REPO)) == BESIDE | {"tf_model.h5"}
 
 
 def test_the_pointer_of_an_older_save_and_a_damaged_index(hub: Hub, folder: Path) -> None:
@@ -474,7 +476,7 @@ def test_the_command_pushes_a_folder_as_it_is(hub: Hub, folder: Path, tmp_path: 
     assert done.exit_code == 0, done.stderr
     summary = json.loads(done.stdout)
     assert summary["commit"] == hub.head(REPO)
-    names = {"config.json", "tokenizer.json", "README.md", *(p.name for p in source.glob("model*"))}
+    names = {*BESIDE - {".gitattributes"}, "tokenizer.json", *(p.name for p in source.glob("model*"))}
     assert set(summary["files"]) == names
     assert set(hub.tree(REPO)) == names | {".gitattributes"}
     assert b"license: mit" in hub.read(REPO, "README.md")

@@ -66,6 +66,11 @@ def promise_nothing(variable: Any) -> None:
     variable._initializer = lambda shape, dtype: tf.zeros((), dtype)
 
 
+def tensor_of(value: Any) -> tf.Tensor:
+    """Return a variable of Keras, or anything that TensorFlow knows, as a tensor of the dtype that it is held in."""
+    return tf.convert_to_tensor(value.value if isinstance(value, keras.Variable) else value)
+
+
 def set_value(variable: Any, value: tf.Tensor) -> None:
     """Give a variable a value of another shape."""
     variable._shape = tuple(value.shape)
@@ -164,6 +169,17 @@ def _of_keras() -> frozenset[str]:
 def scopes_of(variable: Any) -> tuple[str, ...]:
     """Return the scopes of `tf.name_scope` in which a layer made this variable, within its own."""
     return vars(variable).get("_scopes", ())
+
+
+def note_path(variable: Any, path: tuple[str, ...]) -> None:
+    """Note the path of a variable in the model that holds it."""
+    variable._place = path
+
+
+def noted_path(variable: Any) -> tuple[str, ...]:
+    """Return the path of a variable in the model that last looked for it; else in Keras, without the first level."""
+    *levels, leaf = variable.path.split("/")[1:] or [variable.path]
+    return vars(variable).get("_place", (*levels, *scopes_of(variable), leaf))
 
 
 def awaits_variables(layer: keras.layers.Layer) -> bool:

@@ -52,7 +52,7 @@ def walk(layer: keras.layers.Layer) -> Iterator[tuple[tuple[str, ...], Any, kera
             if id(variable) not in seen:
                 seen.add(id(variable))
                 leaf = internals.place_in(owner, variable) if internals.is_made_up(variable) else ()
-                yield (*path, *internals.scopes_of(variable), *(leaf or (variable.name,))), variable, owner
+                yield (*path, *internals.scopes_of(variable), *(leaf or (_name(variable, owner),))), variable, owner
         _refuse_foreign(owner)
         for part in internals.parts_of(owner):
             if id(part) not in seen:
@@ -85,6 +85,11 @@ def layout_of(variable: Any, owner: keras.layers.Layer) -> Layout | None:
     return None
 
 
+def _name(variable: Any, owner: keras.layers.Layer) -> str:
+    """Return the name of a variable; that of a norm without shift is called as that of one with."""
+    return "gamma" if isinstance(owner, keras.layers.RMSNormalization) else str(variable.name)
+
+
 def _place(owner: Any, part: Any) -> Sequence[str]:
     """Return the path of a layer below `owner`: its name's levels, or its attribute where Keras made up the name."""
     place = internals.place_in(owner, part) if internals.is_made_up(part) else ()
@@ -96,14 +101,22 @@ def _levels(name: str) -> list[str]:
 
 
 def _refuse_foreign(owner: keras.layers.Layer) -> None:
-    foreign = [name for name, value in vars(owner).items() if isinstance(value, tf.Variable)]
+    foreign = [name for name, value in vars(owner).items() if _is_foreign(value)]
     if foreign:
         raise ArgumentError(
-            f"{type(owner).__name__} holds variables of TensorFlow, which Keras 3 neither trains nor saves.",
-            expected="variables of Keras",
+            f"{type(owner).__name__} holds variables of TensorFlow, or layers of Keras 2, which Keras 3 neither trains "
+            "nor saves.",
+            expected="variables and layers of Keras 3",
             received=", ".join(foreign),
-            remedy="make them with self.add_weight(name=..., shape=..., initializer=...)",
+            remedy="make variables with self.add_weight(name=..., shape=...), and layers of keras.layers",
         )
+
+
+def _is_foreign(value: Any) -> bool:
+    """Return whether a value of a layer has weights that Keras 3 does not see; layers of Keras 2 are `tf.Module`s."""
+    if isinstance(value, (list, tuple)):
+        return any(map(_is_foreign, value))
+    return isinstance(value, (tf.Variable, tf.Module)) and not isinstance(value, keras.layers.Layer)
 
 
 def replace_value(variable: Any, owner: keras.layers.Layer, array: np.ndarray) -> None:
@@ -186,6 +199,27 @@ class Loading:
         for one in new:
             variable = self.variables[layouts.native_path(one.weight, "tf")]
             internals.promise(variable, arrays.native_dtype(one.dtype))
+
+
+class Refilling:
+    """A load into a model that is there: its variables keep their dtypes."""
+
+    def __init__(self, variables: Mapping[tuple[str, ...], Any]) -> None:
+        self.variables = variables
+
+    def assign(
+        self,
+        assignment: Assignment,
+        read: Callable[[Assignment], np.ndarray],
+        done: Callable[[Assignment], None],
+    ) -> None:
+        """Give a variable its value now."""
+        variable = self.variables[layouts.native_path(assignment.weight, "tf")]
+        variable.assign(tf.cast(arrays.to_native(read(assignment)), internals.dtype_of(variable)))
+        done(assignment)
+
+    def initialise(self, new: Sequence[NewWeight]) -> None:
+        """Do nothing: what the checkpoint lacks keeps its value."""
 
 
 def discard(variables: Iterable[Any]) -> None:

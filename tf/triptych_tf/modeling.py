@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -13,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from triptych.checkpoints.opening import Checkpoint
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
 from triptych.modeling.base import ModelBase, refuse_unknown
@@ -21,11 +23,13 @@ from triptych.modeling.hooks import Answer
 from triptych.nn.parts import Model
 from triptych.tensors.arrays import permuted
 from triptych.weights import layouts
-from triptych.weights.plan import Assignment, NewWeight
-from triptych.weights.schema import Weight
+from triptych.weights.plan import Assignment, LoadPlan, NewWeight
+from triptych.weights.schema import Schema, Weight
 from triptych.weights.surgery import VOCAB
 from triptych_tf import arrays, internals, layers, make, ops
 from triptych_tf.authors.accessors import Accessors
+from triptych_tf.authors.datasets import Datasets
+from triptych_tf.authors.inputs import takes_more
 from triptych_tf.authors.serving import Serving
 from triptych_tf.authors.training import Training
 
@@ -33,7 +37,7 @@ __all__ = ["TFPreTrainedModel"]
 logger = logging.getLogger("triptych")
 
 
-class TFPreTrainedModel(Accessors, Training, Serving, keras.Model, ModelBase):
+class TFPreTrainedModel(Accessors, Training, Serving, Datasets, keras.Model, ModelBase):
     """Base class of Keras models. Layers have the names of the canonical weights; `layer_._0` stands for `layer.0`.
 
     A class without `build` is built by a symbolic call on `dummy_inputs` when its weights are first asked for.
@@ -48,8 +52,14 @@ class TFPreTrainedModel(Accessors, Training, Serving, keras.Model, ModelBase):
 
     framework = "tf"
     class_prefix = "TF"
-    ops: ClassVar[Any] = ops
-    make: ClassVar[Any] = make
+    _ops: ClassVar[Any] = ops
+    _requires_load_weight_prefix: ClassVar[bool] = False
+    """Whether the constructor takes `load_weight_prefix`, the scope of the variables of a model of models."""
+    load_weight_prefix: ClassVar[str | None] = None
+    supports_xla_generation: ClassVar[bool] = True
+    _tried: set[int] | None = None
+    """The layers that a symbolic call has left unbuilt; this and the next are kept from Keras, in `__dict__`."""
+    _rename: Callable[[str], Sequence[str]] | None = None
 
     def __init_subclass__(cls, part: type[Model] | None = None, **kwargs: Any) -> None:
         """Take over the layers and the arithmetic of `part`, a declaration, if the class statement names one."""
@@ -65,6 +75,7 @@ class TFPreTrainedModel(Accessors, Training, Serving, keras.Model, ModelBase):
         refuse_unknown(kwargs, type(self))
         super().__init__(dtype=policy, **options)
         self.config = config
+        self.name_or_path = str(getattr(config, "name_or_path", "") or "")
 
     def post_init(self) -> None:
         """Build the variables, if the class says how; a load calls it too, while no weight has a value yet."""
@@ -79,7 +90,7 @@ class TFPreTrainedModel(Accessors, Training, Serving, keras.Model, ModelBase):
             self.build(None)
         waiting = [layer for layer in internals.with_all_parts(self) if self._awaits_build(layer)]
         tried = {id(layer) for layer in waiting}
-        if not waiting or tried == vars(self).get("_tried"):
+        if not waiting or tried == self._tried:
             return
         self.__dict__["_tried"] = tried  # some layers are never called, and so never built
         if not self.built:
@@ -89,8 +100,8 @@ class TFPreTrainedModel(Accessors, Training, Serving, keras.Model, ModelBase):
             self._call_symbolically()
         except Exception as error:
             names = ", ".join(layer.name for layer in waiting)
-            logger.warning("%s.build leaves layers unbuilt (%s), and a call on dummy_inputs fails: %s. Weights of theirs "
-                           "are neither loaded nor saved.", type(self).__name__, names, error)  # fmt: skip
+            logger.warning("%s.build leaves layers unbuilt (%s), and a call on dummy_inputs fails: %s. Weights "
+                           "of theirs are neither loaded nor saved.", type(self).__name__, names, error)  # fmt: skip
 
     def _awaits_build(self, layer: keras.layers.Layer) -> bool:
         return not layer.built if type(self).build is keras.Model.build else internals.awaits_variables(layer)
@@ -117,19 +128,28 @@ class TFPreTrainedModel(Accessors, Training, Serving, keras.Model, ModelBase):
         return self.config.to_dict()
 
     @classmethod
-    def from_config(cls, config: PretrainedConfig | Mapping[str, Any], **kwargs: Any) -> Any:
+    def from_config(
+        cls,
+        config: PretrainedConfig | Mapping[str, Any],
+        *,
+        dtype: Any = None,
+        torch_dtype: Any = None,
+        **kwargs: Any,
+    ) -> Any:
         """Return a new model with freshly initialised weights, of a config or of what `get_config` returned."""
         kwargs.pop("custom_objects", None)  # Keras passes it; a config names no objects
         if isinstance(config, Mapping) and cls.config_class is not None:
             config = cls.config_class.from_dict(config)
-        return ModelBase.from_config.__func__(cls, config, **kwargs)  # type: ignore[attr-defined]
+        return ModelBase.from_config.__func__(  # type: ignore[attr-defined]
+            cls, config, dtype=dtype, torch_dtype=torch_dtype, **kwargs
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model. The first argument may be a dict of inputs, or a list of them in the order of the arguments;
         others may be given by position or name."""
         names = self.call_signature_parameters
         if args and isinstance(args[0], Mapping) and set(args[0]) & set(names):
-            left = [name for name in args[0] if name not in names and not self._takes_more]
+            left = [name for name in args[0] if name not in names and not takes_more(self.call)]
             if left:
                 logger.warning("Not an argument of %s, and not used: %s", type(self).__name__, ", ".join(left))
             kwargs = {**{name: value for name, value in args[0].items() if name not in left}, **kwargs}
@@ -162,9 +182,15 @@ class TFPreTrainedModel(Accessors, Training, Serving, keras.Model, ModelBase):
     @classmethod
     @contextmanager
     def _empty(cls, config: PretrainedConfig, inputs: Sequence[Any], **options: Any) -> Iterator[Any]:
+        options = {**options}
+        rename = options.pop("tf_to_pt_weight_rename", None)
+        prefix = options.pop("load_weight_prefix", None)
+        if cls._requires_load_weight_prefix and prefix is not None:
+            options["load_weight_prefix"] = f"{prefix}/{options['name']}" if "name" in options else prefix
         with internals.without_values():
             with layers.default_policy(options.pop("dtype", None)):
                 model = cls(config, *inputs, **options)
+            model.__dict__["_rename"] = rename
             loading = layers.Loading(model._variables())
             model.__dict__["_loading"] = loading  # not by setattr: Keras would track what is in it
             try:
@@ -172,10 +198,33 @@ class TFPreTrainedModel(Accessors, Training, Serving, keras.Model, ModelBase):
             except BaseException:
                 layers.discard(loading.variables.values())
                 raise
-        del model.__dict__["_loading"]
+        del model.__dict__["_loading"], model.__dict__["_rename"]
         if loading.error is not None:
             raise loading.error
         layers.follow_variables(model)
+
+    @contextmanager
+    def refilling(self) -> Iterator[None]:
+        """Let weights be assigned to the model as it is."""
+        self.__dict__["_loading"] = layers.Refilling(self._variables())
+        try:
+            yield
+        finally:
+            del self.__dict__["_loading"]
+
+    @contextmanager
+    def renaming(self, rename: Callable[[str], Sequence[str]] | None) -> Iterator[None]:
+        """Let `rename` say under which names checkpoints hold a weight, the best first, and not the class's own
+        `tf_to_pt_weight_rename`; None changes nothing."""
+        self.__dict__["_rename"] = rename
+        try:
+            yield
+        finally:
+            del self.__dict__["_rename"]
+
+    def _fill(self, schema: Schema, checkpoint: Checkpoint, *args: Any) -> LoadPlan:
+        rename = self._rename or getattr(self, "tf_to_pt_weight_rename", None)
+        return super()._fill(schema, checkpoint if rename is None else _renamed(checkpoint, schema, rename), *args)
 
     def _assign(
         self,
@@ -264,13 +313,27 @@ class TFPreTrainedModel(Accessors, Training, Serving, keras.Model, ModelBase):
         for path, variable, owner in layers.walk(self):
             if path in found:
                 raise ArgumentError(
-                    f"Two variables of {type(self).__name__} have one name, so that a file could hold only one of them.",
+                    f"Two variables of {type(self).__name__} have one name, so that a file would hold only one.",
                     expected="a name of its own for each layer of a layer, and for each variable",
                     received="/".join(path),
                     remedy="pass another name= to one of the two",
                 )
+            internals.note_path(variable, path)
             found[path] = (variable, owner)
         return found
+
+
+def _renamed(checkpoint: Checkpoint, schema: Schema, rename: Callable[[str], Sequence[str]]) -> Checkpoint:
+    """Return `checkpoint` with each weight under its own name, whichever of the names that `rename` tells it has."""
+    held: dict[str, str] = {}
+    for name in schema:
+        said = rename(name)
+        found = [one for one in ((said,) if isinstance(said, str) else said) if one in checkpoint]
+        held |= dict.fromkeys([name], found[0]) if found else {}
+    used = {old for new, old in held.items() if old != new} - set(schema)
+    refs = {name: ref for name, ref in checkpoint.items() if name not in used}
+    refs |= {new: dataclasses.replace(checkpoint[old], name=new) for new, old in held.items()}
+    return Checkpoint(refs, checkpoint.metadata, checkpoint.source, checkpoint.flavour, checkpoint.files)
 
 
 def _is_input(value: Any) -> bool:

@@ -56,7 +56,7 @@ def hold(
         What `open_checkpoint` raises; ConfigError: config.json cannot be read.
         ChangedFileError: files changed during every one of several tries.
     """
-    given = _given_file(place)
+    given = given_file(place)
     folder = local_folder(place, subfolder) if given is None else given.parent
     for pause in PAUSES:
         before = _identities(folder)
@@ -105,7 +105,7 @@ def in_motion(folder: object) -> ChangedFileError:
     )
 
 
-def _given_file(place: Any) -> Path | None:
+def given_file(place: Any) -> Path | None:
     """Return `place` if it is a weight file, or the index of several; None if it is anything else."""
     named = isinstance(place, (str, os.PathLike)) and os.fspath(place).endswith((".index.json", *_SUFFIXES[1:]))
     return Path(place) if named and os.path.isfile(place) else None

@@ -17,13 +17,14 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from triptych.errors import ArgumentError, InconsistentCheckpointError, ShapeMismatchError
 from triptych.tensors import arrays
 from triptych.tensors.ref import TensorRef
+from triptych.weights import layouts
 from triptych.weights.schema import Layout, Schema, Weight
 
 FLAVOURS = ("tf", "flax")
@@ -34,8 +35,18 @@ _TF_LEAVES = {
     Layout.EMBEDDING: "embeddings",
     Layout.NORM_BIAS: "beta",
 }
-_FLAX_LEAVES = {Layout.LINEAR: "kernel", Layout.CONV1D: "kernel", Layout.EMBEDDING: "embedding"}
-_TRANSPOSED = {"tf": (Layout.LINEAR,), "flax": (Layout.LINEAR, Layout.CONV1D)}
+_FLAX_LEAVES = {
+    Layout.LINEAR: "kernel",
+    Layout.CONV1D: "kernel",
+    Layout.EMBEDDING: "embedding",
+    Layout.CONV: "kernel",
+    Layout.DEPTHWISE: "kernel",
+    Layout.MEAN: "mean",
+    Layout.VARIANCE: "var",
+}
+FLAX_PARAMETERS = "params"
+"""What Flax calls the collection of the parameters. Files have its name only where there is another one beside it."""
+_TRANSPOSED = {"tf": (Layout.LINEAR,)}
 MLM_HEAD = "mlm___cls"
 """What TensorFlow calls the layer of BERT's language modelling head."""
 _TF_HEADS = {"cls.predictions": f"{MLM_HEAD}.predictions"}
@@ -87,6 +98,8 @@ class LegacyWeight:
         Raises:
             ShapeMismatchError: another number of axes.
         """
+        if self.is_row and len(stored) == 1:  # of a layer of an author that has a matrix and a bias, as this one has
+            return stored
         if len(stored) != len(self.stored_shape) or (self.is_row and stored[0] != 1):
             raise self._mismatch(self.name, self.stored_shape, stored)
         if self.is_row:
@@ -170,8 +183,13 @@ def legacy_weights(schema: Schema, flavour: str) -> dict[str, LegacyWeight]:
         ArgumentError: an unknown flavour.
     """
     require_flavour(flavour)
-    store = _in_tf if flavour == "tf" else _in_flax
-    return {weight.name: store(schema, weight) for weight in schema.values()}
+    if flavour == "tf":
+        return {weight.name: _in_tf(schema, weight) for weight in schema.values()}
+    found = {weight.name: _in_flax(schema, weight) for weight in schema.values()}
+    collections = {name: flax_collection(weight) for name, weight in schema.items()}
+    if set(collections.values()) <= {FLAX_PARAMETERS}:
+        return found
+    return {name: replace(one, name=f"{collections[name]}/{one.name}") for name, one in found.items()}
 
 
 def _in_tf(schema: Schema, weight: Weight) -> LegacyWeight:
@@ -193,13 +211,28 @@ def _in_tf(schema: Schema, weight: Weight) -> LegacyWeight:
 
 
 def _in_flax(schema: Schema, weight: Weight) -> LegacyWeight:
+    """Return how files of Flax hold a weight, its collection left out."""
     scope, _, leaf = weight.name.rpartition(".")
     leaf = _FLAX_LEAVES.get(weight.layout, leaf)
     if weight.layout is Layout.NORM and _is_layer_norm(schema, scope):
         leaf = "scale"
-    name = "/".join([*filter(None, scope.split(".")), leaf])
-    order = (1, 0) if weight.layout in _TRANSPOSED["flax"] else None
-    return LegacyWeight(weight.name, name, weight.shape, order)
+    order = (1, 0) if weight.layout is Layout.CONV1D else _flax_order(weight)
+    return LegacyWeight(weight.name, "/".join([*filter(None, scope.split(".")), leaf]), weight.shape, order)
+
+
+def _in_live_flax(weight: Weight) -> LegacyWeight:
+    """Return how a live model holds a weight in Flax, and so files of a class that no family has rules for."""
+    return LegacyWeight(weight.name, "/".join(layouts.native_path(weight, "flax")), weight.shape, _flax_order(weight))
+
+
+def _flax_order(weight: Weight) -> tuple[int, ...] | None:
+    layout = Layout.CONV if weight.layout is Layout.DEPTHWISE else weight.layout
+    return layouts.to_canonical(layout, len(weight.axes), "flax")
+
+
+def flax_collection(weight: Weight) -> str:
+    """Return the collection of variables in which Flax keeps `weight`."""
+    return weight.collection or (layouts.BATCH_STATISTICS if weight.is_statistic else FLAX_PARAMETERS)
 
 
 def _has(schema: Schema, name: str, layout: Layout) -> bool:
@@ -266,11 +299,13 @@ def canonical_refs(raw: Mapping[str, TensorRef], schema: Schema, flavour: str) -
     """
     known = readable(schema, flavour)
     foreign = {name for weight in known.values() for name in _spellings(schema, weight.canonical)} - set(known)
-    scoped = flavour == "tf" and not any(name in known for name in raw)
+    known |= {_plain(name): weight for name, weight in known.items()} if flavour == "tf" else {}
+    scoped = flavour == "tf" and not any(name in known or _plain(name) in known for name in raw)
     result: dict[str, TensorRef] = {}
     origin: dict[str, str] = {}
     for name, ref in raw.items():
-        weight = known.get(name.partition("/")[2] if scoped else name)
+        inside = name.partition("/")[2] if scoped else name
+        weight = known.get(inside) or (known.get(_plain(inside)) if flavour == "tf" else None)
         new = ref if weight is None else weight.canonical_ref(ref)
         key = name if weight is None else weight.canonical
         if key in result or (weight is None and name in foreign):
@@ -279,21 +314,38 @@ def canonical_refs(raw: Mapping[str, TensorRef], schema: Schema, flavour: str) -
     return result
 
 
+def _plain(name: str) -> str:
+    """Return a TensorFlow name with y for `x___y`, and `layer.0` for `layer_._0`."""
+    return "/".join(level.rpartition("___")[2].replace("_._", ".") for level in name.split("/"))
+
+
 def readable(schema: Schema, flavour: str) -> dict[str, LegacyWeight]:
     """Return every name that files of `flavour` may have, and the weight under the canonical name that it then gets."""
     return dict(_readable(schema, flavour))
 
 
 def _readable(schema: Schema, flavour: str) -> Iterator[tuple[str, LegacyWeight]]:
-    for weight in legacy_weights(schema, flavour).values():
-        yield from ((name, weight) for name in (weight.name, *weight.aliases))
-        if flavour == "flax":
-            yield weight.dotted_name, weight
-            for canonical in _spellings(schema, weight.canonical)[1:]:
-                slash = f"{schema.base_prefix}/"
-                name = slash + weight.name if schema.is_base else weight.name.removeprefix(slash)
-                other = LegacyWeight(canonical, name, weight.shape, weight.permutation)
-                yield from ((spelled, other) for spelled in (name, other.dotted_name))
+    if flavour == "tf":
+        for weight in legacy_weights(schema, flavour).values():
+            yield from ((name, weight) for name in (weight.name, *weight.aliases))
+        return
+    for each in schema.values():
+        yield from _in_flax_files(schema, each, _in_live_flax(each))
+    for each in schema.values():
+        yield from _in_flax_files(schema, each, _in_flax(schema, each))
+
+
+def _in_flax_files(schema: Schema, weight: Weight, stored: LegacyWeight) -> Iterator[tuple[str, LegacyWeight]]:
+    """Yield the names of one weight of Flax: with and without base prefix and collection, with slashes and dots."""
+    collection, slash = flax_collection(weight), f"{schema.base_prefix}/"
+    for canonical in _spellings(schema, weight.name):
+        name = stored.name
+        if canonical != weight.name:
+            name = slash + name if schema.is_base else name.removeprefix(slash)
+        spelled = replace(stored, canonical=canonical, name=name)
+        full = f"{collection}/{name}"
+        for one in (full, name) if collection == FLAX_PARAMETERS else (full,):
+            yield from ((one, spelled), (one.replace("/", "."), spelled))
 
 
 def _spellings(schema: Schema, canonical: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from triptych.checkpoints.legacy import FLAVOURS, canonical_refs, legacy_weights, readable
+from triptych.checkpoints.legacy import FLAVOURS, LegacyWeight, canonical_refs, legacy_weights, readable
 from triptych.checkpoints.opening import Checkpoint
 from triptych.errors import UnsupportedFormatError
 from triptych.formats.kinds import SAFETENSORS, Format
@@ -39,8 +39,12 @@ def flavour_by_names(checkpoint: Mapping[str, TensorRef], schema: Schema) -> str
     return max(counts, key=lambda flavour: counts[flavour])
 
 
-def stored(refs: Iterable[TensorRef], schema: Schema, format: Format) -> list[TensorRef]:
+def stored(
+    refs: Iterable[TensorRef], schema: Schema, format: Format, own: Mapping[str, LegacyWeight] | None = None
+) -> list[TensorRef]:
     """Return canonical `refs` under the names and in the layouts in which files of `format` hold them.
+
+    `own` says it, by canonical name, for weights of which the schema does not say it rightly.
 
     Raises:
         UnsupportedFormatError: the format has other names than PyTorch, and the schema does not know a tensor.
@@ -48,7 +52,7 @@ def stored(refs: Iterable[TensorRef], schema: Schema, format: Format) -> list[Te
     """
     if format.flavour == "pt":
         return list(refs)
-    weights = legacy_weights(schema, format.flavour)
+    weights = legacy_weights(schema, format.flavour) | dict(own or {})
     dotted = format.flavour == "flax" and format.suffix == SAFETENSORS.suffix
     result = []
     for ref in refs:

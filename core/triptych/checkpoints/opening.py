@@ -150,3 +150,25 @@ def _checked_save_id(found: WeightFiles, files: Mapping[str, WeightFile]) -> str
             remedy="save the checkpoint again, or restore index and shards from one save",
         )
     return expected if isinstance(expected, str) else None
+
+
+def opened_files(paths: Sequence[Path]) -> Checkpoint:
+    """Return the tensors of weight files that the caller names, without index: one file, or the shards of one save.
+
+    Raises:
+        InconsistentCheckpointError: two files hold one name. What `open_checkpoint` raises of a file.
+    """
+    files = [open_file(path) for path in paths]
+    tensors: dict[str, TensorRef] = {}
+    for file in files:
+        twice = tensors.keys() & file.tensors.keys()
+        if twice:
+            raise InconsistentCheckpointError(
+                f"{file.path} holds what a file before it holds too.",
+                expected="each tensor in one file",
+                received=", ".join(sorted(twice)[:4]),
+                remedy="pass the shards of one save",
+            )
+        tensors |= file.tensors
+    source = ", ".join(str(path) for path in paths)
+    return Checkpoint(tensors, files[0].metadata if files else {}, source, _flavour(files[0]) if files else "pt", paths)

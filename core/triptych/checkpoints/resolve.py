@@ -9,7 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych.errors import CorruptCheckpointError, MissingFileError, TriptychError, UnsafeCheckpointError
+from triptych.errors import (
+    CorruptCheckpointError,
+    MissingFileError,
+    TriptychError,
+    UnsafeCheckpointError,
+    UnsupportedFormatError,
+)
 from triptych.files.json import read_json
 from triptych.files.paths import CONFIG_NAME, safe_name, tensorflow_1
 from triptych.formats.kinds import LAYOUTS, MSGPACK, SAFETENSORS, SAVE_ID, Format
@@ -164,6 +170,13 @@ def nothing_found(where: object, names: Iterable[str], variant: str | None, orde
     first = next((name for name in present if name.endswith(".ckpt.index")), None)
     if first is not None:
         return tensorflow_1(f"{first} of {where}")
+    if any(name.startswith("adapter_model.") for name in present):
+        return UnsupportedFormatError(
+            f"{where} holds an adapter, and no weights of a model.",
+            expected="the weights of a whole model",
+            received=", ".join(present[:8]),
+            remedy="load the model of the adapter, and this with peft; or merge them there and save that",
+        )
     plain = None if variant is None else preferred(present, None, order)
     stems = tuple(format.stem for format in LAYOUTS)
     weights = [name for name in present if name.startswith(stems) and name.endswith((".json", *_SUFFIXES))]

@@ -74,19 +74,22 @@ def conventional_names(count: int, format: Format, variant: str | None) -> list[
 
 
 def parse_size(value: int | str) -> int:
-    """Return a number of bytes from `value`: an int, or text such as "5GB" (10^9), "1.5GiB" (2^30), "200MB".
+    """Return a number of bytes from `value`: an int, or text such as "5GB" (10^9), "1.5GiB" (2^30), "200MB", or "8Gb"
+    (10^9 bytes: bits).
 
     Raises:
         ArgumentError: no size, or not positive.
     """
-    units = {"GIB": 2**30, "MIB": 2**20, "KIB": 2**10, "GB": 10**9, "MB": 10**6, "KB": 10**3}
+    binary = {"TIB": 2**40, "GIB": 2**30, "MIB": 2**20, "KIB": 2**10}
+    units = binary | {"TB": 10**12, "GB": 10**9, "MB": 10**6, "KB": 10**3}
     try:
         if isinstance(value, int) and not isinstance(value, bool) and value > 0:
             return value
         text = str(value).strip()
         unit = next(u for u in units if text.upper().endswith(u))
-        size = int(float(text[: -len(unit)]) * units[unit])
-        if size > 0 and not text.endswith("b"):
+        bits = text.endswith("b")
+        size = int(float(text[: -len(unit)]) * units[unit] / (8 if bits else 1))
+        if size > 0 and not (bits and unit in binary):
             return size
     except (StopIteration, ValueError, OverflowError):
         pass

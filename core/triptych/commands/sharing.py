@@ -13,8 +13,9 @@ from triptych.commands import app, errors_as_messages, printable
 _PUSH_HELP = """Push the checkpoint in the folder SOURCE to a repository of the Hub, as one commit.
 
 It goes up as it is: config.json, the weights that a load would take, tokenizer files, code that config.json names.
-Weights of other layouts that the repository has are deleted in the same commit. README.md is pushed, or a model card
-made, only where the repository has none. The weights are opened first: what cannot be loaded is not pushed."""
+Weights of the same format that the repository has are replaced in the same commit; those of another that would be read
+in their place are renamed, or with --remove-stale deleted. README.md is pushed, or a model card made, only where the
+repository has none. The weights are opened first: what cannot be loaded is not pushed."""
 
 
 @app.command(help=_PUSH_HELP, epilog="Example: triptych push my-bert org/my-bert --private")
@@ -29,10 +30,13 @@ def push(
     revision: Annotated[str | None, typer.Option(help="The branch, made if need be, or refs/pr/N.")] = None,
     create_pr: Annotated[bool, typer.Option("--create-pr", help="Open a pull request.")] = False,
     subfolder: Annotated[str, typer.Option(help="Where in the repository.")] = "",
-    tag: Annotated[list[str] | None, typer.Option(help="For a new model card.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="For the model card.")] = None,
     variant: Annotated[
         str | None, typer.Option(help="Push weights with this before their suffix, such as fp16.")
     ] = None,
+    remove_stale: Annotated[
+        bool, typer.Option("--remove-stale", help="Delete the weights of all other formats.")
+    ] = False,
     token: Annotated[
         str | None, typer.Option(envvar="HF_TOKEN", show_envvar=True, help="By default that of `hf auth login`.")
     ] = None,
@@ -44,7 +48,7 @@ def push(
         text = message or "Upload with triptych"
         asked = Push(repo_id, text, description, private or None, token, create_pr, revision, tag, subfolder)
         files = files_of(source, variant)
-        info = push_files(asked, files, variant)
+        info = push_files(asked, files, variant, remove_stale)
         if as_json:
             summary = {"commit": info.oid, "url": info.commit_url, "pull_request": info.pr_url, "files": sorted(files)}
             typer.echo(json.dumps(summary))

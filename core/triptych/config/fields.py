@@ -6,6 +6,7 @@ import copy
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any, ClassVar
 
 from triptych.checks import dtype_name, layers_and_heads, number_of_layer, parse_labels
@@ -82,8 +83,20 @@ OF_THE_OBJECT = (*_OWN, "_commit_hash", "_auto_class", "_attn_implementation_int
 """Attributes that are not written."""
 
 _PROBLEM_TYPES = (None, "regression", "single_label_classification", "multi_label_classification")
+_WHOLE_NUMBERS = ("is_decoder", "is_encoder_decoder", "add_cross_attention", "chunk_size_feed_forward")
 _MAX_DEFAULT_LABELS = 1_000_000
 _warned: set[tuple[type, str]] = set()
+
+
+def arguments_of(cls: Any) -> frozenset[str]:
+    """Return the names of the arguments of the constructor of a config class, and of those that it derives from."""
+    return _arguments_of(cls)
+
+
+@cache
+def _arguments_of(cls: type) -> frozenset[str]:
+    constructors = [vars(one)["__init__"] for one in cls.__mro__ if "__init__" in vars(one) and one is not object]
+    return frozenset(name for make in constructors for name in inspect.signature(make).parameters)
 
 
 class Fields:
@@ -256,6 +269,11 @@ class Fields:
         if self.problem_type not in _PROBLEM_TYPES:
             raise ConfigError("`problem_type` is unknown.", expected=f"{_PROBLEM_TYPES}", received=self.problem_type)
         self._set_labels(None, self.id2label, self.label2id)
+        for name in _WHOLE_NUMBERS:
+            value = getattr(self, name)
+            if not isinstance(value, (int, type(None))):
+                raise ConfigError(f"`{name}` is impossible.", expected="true, false or a whole number",
+                                  received=repr(value)[:80])  # fmt: skip
         for name, check in type(self).checks.items():
             value = getattr(self, name)
             try:

@@ -18,7 +18,7 @@ _MISSING = object()
 
 def is_foreign(cls: object) -> bool:
     """Return whether `cls` is a config class of transformers, or derived from one."""
-    return isinstance(cls, type) and any(map(_is_root, cls.__mro__))
+    return isinstance(cls, type) and not issubclass(cls, PretrainedConfig) and any(map(_is_root, cls.__mro__))
 
 
 def _is_root(cls: type) -> bool:
@@ -38,7 +38,7 @@ class TakenOver(PretrainedConfig):
 
     def _take(self, config: Any) -> None:
         fields = {_RENAMED.get(name, name): taken_over(value) for name, value in vars(config).items()}
-        super().__init__(**{name: value for name, value in fields.items() if not name.endswith("_internal")})
+        super().__init__(**{name: value for name, value in fields.items() if not _is_internal(name)})
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -60,11 +60,17 @@ def _restored(foreign: type, fields: dict[str, Any]) -> Any:
     return config
 
 
-@cache
-def class_of(foreign: type) -> Any:
+def _is_internal(name: str) -> bool:
+    return name.startswith("_") and name.endswith(("_internal", "_done"))
+
+
+def class_of(foreign: Any) -> Any:
     """Return the class of configs whose fields a config class of transformers makes; a class of triptych is its own."""
-    if not is_foreign(foreign):
-        return foreign
+    return _class_of(foreign) if is_foreign(foreign) else foreign
+
+
+@cache
+def _class_of(foreign: type) -> Any:
     above = next((cls for cls in foreign.__mro__[1:] if is_foreign(cls)), None)
     said = {name: getattr(foreign, name) for name in _OF_THE_CLASS if hasattr(foreign, name)}
     parts = getattr(foreign, "sub_configs", None) or {}

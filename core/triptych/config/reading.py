@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from triptych.checkpoints.held import HeldFolder
-from triptych.config.fields import TRANSFORMERS_VERSION, Fields
+from triptych.config.fields import TRANSFORMERS_VERSION, Fields, arguments_of
 from triptych.config.values import plain
 from triptych.errors import ConfigError, MissingFileError
 from triptych.files.json import read_config
@@ -106,7 +106,8 @@ class Reading(Fields):
         of_caller = {name: kwargs.pop(name) for name in _OF_CALLERS if name in kwargs}
         attention = kwargs.pop("attn_implementation", None)
         values = {name: value for name, value in config_dict.items() if name != "attn_implementation"}
-        values.setdefault("_commit_hash", of_caller.get("_commit_hash"))
+        if of_caller.get("_commit_hash") is not None:
+            values.setdefault("_commit_hash", of_caller["_commit_hash"])
         for alias, real in cls.attribute_map.items():
             if alias in values and real not in values:
                 values[real] = values.pop(alias)
@@ -134,18 +135,18 @@ class Reading(Fields):
         values = dict(values)
         if "num_labels" in override and "id2label" not in override and override["num_labels"] != before.num_labels:
             values.pop("id2label", None), values.pop("label2id", None)
-        wanted: dict[str, Any] = {}
+        wanted: dict[str, Any] = {}  # of a constructor that sets a field which it does not name
         for name, value in override.items():
             part = before.__dict__.get(cls.attribute_map.get(name, name))
             if isinstance(part, Fields) and isinstance(value, Mapping):
                 value = {**plain(part), **value}  # it is for the constructor to make a config of it, as of a file's
-            else:
+            elif name not in (*arguments_of(cls), *_RETURNED_TOO):
                 wanted[name] = value
             values[cls.attribute_map.get(name, name)] = value
         config = cls._of(values)
-        for name, value in wanted.items():  # where a constructor sets a field that it does not name
+        for name, value in wanted.items():
             present = config.__dict__.get(cls.attribute_map.get(name, name), value)
-            if name not in _RETURNED_TOO and present is not value and present != value:
+            if present is not value and present != value:
                 setattr(config, name, value)
         for name in cls.sub_configs if set(_RETURNED_TOO) & set(override) else ():
             if isinstance(part := config.__dict__.get(name), Fields):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import json
 import os
 import warnings
@@ -11,7 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from triptych.config.fields import BASE_DEFAULTS, GENERATION_DEFAULTS, OF_THE_OBJECT, TRANSFORMERS_VERSION, Fields
+from triptych.config.fields import (
+    BASE_DEFAULTS,
+    GENERATION_DEFAULTS,
+    OF_THE_OBJECT,
+    TRANSFORMERS_VERSION,
+    Fields,
+    arguments_of,
+)
 from triptych.config.values import dtypes_to_text, newly_made, plain, recursive_diff_dict
 from triptych.errors import ArgumentError, ConfigError
 from triptych.files.atomic import write_atomically
@@ -143,7 +149,7 @@ class Writing(Fields, PushToHubMixin):
     @classmethod
     def _is_of_generation(cls, name: str) -> bool:
         """Return whether field `name` is about generation, and not one that the class calls the same."""
-        return name in GENERATION_DEFAULTS and name not in inspect.signature(cls.__init__).parameters
+        return name in GENERATION_DEFAULTS and name not in arguments_of(cls)
 
     def _get_non_default_generation_parameters(self) -> dict[str, Any]:
         """Return the fields about generation that are neither None nor the default of the class."""

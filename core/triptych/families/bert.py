@@ -8,7 +8,13 @@ from triptych.checks import part_count, positive_int, positive_number, probabili
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError, ConfigError
 from triptych.families import declared
-from triptych.families.common import optional_probability, require_activation, require_built_in, require_divisor
+from triptych.families.common import (
+    optional_boolean,
+    optional_probability,
+    require_activation,
+    require_built_in,
+    require_divisor,
+)
 from triptych.nn import attention as at
 from triptych.nn import cache as caches
 from triptych.nn import functional as fn
@@ -48,6 +54,8 @@ class BertConfig(PretrainedConfig):
         "hidden_dropout_prob": probability,
         "attention_probs_dropout_prob": probability,
         "classifier_dropout": optional_probability,
+        "is_decoder": optional_boolean,
+        "add_cross_attention": optional_boolean,
         "layer_norm_eps": positive_number,
         "initializer_range": positive_number,
     }
@@ -362,6 +370,7 @@ class BertPooler(Part):
 class BertModel(Model):
     """The encoder, with a pooler unless `add_pooling_layer=False`; a decoder if the config says `is_decoder`."""
 
+    other_tasks = ("TextEncoding",)
     schema_options = ("add_pooling_layer",)
     heads = ("pooler",)
     embeddings_part = BertEmbeddings

@@ -72,6 +72,11 @@ def optional_probability(value: Any) -> bool:
     return value is None or probability(value)
 
 
+def optional_boolean(value: Any) -> bool:
+    """true, false or None"""
+    return value is None or isinstance(value, bool)
+
+
 def token_dropout(config: PretrainedConfig) -> float:
     """Return the dropout before the scores of tokens, of a family whose config has no field of its own for it."""
     for name in ("classifier_dropout", "hidden_dropout"):

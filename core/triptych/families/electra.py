@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from triptych.checks import positive_int
+from triptych.checks import positive_int, probability
 from triptych.families import declared
 from triptych.families.bert import (
     IGNORABLE,
@@ -40,7 +40,7 @@ class ElectraConfig(BertConfig):
     """
 
     model_type = "electra"
-    checks = {**BertConfig.checks, "embedding_size": positive_int}
+    checks = {**BertConfig.checks, "embedding_size": positive_int, "summary_last_dropout": probability}
 
     def __init__(
         self,
@@ -72,6 +72,8 @@ class ElectraEmbeddings(BertEmbeddings):
 
 class ElectraModel(Model):
     """The encoder, of generator and discriminator alike; a decoder if the config says `is_decoder`."""
+
+    other_tasks = ("TextEncoding",)
 
     def setup(self) -> None:
         make, width, hidden = self.make, embedding_axis(self.config), hidden_axis(self.config)

@@ -50,9 +50,13 @@ class RobertaConfig(BertConfig):
         eos_token_id: int | None = 2,
         **kwargs: Any,
     ) -> None:
-        self.bos_token_id, self.eos_token_id = bos_token_id, eos_token_id
         super().__init__(
-            vocab_size, max_position_embeddings=max_position_embeddings, pad_token_id=pad_token_id, **kwargs
+            vocab_size,
+            max_position_embeddings=max_position_embeddings,
+            pad_token_id=pad_token_id,
+            bos_token_id=bos_token_id,
+            eos_token_id=eos_token_id,
+            **kwargs,
         )
 
 

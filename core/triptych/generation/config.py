@@ -11,14 +11,14 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from triptych.config import GENERATION_DEFAULTS, TRANSFORMERS_VERSION, PretrainedConfig
 from triptych.config.values import dtypes_to_text, plain
 from triptych.errors import ConfigError, MissingFileError, SaveError
 from triptych.files.atomic import write_atomically
 from triptych.files.json import read_config
-from triptych.files.paths import GENERATION_CONFIG_NAME, check_subfolder, safe_name
+from triptych.files.paths import GENERATION_CONFIG_NAME, check_subfolder, local_folder, safe_name
 from triptych.hub.fetching import HubFolder, fetch_beside, fetch_config, take_hub_arguments
 from triptych.hub.pushing import PushToHubMixin, push_files
 from triptych.hub.remote_code import take_code_arguments
@@ -100,12 +100,18 @@ class GenerationConfig(PushToHubMixin):
         for name, default in {**DEFAULTS, **_METADATA}.items():
             setattr(self, name, kwargs.pop(name, copy.copy(default)))
         self.is_assistant = False
-        self.transformers_version = self.transformers_version or TRANSFORMERS_VERSION
+        self.transformers_version = getattr(self, "transformers_version", None) or TRANSFORMERS_VERSION
         for name, value in kwargs.items() if not self._from_model_config else ():
-            if callable(getattr(type(self), name, None)) or name.startswith("__") or not name.isidentifier():
+            if callable(getattr(type(self), name, None)) or name.startswith("__"):
                 raise ConfigError("This is no parameter of generation.", received=repr(name)[:80])
-            setattr(self, name, value)
+            self.__dict__[name] = value
         self.validate()
+
+    if TYPE_CHECKING:  # the parameters are those of `DEFAULTS`, and whatever others were given
+
+        def __getattr__(self, name: str) -> Any: ...
+
+        def __setattr__(self, name: str, value: Any) -> None: ...
 
     def __hash__(self) -> int:  # type: ignore[override]
         return hash(self.to_json_string(ignore_metadata=True))
@@ -314,14 +320,14 @@ class GenerationConfig(PushToHubMixin):
         to look. Returns the config, or `(config, unused)` with `return_unused_kwargs=True`.
 
         Raises:
-            MissingFileError, ConfigError, HubError and its subclasses.
+            ArgumentError, MissingFileError, ConfigError, HubError and its subclasses.
         """
         subfolder, hub = kwargs.pop("subfolder", ""), take_hub_arguments(kwargs)
         take_code_arguments(kwargs)
         name = os.fspath(config_file_name or GENERATION_CONFIG_NAME)
-        place = pretrained_model_name
-        if not os.path.exists(place):
-            place = fetch_config(place, subfolder, hub)
+        place = fetch_config(pretrained_model_name, subfolder, hub)
+        if not isinstance(place, (str, os.PathLike)) or not os.path.isfile(place):
+            local_folder(place, subfolder)
         read = read_generation_config(place, subfolder, name)
         if read is None:
             raise MissingFileError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from triptych.hub.snapshot import Snapshot
 
@@ -42,7 +43,8 @@ def tagged(there: Snapshot, name: str, tags: Iterable[str]) -> str | None:
     text = (there.fetch([name], complete=False) / name).read_text(encoding="utf-8")
     try:
         card = ModelCard(text)
-        old = card.data.tags or []
+        data: Any = card.data
+        old = data.tags or []
         new = list(dict.fromkeys([*([old] if isinstance(old, str) else old), *tags]))
     except (ValueError, TypeError, YAMLError) as error:
         logger.warning(
@@ -51,5 +53,31 @@ def tagged(there: Snapshot, name: str, tags: Iterable[str]) -> str | None:
         return None
     if new == old:
         return None
-    card.data.tags = new
+    data.tags = new
     return str(card)
+
+
+def trained_card(
+    title: str, metadata: Mapping[str, object], trained_on: Sequence[str], history: Mapping[str, Sequence[float]]
+) -> str:
+    """Return the text of a card of a model that was trained.
+
+    Args:
+        metadata: of the card; what is None or empty is left out.
+        trained_on: names of datasets.
+        history: name of a loss or metric -> its value after each epoch.
+    """
+    from huggingface_hub import ModelCardData
+
+    fields: dict[str, Any] = {name: value for name, value in metadata.items() if value}
+    data = ModelCardData(library_name="triptych", **fields).to_yaml()
+    parts = [f"---\n{data}\n---", f"# {title}"]
+    if trained_on:
+        parts.append("Trained on " + ", ".join(trained_on) + ".")
+    if history:
+        head = ["epoch", *history]
+        rows = [[str(epoch), *(f"{value:.4g}" for value in values)]
+                for epoch, values in enumerate(zip(*history.values(), strict=False), 1)]  # fmt: skip
+        lines = ["| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]]
+        parts += ["## Training", "\n".join(lines)]
+    return "\n\n".join(parts) + "\n"

@@ -5,10 +5,14 @@ from __future__ import annotations
 import ast
 import importlib
 import logging
+import os
 import sys
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from triptych.errors import ArgumentError
+from triptych.files.atomic import write_atomically
 
 logger = logging.getLogger("triptych")
 
@@ -73,3 +77,35 @@ def _relative_imports(text: str, module: str) -> list[str]:
             )
         found += [str(name) for name in names]
     return found
+
+
+def custom_object_save(obj: Any, folder: str | os.PathLike[str], config: Any = None) -> list[str]:
+    """Copy the code of an object's class into `folder`, and return the paths of the files.
+
+    `config`, an object, a dict or a list of them, gets the entry of `auto_map`, if the class was registered for an
+    auto class. A file of the same name is replaced.
+
+    Raises:
+        ArgumentError: the class imports relatively what does not lie beside it.
+    """
+    cls = obj if isinstance(obj, type) else type(obj)
+    if cls.__module__ == "__main__":
+        logger.warning("%s is of __main__, so its code is not saved; put it into a module", cls.__name__)
+        return []
+    texts: dict[str, bytes] = {}
+    _collect(sys.modules[cls.__module__], texts)
+    if name := getattr(cls, "_auto_class", None):
+        reference = f"{cls.__module__.rpartition('.')[2]}.{cls.__name__}"
+        for one in config if isinstance(config, (list, tuple)) else [] if config is None else [config]:
+            _add_to_auto_map(one, name, reference)
+    paths = [Path(folder) / f"{stem}.py" for stem in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        write_atomically(path, text)
+    return [str(path) for path in paths]
+
+
+def _add_to_auto_map(config: Any, name: str, reference: str) -> None:
+    if isinstance(config, dict):
+        config["auto_map"] = {**(config.get("auto_map") or {}), name: reference}
+    else:
+        config.auto_map = {**(getattr(config, "auto_map", None) or {}), name: reference}

@@ -113,12 +113,11 @@ def by_position(method: Method) -> Method:
 
 def check_saving(framework: str, saved_model: bool, signatures: Any, save_function: Any) -> None:
     """Raise `ArgumentError` for arguments of `save_pretrained` that ask for what is not built in."""
-    if saved_model or signatures is not None:
+    if framework != "tf" and (saved_model or signatures is not None):
         raise ArgumentError(
-            "save_pretrained writes no SavedModel.",
+            "SavedModels are of TensorFlow's classes only.",
             expected="saved_model=False",
             received=f"saved_model={saved_model!r}" + ("" if signatures is None else ", signatures"),
-            remedy="call the model's own export(folder), or tf.saved_model.save(model, folder)",
         )
     if save_function is not None and framework != "pt":
         raise ArgumentError("save_function is of PyTorch's classes only.", received=repr(save_function)[:80])

@@ -80,17 +80,22 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
     # -- load ---------------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_config(cls: type[Self], config: PretrainedConfig, **kwargs: Any) -> Self:
+    def from_config(
+        cls: type[Self], config: PretrainedConfig, *, dtype: Any = None, torch_dtype: Any = None, **kwargs: Any
+    ) -> Self:
         """Return a new model with freshly initialised weights.
 
-        `attn_implementation` is as in `from_pretrained`.
+        `dtype`, or its older name `torch_dtype`, is what the framework calls dtype; `attn_implementation` is as in
+        `from_pretrained`.
 
         Raises:
             ArgumentError: `config` is not of `config_class`. ConfigError: a field of it was set to an impossible value.
         """
         config = copy.deepcopy(cls._own_config(config))
         cls._ask_for_attention(config, kwargs)
-        return cls(config, **kwargs)  # type: ignore[call-arg]
+        wanted = torch_dtype if dtype is None else dtype
+        with cls._new_parameters(wanted, kwargs):
+            return cls(config, **kwargs)  # type: ignore[call-arg]
 
     @classmethod
     def _from_config(cls: type[Self], config: PretrainedConfig, **kwargs: Any) -> Self:
@@ -153,6 +158,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
             subclasses, UnsafeCheckpointError, UnsupportedFormatError.
         """
         named, inputs = cls._by_name(model_args)
+        dtype = named.pop("dtype", dtype)
         kwargs |= named
         torch_dtype = kwargs.pop("torch_dtype", None)
         dtype = torch_dtype if dtype is None else dtype
@@ -190,7 +196,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
             place = path.place if isinstance(path, HeldModel) else path
             warn_of_msgpack(cls, names_in(place, subfolder), variant, order)
         if model.load_report is not None:
-            of_this_class = cls.stem() in (model.config.architectures or ())
+            of_this_class = cls._stem() in (model.config.architectures or ())
             model.load_report.log(logger, str(path), cls.__name__, of_this_class)
         return model._handed_over(output_loading_info)
 

@@ -71,7 +71,7 @@ def derived_schema(model: Any) -> Schema:
     """
     live = {weight.name: weight for weight in model._live_weights()}
     ties = _shared(live.values(), model._tied_names())
-    for name, (source, layout) in declared_ties(model).items():
+    for name, (source, layout) in declared_ties(model, model.declared_schema).items():
         if name not in live and source in live:
             ties[name], shared = source, live[source]
             computed = Layout.LINEAR if shared.layout is Layout.EMBEDDING else shared.layout
@@ -182,13 +182,12 @@ def held_schema(model: Any, declared: Schema) -> Schema:
     return Schema(weights, declared.base_prefix, declared.is_base, declared.ignorable)
 
 
-def declared_ties(model: Any) -> dict[str, tuple[str, Layout | None]]:
-    """Return tied name -> (the weight that it shares, the layout that a schema declares for it).
+def declared_ties(model: Any, declared: Schema | None = None) -> dict[str, tuple[str, Layout | None]]:
+    """Return tied name -> (the weight that it shares, the layout that `declared`, its schema, has for it).
 
     They are the schema's or, where the class declares none and the config ties, those of `_tied_weights_keys`; a list
     there names no sources and gives none.
     """
-    declared = model.declared_schema
     if declared is not None:
         return {w.name: (w.tied_to, w.layout) for w in declared.values() if w.tied_to}
     keys = model._tied_weights_keys

@@ -7,14 +7,14 @@ from typing import Any, ClassVar
 
 from triptych.errors import ArgumentError
 from triptych.modeling.schemas import Schemas
+from triptych.modeling.utilities import EmbeddingAccessMixin
 from triptych.nn import cache
 from triptych.weights.schema import Layout, Weight, vocab_weight
 
 
-class Embeddings(Schemas):
+class Embeddings(Schemas, EmbeddingAccessMixin):
     """Part of `ModelBase`: where a model reads tokens in, and where it scores them."""
 
-    base_model_prefix: ClassVar[str] = ""
     _input_embeddings: ClassVar[str] = ""
     _output_embeddings: ClassVar[str] = ""
     """Where the two are: dotted attributes. A class made of a part needs none, since its schema says it; another may
@@ -29,26 +29,28 @@ class Embeddings(Schemas):
         """Return the token embeddings [vocab, hidden]: the module, the layer, or in Flax the array."""
         if place := self._place(Layout.EMBEDDING):
             return attrgetter(place)(self)
-        return self._backbone("get_input_embeddings").get_input_embeddings()
+        return super().get_input_embeddings()
 
     def set_input_embeddings(self, value: Any) -> None:
         """Replace the token embeddings."""
         if place := self._place(Layout.EMBEDDING):
             self._replace_part(place, value)
+        elif usual := self._usual_place():
+            self._replace_part(usual, value)
         else:
-            self._backbone("set_input_embeddings").set_input_embeddings(value)
+            super().set_input_embeddings(value)
 
     def get_output_embeddings(self) -> Any:
         """Return what maps to the vocabulary, or None; the input embeddings, where it is tied and has no layer."""
         place = self._place(Layout.LINEAR)
         if not place:
-            return None
+            return super().get_output_embeddings()
         found = attrgetter(place)(self)
         return self.get_input_embeddings() if found is None else found
 
     def set_output_embeddings(self, new_embeddings: Any) -> None:
         """Replace what maps to the vocabulary."""
-        place = self._place(Layout.LINEAR)
+        place = self._place(Layout.LINEAR) or ("lm_head" if self._usual_head() is not None else "")
         if not place:
             raise NotImplementedError(f"{type(self).__name__} does not define set_output_embeddings")
         if attrgetter(place)(self) is None:
@@ -70,7 +72,7 @@ class Embeddings(Schemas):
         heads = getattr(self.config, "cached_heads", None)
         if heads is None:
             raise ArgumentError(f"{type(self).__name__} does not decode, so it has no cache.")
-        return cache.new_cache(self.ops, heads, self.config.head_dim, batch_size, max_length, self._cache_dtype())
+        return cache.new_cache(self._ops, heads, self.config.head_dim, batch_size, max_length, self._cache_dtype())
 
     def _place(self, layout: Layout) -> str:
         """Return the dotted attribute of the layer that holds the vocabulary's weight of `layout`, or ""."""
@@ -83,11 +85,6 @@ class Embeddings(Schemas):
     def _vocab_weight(self, layout: Layout) -> Weight | None:
         """Return the declared weight of `layout` whose rows are tokens, or None."""
         return vocab_weight(self.declared_schema or {}, layout)
-
-    def _backbone(self, method: str) -> Embeddings:
-        if self.base_model is self or not isinstance(self.base_model, Embeddings):
-            raise NotImplementedError(f"{type(self).__name__} does not define {method}")
-        return self.base_model
 
     def _vocab_parts(self) -> list[Any]:
         """Return those of the input and output embeddings that the class has."""

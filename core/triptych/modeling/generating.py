@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from triptych.checkpoints.held import HeldFolder
+from triptych.checkpoints.holding import given_file
 from triptych.config import PretrainedConfig
 from triptych.errors import ConfigError
 from triptych.files.paths import GENERATION_CONFIG_NAME
@@ -30,13 +31,13 @@ class Generating(Operations):
         """How the model generates: as `generation_config.json` beside its weights said, else as its config says. None
         of a model that does not generate, unless there was such a file in the local folder that it was loaded from."""
         if "_generation_config" not in self.__dict__ and self._may_generate():
-            self.generation_config = GenerationConfig.from_model_config(self.config)
+            # Not by setattr: Keras would ask for the old value, which is this.
+            self.__dict__["_generation_config"] = GenerationConfig.from_model_config(self.config)
         return self.__dict__.get("_generation_config")
 
     @generation_config.setter
     def generation_config(self, value: Any) -> None:
-        foreign = value is not None and not isinstance(value, GenerationConfig)
-        self.__dict__["_generation_config"] = _taken(value) if foreign else value
+        self.__dict__["_generation_config"] = None if value is None else _taken(value)
 
     @classmethod
     def _may_generate(cls) -> bool:
@@ -58,12 +59,13 @@ class Generating(Operations):
             ConfigError: what is there is impossible, of a model that may generate.
         """
         if given is not None:
-            self.generation_config = copy.deepcopy(given)
+            self.__dict__["_generation_config"] = _taken(copy.deepcopy(given))
         elif isinstance(path, HeldFolder) and (self._beside() or not isinstance(path.place, HubFolder)):
             try:
-                values = read_generation_config(path.place, path.subfolder)
+                file = given_file(path.place)
+                values = read_generation_config(path.place if file is None else file.parent, path.subfolder)
                 if values is not None:
-                    self.generation_config = GenerationConfig.from_dict(values)._as_read()
+                    self.__dict__["_generation_config"] = GenerationConfig.from_dict(values)._as_read()
             except ConfigError as cause:
                 if self._may_generate():
                     raise ConfigError(f"{GENERATION_CONFIG_NAME} of {path} is refused.", received=str(cause),
@@ -87,7 +89,9 @@ class Generating(Operations):
 
 
 def _taken(value: Any) -> GenerationConfig:
-    """Return a generation config of transformers itself, or a mapping, as one of triptych."""
+    """Return a generation config of transformers itself, or a mapping, as one of triptych; one that is, as it is."""
+    if isinstance(value, GenerationConfig):
+        return value
     values = value if isinstance(value, Mapping) else value.to_dict() if hasattr(value, "to_dict") else None
     if values is None:
         raise ConfigError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -21,9 +21,9 @@ Answer = TypeVar("Answer")
 
 
 class Hooks:
-    """What the plans of core ask a framework to do; `ops` is the backend's module of that name."""
+    """What the plans of core ask a framework to do; `_ops` is the backend's module `ops`."""
 
-    ops: ClassVar[Any]
+    _ops: ClassVar[Any]
     _modules_stay: ClassVar[bool] = False
     """Whether a module's layers cannot be changed once it is made; and to look at them takes a trace of a second."""
 
@@ -31,6 +31,13 @@ class Hooks:
     def _param_dtype(cls, dtype: Any, param_dtype: Any) -> np.dtype | None:
         """Return the dtype of the parameters (None: as in the files) from the two arguments of `from_pretrained`."""
         return parse_param_dtype(param_dtype)
+
+    @classmethod
+    def _new_parameters(cls, dtype: Any, arguments: dict[str, Any]) -> AbstractContextManager[Any]:
+        """Let a new model be made with `dtype` in this context: here, by an argument of its constructor."""
+        if dtype is not None:
+            arguments["dtype"] = dtype
+        return nullcontext()
 
     @classmethod
     def _empty(
@@ -122,6 +129,10 @@ class Hooks:
         """Put a layer in the place of the one at the dotted attribute `path`."""
         raise NotImplementedError
 
+    def write_saved_model(self, folder: Any, signatures: Any = None) -> None:
+        """Write the model in the framework's own format for serving."""
+        raise NotImplementedError
+
     def _cache_dtype(self) -> Any:
         """Return the dtype in which keys and values are kept."""
         raise NotImplementedError
@@ -138,4 +149,4 @@ class Hooks:
         """
         if options:
             raise ArgumentError("Gradient checkpointing takes no arguments here.", received=", ".join(options))
-        return self.ops.checkpointing()  # type: ignore[no-any-return]
+        return self._ops.checkpointing()  # type: ignore[no-any-return]

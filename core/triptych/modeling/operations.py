@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from triptych.errors import ArgumentError
 from triptych.modeling.embeddings import Embeddings
-from triptych.nn import attention
+from triptych.modeling.utilities import ModuleUtils
 from triptych.weights import surgery
 
 
-class Operations(Embeddings):
+class Operations(Embeddings, ModuleUtils):
     """Part of `ModelBase`: resizing the vocabulary and pruning heads, as `triptych.weights.surgery` plans them."""
 
     def resize_token_embeddings(
@@ -77,20 +77,13 @@ class Operations(Embeddings):
         for model in (self, *within):
             _follow(model, plan.config_changes)
 
-    def get_head_mask(self, head_mask: Any, num_hidden_layers: int, is_attention_chunked: bool = False) -> list[Any]:
-        """Return one mask per layer, broadcastable to attention probabilities, from [heads] or [layers, heads].
+    def get_memory_footprint(self, return_buffers: bool = True) -> int:
+        """Return the bytes that the weights take; a tied weight counts once."""
+        weights = [weight for weight in self.schema.values() if weight.tied_to is None]
+        return sum(math.prod(weight.shape) * self._dtype_of(weight).itemsize for weight in weights)
 
-        Raises:
-            ArgumentError: another shape, or another number of layers than the config's.
-        """
-        if num_hidden_layers != self.config.num_hidden_layers:
-            raise ArgumentError(
-                "num_hidden_layers differs from the config.",
-                expected=str(self.config.num_hidden_layers),
-                received=str(num_hidden_layers),
-            )
-        masks = attention.head_masks(self.ops, head_mask, self.config, "float32")
-        return [mask if mask is None or not is_attention_chunked else mask[..., None] for mask in masks]
+    def _mask_dtype(self) -> Any:
+        return self._cache_dtype()
 
 
 def _follow(model: Any, changes: Mapping[str, Any]) -> None:

@@ -7,19 +7,19 @@ import dataclasses
 import logging
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from triptych.checkpoints.legacy import tf_scope
+from triptych.checkpoints.legacy import LegacyWeight, tf_scope
 from triptych.checkpoints.naming import stored
 from triptych.checkpoints.opening import Checkpoint
 from triptych.checkpoints.saving import save_checkpoint
 from triptych.config import CONFIG_NAME
 from triptych.errors import ArgumentError
-from triptych.formats.kinds import BIN, format_to_save
+from triptych.formats.kinds import BIN, Format, format_to_save
 from triptych.hub.pushing import PushToHubMixin, push_files
 from triptych.hub.saved_code import code_of
 from triptych.modeling.arguments import by_position, check_saving, main_process
@@ -28,7 +28,7 @@ from triptych.modeling.generating import Generating
 from triptych.modeling.key_names import written
 from triptych.tensors.dtypes import FLOATING
 from triptych.tensors.ref import TensorRef
-from triptych.weights.schema import Schema
+from triptych.weights.schema import Schema, Weight
 
 logger = logging.getLogger("triptych")
 
@@ -82,8 +82,9 @@ class Saving(Generating, PushToHubMixin):
             remove_stale: delete the weights of the same variant in all other formats, whoever wrote them.
             save_function: PyTorch only, and only for "bin", as in transformers 4: called with the tensors by name and
                 the path, once for each file, instead of the writer of triptych; what it writes is read back.
-            save_peft_format, version: accepted; there are no adapters and no SavedModels that they would be about.
-            saved_model, signatures: False and None; a SavedModel is the framework's own to write.
+            save_peft_format: accepted; there are no adapters that it would be about.
+            saved_model, version, signatures: TensorFlow only: write `saved_model/<version>/` for TensorFlow Serving
+                too, with these signatures (`TFPreTrainedModel.write_saved_model`).
             push_to_hub: push what was written too, in one commit; `push_arguments` are those of `push_to_hub`, with
                 `repo_id` the folder's name by default.
 
@@ -110,7 +111,7 @@ class Saving(Generating, PushToHubMixin):
         if chosen.flavour == "pt":
             refs = written(refs, type(self))
         config = copy.deepcopy(self.config)
-        config.architectures = [self.stem()]
+        config.architectures = [self._stem()]
         config.dtype = _common_dtype(refs) or config.dtype
         beside = self._generation_beside(config)
         for cls in (type(config), type(self)):
@@ -119,16 +120,18 @@ class Saving(Generating, PushToHubMixin):
             beside |= texts
         files = save_checkpoint(
             save_directory,
-            stored(refs, schema, chosen),
+            stored(refs, schema, chosen, self._stored_names(chosen)),
             config.to_json_string(),
             max_shard_size=max_shard_size,
             variant=variant,
             format=chosen,
-            scope=tf_scope(self.stem()),
+            scope=tf_scope(self._stem()),
             also=beside,
             remove_stale=remove_stale,
             writer=self._writer(save_function) if chosen is BIN else None,
         )
+        if saved_model:
+            self.write_saved_model(Path(save_directory) / "saved_model" / str(version), signatures)
         if push is not None:
             files += [Path(save_directory) / name for name in (CONFIG_NAME, *beside)]
             push_files(push, {file.name: file for file in files}, variant, remove_stale)
@@ -149,7 +152,7 @@ class Saving(Generating, PushToHubMixin):
         when they are loaded."""
         if self.declared_schema is not None:
             return
-        keys = self._tied_weights_keys or ()
+        keys: Iterable[str] = getattr(self, "_tied_weights_keys", None) or ()
         for weight in schema.values():
             names = (weight.name, weight.tied_to or "")
             if weight.tied_to is not None and not any(re.search(key, name) for key in keys for name in names):
@@ -160,6 +163,10 @@ class Saving(Generating, PushToHubMixin):
     def _fix_state_dict_key_on_save(key: str) -> Any:
         """Return under which name weight `key` is written, or that and whether it is another; to override."""
         return key
+
+    def _stored_names(self, chosen: Format) -> Mapping[str, LegacyWeight]:
+        """Return what files of `chosen` call those weights whose names the model tells better than its schema."""
+        return {}
 
     @classmethod
     def _in_memory(cls, state_dict: Mapping[str, Any], copied: bool = False) -> Checkpoint:
@@ -175,14 +182,17 @@ class Saving(Generating, PushToHubMixin):
 
     def _tensor_refs(self, params: Any = None) -> list[TensorRef]:
         """Return the weights under canonical names, in canonical layout, to be read one at a time."""
-        schema = self.schema
         if self.declared_schema is not None and not self._is_of_a_part(self.config):
-            refuse_disagreement(type(self), schema, self._live_weights())
+            refuse_disagreement(type(self), self.schema, self._live_weights())
         source = self._reader(params)
         return [
             TensorRef(w.name, self._dtype_of(w, params), w.shape, lambda w=w: source(w))  # type: ignore[misc]
-            for w in schema.stored()
+            for w in self._weights_to_save(params)
         ]
+
+    def _weights_to_save(self, params: Any) -> list[Weight]:
+        """Return the weights that a save writes; in Flax, of a tree of parameters."""
+        return self.schema.stored()
 
 
 def _tied_refs(refs: Sequence[TensorRef], schema: Schema) -> list[TensorRef]:

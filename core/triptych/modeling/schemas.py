@@ -36,7 +36,7 @@ class Schemas(Hooks):
             cls.config_class = class_of(cls.config_class)
 
     @classmethod
-    def stem(cls) -> str:
+    def _stem(cls) -> str:
         """Return the class's name without the framework's prefix, as `config.architectures` lists it."""
         return cls.__name__.removeprefix(cls.class_prefix)
 
@@ -125,7 +125,8 @@ class Schemas(Hooks):
     @classmethod
     def _check_config(cls, config: object) -> None:
         """Raise unless a model of this class can be built of `config` as it is now: fields may be set at any time."""
-        wanted = cls.config_class or PretrainedConfig
+        declared = cls.declared_part is not None  # of fields that only its own config class has, for sure
+        wanted = (cls.config_class if declared else None) or PretrainedConfig
         if not isinstance(config, wanted):
             raise ArgumentError(
                 f"{cls.__name__} cannot be made of this config.",
@@ -146,5 +147,5 @@ def _declared(cls: type, config: PretrainedConfig, options: Mapping[str, Any]) -
     if part is not None and is_recorded(config, part):
         return declared_schema(config, part.__name__, **options)
     if issubclass(cls, Schemas) and is_registered(config.model_type):
-        return declared_schema(config, cls.stem(), **options)
+        return declared_schema(config, cls._stem(), **options)
     return None

@@ -11,6 +11,7 @@ Shapes: B batch, Q query length, K key length, N heads, D head_dim, H hidden, C 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from triptych.errors import ArgumentError
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from triptych.config import PretrainedConfig
 
 ACTIVATIONS = (
-    "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "gelu_python", "quick_gelu", "relu", "silu", "swish", "tanh",
+    "gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh", "gelu_pytorch_tanh",
+    "leaky_relu", "linear", "mish", "quick_gelu", "relu", "relu2", "relu6", "sigmoid", "silu", "swish", "tanh",
 )  # fmt: skip
 
 
@@ -52,15 +54,34 @@ def activation(ops: Any, name: str, x: Any) -> Any:
         return name(x)
     if name in ("gelu", "gelu_python"):
         return ops.gelu(x, approximate=False)
-    if name in ("gelu_new", "gelu_fast", "gelu_pytorch_tanh"):
+    if name in _TANH_GELUS:
         return ops.gelu(x, approximate=True)
-    if name in ("silu", "swish"):
-        return x * ops.sigmoid(x)
-    if name == "quick_gelu":
-        return x * ops.sigmoid(1.702 * x)
     if name not in ACTIVATIONS:
         raise ArgumentError("The activation is unknown.", expected=f"one of {ACTIVATIONS}", received=repr(name)[:80])
-    return ops.tanh(x) if name == "tanh" else ops.relu(x)
+    return _OTHERS[name](ops, x)
+
+
+_TANH_GELUS = ("gelu_accurate", "gelu_fast", "gelu_new", "gelu_python_tanh", "gelu_pytorch_tanh")
+
+
+def _squared(x: Any) -> Any:
+    return x * x
+
+
+_OTHERS: dict[str, Callable[[Any, Any], Any]] = {
+    "gelu_10": lambda ops, x: ops.minimum(ops.maximum(ops.gelu(x, approximate=False), -10.0), 10.0),
+    "leaky_relu": lambda ops, x: ops.relu(x) - 0.01 * ops.relu(-x),
+    "linear": lambda ops, x: x,
+    "mish": lambda ops, x: x * ops.tanh(ops.softplus(x)),
+    "quick_gelu": lambda ops, x: x * ops.sigmoid(1.702 * x),
+    "relu": lambda ops, x: ops.relu(x),
+    "relu2": lambda ops, x: _squared(ops.relu(x)),
+    "relu6": lambda ops, x: ops.minimum(ops.relu(x), 6.0),
+    "sigmoid": lambda ops, x: ops.sigmoid(x),
+    "silu": lambda ops, x: x * ops.sigmoid(x),
+    "swish": lambda ops, x: x * ops.sigmoid(x),
+    "tanh": lambda ops, x: ops.tanh(x),
+}
 
 
 def rms_norm(ops: Any, x: Any, scale: Any, epsilon: float) -> Any:

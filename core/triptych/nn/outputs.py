@@ -3,49 +3,126 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, ClassVar
 
 _CLASSES: list[type[ModelOutput]] = []
 _LISTENERS: list[Callable[[type[ModelOutput]], None]] = []
+_USED: list[type[ModelOutput]] = []
+_LATE_LISTENERS: list[Callable[[type[ModelOutput]], None]] = []
 
 
 class ModelOutput(OrderedDict[str, Any]):
     """A result whose fields are the class's annotations. A declared field without value reads as None.
 
-    `output[0]`, `output[:2]` and `output.to_tuple()` see only the fields that have a value.
+    `output[0]`, `output[:2]` and `output.to_tuple()` see only the fields that have a value. A subclass may be a
+    dataclass (`dataclasses`, or `flax.struct`), whose constructor then takes the fields by position, too. A field that
+    is set is set as attribute and as item; none can be taken away.
     """
+
+    _names: ClassVar[tuple[str, ...]] = ()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        annotated = (base.__dict__.get("__annotations__", ()) for base in reversed(cls.__mro__))
+        cls._names = tuple(dict.fromkeys(name for names in annotated for name in names if name[0] != "_"))
         _CLASSES.append(cls)
         for listener in _LISTENERS:
             listener(cls)
 
+    def __new__(cls, *args: Any, **fields: Any) -> Any:
+        if cls not in _USED:
+            _USED.append(cls)
+            for listener in _LATE_LISTENERS:
+                listener(cls)
+        return super().__new__(cls)
+
     def __init__(self, *args: Any, **fields: Any) -> None:
-        items = OrderedDict(*args, **fields)
-        super().__init__((name, value) for name, value in items.items() if value is not None)
+        super().__init__()
+        pairs = _pairs(args[0]) if len(args) == 1 else None
+        given = dict(zip(self._names, args, strict=False)) if pairs is None else pairs
+        for name, value in {**given, **fields}.items():
+            if value is not None:
+                self[name] = value
+
+    def __post_init__(self) -> None:
+        """Take the values that the constructor of a dataclass has set as attributes; a mapping, or a list of pairs, as
+        the only value stands for the fields themselves."""
+        names = self._names
+        given = {name: value for name in names if (value := self.__dict__.get(name)) is not None}
+        pairs = _pairs(given[names[0]]) if names and [*given] == [names[0]] else None
+        if pairs is not None:
+            self.__dict__.pop(names[0])
+            given = pairs
+        super().clear()
+        for name, value in given.items():
+            self[name] = value
 
     @classmethod
     def fields(cls) -> list[str]:
         """Return the declared field names, in order."""
-        return [name for base in reversed(cls.__mro__) for name in base.__dict__.get("__annotations__", {})]
+        return [*cls._names]
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)
         if name in self:
             return super().__getitem__(name)
-        if name in type(self).fields():
+        if name in self._names:
             return None
         raise AttributeError(f"{type(self).__name__} has no field {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if value is not None and name in self._names:
+            super().__setitem__(name, value)
+        super().__setattr__(name, value)
 
     def __getitem__(self, key: Any) -> Any:
         return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
 
+    def __setitem__(self, key: str, value: Any) -> None:
+        super().__setitem__(key, value)
+        self.__dict__[key] = value  # not by setattr, which a frozen dataclass refuses
+
+    def __delitem__(self, key: Any) -> None:
+        raise TypeError(f"fields of a {type(self).__name__} cannot be deleted")
+
+    def __reduce__(self) -> Any:
+        return _rebuilt, (type(self), tuple(self.items()))
+
+    def __copy__(self) -> Any:
+        return _rebuilt(type(self), tuple(self.items()))
+
     def to_tuple(self) -> tuple[Any, ...]:
         """Return the values that are there, in order."""
         return tuple(super(ModelOutput, self).__getitem__(name) for name in self)
+
+
+def _refused(name: str) -> Callable[..., Any]:
+    def method(self: ModelOutput, *args: Any, **kwargs: Any) -> Any:
+        raise TypeError(f"{type(self).__name__} has no `{name}`: its fields stay")
+
+    return method
+
+
+for _name in ("pop", "popitem", "clear", "update", "setdefault"):
+    setattr(ModelOutput, _name, _refused(_name))
+
+
+def _pairs(value: Any) -> dict[str, Any] | None:
+    """Return the fields that a mapping or a list of pairs stands for; None if it is a value."""
+    if isinstance(value, (Mapping, Iterator)):
+        return dict(value)
+    whole = isinstance(value, (list, tuple)) and len(value) > 0
+    named = whole and all(isinstance(one, (list, tuple)) and len(one) == 2 and isinstance(one[0], str) for one in value)
+    return dict(value) if named else None
+
+
+def _rebuilt(cls: type[ModelOutput], items: Iterable[tuple[str, Any]]) -> ModelOutput:
+    made = cls.__new__(cls)
+    for name, value in items:
+        made[name] = value
+    return made
 
 
 def on_each_class(listener: Callable[[type[ModelOutput]], None]) -> None:
@@ -56,6 +133,14 @@ def on_each_class(listener: Callable[[type[ModelOutput]], None]) -> None:
     _LISTENERS.append(listener)
     listener(ModelOutput)
     for cls in _CLASSES:
+        listener(cls)
+
+
+def on_first_use(listener: Callable[[type[ModelOutput]], None]) -> None:
+    """Call `listener` with every output class of which there is an object, now or later: when the class is whole, and
+    its decorators have run."""
+    _LATE_LISTENERS.append(listener)
+    for cls in _USED:
         listener(cls)
 
 

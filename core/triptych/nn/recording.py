@@ -46,11 +46,12 @@ class Recorded:
     def declare_layers(self, build: SchemaBuilder, backbone: Mapping[str, bool]) -> None:
         """Declare the weights of every layer; `backbone` says of some attributes whether theirs are the backbone's."""
         for attribute, value in vars(self).items():
-            if not isinstance(value, (Layer, Recorded, list)):
+            several = isinstance(value, list) and all(isinstance(part, (Layer, Recorded)) for part in value)
+            if not several and not isinstance(value, (Layer, Recorded)):
                 continue
             below = build.under("", backbone[attribute]) if attribute in backbone else build
             name = self.part_names.get(attribute, attribute)
-            if isinstance(value, list):
+            if several:
                 for number, part in enumerate(value):
                     part.declare(below, f"{name}.{number}")
             else:

@@ -87,6 +87,16 @@ def inverse_frequencies(config: Any) -> np.ndarray:
     return inverse.astype(np.float32)
 
 
+def frequencies(config: Any, length: int | None = None) -> np.ndarray:
+    """Return `inverse_frequencies`; with dynamic scaling, those for a text of `length` tokens."""
+    if _kind(config.rope_scaling) != "dynamic":
+        return inverse_frequencies(config)
+    trained, factor = config.max_position_embeddings, config.rope_scaling["factor"]
+    stretch = factor * max(length or trained, trained) / trained - (factor - 1)
+    base = config.rope_theta * stretch ** (config.head_dim / (config.head_dim - 2))
+    return (base ** -_exponents(config)).astype(np.float32)
+
+
 def _exponents(config: Any) -> np.ndarray:
     return np.arange(0, config.head_dim, 2, dtype=np.float64) / config.head_dim
 
@@ -120,6 +130,10 @@ def _dynamic(ops: Any, config: Any, places: Any) -> Any:
 
 def rotate(ops: Any, x: Any, cos: Any, sin: Any) -> Any:
     """Rotate `x` [B, N, Q, D]: dimension i is paired with i + D / 2, as in the Hugging Face files."""
+    return x * cos + turned(ops, x) * sin
+
+
+def turned(ops: Any, x: Any) -> Any:
+    """Return `x` [..., D] with its halves exchanged, the second of them negated."""
     half = x.shape[-1] // 2
-    turned = ops.concat([-x[..., half:], x[..., :half]], -1)
-    return x * cos + turned * sin
+    return ops.concat([-x[..., half:], x[..., :half]], -1)

@@ -23,7 +23,6 @@ from triptych.checkpoints.naming import stored
 from triptych.checkpoints.saving import save_checkpoint
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError, ShapeMismatchError, UnsupportedFormatError
-from triptych.files.atomic import write_atomically
 from triptych.files.json import json_text, repeated
 from triptych.formats.kinds import COMPANIONS, Format
 from triptych.modeling.quantised import quantised_by
@@ -319,19 +318,16 @@ def write(
     refs = list(draft.tensors.values())
     if chosen.flavour != "pt":
         refs = _storable(draft, refs, chosen)
-    files = save_checkpoint(
+    beside = [draft.source / name for name in COMPANIONS] if draft.source.is_dir() else []
+    return save_checkpoint(
         destination,
         [_counted(ref, advance) for ref in refs],
         None if draft.config is None else json_text(dict(draft.config)),
         max_shard_size=max_shard_size,
         format=chosen,
         scope=tf_scope(_stem(draft)),
+        also={file.name: file.read_bytes() for file in beside if file.is_file()},
     )
-    folder = draft.source if draft.source.is_dir() else None
-    for file in (folder / name for name in COMPANIONS) if folder else ():
-        if file.is_file():
-            write_atomically(destination / file.name, file.read_bytes())
-    return files
 
 
 def _storable(draft: Draft, refs: list[TensorRef], format: Format) -> list[TensorRef]:

@@ -72,6 +72,7 @@ class Policy:
     The two pattern lists are the class attributes `_keys_to_ignore_on_load_missing` and `..._unexpected`; what they
     match is not reported either. `key_mapping` renames what the checkpoint holds, see `modeling.key_names`.
     `keep_in_fp32` names modules that stay float32 in a model of float16, `keep_in_fp32_strict` in one of bfloat16 too.
+    `allow_missing` initialises missing weights of the backbone too.
     """
 
     strict: bool | None = None
@@ -81,6 +82,7 @@ class Policy:
     key_mapping: Mapping[str, str] | None = None
     keep_in_fp32: tuple[str, ...] = ()
     keep_in_fp32_strict: tuple[str, ...] = ()
+    allow_missing: bool = False
 
     def reported(self, missing: Iterable[Weight]) -> list[str]:
         """Return the names of those of the weights `missing` that a report lists."""
@@ -212,8 +214,11 @@ def old_names(weight: Weight) -> list[str]:
 
 def differing_ties(schema: Schema, checkpoint: Mapping[str, TensorRef]) -> list[Weight]:
     """Return the tied weights that the checkpoint stores with values of their own."""
+    tied = [weight for weight in schema.values() if weight.tied_to]
+    if not tied:
+        return []
     found = sources(schema, checkpoint)
-    tied = [w for w in schema.values() if w.tied_to and found[w.name] and found[w.tied_to]]
+    tied = [w for w in tied if found[w.name] and found[w.tied_to or ""]]
     return [w for w in tied if not _same(checkpoint[found[w.name][0]], checkpoint[found[w.tied_to or ""][0]])]
 
 
@@ -355,7 +360,7 @@ def refuse_missing(missing: Iterable[Weight], policy: Policy, source: str) -> No
     """Raise `CheckpointError` if one of the `missing` weights is damage by `policy`."""
     damage = [w for w in missing if policy.strict or (w.backbone and (w.is_statistic or not w.buffer))]
     refused = [w.name for w in damage if not _matches(w.name, policy.ignore_missing)]
-    if refused:
+    if refused and not policy.allow_missing:
         raise CheckpointError(
             f"{source} lacks weights of the model.",
             expected="every weight of the backbone" if not policy.strict else "every weight (strict=True)",

@@ -54,7 +54,7 @@ class Accessors:
             self._put_vocabulary(self.get_output_embeddings(), new_embeddings)
 
     def get_lm_head(self) -> Any:
-        """Return the layer of the head that scores the vocabulary, or None; a class with one of its own overrides it."""
+        """Return the layer of the head that scores the vocabulary, or None; a class with its own overrides it."""
         biases = self._vocab_biases()
         place = biases[0].name.rpartition(".")[0] if biases else self._place(Layout.LINEAR)  # type: ignore[attr-defined]
         found: Any = self
@@ -122,9 +122,15 @@ class Accessors:
 
     def _put_vocabulary(self, old: Any, value: Any) -> None:
         """Put a layer in the place of the layer `old` wherever that is, or a matrix into its variable."""
-        if isinstance(value, keras.layers.Layer) and isinstance(old, keras.layers.Layer) and type(old).build is type(value).build:
+        if (
+            isinstance(value, keras.layers.Layer)
+            and isinstance(old, keras.layers.Layer)
+            and type(old).build is type(value).build
+        ):
             for owner in [*internals.with_all_parts(self)]:
-                for attribute in [name for name, held in vars(owner).items() if held is old and not name.startswith("_")]:
+                for attribute in [
+                    name for name, held in vars(owner).items() if held is old and not name.startswith("_")
+                ]:
                     layers.replace_layer(owner, attribute, value)
             return
         table = _vocabulary_of(value)[0] if isinstance(value, keras.layers.Layer) else value

@@ -10,6 +10,12 @@ import tensorflow as tf
 
 from triptych.errors import ArgumentError
 
+__all__ = [
+    "check_embeddings_within_bounds", "convert_batch_encoding", "dtype_byte_size", "expand_1d", "flatten",
+    "functional_layernorm", "get_initializer", "invert_attention_mask", "load_attributes_from_hdf5_group",
+    "save_attributes_to_hdf5_group", "scaled_dot_product_attention", "shape_list", "stable_softmax",
+]  # fmt: skip
+
 
 def get_initializer(initializer_range: float = 0.02) -> keras.initializers.TruncatedNormal:
     """Return an initializer that draws from a normal distribution, cut at two standard deviations."""

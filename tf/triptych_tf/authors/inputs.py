@@ -15,6 +15,10 @@ import tensorflow as tf
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
 
+__all__ = [
+    "TFModelInputType", "booleans_processing", "input_processing", "keras_serializable", "unpack_inputs",
+]  # fmt: skip
+
 logger = logging.getLogger("triptych")
 Layer = TypeVar("Layer", bound=type)
 
@@ -41,7 +45,7 @@ def keras_serializable(cls: Layer) -> Layer:
             expected="a keras.layers.Layer with the class attribute config_class",
             received="no config_class" if config_class is None else "no layer",
         )
-    construct = cls.__init__
+    construct = cls.__init__  # type: ignore[misc]
 
     @functools.wraps(construct)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -104,7 +108,7 @@ def input_processing(func: Callable[..., Any], config: Any, **kwargs: Any) -> di
     first = kwargs.pop(names[0], None)
     given = {**_packed(first, names), **kwargs, **_renamed(more, names)}
     unknown = [name for name in given if name not in names]
-    if unknown and not _takes_more(func):
+    if unknown and not takes_more(func):
         raise ArgumentError("This model does not have these arguments.", expected=", ".join(names),
                             received=", ".join(unknown))  # fmt: skip
     defaults = {name: inspect.signature(func).parameters[name].default for name in names}
@@ -125,7 +129,8 @@ def _names(func: Callable[..., Any]) -> list[str]:
     return [p.name for p in inspect.signature(func).parameters.values() if p.kind in named and p.name != "self"]
 
 
-def _takes_more(func: Callable[..., Any]) -> bool:
+def takes_more(func: Callable[..., Any]) -> bool:
+    """Return whether `func` takes any keyword."""
     return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(func).parameters.values())
 
 
@@ -140,7 +145,7 @@ def _packed(first: Any, names: list[str]) -> dict[str, Any]:
     if not isinstance(first, (list, tuple)):
         return {names[0]: first}
     if len(first) > len(names):
-        raise ArgumentError("There are more inputs than arguments.", expected=f"at most {len(names)}: {', '.join(names)}",
+        raise ArgumentError("There are more inputs than arguments.", expected=", ".join(names),
                             received=str(len(first)))  # fmt: skip
     symbolic = [isinstance(one, keras.KerasTensor) and one.name in names for one in first]
     return {one.name if named else name: one for name, one, named in zip(names, first, symbolic, strict=False)}

@@ -13,6 +13,10 @@ from triptych.nn import functional as fn
 from triptych_tf import ops
 from triptych_tf.authors.functions import get_initializer, shape_list
 
+__all__ = [
+    "TFConv1D", "TFSequenceSummary", "TFSharedEmbeddings",
+]  # fmt: skip
+
 
 class TFConv1D(keras.layers.Layer):
     """GPT-2's projection from `nx` to `nf`, whose weight is stored as [nx, nf].

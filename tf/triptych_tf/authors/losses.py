@@ -9,6 +9,12 @@ from typing import Any
 
 import tensorflow as tf
 
+__all__ = [
+    "TFCausalLanguageModelingLoss", "TFMaskedLanguageModelingLoss", "TFMultipleChoiceLoss",
+    "TFNextSentencePredictionLoss", "TFQuestionAnsweringLoss", "TFSequenceClassificationLoss",
+    "TFTokenClassificationLoss", "dummy_loss",
+]  # fmt: skip
+
 _IGNORED = -100
 
 

@@ -152,8 +152,9 @@ def test_register(tmp_path: Path) -> None:
     AutoConfig.register("mapped", Mapped, exist_ok=True)
     Mapped(4).save_pretrained(tmp_path)
     assert AutoConfig.from_pretrained(tmp_path).n_embd == 4
+    AutoConfig.register("mapped", Mapped)
     with pytest.raises(ArgumentError, match="taken"):
-        AutoConfig.register("mapped", Mapped)
+        AutoConfig.register("mapped", type("Mapped", (Mapped,), {}))
     with pytest.raises(ArgumentError, match="another type"):
         AutoConfig.register("other", Mapped)
 
@@ -188,7 +189,7 @@ def test_a_class_may_turn_a_default_around(tmp_path: Path) -> None:
 # -- fields that are set later ----------------------------------------------------------------------------------------
 
 YARN = {"rope_type": "yarn", "factor": 2.0}
-_OF_BERT = [("is_decoder", True), ("add_cross_attention", True), ("hidden_act", "nonsense"), ("num_attention_heads", 5),
+_OF_BERT = [("is_decoder", "yes"), ("add_cross_attention", 1), ("hidden_act", "nonsense"), ("num_attention_heads", 5),
             ("position_embedding_type", "relative_key"), ("classifier_dropout", 2)]  # fmt: skip
 _OF_LLAMA = [("rope_scaling", YARN), ("rope_scaling", 5), ("rope_parameters", {**YARN, "rope_theta": 5.0}),
              ("rope_parameters", {"full_attention": {"rope_theta": 5.0}}), ("num_key_value_heads", 5),
@@ -200,7 +201,7 @@ REFUSED: dict[str, list[tuple[str, Any]]] = {
     "roberta": _OF_BERT,
     "electra": [*_OF_BERT, ("embedding_size", 0)],
     "distilbert": [("n_heads", 5), ("num_attention_heads", 5), ("activation", "nonsense"), ("dropout", 2)],
-    "gpt2": [("n_head", 5), ("activation_function", "x"), ("add_cross_attention", True), ("is_causal", False)],
+    "gpt2": [("n_head", 5), ("activation_function", "x"), ("is_causal", False)],
     "llama": _OF_LLAMA,
     "mistral": [*_OF_LLAMA, ("sliding_window", 0)],
     "opt": [("num_attention_heads", 5), ("activation_function", "x"), ("layerdrop", 0.1), ("is_causal", False),
@@ -272,11 +273,11 @@ def test_a_config_within_a_config_is_checked_and_written(tmp_path: Path) -> None
     config = Fussy(inner=BertConfig(hidden_size=24))
     config.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["text_config"]["hidden_size"] == 24
-    config.text_config.is_decoder = True
+    config.text_config.hidden_act = "nonsense"
     for write in (config.save_pretrained, lambda folder: config.to_json_file(folder / "config.json")):
-        with pytest.raises(ConfigError, match="is_decoder"):
+        with pytest.raises(ConfigError, match="hidden_act"):
             write(tmp_path)
-    assert json.loads((tmp_path / "config.json").read_text())["text_config"].get("is_decoder", False) is False
+    assert json.loads((tmp_path / "config.json").read_text())["text_config"]["hidden_act"] == "gelu"
 
 
 def test_what_may_be_set_later_is_written_as_at_creation() -> None:

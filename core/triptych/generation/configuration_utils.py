@@ -1,0 +1,3 @@
+"""`GenerationConfig`, where transformers had it."""
+
+from triptych.generation.config import GenerationConfig as GenerationConfig

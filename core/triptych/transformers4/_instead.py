@@ -1,0 +1,51 @@
+"""What to do about a module or a name of transformers 4 that triptych does not have."""
+
+from __future__ import annotations
+
+import re
+
+from triptych.names import MODEL_MODULES
+
+_GENERATION = "triptych does not generate yet: call the model in a loop over `init_cache`, or generate in transformers"
+_TOKENIZERS = "tokenizers and processors are no part of triptych: use the package tokenizers, or transformers beside it"
+_TRAINING = "triptych has no trainer: train as the framework does, or with accelerate"
+_TF1 = "checkpoints of TensorFlow 1 are not read: convert them with transformers 4 first"
+_FAMILY = (
+    f"the families are {', '.join(MODEL_MODULES)}; take the model's own file from transformers 4 and run "
+    "`triptych port` on it"
+)
+_BUILT_IN = "|".join(MODEL_MODULES)
+
+# Each is matched with the whole of "<module>.<name>"; a pattern that begins with a dot is of names in any module.
+_REMEDIES = [
+    (rf"models\.(?!({_BUILT_IN}|auto)\b)\w+(\..*)?", _FAMILY),
+    (r"generation(\..*)?", _GENERATION),
+    (r".\w*(LogitsProcessor|LogitsWarper|StoppingCriteria|Streamer|BeamScorer|GenerationMixin)\w*", _GENERATION),
+    (r".\w*Generat\w+Output|.\w*WatermarkingConfig", _GENERATION),
+    (r"(tokenization|feature_extraction)\w*(\..*)?|processing_utils(\..*)?|(image|audio)_\w+(\..*)?", _TOKENIZERS),
+    (r".\w*(Tokenizer\w*|Processor|FeatureExtractor|BatchEncoding|DataCollator\w*)|data(\..*)?", _TOKENIZERS),
+    (r"trainer\w*(\..*)?|training_args\w*(\..*)?|optimization\w*(\..*)?|.\w*Train(er|ing)\w*", _TRAINING),
+    (r".(AdamW|Adafactor|get_(\w+_)?schedule\w*|set_seed|HfArgumentParser|EvalPrediction)", _TRAINING),
+    (r"pipelines(\..*)?|.(pipeline|\w+Pipeline)", "triptych has no pipelines: call tokenizer and model yourself"),
+    (r".load_tf_weights_in_\w+", _TF1),
+    (r".\w+_PRETRAINED_(MODEL|CONFIG)_ARCHIVE_(LIST|MAP)", "delete it: transformers emptied these lists too"),
+    (r".\w+_(START|INPUTS)_DOCSTRING", "it is a text for docstrings: write it, or delete it"),
+    (r"modeling_flash_attention_utils(\..*)?|.\w*[fF]lash_?[aA]ttention\w*",
+     "use torch.nn.functional.scaled_dot_product_attention: attn_implementation='sdpa'"),
+    (r"integrations(\..*)?|deepspeed(\..*)?", "delete what is for deepspeed, FSDP and other launchers, or guard it"),
+    (r"quantizers(\..*)?|.\w*(QuantizationConfig|BitsAndBytesConfig|QuantoConfig|GPTQConfig|AwqConfig)",
+     "quantised checkpoints are not loaded yet"),
+    (r"utils\.backbone_utils(\..*)?|.(BackboneMixin|load_backbone)", "there are no families of vision models"),
+    (r"testing_utils(\..*)?", "use pytest's own marks"),
+    (r"dynamic_module_utils(\..*)?", "AutoModel.from_pretrained(..., trust_remote_code=True) loads such classes"),
+    (r"utils\.fx(\..*)?", "trace with torch.fx or torch.export itself"),
+    (r".\w*(Peft|peft)\w*", "adapters are not loaded yet: use the package peft"),
+    (r".(\w*Quantized\w*|\w*Offloaded\w*|Sink|Hybrid|Mamba|SlidingWindow)Cache", "use DynamicCache or StaticCache"),
+]  # fmt: skip
+
+
+def remedy_for(path: str) -> str:
+    """Return what to use in the place of `triptych.<module>.<name>`, or ""."""
+    place = path.partition(".")[2]
+    name = "." + path.rpartition(".")[2]
+    return next((text for rule, text in _REMEDIES if re.fullmatch(rule, name if rule[0] == "." else place)), "")

@@ -1,0 +1,18 @@
+"""`transformers.integrations.deepspeed`."""
+
+from __future__ import annotations
+
+from triptych.backends import is_installed
+from triptych.transformers4 import exports
+
+
+def is_deepspeed_available() -> bool:
+    return is_installed("deepspeed")
+
+
+def is_deepspeed_zero3_enabled() -> bool:
+    """Return whether deepspeed splits the parameters while models are made: never, in triptych."""
+    return False
+
+
+exports(globals())

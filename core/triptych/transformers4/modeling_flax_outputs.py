@@ -1,0 +1,10 @@
+"""What models of Flax return, where transformers 4 had it: the classes of all frameworks."""
+
+from triptych.nn.more_outputs import OF_FLAX
+from triptych.transformers4 import exports
+
+exports(
+    globals(),
+    {"triptych.utils.generic": "ModelOutput"},
+    {"triptych.modeling_outputs": " ".join(f"Flax{name}={name}" for name in OF_FLAX)},
+)

@@ -1,0 +1,245 @@
+"""Keys and values of the tokens already seen, as the models of others keep them; [B, N, K, D] for each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+
+from triptych.errors import ArgumentError
+
+Pair = tuple[torch.Tensor, torch.Tensor]
+
+
+class Cache:
+    """Base class of caches."""
+
+    is_compileable = False
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, cache_kwargs: Any = None
+    ) -> Pair:
+        """Put new keys and values into layer `layer_idx`, and return all that it has."""
+        raise NotImplementedError
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Return the number of tokens that a layer has."""
+        raise NotImplementedError
+
+    def get_max_cache_shape(self) -> int | None:
+        """Return the number of tokens that there is room for; None: it grows."""
+        raise NotImplementedError
+
+    def get_max_length(self) -> int | None:
+        """As `get_max_cache_shape`."""
+        return self.get_max_cache_shape()
+
+    def get_usable_length(self, new_seq_length: int, layer_idx: int = 0) -> int:
+        """Return the number of tokens that stay when `new_seq_length` more come."""
+        room, held = self.get_max_cache_shape(), self.get_seq_length(layer_idx)
+        return room - new_seq_length if room is not None and held + new_seq_length > room else held
+
+    def _each(self, change: Any) -> None:
+        """Replace the tensors of every layer by `change(tensor)`."""
+        raise NotImplementedError
+
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        """Let each row be the one that `beam_idx` [B] names."""
+        self._each(lambda tensor: tensor.index_select(0, beam_idx.to(tensor.device)))
+
+
+class DynamicCache(Cache):
+    """A cache that grows: `key_cache` and `value_cache` are lists of tensors, one for each layer."""
+
+    def __init__(self, _distributed_cache_data: Iterable[Pair] | None = None) -> None:
+        self._seen_tokens = 0
+        self.key_cache: list[Any] = []
+        self.value_cache: list[Any] = []
+        for layer, (key, value) in enumerate(_distributed_cache_data or ()):
+            self.update(key, value, layer)
+
+    def __len__(self) -> int:
+        return len(self.key_cache)
+
+    def __getitem__(self, layer_idx: int) -> Pair:
+        if not -len(self) <= layer_idx < len(self):
+            raise KeyError(f"the cache has {len(self)} layers, and no layer {layer_idx}")
+        return self.key_cache[layer_idx], self.value_cache[layer_idx]
+
+    def __iter__(self) -> Iterator[Pair]:
+        return iter(zip(self.key_cache, self.value_cache, strict=True))
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, cache_kwargs: Any = None
+    ) -> Pair:
+        if layer_idx == 0:
+            self._seen_tokens += key_states.shape[-2]
+        while len(self) <= layer_idx:  # layers may be skipped
+            self.key_cache.append([])
+            self.value_cache.append([])
+        if len(self.key_cache[layer_idx]):
+            key_states = torch.cat([self.key_cache[layer_idx], key_states], dim=-2)
+            value_states = torch.cat([self.value_cache[layer_idx], value_states], dim=-2)
+        self.key_cache[layer_idx], self.value_cache[layer_idx] = key_states, value_states
+        return key_states, value_states
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        there = layer_idx < len(self) and len(self.key_cache[layer_idx])
+        return self.key_cache[layer_idx].shape[-2] if there else 0
+
+    def get_max_cache_shape(self) -> int | None:
+        return None
+
+    def to_legacy_cache(self) -> tuple[Pair, ...]:
+        """Return a pair of tensors for each layer."""
+        return tuple(self)
+
+    @classmethod
+    def from_legacy_cache(cls, past_key_values: Iterable[Pair] | None = None) -> DynamicCache:
+        """Return a cache of pairs of tensors."""
+        made = cls()
+        for layer, (key, value, *_) in enumerate(past_key_values or ()):
+            made.update(key, value, layer)
+        return made
+
+    def crop(self, max_length: int) -> None:
+        """Keep the first `max_length` tokens; of a negative number, all but so many."""
+        length = max_length if max_length >= 0 else self.get_seq_length() + max_length
+        if self.get_seq_length() > length:
+            self._seen_tokens = length
+            self._each(lambda tensor: tensor[..., :length, :])
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat each row."""
+        self._each(lambda tensor: tensor.repeat_interleave(repeats, dim=0))
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep the rows that `indices` name."""
+        self._each(lambda tensor: tensor[indices, ...])
+
+    def _each(self, change: Any) -> None:
+        for tensors in (self.key_cache, self.value_cache):
+            tensors[:] = [change(tensor) if len(tensor) else tensor for tensor in tensors]
+
+
+class StaticCache(Cache):
+    """A cache of a fixed size: `update` writes at `cache_kwargs["cache_position"]`, and returns all places.
+
+    Args:
+        config: with `num_hidden_layers`, `num_attention_heads`, and some of `num_key_value_heads`, `head_dim`,
+            `hidden_size` and `max_position_embeddings`.
+        max_cache_len: tokens; `config.max_position_embeddings` by default.
+
+    Raises:
+        ArgumentError: no batch size.
+    """
+
+    is_compileable = True
+
+    def __init__(
+        self,
+        config: Any,
+        batch_size: int | None = None,
+        max_cache_len: int | None = None,
+        device: Any = None,
+        dtype: torch.dtype = torch.float32,
+        max_batch_size: int | None = None,
+        layer_device_map: dict[int, Any] | None = None,
+    ) -> None:
+        rows = batch_size if batch_size is not None else max_batch_size
+        if rows is None:
+            raise ArgumentError("How many rows?", expected="batch_size")
+        self.max_batch_size = self.batch_size = rows
+        self.max_cache_len = config.max_position_embeddings if max_cache_len is None else max_cache_len
+        heads = config.num_attention_heads
+        self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+        self.num_key_value_heads = getattr(config, "num_key_value_heads", None) or heads
+        self.dtype = dtype
+        shape = (rows, self.num_key_value_heads, self.max_cache_len, self.head_dim)
+        places = [(layer_device_map or {}).get(layer, device) for layer in range(config.num_hidden_layers)]
+        self.key_cache = [torch.zeros(shape, dtype=dtype, device=place) for place in places]
+        self.value_cache = [torch.zeros(shape, dtype=dtype, device=place) for place in places]
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, cache_kwargs: Any = None
+    ) -> Pair:
+        places = (cache_kwargs or {}).get("cache_position")
+        keys, values = self.key_cache[layer_idx], self.value_cache[layer_idx]
+        if places is None:
+            keys[:, :, : key_states.shape[2]] = key_states
+            values[:, :, : value_states.shape[2]] = value_states
+        else:
+            keys.index_copy_(2, places, key_states.to(keys.dtype))
+            values.index_copy_(2, places, value_states.to(values.dtype))
+        return keys, values
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Return the number of places that were written, judged by whether the first row's keys are zeros."""
+        return int((self.key_cache[layer_idx][0, 0] != 0).any(dim=-1).sum())
+
+    def get_max_cache_shape(self) -> int | None:
+        return self.max_cache_len
+
+    def reset(self) -> None:
+        """Write zeros everywhere, in place."""
+        for tensor in (*self.key_cache, *self.value_cache):
+            tensor.zero_()
+
+    def _each(self, change: Any) -> None:
+        for tensors in (self.key_cache, self.value_cache):
+            tensors[:] = [change(tensor) for tensor in tensors]
+
+
+class EncoderDecoderCache(Cache):
+    """A cache of the decoder's own tokens, and one of the encoder's; `is_updated` says which layers have the second."""
+
+    def __init__(self, self_attention_cache: Any, cross_attention_cache: Any) -> None:
+        self.self_attention_cache, self.cross_attention_cache = self_attention_cache, cross_attention_cache
+        layers = range(len(cross_attention_cache.key_cache))
+        self.is_updated: dict[int, bool] = {layer: cross_attention_cache.get_seq_length(layer) > 0 for layer in layers}
+
+    def __len__(self) -> int:
+        return len(self.self_attention_cache)
+
+    def __getitem__(self, layer_idx: int) -> tuple[torch.Tensor, ...]:
+        own = self.self_attention_cache[layer_idx]
+        has = layer_idx < len(self.cross_attention_cache.key_cache)
+        return (*own, *self.cross_attention_cache[layer_idx]) if has else own
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
+        return iter(self[layer] for layer in range(len(self)))
+
+    def to_legacy_cache(self) -> tuple[tuple[torch.Tensor, ...], ...]:
+        """Return for each layer its own keys and values, and those of the encoder."""
+        return tuple(self)
+
+    @classmethod
+    def from_legacy_cache(cls, past_key_values: Iterable[tuple[Any, ...]] | None = None) -> EncoderDecoderCache:
+        """Return a cache of tuples of two or four tensors."""
+        layers = list(past_key_values or ())
+        made = cls(
+            DynamicCache.from_legacy_cache(layer[:2] for layer in layers),
+            DynamicCache.from_legacy_cache(layer[2:4] for layer in layers if len(layer) > 2),
+        )
+        return made
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return self.self_attention_cache.get_seq_length(layer_idx)
+
+    def get_max_cache_shape(self) -> int | None:
+        return self.self_attention_cache.get_max_cache_shape()
+
+    def reset(self) -> None:
+        """Write zeros everywhere, in caches of a fixed size."""
+        for cache in (self.self_attention_cache, self.cross_attention_cache):
+            cache.reset()
+        self.is_updated = dict.fromkeys(self.is_updated, False)
+
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        self.self_attention_cache.reorder_cache(beam_idx)
+        self.cross_attention_cache.reorder_cache(beam_idx)
+
+    def crop(self, maximum_length: int) -> None:
+        """Keep the first tokens of the decoder."""
+        self.self_attention_cache.crop(maximum_length)

@@ -1,0 +1,118 @@
+"""Files written for transformers 4 import from triptych what they imported from there, or are told what to do."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import triptych
+from places import ROOT
+from triptych import MissingNameError
+from triptych.names import MODEL_MODULES
+from triptych.transformers4 import table
+
+FOLDER = ROOT / "core/triptych/transformers4"
+MODULES = sorted(
+    ".".join(path.relative_to(FOLDER).with_suffix("").parts).removesuffix(".__init__")
+    for path in FOLDER.rglob("*.py")
+    if not path.stem.startswith("_") or path.parent != FOLDER
+)
+OF_FAMILIES = ("configuration_{}", "modeling_{}", "modeling_tf_{}", "modeling_flax_{}")
+
+
+def test_importing_them_all_imports_no_framework() -> None:
+    imports = "\n".join(f"import triptych.{module}" for module in MODULES)
+    code = f"import json, sys\n{imports}\nprint(json.dumps(list(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(json.loads(done.stdout))
+    assert len(MODULES) > 25 and {"triptych.modeling_utils", "triptych.utils.logging"} <= loaded
+    assert not loaded & {"torch", "tensorflow", "keras", "jax", "flax", "huggingface_hub"}
+
+
+@pytest.mark.parametrize("module", [*MODULES, "transformers4._toplevel"])
+def test_every_name_is_there(module: str) -> None:
+    held = importlib.import_module(f"triptych.{module}")
+    missing = []
+    for name in table(held.__name__):
+        try:
+            getattr(held, name)
+        except AttributeError:
+            missing.append(name)
+    assert missing == []
+
+
+@pytest.mark.parametrize("family", MODEL_MODULES)
+def test_a_built_in_family_has_its_modules(family: str) -> None:
+    config, pt, tf, flax = (
+        importlib.import_module(f"triptych.models.{family}.{file.format(family)}") for file in OF_FAMILIES
+    )
+    stem = next(name for name in dir(config) if name.endswith("Config")).removesuffix("Config")
+    for module, prefix in ((pt, ""), (tf, "TF"), (flax, "Flax")):
+        name = f"{prefix}{stem}PreTrainedModel"
+        assert getattr(module, name) is getattr(triptych, name)
+        assert getattr(importlib.import_module(f"triptych.models.{family}"), name) is getattr(triptych, name)
+
+
+def test_one_module_under_two_names_is_one() -> None:
+    from triptych.utils import logging as same
+
+    from triptych import logging, modeling_utils
+
+    assert logging is same and triptych.modeling_utils is modeling_utils
+    assert modeling_utils.PreTrainedModel is triptych.PreTrainedModel
+
+
+def test_a_star_import_brings_what_the_module_has() -> None:
+    held: dict[str, object] = {}
+    exec("from triptych.modeling_outputs import *", held)
+    assert {"BaseModelOutput", "MoeModelOutputWithPast", "ModelOutput"} <= set(held)
+
+
+@pytest.mark.parametrize(
+    ("statement", "remedy"),
+    [
+        ("from triptych.generation import GenerationMixin", "generate"),
+        ("from triptych import AutoTokenizer", "tokenizers"),
+        ("from triptych.trainer import Trainer", "trainer"),
+        ("import triptych.tokenization_utils_base", "tokenizers"),
+        (
+            "from triptych.modeling_utils import load_sharded_checkpont",
+            "use triptych.modeling_utils.load_sh",
+        ),
+        ("from triptych import BertForMaskedLMs", "use triptych.BertForMaskedLM"),
+        ("from triptych.models.albert.modeling_albert import AlbertModel", "triptych port"),
+        ("from triptych.models.bert.modeling_bert import load_tf_weights_in_bert", "TensorFlow 1"),
+        ("from triptych.models.bert.modeling_bert import BERT_START_DOCSTRING", "docstrings"),
+        ("from triptych.utils import no_such_name", "where it is defined"),
+    ],
+)
+def test_what_is_missing_says_what_to_do(statement: str, remedy: str) -> None:
+    with pytest.raises(ImportError, match=remedy) as caught:
+        exec(statement)
+    assert type(caught.value) is MissingNameError
+
+
+def test_a_missing_attribute_is_an_attribute_error() -> None:
+    import triptych.modeling_utils as module
+
+    assert not hasattr(module, "no_such_name") and not hasattr(triptych, "no_such_name")
+    assert getattr(module, "__wrapped__", None) is None
+    with pytest.raises(AttributeError, match="tokenizers"):
+        triptych.AutoTokenizer  # noqa: B018
+
+
+def test_a_file_of_others_needs_no_more_than_its_imports_changed(tmp_path: Path) -> None:
+    source = ROOT / "tests/support/written_for_transformers4.py"
+    text = source.read_text().replace("from transformers", "from triptych")
+    (tmp_path / "ported_by_sed.py").write_text(text)
+    sys.path.insert(0, str(tmp_path))
+    try:
+        module = importlib.import_module("ported_by_sed")
+    finally:
+        sys.path.remove(str(tmp_path))
+    module.round_trip(tmp_path / "saved")
