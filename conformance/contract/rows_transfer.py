@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import keras
 import numpy as np
 import torch
+from flax import linen
 
-from triptych import PretrainedConfig, PreTrainedModel, TFPreTrainedModel, open_checkpoint
+from triptych import FlaxPreTrainedModel, PretrainedConfig, PreTrainedModel, TFPreTrainedModel, open_checkpoint
 from triptych_conformance import BACKENDS, Backend, assert_close
 from walk import row
 
@@ -72,7 +74,7 @@ def result(model: Any) -> np.ndarray:
 @row("8.9", pt="Y", tf="Y")
 @row("8.11", pt="Y", tf="Y")
 @row("8.12", pt="Y", tf="Y")
-@row("8.13", pt="Y", tf="Y", note="kernels in three dimensions, and depthwise; a transposed one in Flax is its own")
+@row("8.13", pt="Y", tf="Y", note="three dimensions, depthwise; a transposed one in Flax needs transpose_kernel=True")
 @row("8.35", pt="Y")
 @row("6.107", tf="Y")
 def convolutions_and_statistics_cross_frameworks(backend: Backend, folder: Path) -> None:
@@ -91,3 +93,37 @@ def convolutions_and_statistics_cross_frameworks(backend: Backend, folder: Path)
     for again in BACKENDS:
         if again.name in CLASSES:
             assert_close(result(CLASSES[again.name].from_pretrained(folder / "other", strict=True)), result(model))
+
+
+class FlaxTurned(linen.Module):
+    config: Config
+    dtype: Any = jnp.float32
+    turned: bool = True
+
+    @linen.compact
+    def __call__(self, pixel_values: Any) -> Any:
+        up = linen.ConvTranspose(4, (3, 3), transpose_kernel=self.turned, name="up")(pixel_values)
+        flat = up.reshape(1, -1, 4)
+        return linen.MultiHeadDotProductAttention(2, name="attention")(flat, flat)
+
+
+class FlaxTurning(FlaxPreTrainedModel):
+    config_class = Config
+    module_class = FlaxTurned
+    main_input_name = "pixel_values"
+
+    def __init__(self, config: Config, **kwargs: Any) -> None:
+        super().__init__(config, **{"input_shape": (1, 3, 3, 4), **kwargs})
+
+
+@row("8.13", flax="Y", note="three dimensions, depthwise; a transposed one in Flax needs transpose_kernel=True")
+def what_has_no_counterpart_in_pytorch_keeps_its_name(backend: Backend, folder: Path) -> None:
+    shapes = {}
+    for turned in (True, False):
+        model = FlaxTurning(Config(), turned=turned)
+        model.save_pretrained(folder / str(turned))
+        shapes[turned] = {name: ref.shape for name, ref in open_checkpoint(folder / str(turned)).items()}
+        assert shapes[turned]["attention.query.kernel"] == (4, 2, 2)
+        again = FlaxTurning.from_pretrained(folder / str(turned), turned=turned, strict=True)
+        assert np.array_equal(again.params["up"]["kernel"], model.params["up"]["kernel"])
+    assert "up.weight" in shapes[True] and "up.kernel" in shapes[False]
