@@ -292,6 +292,32 @@ def test_bad_arguments(folder: Path) -> None:
         auto("pt").from_pretrained(folder, trust_remote_code=True)
 
 
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "from transformers import PretrainedConfig, PreTrainedModel",
+        "import torch, transformers\nPretrainedConfig = transformers.PretrainedConfig\n"
+        "PreTrainedModel = transformers.PreTrainedModel",
+        "import transformers.modeling_utils as there\nimport transformers.configuration_utils\n"
+        "PreTrainedModel = there.PreTrainedModel\n"
+        "PretrainedConfig = transformers.configuration_utils.PretrainedConfig",
+    ],
+)
+def test_code_of_transformers_is_given_triptych_if_asked(imports: str, folder: Path) -> None:
+    config = f"{imports}\n" + (folder / "configuration_tiny.py").read_text().replace("from triptych import", "# from")
+    (folder / "configuration_tiny.py").write_text(config)
+    model = (folder / "modeling_tiny.py").read_text().replace("from triptych import", "from transformers import")
+    (folder / "modeling_tiny.py").write_text(model)
+    options = {"trust_remote_code": True, "code_revision": None}
+    with pytest.raises(RemoteCodeError):
+        auto("pt").from_pretrained(folder, **options)
+    loaded = auto("pt").from_pretrained(folder, in_place_of_transformers=True, **options)
+    assert isinstance(loaded, triptych.PreTrainedModel)
+    assert_close(run("pt", loaded), expected(folder))
+    with pytest.raises(ArgumentError, match="in_place_of_transformers is no bool"):
+        auto("pt").from_pretrained(folder, in_place_of_transformers="yes", **options)
+
+
 # saving
 
 
