@@ -175,8 +175,9 @@ class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, ModelBase):
         return ops.checkpointing(**(options or {}))
 
     @classmethod
-    def _param_dtype(cls, dtype: Any, param_dtype: Any) -> np.dtype | None:
-        wanted = dtype if param_dtype is None else param_dtype
+    def _param_dtype(cls, dtype: Any, param_dtype: Any, config: PretrainedConfig) -> np.dtype | None:
+        said = config.dtype if isinstance(dtype, str) and dtype == "auto" else None
+        wanted = said or dtype if param_dtype is None else param_dtype
         return parse_param_dtype(torch.get_default_dtype() if wanted is None else wanted)
 
     @classmethod

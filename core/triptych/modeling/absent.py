@@ -9,7 +9,9 @@ from typing import Any, NoReturn
 
 from triptych.errors import MissingMethodError
 
-NO_GENERATION = "triptych does not generate yet: call the model in a loop over `init_cache`, or generate in transformers"
+NO_GENERATION = (
+    "triptych does not generate yet: call the model in a loop over `init_cache`, or generate in transformers"
+)
 
 
 class Absent:

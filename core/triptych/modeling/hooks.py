@@ -29,7 +29,7 @@ class Hooks:
     """Whether a module's layers cannot be changed once it is made; and to look at them takes a trace of a second."""
 
     @classmethod
-    def _param_dtype(cls, dtype: Any, param_dtype: Any) -> np.dtype | None:
+    def _param_dtype(cls, dtype: Any, param_dtype: Any, config: PretrainedConfig) -> np.dtype | None:
         """Return the dtype of the parameters (None: as in the files) from the two arguments of `from_pretrained`."""
         return parse_param_dtype(param_dtype)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
+from triptych.errors import ArgumentError
 from triptych.modeling.embeddings import Embeddings
 from triptych.modeling.utilities import ModuleUtils
 from triptych.weights import surgery
@@ -82,8 +83,9 @@ class Operations(Embeddings, ModuleUtils):
         schema, read = self.schema, self._reader()
         changed = {edit.weight for edit in plan.edits}
         arrays = {name: surgery.apply_to(schema[name], read(schema[name]), plan) for name in changed}
-        config = self.config.get_text_config() if "vocab_size" in plan.config_changes else self.config
-        config.update(plan.config_changes)
+        (_config_of_text(self.config) if "vocab_size" in plan.config_changes else self.config).update(
+            plan.config_changes
+        )
         self._replace(arrays)
         nested = self._nested_models()
         within = [one for path, one in nested.items() if path == self.base_model_prefix or len(nested) == 1]
@@ -97,6 +99,14 @@ class Operations(Embeddings, ModuleUtils):
 
     def _mask_dtype(self) -> Any:
         return self._cache_dtype()
+
+
+def _config_of_text(config: Any) -> Any:
+    """Return the config whose vocabulary is the model's: of its text part, unless there are several."""
+    try:
+        return config.get_text_config()
+    except ArgumentError:
+        return config
 
 
 @cache
