@@ -100,9 +100,9 @@ def test_untrusted_code_is_named_and_never_run(framework: str, trust: dict[str, 
     change_config(
         folder, model_type="bert", num_attention_heads=2
     )  # a known config, and only the model is of the folder
-    change_config(folder, auto_map={f"{PREFIXES[framework]}AutoModelForCausalLM": "x.X"})
+    change_config(folder, auto_map={f"{PREFIXES[framework]}AutoModelForSeq2SeqLM": "x.X"})
     with pytest.raises(RemoteCodeError, match=r"needs code of its own: x\.py"):
-        getattr(triptych, f"{PREFIXES[framework]}AutoModelForCausalLM").from_pretrained(folder, **trust)
+        getattr(triptych, f"{PREFIXES[framework]}AutoModelForSeq2SeqLM").from_pretrained(folder, **trust)
     assert remote_modules() == []
 
 

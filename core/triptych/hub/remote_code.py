@@ -84,7 +84,8 @@ class Source:
     @property
     def package(self) -> str:
         lines = [f"{name} {blob}\n" for name, blob in sorted(self.modules.items())]
-        return f"{_ROOT}.{'t' if self.in_place_of_transformers else 'c'}{hashlib.sha256(''.join(lines).encode()).hexdigest()[:24]}"
+        kind = "t" if self.in_place_of_transformers else "c"
+        return f"{_ROOT}.{kind}{hashlib.sha256(''.join(lines).encode()).hexdigest()[:24]}"
 
 
 def remote_class(
