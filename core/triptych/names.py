@@ -11,10 +11,9 @@ CORE_MODULES: dict[str, tuple[str, ...]] = {
     "triptych.errors": (
         "ArgumentError", "ChangedFileError", "CheckpointError", "ConfigError", "CorruptCheckpointError",
         "HubAccessError", "HubError", "HubNotFoundError", "HubOfflineError", "IncompatibleWeightsError",
-        "InconsistentCheckpointError", "LimitError", "MissingBackendError", "MissingFileError", "MissingNameError",
-        "RemoteCodeError", "SaveError", "ShapeMismatchError", "TriptychError", "TruncatedCheckpointError",
-        "UnreadableConfigError", "UnsafeCheckpointError",
-        "UnsupportedFormatError",
+        "InconsistentCheckpointError", "LimitError", "MissingBackendError", "MissingFileError", "MissingMethodError",
+        "MissingNameError", "RemoteCodeError", "SaveError", "ShapeMismatchError", "TriptychError",
+        "TruncatedCheckpointError", "UnreadableConfigError", "UnsafeCheckpointError", "UnsupportedFormatError",
     ),
     "triptych.families": ("Family",),
     "triptych.families.bert": ("BertConfig",),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.errors import ArgumentError, MissingBackendError, MissingNameError, UnsupportedFormatError
+from triptych.modeling.absent import NO_GENERATION
 from triptych.names import BACKENDS
 
 try:
@@ -23,7 +24,6 @@ except ImportError as cause:
 
 THEIRS, OURS = "transformers", "triptych"
 _WITHOUT_GENERATION = ("GenerationMixin", "TFGenerationMixin", "FlaxGenerationMixin")
-_GENERATE = "triptych does not generate yet: call the model in a loop over `init_cache`, or generate in transformers"
 _ARGUMENTS = {
     "device_map": "load the model, and move it with `.to(device)`",
     "load_in_8bit": "quantised models are not made yet: load it in bfloat16",
@@ -248,7 +248,7 @@ class _Porter(cst.CSTTransformer):
         bases = [base for base in updated_node.bases if _name(base.value) not in _WITHOUT_GENERATION]
         if len(bases) == len(updated_node.bases) or any(self._used[name] > 0 for name in _WITHOUT_GENERATION):
             return updated_node
-        self._remark(original_node, f"{updated_node.name.value} is no GenerationMixin any more", _GENERATE)
+        self._remark(original_node, f"{updated_node.name.value} is no GenerationMixin any more", NO_GENERATION)
         if bases:
             bases[-1] = bases[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
         return updated_node.with_changes(bases=bases)
@@ -259,7 +259,7 @@ class _Porter(cst.CSTTransformer):
     def visit_Call(self, node: cst.Call) -> None:
         called = _name(node.func).rpartition(".")[2]
         if called == "generate":
-            self._remark(node, "`generate` is called", _GENERATE)
+            self._remark(node, "`generate` is called", NO_GENERATION)
         if called not in ("from_pretrained", "from_config", "_from_config"):
             return
         for argument in node.args:

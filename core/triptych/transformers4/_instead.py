@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from triptych.modeling.absent import NO_GENERATION as _GENERATION
 from triptych.names import MODEL_MODULES
 
-_GENERATION = "triptych does not generate yet: call the model in a loop over `init_cache`, or generate in transformers"
 _TOKENIZERS = "tokenizers and processors are no part of triptych: use the package tokenizers, or transformers beside it"
 _TRAINING = "triptych has no trainer: train as the framework does, or with accelerate"
 _TF1 = "checkpoints of TensorFlow 1 are not read: convert them with transformers 4 first"
@@ -21,7 +21,7 @@ _REMEDIES = [
     (rf"models\.(?!({_BUILT_IN}|auto)\b)\w+(\..*)?", _FAMILY),
     (r"generation(\..*)?", _GENERATION),
     (r".\w*(LogitsProcessor|LogitsWarper|StoppingCriteria|Streamer|BeamScorer|GenerationMixin)\w*", _GENERATION),
-    (r".\w*Generat\w+Output|.\w*WatermarkingConfig", _GENERATION),
+    (r".\w*Generat\w+Output", _GENERATION),
     (r"(tokenization|feature_extraction)\w*(\..*)?|processing_utils(\..*)?|(image|audio)_\w+(\..*)?", _TOKENIZERS),
     (r".\w*(Tokenizer\w*|Processor|FeatureExtractor|BatchEncoding|DataCollator\w*)|data(\..*)?", _TOKENIZERS),
     (r"trainer\w*(\..*)?|training_args\w*(\..*)?|optimization\w*(\..*)?|.\w*Train(er|ing)\w*", _TRAINING),
