@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import keras
 import numpy as np
 import torch
+from flax import linen as nn
 
-from triptych import PretrainedConfig, PreTrainedModel, TFPreTrainedModel, open_checkpoint
+from triptych import FlaxPreTrainedModel, PretrainedConfig, PreTrainedModel, TFPreTrainedModel, open_checkpoint
 from triptych_conformance import BACKENDS, Backend, assert_close
 from walk import row
 
@@ -57,7 +59,33 @@ class TFConvolving(TFPreTrainedModel):
         return {"line": self.line(keras.ops.mean(image, 1))}
 
 
-CLASSES = {"pt": Convolving, "tf": TFConvolving}
+class ConvolvingModule(nn.Module):
+    config: Config
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, pixel_values: Any, train: bool = False) -> Any:
+        image = nn.Conv(6, (1, 3), name="conv")(pixel_values)
+        image = nn.BatchNorm(use_running_average=not train, epsilon=1e-3, name="bn")(image)
+        image = nn.Conv(6, (3, 3), feature_group_count=6, name="apart")(image)
+        return {"line": nn.Conv(4, (3,), name="line")(image.mean(1))}
+
+
+class FlaxConvolving(FlaxPreTrainedModel):
+    """The same, with the channels last, as Flax has them."""
+
+    config_class = Config
+    module_class = ConvolvingModule
+    main_input_name = "pixel_values"
+
+    def init_weights(self, rng: Any, input_shape: Any, params: Any = None) -> Any:
+        return self.module.init(rng, jnp.zeros((1, 4, 5, 3)))
+
+    def __call__(self, pixel_values: Any, params: Any = None, train: bool = False) -> Any:
+        return self.module.apply(self.params if params is None else params, pixel_values, train)
+
+
+CLASSES = {"pt": Convolving, "tf": TFConvolving, "flax": FlaxConvolving}
 IMAGE = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype(np.float32)
 
 
@@ -68,12 +96,14 @@ def result(model: Any) -> np.ndarray:
     return np.asarray(model(IMAGE.transpose(0, 2, 3, 1))["line"])
 
 
-@row("8.8", pt="Y", tf="Y")
-@row("8.9", pt="Y", tf="Y")
-@row("8.11", pt="Y", tf="Y")
-@row("8.12", pt="Y", tf="Y")
-@row("8.13", pt="Y", tf="Y", note="kernels in three dimensions, and depthwise; a transposed one in Flax is its own")
+@row("8.8", pt="Y", tf="Y", flax="Y")
+@row("8.9", pt="Y", tf="Y", flax="Y")
+@row("8.11", pt="Y", tf="Y", flax="Y")
+@row("8.12", pt="Y", tf="Y", flax="Y")
+@row("8.13", pt="Y", tf="Y", flax="Y", note="kernels in three dimensions, and depthwise; a transposed one in Flax is its own")
+@row("8.10", tf="Y", flax="Y", note="of PyTorch alone: another framework leaves it out")
 @row("8.35", pt="Y")
+@row("8.48", pt="Y", note="with its statistics, either way")
 @row("6.107", tf="Y")
 def convolutions_and_statistics_cross_frameworks(backend: Backend, folder: Path) -> None:
     torch.manual_seed(0)
