@@ -32,6 +32,7 @@ from triptych_flax.make import (  # noqa: F401  # families that write their clas
     embedding,
     layer_norm,
     listed,
+    nested,
     numbers,
     rms_norm,
     stacked,
