@@ -204,3 +204,17 @@ def test_a_cache_reads_as_the_tuples_of_transformers_4(tmp_path: Path) -> None:
     turned = tuple(tuple(array.flip(0) for array in layer) for layer in past)
     other = model(ids[:, 5:], **memory, past_key_values=turned).logits
     assert compare(other.detach(), whole[:, 5:].detach()).fraction > 1
+
+
+def test_keras_fits_both_tasks_that_bert_was_trained_with() -> None:
+    config = config_of("bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    model = home("tf", "bert").TFBertForPreTraining(config)
+    inputs = random_inputs(config)
+    labels = {"labels": inputs["input_ids"][:, ::-1].copy(), "next_sentence_label": np.array([0, 1])}
+    model.compile("sgd", metrics=["accuracy"], run_eagerly=True)
+    output = model(**inputs, **labels)
+    found = model.evaluate(inputs, labels, verbose=0, return_dict=True)
+    assert_close(found["loss"], float(output.loss))
+    right = np.mean(np.argmax(output.seq_relationship_logits, -1) == labels["next_sentence_label"])
+    assert found["seq_relationship_logits_accuracy"] == right
+    assert model.fit(inputs, labels, verbose=0).history["loss"]

@@ -20,6 +20,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from golden_models import Golden
 from small_models import config_of
 from triptych import (
+    BertConfig,
     FlaxBertForMaskedLM,
     FlaxBertModel,
     FlaxPreTrainedModel,
@@ -31,7 +32,7 @@ from triptych import (
 )
 from triptych_conformance import Backend, assert_close
 from triptych_flax import utilities
-from triptych_flax.bert import FlaxBertForMaskedLMModule
+from triptych_flax.bert import FlaxBertForMaskedLMModule, FlaxBertModule
 from walk import row, state
 
 BERT = Golden("bert-mlm")
@@ -325,6 +326,39 @@ def the_order_of_a_call(backend: Backend, folder: Path) -> None:
     assert not np.array_equal(dropped, expected.logits)
 
 
+class AroundModule(nn.Module):
+    config: Any
+    dtype: Any = jnp.float32
+
+    def setup(self) -> None:
+        self.bert = FlaxBertModule(config=self.config, dtype=self.dtype)
+        self.classifier = nn.Dense(2, dtype=self.dtype)
+
+    def __call__(self, input_ids: Any, deterministic: bool = True) -> Any:
+        return self.classifier(self.bert(input_ids, None, deterministic=deterministic, init_cache=False)[1])
+
+
+class FlaxAround(FlaxPreTrainedModel):
+    config_class = BertConfig
+    base_model_prefix = "bert"
+    module_class: ClassVar[Any] = AroundModule
+
+
+@row("7.12", flax="Y")
+def a_module_around_a_built_in_one(backend: Backend, folder: Path) -> None:
+    FlaxBertModel(config_of("bert")).save_pretrained(folder / "base")
+    model, info = FlaxAround.from_pretrained(folder / "base", output_loading_info=True)
+    assert set(info["missing_keys"]) == {"classifier.weight", "classifier.bias"}
+    calm = model(IDS)
+    noise = {"dropout": jax.random.PRNGKey(0)}
+    assert np.array_equal(model.module.apply({"params": model.params}, IDS, True, rngs=noise), calm)
+    assert not np.array_equal(model.module.apply({"params": model.params}, IDS, False, rngs=noise), calm)
+    model.save_pretrained(folder / "all")
+    assert np.array_equal(FlaxAround.from_pretrained(folder / "all", strict=True)(IDS), calm)
+    with pytest.raises(TriptychError, match="init_cache"):
+        FlaxBertModule(model.config).init(jax.random.PRNGKey(0), IDS, init_cache=True)
+
+
 @row("7.44", flax="Y")
 def encoding_and_decoding(backend: Backend, folder: Path) -> None:
     ids, mask = IDS[:, :2], np.array([[1, 0]])
@@ -537,4 +571,3 @@ def trees_of_flax_in_pytorch(backend: Backend, folder: Path) -> None:
 
 
 state("7.52", "transformers 4 looked for safetensors in the root, whatever the subfolder", flax="Y")
-state("7.37", "false until generation is there", flax="P")

@@ -8,6 +8,8 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Iterable, Sequence
+from contextvars import ContextVar
+from functools import wraps
 from typing import Any
 
 import jax.numpy as jnp
@@ -45,14 +47,17 @@ class FlaxRMSNorm(nn.Module):
         return fn.rms_norm(ops, x, self.param("scale", nn.initializers.ones, (self.width,)), self.epsilon)
 
 
+_calm: ContextVar[bool] = ContextVar("calm", default=False)
+
+
 class FlaxDropout(nn.Module):
-    """Drops values wherever the call brought random numbers for it."""
+    """Drops values wherever the call brought random numbers for it, unless it is within one that is `deterministic`."""
 
     rate: float
 
     @nn.compact
     def __call__(self, x: Any) -> Any:
-        return nn.Dropout(self.rate, deterministic=not self.has_rng("dropout"))(x)
+        return nn.Dropout(self.rate, deterministic=_calm.get() or not self.has_rng("dropout"))(x)
 
 
 class FlaxSequence(nn.Module):
@@ -77,6 +82,35 @@ class FlaxBlock(nn.Module):
     gradient_checkpointing: bool = False
     ops = ops
     make = sys.modules[__name__]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        call = vars(cls).get("__call__")
+        if call is not None and "deterministic" not in inspect.signature(call).parameters:
+            cls.__call__ = _taking_old_arguments(call)  # type: ignore[method-assign]
+        super().__init_subclass__(**kwargs)
+
+
+def _taking_old_arguments(call: Any) -> Any:
+    """Let the `__call__` of a part take what those of transformers 4 took beside: `deterministic` and `init_cache`.
+
+    Without `deterministic`, or where it is False, dropout is on if the call brought random numbers for it.
+
+    Raises:
+        ArgumentError: `init_cache=True`; caches are no variables of a module here.
+    """
+
+    @wraps(call)
+    def __call__(self: Any, *inputs: Any, deterministic: bool = False, init_cache: bool = False, **options: Any) -> Any:
+        if init_cache:
+            raise ArgumentError("A module makes no cache.", expected="init_cache=False", received="True",
+                                remedy="call init_cache(batch_size, max_length) of the model")  # fmt: skip
+        before = _calm.set(deterministic or _calm.get())
+        try:
+            return call(self, *inputs, **options)
+        finally:
+            _calm.reset(before)
+
+    return __call__
 
 
 binder = Binder("flax", FlaxBlock, "__call__", models=True)
@@ -219,6 +253,12 @@ def block(owner: Any, kind: type, **fields: Any) -> Any:
     """Return a module of the owner's config: of a part, or of a class of linen like it."""
     cls = binder.class_of(kind)
     return cls(owner.config, owner.dtype, **_inherited(owner, cls), **fields)
+
+
+def nested(owner: Any, member: Any, made: Any = None) -> Any:
+    """Return the model `made`, or one of a config of its own: of `member`, a `triptych.families.Member`."""
+    cls = binder.class_of(member.part)
+    return cls(member.config, owner.dtype, **_inherited(owner, cls)) if made is None else made
 
 
 def _inherited(owner: Any, cls: Any) -> dict[str, Any]:

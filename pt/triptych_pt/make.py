@@ -146,8 +146,13 @@ def vocab_projector(owner: Any, width: Any, units: Any) -> Any:
 
 def block(owner: Any, kind: type, **fields: Any) -> Any:
     """Return a module of the owner's config: of a part, or of a class of PyTorch like it."""
-    cls = binder.class_of(kind)
+    cls: Any = binder.class_of(kind)
     return cls(config=owner.config, **fields) if issubclass(cls, Block) else cls(owner.config, **fields)
+
+
+def nested(owner: Any, member: Any, made: Any = None) -> Any:
+    """Return the model `made`, or one of a config of its own: of `member`, a `triptych.families.Member`."""
+    return binder.class_of(member.part)(member.config) if made is None else made
 
 
 def stacked(owner: Any, kind: type, count: int, **fields: Any) -> Any:

@@ -215,10 +215,16 @@ def vocab_projector(owner: Any, width: Any, units: Any) -> Any:
 
 def block(owner: Any, kind: type, **fields: Any) -> Any:
     """Return a layer of the owner's config: of a part, or of a class of Keras like it."""
-    cls = binder.class_of(kind)
+    cls: Any = binder.class_of(kind)
     if issubclass(cls, keras.Model):
         fields["dtype"] = owner.dtype_policy
     return _part(cls(config=owner.config, **fields) if issubclass(cls, TFBlock) else cls(owner.config, **fields))
+
+
+def nested(owner: Any, member: Any, made: Any = None) -> Any:
+    """Return the model `made`, or one of a config of its own: of `member`, a `triptych.families.Member`."""
+    model = binder.class_of(member.part)(member.config, dtype=owner.dtype_policy) if made is None else made
+    return _part(model)
 
 
 def prune_attention(owner: Any, inner: Iterable[Any], outer: Any, heads: Iterable[int]) -> int:

@@ -277,6 +277,8 @@ class BertLayer(Part):
         ConfigError: `add_cross_attention` without `is_decoder`.
     """
 
+    heads = ("crossattention",)
+
     def setup(self) -> None:
         make, config = self.make, self.config
         self.is_decoder, self.add_cross_attention = config.is_decoder, config.add_cross_attention
@@ -370,6 +372,7 @@ class BertPooler(Part):
 class BertModel(Model):
     """The encoder, with a pooler unless `add_pooling_layer=False`; a decoder if the config says `is_decoder`."""
 
+    other_tasks = ("TextEncoding",)
     schema_options = ("add_pooling_layer",)
     heads = ("pooler",)
     embeddings_part = BertEmbeddings
