@@ -28,6 +28,7 @@ import traceback
 import types
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -196,7 +197,11 @@ def build(case: Case, cls: Any, config: Any) -> Any:
 # -- the original -----------------------------------------------------------------------------------------------------
 
 
-def _imported(case: Case, module: str, absent: tuple[str, ...]) -> types.ModuleType:
+def formats_of(case: Case) -> dict[str, dict[str, Any]]:
+    return {n: o for n, o in FORMATS[case.framework].items() if n in (case.formats or FORMATS[case.framework])}
+
+
+def _imported(module: str, absent: tuple[str, ...]) -> types.ModuleType:
     for name in absent:
         sys.modules[name] = mock.MagicMock(__spec__=importlib.machinery.ModuleSpec(name, None))
     return importlib.import_module(module)
@@ -214,21 +219,20 @@ def original(folder: Path, case: Case, place: Path) -> int:
     sys.path.insert(0, str(place / "original"))
     _copied(folder, case, place / "original")
     of_theirs = case.package == "transformers"
-    module = _imported(case, f"transformers.models.{case.module}" if of_theirs else case.module, case.absent)
+    module = _imported(f"transformers.models.{case.module}" if of_theirs else case.module, case.absent)
     cls = getattr(module, case.name)
     small = {"pt": "BertModel", "tf": "TFBertModel", "flax": "FlaxBertModel"}[case.framework]
     getattr(transformers, small)(transformers.BertConfig(**BERT)).save_pretrained(place / "base")
     model = build(case, cls, case.config(module, transformers, place / "base"))
-    first = next(iter(FORMATS[case.framework].values()))
-    model.save_pretrained(place / "fresh", **first)
+    formats = formats_of(case)
+    model.save_pretrained(place / "fresh", **next(iter(formats.values())))
     randomise(case, model)
     np.savez(place / "plain.npz", **run(case, model))
-    for format, options in FORMATS[case.framework].items():
+    for format, options in formats.items():
         model.save_pretrained(place / "weights" / format, **options)
-    changed = {name: change for name, change in CHANGES.items() if getattr(case, name)}
-    for name, change in changed.items():
-        copy = loaded(case, cls, place / "weights" / next(iter(FORMATS[case.framework])), ours=False)
-        change(copy)
+    for name in (name for name in CHANGES if getattr(case, name)):
+        copy = deepcopy(model)
+        CHANGES[name](copy)
         np.savez(place / f"{name}.npz", **run(case, copy))
     facts = {"gradient_checkpointing": bool(getattr(cls, "supports_gradient_checkpointing", False))}
     (place / "facts.json").write_text(json.dumps(facts))
@@ -287,7 +291,7 @@ class _Steps:
         return self.case.config(self.module, triptych, self.place / "base")
 
     def original(self) -> Iterator[Path]:
-        return (self.place / "weights" / format for format in FORMATS[self.case.framework])
+        return (self.place / "weights" / format for format in formats_of(self.case))
 
 
 def _port(folder: Path, case: Case, place: Path) -> None:
@@ -301,7 +305,7 @@ def _port(folder: Path, case: Case, place: Path) -> None:
 
 
 def _import_ported(steps: _Steps) -> None:
-    steps.module = _imported(steps.case, steps.case.module, steps.case.absent)
+    steps.module = _imported(steps.case.module, steps.case.absent)
     steps.cls = getattr(steps.module, steps.case.name)
 
 
@@ -313,8 +317,7 @@ def _construct(steps: _Steps) -> None:
 
 def _statistics(steps: _Steps) -> None:
     """The weights of a new model, by those of the file that is saved: same names and shapes, like values."""
-    first = next(iter(FORMATS[steps.case.framework].values()))
-    steps.model.save_pretrained(steps.place / "own-fresh", **first)
+    steps.model.save_pretrained(steps.place / "own-fresh", **next(iter(formats_of(steps.case).values())))
     theirs, ours = _tensors(steps.place / "fresh"), _tensors(steps.place / "own-fresh")
     assert theirs.keys() == ours.keys(), f"names differ: {sorted(theirs.keys() ^ ours.keys())[:6]}"
     for name, expected in theirs.items():
@@ -405,7 +408,7 @@ def _differentiable(value: Any) -> Iterator[Any]:
     if getattr(value, "requires_grad", False):
         yield value
     elif isinstance(value, Mapping):
-        value = tuple(value.values())
+        value = tuple(one for name, one in value.items() if name != "past_key_values")  # which a checkpointed call lacks
     if isinstance(value, tuple | list):
         for one in value:
             yield from _differentiable(one)

@@ -42,7 +42,8 @@ class Case:
     - `config`: (module of the class, library, folder of a small BERT that is loaded) -> config.
     - `inputs`: numpy arrays by argument; `call` passes them to the model where it is not `model(**inputs)`.
     - `absent`: packages that the file imports and the case does not use.
-    - `prunes`: a layer and its heads; `vocab`: whether tokens are added. Both only where the original can do it.
+    - `prunes`, `resizes`: whether a head is pruned, and tokens are added; where the original can do it.
+    - `formats`: those in which the original can be saved; by default all of its framework.
     """
 
     package: str
@@ -56,7 +57,7 @@ class Case:
     absent: tuple[str, ...] = ()
     prunes: bool = False
     resizes: bool = False
-    options: Mapping[str, Any] | None = None
+    formats: tuple[str, ...] = ()
 
 
 def ids(*shape: int, low: int = 1, high: int = 31) -> np.ndarray:
@@ -136,6 +137,7 @@ def series() -> Inputs:
     return {"context": values(2, 16)}
 
 
+PANDAS = ("pandas", "pandas.api", "pandas.api.types")
 CHRONOS = ("chronos/chronos_bolt.py", "chronos/base.py", "chronos/utils.py", "chronos/df_utils.py",
            "chronos/chronos2/*.py")  # fmt: skip
 MINICPM = dict(vocab_size=31, hidden_size=12, intermediate_size=16, num_hidden_layers=2, num_attention_heads=3,
@@ -151,21 +153,21 @@ CASES = {
     "chronos-bolt": Case(
         "chronos-forecasting", CHRONOS, "chronos.chronos_bolt", "ChronosBoltModelForForecasting",
         of("T5Config", **T5, chronos_config={**PATCHES, "prediction_length": 4, "use_reg_token": True}), series,
-        absent=("pandas",),
+        absent=PANDAS,
     ),
     "chronos-2": Case(
         "chronos-forecasting", CHRONOS, "chronos.chronos2.model", "Chronos2Model",
         of("Chronos2CoreConfig", d_model=12, d_kv=4, d_ff=16, num_layers=2, num_heads=3,
-           chronos_config={**PATCHES, "output_patch_size": 4, "use_reg_token": True}), series, absent=("pandas",),
+           chronos_config={**PATCHES, "output_patch_size": 4, "use_reg_token": True}), series, absent=PANDAS,
     ),
     "enformer": Case(
         "enformer-pytorch", ("enformer_pytorch/*.py", "enformer_pytorch/precomputed/*"),
         "enformer_pytorch.modeling_enformer", "Enformer",
         of("EnformerConfig", dim=24, depth=1, heads=2, output_heads={"human": 5}, target_length=2, attn_dim_key=4,
            num_downsamples=3, dim_divisible_by=4), lambda: {"x": values(1, 64, 4)}, absent=("polars", "pyfaidx"),
+        formats=("bin",),
     ),
     "fastcoref": fastcoref("modeling_fcoref", "FCorefModel"),
-    "lingmess": fastcoref("modeling_lingmess", "LingMessModel"),
     "minicpm-reranker": Case(
         "flagembedding",
         ("FlagEmbedding/inference/reranker/decoder_only/models/*minicpm*.py",
@@ -201,10 +203,6 @@ CASES = {
     "simple-distilbert": simple(
         "classification/transformer_models/distilbert_model", "DistilBertForSequenceClassification",
         of("DistilBertConfig", vocab_size=31, dim=12, n_layers=2, n_heads=3, hidden_dim=16, max_position_embeddings=32),
-    ),
-    "simple-roberta": simple(
-        "classification/transformer_models/roberta_model", "RobertaForSequenceClassification",
-        of("RobertaConfig", **BERT, pad_token_id=0),
     ),
     "simple-gpt2": simple(
         "language_representation/transformer_models/gpt2_model", "GPT2ForTextRepresentation",

@@ -100,6 +100,14 @@ def test_what_is_missing_says_what_to_do(statement: str, remedy: str) -> None:
     assert type(caught.value) is MissingNameError
 
 
+def test_the_files_of_a_family_have_what_they_import_themselves() -> None:
+    from triptych.models.bert.modeling_bert import BaseModelOutput, ModelOutput, PreTrainedModel, logging
+    from triptych.models.t5.modeling_t5 import ACT2FN, Seq2SeqLMOutput
+
+    assert issubclass(Seq2SeqLMOutput, ModelOutput) and issubclass(BaseModelOutput, ModelOutput)
+    assert "relu" in ACT2FN and PreTrainedModel is triptych.PreTrainedModel and logging.get_logger(__name__)
+
+
 def test_a_missing_attribute_is_an_attribute_error() -> None:
     import triptych.modeling_utils as module
 
