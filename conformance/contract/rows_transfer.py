@@ -100,7 +100,13 @@ def result(model: Any) -> np.ndarray:
 @row("8.9", pt="Y", tf="Y", flax="Y")
 @row("8.11", pt="Y", tf="Y", flax="Y")
 @row("8.12", pt="Y", tf="Y", flax="Y")
-@row("8.13", pt="Y", tf="Y", flax="Y", note="kernels in three dimensions, and depthwise; a transposed one in Flax is its own")
+@row(
+    "8.13",
+    pt="Y",
+    tf="Y",
+    flax="Y",
+    note="kernels in three dimensions, and depthwise; a transposed one in Flax is its own",
+)
 @row("8.10", tf="Y", flax="Y", note="of PyTorch alone: another framework leaves it out")
 @row("8.35", pt="Y")
 @row("8.48", pt="Y", note="with its statistics, either way")
