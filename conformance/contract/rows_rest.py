@@ -718,7 +718,7 @@ class FlaxNormed(FlaxPreTrainedModel):
     module_class = NormedModule
 
     def init_weights(self, rng: Any, input_shape: Any, params: Any = None) -> Any:
-        return self.module.init(rng, jnp.zeros((1, 3)))
+        return self.module.init(rng, jnp.zeros((1, 3)))["params"]
 
     def __call__(self, input_ids: Any, params: Any = None) -> Any:
         return self.module.apply({"params": self.params if params is None else params}, input_ids)
