@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -301,11 +302,13 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         """End in `config` the ties that the checkpoint contradicts; return the weights that they were of."""
         ended = []
         for weight in differing_ties(schema, checkpoint):
-            if weight.untie_flag is not None and getattr(config, weight.untie_flag, None) is not False:
-                ended.append(weight)
-        for weight in ended:
-            setattr(config, weight.untie_flag or "", False)
-        return [weight.name for weight in ended]
+            if weight.untie_flag is not None:
+                place, _, flag = f".{weight.untie_flag}".rpartition(".")
+                holder = attrgetter(place[1:])(config) if place else config
+                ended += [(weight.name, holder, flag)] if getattr(holder, flag, None) is not False else []
+        for _, holder, flag in ended:
+            setattr(holder, flag, False)
+        return [name for name, _, _ in ended]
 
     def _fill(
         self,

@@ -161,6 +161,7 @@ class _Porter(cst.CSTTransformer):
         self._package, self._used, self._annotated = package, names.used, names.annotated
         self._of_theirs: set[str] = set()
         self._defined: set[str] = set()
+        self._inherited: set[str] = set()
         self.imports = 0
         self.remarks: list[Remark] = []
 
@@ -234,6 +235,7 @@ class _Porter(cst.CSTTransformer):
             return True
         error = _missing(module, name)
         if error is None:
+            self._inherited |= _members_of(module, name)
             return True
         used = self._used[_bound(alias)] > 0
         if used or name in _WITHOUT_GENERATION:
@@ -274,7 +276,7 @@ class _Porter(cst.CSTTransformer):
 
     def _has(self, member: str) -> bool:
         prefix = next((BACKENDS[b][1] for b in ("tf", "flax") if self._used[f"{BACKENDS[b][1]}PreTrainedModel"]), "")
-        if self._used[member] and member in self._defined:
+        if member in self._inherited or (self._used[member] and member in self._defined):
             return True
         try:
             return hasattr(getattr(importlib.import_module(OURS), f"{prefix}PreTrainedModel"), member)
@@ -302,6 +304,15 @@ def _missing(module: str, name: str | None) -> MissingNameError | None:
     except MissingBackendError:
         return None
     return None
+
+
+def _members_of(module: str, name: str) -> set[str]:
+    """Return which of `_MEMBERS` a class has that is imported: a mixin, beside the base class."""
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except MissingBackendError:
+        return set()
+    return {member for member in _MEMBERS if hasattr(found, member)} if isinstance(found, type) else set()
 
 
 def ported_names(files: Sequence[Path], output: Path | None) -> Iterable[tuple[Path, Path]]:

@@ -16,7 +16,7 @@ _FAMILY = (
 )
 _BUILT_IN = "|".join(MODEL_MODULES)
 
-# Each is matched with the whole of "<module>.<name>"; a pattern that begins with a dot is of names in any module.
+# Each is matched with the whole of "<module>.<name>" and of ".<name>": what begins with a dot is a name of any module.
 _REMEDIES = [
     (rf"models\.(?!({_BUILT_IN}|auto)\b)\w+(\..*)?", _FAMILY),
     (r"generation(\..*)?", _GENERATION),
@@ -48,4 +48,5 @@ def remedy_for(path: str) -> str:
     """Return what to use in the place of `triptych.<module>.<name>`, or ""."""
     place = path.partition(".")[2]
     name = "." + path.rpartition(".")[2]
-    return next((text for rule, text in _REMEDIES if re.fullmatch(rule, name if rule[0] == "." else place)), "")
+    found = (text for rule, text in _REMEDIES if any(re.fullmatch(rule, one) for one in (place, name)))
+    return next(found, "")
