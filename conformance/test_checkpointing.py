@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from small_models import config_of
 
+from small_models import config_of
 from triptych_conformance import Backend
 
 FAMILIES = {"bert": "BertForMaskedLM", "distilbert": "DistilBertForMaskedLM", "electra": "ElectraForMaskedLM",

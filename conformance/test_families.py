@@ -232,7 +232,7 @@ def test_new_models_train(backend: Backend, kind: str, stem: str) -> None:
     assert all(np.array_equal(value, again[name]) for name, value in once.items())
     trained = trained_run(backend, model, inputs)
     changed = any(not np.array_equal(value, trained[name]) for name, value in once.items())
-    drops = config.model_type not in ("llama", "mistral", "qwen2", "qwen3")
+    drops = config.model_type not in ("llama", "mistral", "qwen2", "qwen3") or stem.endswith("TokenClassification")
     assert changed == drops
 
 

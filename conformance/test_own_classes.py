@@ -28,7 +28,6 @@ from triptych import (
     families,
     open_checkpoint,
 )
-from triptych.modeling.auto import AutoBase
 from triptych.nn.outputs import ModelOutput
 from triptych_conformance import BACKENDS, Backend, assert_close, compare_folder
 
@@ -455,8 +454,8 @@ def test_a_state_dict_is_copied(backend: Backend, saved: Path) -> None:
 def test_a_built_in_class_is_replaced_only_when_asked(
     backend: Backend, auto_class: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(AutoBase, "_registered", {})
     auto, built_in = backend.cls(auto_class), backend.cls(auto_class).class_for(BertConfig())
+    monkeypatch.setattr(auto._model_mapping, "_extra_content", {})
 
     class Own(built_in):  # type: ignore[misc, valid-type]
         pass
@@ -472,19 +471,19 @@ def test_a_built_in_class_is_replaced_only_when_asked(
 
 
 def test_a_head_that_a_family_has_not_is_registered(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(AutoBase, "_registered", {})
-    own = backend.cls("BertModel")
-    backend.cls("AutoModelForTextEncoding").register(BertConfig, own)
-    assert backend.cls("AutoModelForTextEncoding").class_for(BertConfig()) is own
+    own, auto = backend.cls("BertModel"), backend.cls("AutoModelForTableQuestionAnswering")
+    monkeypatch.setattr(auto._model_mapping, "_extra_content", {})
+    auto.register(BertConfig, own)
+    assert auto.class_for(BertConfig()) is own
 
 
 def test_registered_plain_classes_are_compared(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Their call knows no output_hidden_states, which the comparison otherwise asks for."""
     monkeypatch.setattr(families, "_FAMILIES", dict(families._FAMILIES))
     monkeypatch.setattr(families, "_REGISTERED", set())
-    monkeypatch.setattr(AutoBase, "_registered", {})
     AutoConfig.register("tiny-own", TinyConfig)
     for backend in BACKENDS:
+        monkeypatch.setattr(backend.cls("AutoModel")._model_mapping, "_extra_content", {})
         others = [cls for name, cls in CLASSES.items() if name != backend.name]
         for other in (*others, dict):
             with pytest.raises(ArgumentError, match=f"a class of the framework '{backend.name}'"):

@@ -571,4 +571,3 @@ def trees_of_flax_in_pytorch(backend: Backend, folder: Path) -> None:
 
 
 state("7.52", "transformers 4 looked for safetensors in the root, whatever the subfolder", flax="Y")
-state("7.37", "false until generation is there", flax="P")

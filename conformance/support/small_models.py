@@ -115,7 +115,7 @@ def inputs_of(stem: str, config: PretrainedConfig) -> dict[str, np.ndarray]:
     inputs = {**random_inputs(config), **decoder_inputs(stem, config)}
     if stem.endswith("MultipleChoice"):
         return {name: array[None] for name, array in inputs.items()}
-    if config.add_cross_attention and stem.endswith(("Model", "LMHeadModel", "ForCausalLM", "ForMaskedLM")):
+    if config.add_cross_attention and stem.endswith(("Model", "ForCausalLM")) and "DoubleHeads" not in stem:
         mask = np.array([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])
         states = np.random.default_rng(8).standard_normal((2, 5, config.hidden_size)).astype(np.float32)
         inputs |= {"encoder_hidden_states": states, "encoder_attention_mask": mask}

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from triptych.names import defined_in as _defined_in
+from triptych.names import tables_in as _tables_in
 
 if TYPE_CHECKING:
     from triptych.checkpoints.opening import Checkpoint as Checkpoint
@@ -43,9 +44,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_DEFINED_IN = _defined_in()
+_DEFINED_IN = {**_tables_in(), **_defined_in()}
 
-__all__ = sorted(_DEFINED_IN)  # noqa: PLE0605 (resolved lazily below)
+__all__ = sorted(_defined_in())  # noqa: PLE0605 (resolved lazily below)
 
 # So that `triptych.modeling_utils` is a module.
 __path__.append(f"{__path__[0]}/transformers4")  # noqa: F405

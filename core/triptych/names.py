@@ -11,10 +11,9 @@ CORE_MODULES: dict[str, tuple[str, ...]] = {
     "triptych.errors": (
         "ArgumentError", "ChangedFileError", "CheckpointError", "ConfigError", "CorruptCheckpointError",
         "HubAccessError", "HubError", "HubNotFoundError", "HubOfflineError", "IncompatibleWeightsError",
-        "InconsistentCheckpointError", "LimitError", "MissingBackendError", "MissingFileError", "MissingNameError",
-        "RemoteCodeError", "SaveError", "ShapeMismatchError", "TriptychError", "TruncatedCheckpointError",
-        "UnreadableConfigError", "UnsafeCheckpointError",
-        "UnsupportedFormatError",
+        "InconsistentCheckpointError", "LimitError", "MissingBackendError", "MissingFileError", "MissingMethodError",
+        "MissingNameError", "RemoteCodeError", "SaveError", "ShapeMismatchError", "TriptychError",
+        "TruncatedCheckpointError", "UnreadableConfigError", "UnsafeCheckpointError", "UnsupportedFormatError",
     ),
     "triptych.families": ("Family",),
     "triptych.families.bert": ("BertConfig",),
@@ -39,15 +38,50 @@ CORE_MODULES: dict[str, tuple[str, ...]] = {
 AUTO_TASKS: Mapping[str, str] = {
     "AutoModel": "",
     "AutoModelForPreTraining": "PreTraining",
+    "AutoModelWithLMHead": "LMHead",
     "AutoModelForCausalLM": "CausalLM",
     "AutoModelForMaskedLM": "MaskedLM",
     "AutoModelForSeq2SeqLM": "Seq2SeqLM",
     "AutoModelForSequenceClassification": "SequenceClassification",
+    "AutoModelForMultipleChoice": "MultipleChoice",
+    "AutoModelForNextSentencePrediction": "NextSentencePrediction",
     "AutoModelForTokenClassification": "TokenClassification",
     "AutoModelForQuestionAnswering": "QuestionAnswering",
     "AutoModelForTextEncoding": "TextEncoding",
-}
-"""Auto class (without the framework's prefix) -> task, a key of `Family.classes`."""
+    **{
+        f"AutoModelFor{task}": task
+        for task in (
+            "TableQuestionAnswering", "VisualQuestionAnswering", "DocumentQuestionAnswering", "ImageClassification",
+            "ZeroShotImageClassification", "ImageSegmentation", "SemanticSegmentation", "UniversalSegmentation",
+            "InstanceSegmentation", "ObjectDetection", "ZeroShotObjectDetection", "DepthEstimation",
+            "VideoClassification", "Vision2Seq", "ImageTextToText", "ImageToImage", "MaskedImageModeling",
+            "MaskGeneration", "KeypointDetection", "AudioClassification", "CTC", "SpeechSeq2Seq",
+            "AudioFrameClassification", "AudioXVector", "TextToSpectrogram", "TextToWaveform",
+        )
+    },
+    "AutoBackbone": "Backbone",
+}  # fmt: skip
+"""Auto class (without the framework's prefix) -> task, a key of `Family.classes`.
+
+The tasks that no family here has are for classes that are registered.
+"""
+
+_WORDS = {
+    "": "MODEL", "LMHead": "MODEL_WITH_LM_HEAD", "PreTraining": "MODEL_FOR_PRETRAINING",
+    "Seq2SeqLM": "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM", "CTC": "MODEL_FOR_CTC", "Vision2Seq": "MODEL_FOR_VISION_2_SEQ",
+    "SpeechSeq2Seq": "MODEL_FOR_SPEECH_SEQ_2_SEQ", "CausalLM": "MODEL_FOR_CAUSAL_LM",
+    "MaskedLM": "MODEL_FOR_MASKED_LM", "AudioXVector": "MODEL_FOR_AUDIO_XVECTOR",
+}  # fmt: skip
+
+
+def _constant(task: str) -> str:
+    words = "".join(f"_{letter}" if letter.isupper() else letter.upper() for letter in task)
+    return f"{_WORDS.get(task, f'MODEL_FOR{words}')}_MAPPING"
+
+
+_WITHOUT_CLASS = ("Image", "CausalImageModeling", "Retrieval", "TimeSeriesClassification", "TimeSeriesRegression")
+AUTO_MAPPINGS: Mapping[str, str] = {_constant(task): task for task in (*AUTO_TASKS.values(), *_WITHOUT_CLASS)}
+"""Table of an auto class, as transformers names it (without the framework's prefix) -> task."""
 
 
 def _classes(stem: str, *heads: str) -> tuple[str, ...]:
@@ -108,6 +142,16 @@ def defined_in() -> dict[str, str]:
     for package, prefix in BACKENDS.values():
         for module, names in BACKEND_MODULES.items():
             table |= {prefix + name: f"{package}.{module}" for name in names}
+    return table
+
+
+def tables_in() -> dict[str, str]:
+    """Return the name of each table of the auto classes -> the module that has it."""
+    table = {"CONFIG_MAPPING": "triptych.modeling.auto", "CONFIG_MAPPING_NAMES": "triptych.modeling.auto"}
+    for package, prefix in BACKENDS.values():
+        start = f"{prefix.upper()}_" if prefix else ""
+        names = [start + name for name in AUTO_MAPPINGS]
+        table |= dict.fromkeys([*names, *(f"{name}_NAMES" for name in names)], f"{package}.auto")
     return table
 
 

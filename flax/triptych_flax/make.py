@@ -86,7 +86,7 @@ class FlaxBlock(nn.Module):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         call = vars(cls).get("__call__")
         if call is not None and "deterministic" not in inspect.signature(call).parameters:
-            cls.__call__ = _taking_old_arguments(call)  # type: ignore[attr-defined]
+            cls.__call__ = _taking_old_arguments(call)  # type: ignore[method-assign]
         super().__init_subclass__(**kwargs)
 
 

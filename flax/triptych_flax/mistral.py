@@ -9,10 +9,12 @@ from triptych_flax.llama import (
     FlaxLlamaModel,
     FlaxLlamaPreTrainedModel,
 )
+from triptych_flax.make import binder
 
 __all__ = ["FlaxMistralPreTrainedModel", "FlaxMistralModel", "FlaxMistralForCausalLM",
            "FlaxMistralForSequenceClassification", "FlaxMistralForTokenClassification",
            "FlaxMistralForQuestionAnswering"]  # fmt: skip
+__getattr__ = binder.parts_of(mistral, __name__)
 
 
 class FlaxMistralPreTrainedModel(FlaxLlamaPreTrainedModel):

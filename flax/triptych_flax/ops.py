@@ -170,6 +170,11 @@ def table(embedding: Any) -> Any:
     return embedding.embedding
 
 
+def makes_parameters(module: Any) -> bool:
+    """Return whether a module makes its parameters in this call: it makes those of the layers that are called."""
+    return bool(module.is_mutable_collection("params"))
+
+
 def is_training(module: Any) -> bool:
     """Return True: JAX takes gradients of any call, and computes nothing anew where nobody asks for one."""
     return True

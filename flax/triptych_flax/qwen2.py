@@ -9,9 +9,11 @@ from triptych_flax.llama import (
     FlaxLlamaModel,
     FlaxLlamaPreTrainedModel,
 )
+from triptych_flax.make import binder
 
 __all__ = ["FlaxQwen2PreTrainedModel", "FlaxQwen2Model", "FlaxQwen2ForCausalLM", "FlaxQwen2ForSequenceClassification",
            "FlaxQwen2ForTokenClassification", "FlaxQwen2ForQuestionAnswering"]  # fmt: skip
+__getattr__ = binder.parts_of(qwen2, __name__)
 
 
 class FlaxQwen2PreTrainedModel(FlaxLlamaPreTrainedModel):

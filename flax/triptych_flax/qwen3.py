@@ -9,9 +9,11 @@ from triptych_flax.llama import (
     FlaxLlamaModel,
     FlaxLlamaPreTrainedModel,
 )
+from triptych_flax.make import binder
 
 __all__ = ["FlaxQwen3PreTrainedModel", "FlaxQwen3Model", "FlaxQwen3ForCausalLM", "FlaxQwen3ForSequenceClassification",
            "FlaxQwen3ForTokenClassification", "FlaxQwen3ForQuestionAnswering"]  # fmt: skip
+__getattr__ = binder.parts_of(qwen3, __name__)
 
 
 class FlaxQwen3PreTrainedModel(FlaxLlamaPreTrainedModel):

@@ -76,6 +76,9 @@ class FlaxT5PreTrainedModel(FlaxPreTrainedModel):
         return super().init_cache(batch_size, max_length)
 
 
+class FlaxT5Stack(FlaxT5PreTrainedModel, part=t5.T5Stack): ...
+
+
 class FlaxT5Model(FlaxT5PreTrainedModel, part=t5.T5Model): ...
 
 

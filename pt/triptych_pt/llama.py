@@ -3,6 +3,9 @@
 from typing import Any, ClassVar
 
 from triptych.families import llama
+from triptych.nn import rotary
+from triptych_pt import ops
+from triptych_pt.make import RMSNorm as LlamaRMSNorm  # noqa: F401 (for authors, under its name in transformers)
 from triptych_pt.make import binder
 from triptych_pt.modeling import PreTrainedModel
 
@@ -33,3 +36,21 @@ class LlamaForTokenClassification(LlamaPreTrainedModel, part=llama.LlamaForToken
 
 
 class LlamaForQuestionAnswering(LlamaPreTrainedModel, part=llama.LlamaForQuestionAnswering): ...
+
+
+def rotate_half(x: Any) -> Any:
+    """Return `x` [..., D] with its halves exchanged, the second of them negated."""
+    return rotary.turned(ops, x)
+
+
+def apply_rotary_pos_emb(
+    q: Any, k: Any, cos: Any, sin: Any, position_ids: Any = None, unsqueeze_dim: int = 1
+) -> tuple[Any, Any]:
+    """Return queries and keys rotated by cosines and sines [B, Q, D]; `unsqueeze_dim` is the axis of the heads."""
+    cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
+    return rotary.rotate(ops, q, cos, sin), rotary.rotate(ops, k, cos, sin)
+
+
+def repeat_kv(hidden_states: Any, n_rep: int) -> Any:
+    """Return [B, N * n_rep, K, D] from [B, N, K, D], with each head `n_rep` times in a row."""
+    return hidden_states if n_rep == 1 else hidden_states.repeat_interleave(n_rep, dim=1)

@@ -146,7 +146,7 @@ def vocab_projector(owner: Any, width: Any, units: Any) -> Any:
 
 def block(owner: Any, kind: type, **fields: Any) -> Any:
     """Return a module of the owner's config: of a part, or of a class of PyTorch like it."""
-    cls = binder.class_of(kind)
+    cls: Any = binder.class_of(kind)
     return cls(config=owner.config, **fields) if issubclass(cls, Block) else cls(owner.config, **fields)
 
 

@@ -176,6 +176,11 @@ def table(embedding: Any) -> Any:
     return embedding.weight
 
 
+def makes_parameters(module: Any) -> bool:
+    """Return whether a module makes its parameters in this call; here it never does."""
+    return False
+
+
 def fused_attention(query: Any, key: Any, value: Any, bias: Any, scale: float, dropout: Any) -> Any:
     """Return context [B, N, Q, D]; see `triptych.nn.attention.attend`."""
     groups = query.shape[1] // key.shape[1]

@@ -1,17 +1,23 @@
 """Qwen2 in PyTorch: the public classes of `triptych.families.qwen2`."""
 
 from triptych.families import qwen2
-from triptych_pt.llama import (
+from triptych_pt.llama import (  # noqa: F401
     LlamaForCausalLM,
     LlamaForQuestionAnswering,
     LlamaForSequenceClassification,
     LlamaForTokenClassification,
     LlamaModel,
     LlamaPreTrainedModel,
+    apply_rotary_pos_emb,
+    repeat_kv,
+    rotate_half,
 )
+from triptych_pt.llama import LlamaRMSNorm as Qwen2RMSNorm  # noqa: F401 (for authors, as the next)
+from triptych_pt.make import binder
 
 __all__ = ["Qwen2PreTrainedModel", "Qwen2Model", "Qwen2ForCausalLM", "Qwen2ForSequenceClassification",
            "Qwen2ForTokenClassification", "Qwen2ForQuestionAnswering"]  # fmt: skip
+__getattr__ = binder.parts_of(qwen2, __name__)
 
 
 class Qwen2PreTrainedModel(LlamaPreTrainedModel):

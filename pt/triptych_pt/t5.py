@@ -1,6 +1,9 @@
 """T5 in PyTorch: the public classes of `triptych.families.t5`."""
 
+from torch import nn
+
 from triptych.families import t5
+from triptych_pt.make import RMSNorm as T5LayerNorm  # noqa: F401 (for authors, under its name in transformers)
 from triptych_pt.make import binder
 from triptych_pt.modeling import PreTrainedModel
 
@@ -15,6 +18,22 @@ class T5PreTrainedModel(PreTrainedModel):
     config_class = t5.T5Config
     base_model_prefix = "transformer"
     supports_gradient_checkpointing = True
+
+
+class T5Stack(T5PreTrainedModel, part=t5.T5Stack):
+    """Encoder or decoder as a model of its own, of a config whose `is_decoder` says which.
+
+    Args:
+        embed_tokens: what embeds `input_ids`, which may be shared; without it the stack takes `inputs_embeds`.
+    """
+
+    _input_embeddings = "embed_tokens"
+
+    def __init__(self, config: t5.T5Config, embed_tokens: nn.Module | None = None) -> None:
+        super().__init__(config)
+        self.embed_tokens = embed_tokens
+        self.setup()  # type: ignore[operator]  # the part's, which nn.Module does not know
+        self.post_init()
 
 
 class T5Model(T5PreTrainedModel, part=t5.T5Model): ...

@@ -152,8 +152,9 @@ def test_register(tmp_path: Path) -> None:
     AutoConfig.register("mapped", Mapped, exist_ok=True)
     Mapped(4).save_pretrained(tmp_path)
     assert AutoConfig.from_pretrained(tmp_path).n_embd == 4
+    AutoConfig.register("mapped", Mapped)
     with pytest.raises(ArgumentError, match="taken"):
-        AutoConfig.register("mapped", Mapped)
+        AutoConfig.register("mapped", type("Mapped", (Mapped,), {}))
     with pytest.raises(ArgumentError, match="another type"):
         AutoConfig.register("other", Mapped)
 

@@ -1,7 +1,8 @@
 """The auto classes of the TensorFlow backend."""
 
-from triptych.modeling.auto import make_auto_classes
+from triptych.modeling.auto import make_auto_classes, make_tables
 
-_CLASSES = make_auto_classes("triptych_tf", "TF")
-globals().update(_CLASSES)
+_TABLES = make_tables("tf")
+_CLASSES = make_auto_classes("triptych_tf", "TF", _TABLES)
+globals().update(_CLASSES, **_TABLES)
 __all__ = list(_CLASSES)  # noqa: PLE0605

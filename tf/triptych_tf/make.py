@@ -215,7 +215,7 @@ def vocab_projector(owner: Any, width: Any, units: Any) -> Any:
 
 def block(owner: Any, kind: type, **fields: Any) -> Any:
     """Return a layer of the owner's config: of a part, or of a class of Keras like it."""
-    cls = binder.class_of(kind)
+    cls: Any = binder.class_of(kind)
     if issubclass(cls, keras.Model):
         fields["dtype"] = owner.dtype_policy
     return _part(cls(config=owner.config, **fields) if issubclass(cls, TFBlock) else cls(owner.config, **fields))

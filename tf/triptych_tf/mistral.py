@@ -9,9 +9,11 @@ from triptych_tf.llama import (
     TFLlamaModel,
     TFLlamaPreTrainedModel,
 )
+from triptych_tf.make import binder
 
 __all__ = ["TFMistralPreTrainedModel", "TFMistralModel", "TFMistralForCausalLM", "TFMistralForSequenceClassification",
            "TFMistralForTokenClassification", "TFMistralForQuestionAnswering"]  # fmt: skip
+__getattr__ = binder.parts_of(mistral, __name__)
 
 
 class TFMistralPreTrainedModel(TFLlamaPreTrainedModel):

@@ -79,9 +79,16 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, keras.Model, Mod
 
     def post_init(self) -> None:
         """Build the variables, if the class says how; a load calls it too, while no weight has a value yet."""
-        if type(self).build is not keras.Model.build and not self.built:
+        if type(self).build is not keras.Model.build and not self.built and not self._builds_more():
             self.build()
         self._checkpoint_as_configured()
+
+    @classmethod
+    def _builds_more(cls) -> bool:
+        """Return whether `build` is that of a subclass of a built-in class: it builds layers that are made after those
+        of the built-in class."""
+        first = next(one for one in cls.__mro__ if {"build", "declared_part"} & vars(one).keys())
+        return cls.declared_part is not None and "declared_part" not in vars(first)
 
     def build_in_name_scope(self) -> None:
         """Build every layer: by the `build` of the class, and by a symbolic call on `dummy_inputs` where there is none,
@@ -128,12 +135,21 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, keras.Model, Mod
         return self.config.to_dict()
 
     @classmethod
-    def from_config(cls, config: PretrainedConfig | Mapping[str, Any], **kwargs: Any) -> Any:
+    def from_config(
+        cls,
+        config: PretrainedConfig | Mapping[str, Any],
+        *,
+        dtype: Any = None,
+        torch_dtype: Any = None,
+        **kwargs: Any,
+    ) -> Any:
         """Return a new model with freshly initialised weights, of a config or of what `get_config` returned."""
         kwargs.pop("custom_objects", None)  # Keras passes it; a config names no objects
         if isinstance(config, Mapping) and cls.config_class is not None:
             config = cls.config_class.from_dict(config)
-        return ModelBase.from_config.__func__(cls, config, **kwargs)  # type: ignore[attr-defined]
+        return ModelBase.from_config.__func__(  # type: ignore[attr-defined]
+            cls, config, dtype=dtype, torch_dtype=torch_dtype, **kwargs
+        )
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model. The first argument may be a dict of inputs, or a list of them in the order of the arguments;

@@ -172,6 +172,11 @@ def table(embedding: Any) -> Any:
     return keras.ops.convert_to_tensor(embedding.embeddings)
 
 
+def makes_parameters(module: Any) -> bool:
+    """Return whether a layer makes its variables in this call; here it never does."""
+    return False
+
+
 def is_training(layer: Any) -> bool:
     """Return whether `layer` is trained, in the call that is made."""
     return internals.training_of(layer)

@@ -9,9 +9,11 @@ from triptych_tf.llama import (
     TFLlamaModel,
     TFLlamaPreTrainedModel,
 )
+from triptych_tf.make import binder
 
 __all__ = ["TFQwen2PreTrainedModel", "TFQwen2Model", "TFQwen2ForCausalLM", "TFQwen2ForSequenceClassification",
            "TFQwen2ForTokenClassification", "TFQwen2ForQuestionAnswering"]  # fmt: skip
+__getattr__ = binder.parts_of(qwen2, __name__)
 
 
 class TFQwen2PreTrainedModel(TFLlamaPreTrainedModel):

@@ -9,9 +9,11 @@ from triptych_tf.llama import (
     TFLlamaModel,
     TFLlamaPreTrainedModel,
 )
+from triptych_tf.make import binder
 
 __all__ = ["TFQwen3PreTrainedModel", "TFQwen3Model", "TFQwen3ForCausalLM", "TFQwen3ForSequenceClassification",
            "TFQwen3ForTokenClassification", "TFQwen3ForQuestionAnswering"]  # fmt: skip
+__getattr__ = binder.parts_of(qwen3, __name__)
 
 
 class TFQwen3PreTrainedModel(TFLlamaPreTrainedModel):

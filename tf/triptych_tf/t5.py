@@ -17,6 +17,9 @@ class TFT5PreTrainedModel(TFPreTrainedModel):
     supports_gradient_checkpointing = True
 
 
+class TFT5Stack(TFT5PreTrainedModel, part=t5.T5Stack): ...
+
+
 class TFT5Model(TFT5PreTrainedModel, part=t5.T5Model): ...
 
 

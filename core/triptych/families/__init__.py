@@ -26,7 +26,8 @@ class Family:
     `classes` maps a task ("", "MaskedLM", "SequenceClassification", ...) to the stem of the class that does it; the
     TensorFlow and Flax classes put "TF" and "Flax" before it. `schema(config, stem, **options)` returns the weights of
     that class; its options are arguments of the class's constructor. `modules` says for "pt", "tf" and "flax" which
-    module holds the classes of a family that is not built in; it is imported when one of them is asked for.
+    module holds the classes of a family that is not built in; it is imported when one of them is asked for. `others`
+    maps a task to the stems of further classes that do it, among which `config.architectures` chooses.
     """
 
     config_class: type[PretrainedConfig]
@@ -34,6 +35,15 @@ class Family:
     classes: Mapping[str, str]
     schema: Callable[..., Schema]
     modules: Mapping[str, str] = field(default_factory=dict)
+    others: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def stems(self, task: str) -> tuple[str, ...]:
+        """Return the stems of the classes that do `task`, the default first."""
+        return (self.classes[task], *self.others.get(task, ())) if task in self.classes else ()
+
+    def has(self, stem: str) -> bool:
+        """Return whether `stem` is one of the family's classes."""
+        return stem in self.classes.values() or any(stem in group for group in self.others.values())
 
 
 @dataclass(frozen=True)
@@ -76,9 +86,14 @@ def declared(
             raise ArgumentError("A family is declared by its models.", expected=expected, received=repr(part)[:80])
     stated = next((part.base_model_prefix for part in parts if part.base_model_prefix), "")
     prefix = stated if base_prefix is None else base_prefix
-    classes = {task: part.__name__ for part in parts for task in (*part.other_tasks, part.task)}
+    doing: dict[str, list[str]] = {}
+    for part in parts:
+        for task in (*part.other_tasks, part.task):
+            doing.setdefault(task, []).append(part.__name__)
+    classes = {task: stems[0] for task, stems in doing.items()}
+    others = {task: tuple(stems[1:]) for task, stems in doing.items() if len(stems) > 1}
     schema = RecordedSchema({part.__name__: part for part in parts}, prefix, ignorable)
-    return Family(config_class, prefix, classes, schema, modules or {})
+    return Family(config_class, prefix, classes, schema, modules or {}, others)
 
 
 _MODULES = {
@@ -140,7 +155,7 @@ def declared_schema(config: PretrainedConfig, stem: str, **options: Any) -> Sche
     `options` are the arguments of the class that decide about weights, such as `add_pooling_layer`.
     """
     found = _family_of(config)
-    return None if found is None or stem not in found.classes.values() else found.schema(config, stem, **options)
+    return None if found is None or not found.has(stem) else found.schema(config, stem, **options)
 
 
 def is_recorded(config: PretrainedConfig, part: type[Model]) -> bool:

@@ -372,6 +372,7 @@ class BertPooler(Part):
 class BertModel(Model):
     """The encoder, with a pooler unless `add_pooling_layer=False`; a decoder if the config says `is_decoder`."""
 
+    other_tasks = ("TextEncoding",)
     schema_options = ("add_pooling_layer",)
     heads = ("pooler",)
     embeddings_part = BertEmbeddings

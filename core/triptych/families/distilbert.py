@@ -205,6 +205,8 @@ class Transformer(Part):
 class DistilBertModel(Model):
     """The encoder."""
 
+    other_tasks = ("TextEncoding",)
+
     def setup(self) -> None:
         self.embeddings = self.make.block(self, Embeddings)
         self.transformer = self.make.block(self, Transformer)

@@ -73,6 +73,8 @@ class ElectraEmbeddings(BertEmbeddings):
 class ElectraModel(Model):
     """The encoder, of generator and discriminator alike; a decoder if the config says `is_decoder`."""
 
+    other_tasks = ("TextEncoding",)
+
     def setup(self) -> None:
         make, width, hidden = self.make, embedding_axis(self.config), hidden_axis(self.config)
         self.embeddings = make.block(self, ElectraEmbeddings)

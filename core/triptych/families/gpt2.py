@@ -162,7 +162,7 @@ class GPT2Attention(Part):
                 key, value = (ops.concat([old, new], 2) for old, new in zip(layer_past, (key, value), strict=True))
             if cache is not None:
                 key, value = cache.extend(self.index, key, value)
-            bias = at.causal_over(ops, attention_mask, query, key)
+            bias = at.causal_over(ops, at.over_keys(attention_mask, key), query, key)
         scale = self.config.attention_scale(self.index)
         mask = at.mask_of_kept(ops, head_mask, self.config, self.number())
         config = None if output_attentions else self.config
@@ -238,6 +238,8 @@ class GPT2Block(Part):
                 output_attentions=output_attentions, cache=cache,
             )  # fmt: skip
             hidden, more = hidden + crossed[0], (*more, *crossed[2:])
+        elif self.config.add_cross_attention and self.ops.makes_parameters(self):
+            self.crossattention(self.ln_cross_attn(hidden), None, None, None, hidden)
         hidden = hidden + self.mlp(self.ln_2(hidden))
         return (hidden, *more) if use_cache else (hidden, *more[1:])
 

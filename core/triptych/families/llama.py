@@ -19,7 +19,7 @@ from triptych.nn.axes import heads_axis, hidden_axis, kv_heads_axis, labels_axis
 from triptych.nn.decoder_heads import CausalHead, DecoderWithHead, LastTokenHead
 from triptych.nn.parts import Model, Part
 from triptych.nn.rotary import check_rope, parse_rope, rotary_tables, rotate
-from triptych.nn.stack import finish, finish_span, result, run_layers
+from triptych.nn.stack import finish, finish_span, result, run_each
 from triptych.weights.schema import Axis
 
 
@@ -130,6 +130,18 @@ class LlamaConfig(PretrainedConfig):
         return None
 
 
+class LlamaRotaryEmbedding(Part):
+    """The cosines and sines by which queries and keys are turned: see `triptych.nn.rotary`."""
+
+    arguments = ("config", "device")
+    device: Any = None
+
+    def call(self, x: Any, position_ids: Any) -> tuple[Any, Any]:
+        """Return both [B, Q, D], in the dtype of `x`, for places [B, Q]."""
+        cos, sin = rotary_tables(self.ops, self.config, position_ids, x.dtype)
+        return cos[:, 0], sin[:, 0]
+
+
 class LlamaAttention(Part):
     def setup(self) -> None:
         make, config, hidden = self.make, self.config, hidden_axis(self.config)
@@ -143,25 +155,41 @@ class LlamaAttention(Part):
             self.q_norm = make.rms_norm(self, head_dim, config.rms_norm_eps)
             self.k_norm = make.rms_norm(self, head_dim, config.rms_norm_eps)
         self.dropout = make.dropout(self, config.attention_dropout)
+        self.head_dim, self.scaling, self.is_causal = heads.block, heads.block**-0.5, True
+        self.num_key_value_groups = heads.units // kv_heads.units
+        self.attention_dropout = config.attention_dropout
 
     def call(
-        self, hidden: Any, tables: tuple[Any, Any], bias: Any, head_mask: Any, cache: Any,
-        output_attentions: bool = False,
+        self, hidden_states: Any, position_embeddings: Any = None, attention_mask: Any = None,
+        past_key_value: Any = None, cache_position: Any = None, position_ids: Any = None, head_mask: Any = None,
+        output_attentions: bool = False, use_cache: bool = False, cache: Any = None,
     ) -> tuple[Any, Any]:  # fmt: skip
-        """Attend with rotated queries and keys; several query heads share one key and value head."""
-        ops = self.ops
-        heads, kv_heads = heads_axis(self.config, self.index), kv_heads_axis(self.config, self.index)
-        query = at.split_heads(ops, self.q_proj(hidden), heads.units)
-        key, value = (at.split_heads(ops, project(hidden), kv_heads.units) for project in (self.k_proj, self.v_proj))
-        if self.config.query_key_norm:
+        """Attend with rotated queries and keys; several query heads share one key and value head.
+
+        Return context [B, Q, H] and probabilities [B, N, Q, K]. `position_embeddings` are cosines and sines [B, Q, D],
+        else those of `position_ids` [B, Q]. The mask is added to the scores; without one a text is read from left to
+        right, unless `config._attn_implementation` is "eager", as in transformers.
+        """
+        ops, config, held = self.ops, self.config, past_key_value if cache is None else cache
+        heads, kv_heads = heads_axis(config, self.index), kv_heads_axis(config, self.index)
+        query = at.split_heads(ops, self.q_proj(hidden_states), heads.units)
+        projections = (self.k_proj, self.v_proj)
+        key, value = (at.split_heads(ops, project(hidden_states), kv_heads.units) for project in projections)
+        if config.query_key_norm:
             query, key = self.q_norm(query), self.k_norm(key)
+        if position_embeddings is None:
+            places = at.positions(ops, hidden_states) if position_ids is None else position_ids
+            tables = rotary_tables(ops, config, places, hidden_states.dtype)
+        else:
+            tables = tuple(table[:, None] for table in position_embeddings)
         query, key = rotate(ops, query, *tables), rotate(ops, key, *tables)
-        if cache is not None:
-            key, value = cache.extend(self.index, key, value)
-        config = None if output_attentions else self.config
-        context, probabilities = at.attend(
-            ops, query, key, value, bias, heads.block**-0.5, self.dropout, head_mask, config
-        )
+        if held is not None:
+            key, value = caches.extended(held, self.index, key, value)
+        bias = at.over_keys(attention_mask, key)
+        if bias is None and self.is_causal and getattr(config, "_attn_implementation", "eager") != "eager":
+            bias = at.causal_over(ops, None, query, key)
+        chosen = None if output_attentions else config
+        context, probabilities = at.attend(ops, query, key, value, bias, self.scaling, self.dropout, head_mask, chosen)
         return self.o_proj(context), probabilities
 
 
@@ -173,11 +201,9 @@ class LlamaMLP(Part):
         self.up_proj = make.dense(self, hidden, ffn, bias=bias)
         self.down_proj = make.dense(self, ffn, hidden, bias=bias)
 
-    def call(self, hidden: Any) -> Any:
+    def call(self, x: Any) -> Any:
         """Gated feed-forward (Shazeer, 2020, https://arxiv.org/abs/2002.05202)."""
-        return self.down_proj(
-            fn.activation(self.ops, self.config.hidden_act, self.gate_proj(hidden)) * self.up_proj(hidden)
-        )
+        return self.down_proj(fn.activation(self.ops, self.config.hidden_act, self.gate_proj(x)) * self.up_proj(x))
 
 
 class LlamaDecoderLayer(Part):
@@ -189,13 +215,21 @@ class LlamaDecoderLayer(Part):
         self.post_attention_layernorm = make.rms_norm(self, hidden, epsilon)
 
     def call(
-        self, hidden: Any, tables: tuple[Any, Any], bias: Any, head_mask: Any, cache: Any,
-        output_attentions: bool = False,
-    ) -> tuple[Any, Any]:  # fmt: skip
-        options = {"cache": cache, "output_attentions": output_attentions}
-        attended, probabilities = self.self_attn(self.input_layernorm(hidden), tables, bias, head_mask, **options)
-        hidden = hidden + attended
-        return hidden + self.mlp(self.post_attention_layernorm(hidden)), probabilities
+        self, hidden_states: Any, attention_mask: Any = None, position_ids: Any = None, past_key_value: Any = None,
+        output_attentions: bool = False, use_cache: bool = False, cache_position: Any = None,
+        position_embeddings: Any = None, head_mask: Any = None, cache: Any = None,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        """Return hidden states, and with `output_attentions` the probabilities: see `LlamaAttention`."""
+        named = {"head_mask": head_mask, "cache": cache}  # which an attention of an author's need not know
+        attended, probabilities, *_ = self.self_attn(
+            self.input_layernorm(hidden_states), attention_mask=attention_mask, position_ids=position_ids,
+            past_key_value=past_key_value, output_attentions=output_attentions, use_cache=use_cache,
+            cache_position=cache_position, position_embeddings=position_embeddings,
+            **{name: value for name, value in named.items() if value is not None},
+        )  # fmt: skip
+        hidden = hidden_states + attended
+        hidden = hidden + self.mlp(self.post_attention_layernorm(hidden))
+        return (hidden, probabilities) if output_attentions else (hidden,)
 
 
 class LlamaModel(Model):
@@ -234,13 +268,17 @@ class LlamaModel(Model):
         cache = caches.opened(ops, past_key_values, use_cache)
         hidden = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         places = at.positions(ops, hidden, cache) if position_ids is None else position_ids
-        tables = rotary_tables(ops, config, places, hidden.dtype)
+        tables = tuple(table[:, 0] for table in rotary_tables(ops, config, places, hidden.dtype))
         windows = [config.window(index) for index in range(config.num_hidden_layers)]
         biases = {window: at.causal_bias(ops, attention_mask, hidden, cache, window) for window in set(windows)}
         masks = at.head_masks(ops, head_mask, config, hidden.dtype)
-        arguments = [(tables, biases[window], mask) for window, mask in zip(windows, masks, strict=True)]
+        arguments = [
+            {"attention_mask": biases[window], "position_ids": places, "position_embeddings": tables, "head_mask": mask}
+            for window, mask in zip(windows, masks, strict=True)
+        ]
         shared = {"cache": cache, "output_attentions": flags[0]}
-        states = run_layers(self.decoder_layers, hidden, arguments, stack=self, **shared)
+        hidden_states, more = run_each(self.decoder_layers, hidden, arguments, stack=self, **shared)
+        states = hidden_states, [probabilities for probabilities, *_ in more] if flags[0] else []
         states[0][-1] = self.norm(states[0][-1])
         past = None if cache is None else cache.after(ops.shape(hidden)[1])
         kind = outputs.BaseModelOutputWithPast
@@ -256,8 +294,12 @@ class LlamaWithHead(DecoderWithHead):
     def build_backbone(self) -> None:
         setattr(self, self.base_model_prefix, self.make.block(self, self.backbone_class))
 
+    def backbone(self) -> Any:
+        """Return the backbone."""
+        return getattr(self, self.base_model_prefix)
+
     def words(self) -> Any:
-        return self.model.embed_tokens
+        return self.backbone().embed_tokens
 
     def call(
         self,
@@ -274,7 +316,7 @@ class LlamaWithHead(DecoderWithHead):
         head_mask: Any = None,
     ) -> Any:
         """Return logits, and with `labels` the loss; see `triptych.nn.heads.task_output`."""
-        backbone = self.model(
+        backbone = self.backbone()(
             input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, use_cache,
             output_attentions, output_hidden_states, return_dict=True, head_mask=head_mask,
         )  # fmt: skip
@@ -326,7 +368,7 @@ class LlamaForQuestionAnswering(LlamaWithHead):
         head_mask: Any = None,
     ) -> Any:
         """Return start and end logits, and with both positions the loss."""
-        backbone = getattr(self, self.base_model_prefix)(
+        backbone = self.backbone()(
             input_ids, attention_mask, position_ids, past_key_values, inputs_embeds, None,
             output_attentions, output_hidden_states, return_dict=True, head_mask=head_mask,
         )  # fmt: skip

@@ -6,12 +6,16 @@ from typing import Any
 
 from triptych.checks import optional_positive_int
 from triptych.families.llama import (
+    LlamaAttention,
     LlamaConfig,
+    LlamaDecoderLayer,
     LlamaForCausalLM,
     LlamaForQuestionAnswering,
     LlamaForSequenceClassification,
     LlamaForTokenClassification,
+    LlamaMLP,
     LlamaModel,
+    LlamaRotaryEmbedding,
     family_of,
 )
 
@@ -46,6 +50,10 @@ class MistralConfig(LlamaConfig):
 
     def window(self, layer: int) -> int | None:
         return self.sliding_window
+
+
+MistralAttention, MistralMLP, MistralDecoderLayer = LlamaAttention, LlamaMLP, LlamaDecoderLayer
+MistralRotaryEmbedding = LlamaRotaryEmbedding
 
 
 class MistralModel(LlamaModel):

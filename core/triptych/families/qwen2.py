@@ -7,12 +7,16 @@ from typing import Any
 from triptych.checks import natural, optional_positive_int
 from triptych.errors import ConfigError
 from triptych.families.llama import (
+    LlamaAttention,
     LlamaConfig,
+    LlamaDecoderLayer,
     LlamaForCausalLM,
     LlamaForQuestionAnswering,
     LlamaForSequenceClassification,
     LlamaForTokenClassification,
+    LlamaMLP,
     LlamaModel,
+    LlamaRotaryEmbedding,
     family_of,
 )
 
@@ -85,6 +89,10 @@ class Qwen2Config(LlamaConfig):
         if self.layer_types is not None:
             return self.sliding_window if self.layer_types[layer] == SLIDING else None
         return self.sliding_window if layer >= self.max_window_layers else None
+
+
+Qwen2Attention, Qwen2MLP, Qwen2DecoderLayer = LlamaAttention, LlamaMLP, LlamaDecoderLayer
+Qwen2RotaryEmbedding = LlamaRotaryEmbedding
 
 
 class Qwen2Model(LlamaModel):

@@ -5,12 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from triptych.families.llama import (
+    LlamaAttention,
     LlamaConfig,
+    LlamaDecoderLayer,
     LlamaForCausalLM,
     LlamaForQuestionAnswering,
     LlamaForSequenceClassification,
     LlamaForTokenClassification,
+    LlamaMLP,
     LlamaModel,
+    LlamaRotaryEmbedding,
     family_of,
 )
 from triptych.families.qwen2 import Qwen2Config
@@ -29,6 +33,10 @@ class Qwen3Config(Qwen2Config):
 
     def __init__(self, *, head_dim: int | None = 128, **kwargs: Any) -> None:
         super().__init__(head_dim=head_dim, **kwargs)
+
+
+Qwen3Attention, Qwen3MLP, Qwen3DecoderLayer = LlamaAttention, LlamaMLP, LlamaDecoderLayer
+Qwen3RotaryEmbedding = LlamaRotaryEmbedding
 
 
 class Qwen3Model(LlamaModel):

@@ -6,7 +6,8 @@ import importlib
 import logging
 import os
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from triptych import families
@@ -19,11 +20,13 @@ from triptych.hub.fetching import HubFolder, fetch_config, fetch_model, take_hub
 from triptych.hub.remote_code import CodeOptions, mapped, remote_class, take_code_arguments
 from triptych.modeling.base import ModelBase
 from triptych.modeling.quantised import refuse_quantised
-from triptych.names import AUTO_TASKS
+from triptych.names import AUTO_MAPPINGS, AUTO_TASKS, BACKENDS
 
 logger = logging.getLogger("triptych")
 
 _WHICH_FORMAT = ("use_safetensors", "from_pt", "from_tf", "from_flax")
+_STANDS_FOR = {"LMHead": ("Seq2SeqLM", "MaskedLM", "CausalLM")}
+"""Tasks that no class has as its own -> those whose classes do them, the first that a family has."""
 
 
 class AutoConfig:
@@ -81,11 +84,13 @@ class AutoConfig:
 
     @staticmethod
     def register(model_type: str, config: type[PretrainedConfig], exist_ok: bool = False) -> None:
-        """Make `config` the class of `model_type`.
+        """Make `config` the class of `model_type`. What is registered already stays as it is.
 
         Raises:
-            ArgumentError: the class says another model_type, or the type is taken and not `exist_ok`.
+            ArgumentError: the class says another model_type, or another class has the type and not `exist_ok`.
         """
+        if families.is_foreign(model_type) and families.family(model_type).config_class is config:
+            return
         families.register(model_type, families.Family(config, "", {}, lambda config, stem: None), exist_ok)  # type: ignore[arg-type,return-value]
 
 
@@ -105,15 +110,164 @@ def _given(kwargs: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: kwargs[name] for name in names if name in kwargs}
 
 
-class AutoBase:
-    """Base of every auto model class; a backend sets `package` and `class_prefix`, each class its `task`."""
+class _ConfigNames(Mapping[str, str]):
+    """model_type -> the name of its config class."""
 
-    package: ClassVar[str] = ""
+    def __getitem__(self, model_type: str) -> str:
+        return CONFIG_MAPPING[model_type].__name__
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(families.model_types())
+
+    def __len__(self) -> int:
+        return len(families.model_types())
+
+    def __contains__(self, model_type: object) -> bool:
+        return model_type in families.model_types()
+
+
+class _Configs(_ConfigNames):
+    """model_type -> its config class."""
+
+    def __getitem__(self, model_type: str) -> Any:
+        if model_type not in self:
+            raise KeyError(model_type)
+        return families.family(model_type).config_class
+
+    def register(self, key: str, value: type[PretrainedConfig], exist_ok: bool = False) -> None:
+        """See `AutoConfig.register`."""
+        AutoConfig.register(key, value, exist_ok)
+
+
+CONFIG_MAPPING, CONFIG_MAPPING_NAMES = _Configs(), _ConfigNames()
+
+
+class _ModelNames(Mapping[str, Any]):
+    """model_type -> the name of the class of one framework that does a task, or a tuple of several names."""
+
+    def __init__(self, task: str, framework: str) -> None:
+        self.task, self.framework = task, framework
+
+    def __getitem__(self, model_type: str) -> Any:
+        family = families.family(model_type) if model_type in CONFIG_MAPPING_NAMES else None
+        tasks = _STANDS_FOR.get(self.task, (self.task,))
+        stems = next((found for task in tasks if family and (found := family.stems(task))), ())
+        if not stems:
+            raise KeyError(model_type)
+        names = tuple(BACKENDS[self.framework][1] + stem for stem in stems)
+        return names if len(names) > 1 else names[0]
+
+    def __iter__(self) -> Iterator[str]:
+        return (model_type for model_type in families.model_types() if model_type in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class LazyAutoMapping(Mapping[type[PretrainedConfig], Any]):
+    """Config class -> model class, or a tuple of several: the table of an auto class. Classes are imported when asked
+    for.
+
+    Args:
+        config_mapping: model_type -> name of the config class.
+        model_mapping: model_type -> name of the model class, or a tuple of names.
+    """
+
+    def __init__(self, config_mapping: Mapping[str, str], model_mapping: Mapping[str, Any]) -> None:
+        self._config_mapping, self._model_mapping = config_mapping, model_mapping
+        self._extra_content: dict[type[PretrainedConfig], Any] = {}
+
+    def __getitem__(self, key: type[PretrainedConfig]) -> Any:
+        if key in self._extra_content:
+            return self._extra_content[key]
+        if (model_type := self._type_of(key)) is None:
+            raise KeyError(key)
+        return self.of_type(model_type)
+
+    def of_type(self, model_type: str) -> Any:
+        """Return what a family that is not only registered here has; KeyError if it has nothing."""
+        names = self._model_mapping[model_type]
+        several = tuple(self._imported(model_type, name) for name in ([names] if isinstance(names, str) else names))
+        return several[0] if isinstance(names, str) else several
+
+    def _type_of(self, key: object) -> str | None:
+        model_type = getattr(key, "model_type", None)
+        if not isinstance(model_type, str) or model_type not in self._model_mapping:
+            return None
+        return model_type if CONFIG_MAPPING.get(model_type) is key else None
+
+    def _imported(self, model_type: str, name: str) -> type[ModelBase]:
+        """Return the class `name` from the module that the family says, or from the backend's package."""
+        framework = getattr(self._model_mapping, "framework", _framework_of(name))
+        module = families.family(model_type).modules.get(framework, BACKENDS[framework][0])
+        found: type[ModelBase] | None = getattr(importlib.import_module(module), name, None)
+        if found is None:
+            raise ConfigError(
+                f"There is no {name}.",
+                expected=f"the class in {module}",
+                received="a module without it",
+                remedy="let Family.modules say where the family's classes are, for each framework that it has",
+            )
+        return found
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({dict(self._model_mapping)}, and registered: {self._extra_content})"
+
+    def __iter__(self) -> Iterator[type[PretrainedConfig]]:
+        known = (CONFIG_MAPPING[model_type] for model_type in self._model_mapping if model_type in CONFIG_MAPPING)
+        return iter(dict.fromkeys([*known, *self._extra_content]))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._extra_content or self._type_of(key) is not None
+
+    def register(self, key: type[PretrainedConfig], value: Any, exist_ok: bool = False) -> None:
+        """Make `value` the model class of the config class `key`, in the place of one that was registered before.
+
+        Raises:
+            ArgumentError: a family has a class for it, and not `exist_ok`.
+        """
+        before = self._extra_content.get(key)
+        if before is None and not exist_ok and (model_type := self._type_of(key)) is not None:
+            raise ArgumentError(
+                f"{key.__name__} is taken.",
+                expected="a config class without a class of this task",
+                received=f"that of {self._model_mapping[model_type]}",
+                remedy="pass exist_ok=True to replace it",
+            )
+        if before is not None and _names(before) != _names(value) and not exist_ok:
+            logger.warning("%s now has %s, in the place of %s.", key.__name__, _names(value), _names(before))
+        self._extra_content[key] = value
+
+
+def _framework_of(name: str) -> str:
+    return next((f for f, (_, prefix) in BACKENDS.items() if prefix and name.startswith(prefix)), "pt")
+
+
+def _names(value: Any) -> str:
+    several = value if isinstance(value, (tuple, list)) else (value,)
+    return ", ".join(f"{one.__module__}.{one.__qualname__}" for one in several)
+
+
+class AutoBase:
+    """Base of every auto model class; a backend sets `package` and `class_prefix`, each class its `task`.
+
+    `_model_mapping` is its table: see `LazyAutoMapping`. A class of your own may have one of yours.
+    """
+
+    package: ClassVar[str] = "triptych_pt"
     class_prefix: ClassVar[str] = ""
     task: ClassVar[str] = ""
-    _registered: ClassVar[dict[tuple[str, type[PretrainedConfig]], type[ModelBase]]] = {}
+    _model_mapping: ClassVar[LazyAutoMapping]
 
-    def __init__(self) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "package" not in vars(cls) and AutoBase in cls.__bases__:
+            cls.package, cls.class_prefix = BACKENDS[_framework_of(cls.__name__)]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         name = type(self).__name__
         raise ArgumentError(f"{name} is not instantiated.", remedy=f"use {name}.from_pretrained or {name}.from_config")
 
@@ -121,10 +275,14 @@ class AutoBase:
     def from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Any:
         """Return a newly initialised model of the class that belongs to `config`.
 
-        `trust_remote_code` and `code_revision` as in `from_pretrained`.
+        `trust_remote_code` and `code_revision` as in `from_pretrained`. `torch_dtype`, or `dtype`, is what the
+        framework calls dtype. What is left, `attn_implementation` too, goes to the `from_config` of the class.
         """
-        code = take_code_arguments(kwargs, take_hub_arguments(kwargs))
+        cls._say_old()
+        if "torch_dtype" in kwargs:
+            kwargs["dtype"] = kwargs.pop("torch_dtype")
         config = _own(config)
+        code = take_code_arguments(kwargs, take_hub_arguments(kwargs))
         source = getattr(config, "name_or_path", "")
         return cls._class_or_code(config, source, "", code).from_config(config, **kwargs)
 
@@ -136,13 +294,18 @@ class AutoBase:
 
         With `trust_remote_code=True` the class may be one whose code comes with the checkpoint (its `auto_map`), of the
         commit of its config, or of `code_revision`; see `triptych.hub.remote_code`. It is refused or found before any
-        weights are fetched.
+        weights are fetched. With `in_place_of_transformers=True`, too, what that code imports of transformers are
+        triptych's modules of the same names.
 
         Raises:
             RemoteCodeError: it needs code of its own that is not trusted or fails. What `ModelBase.from_pretrained`
             raises.
         """
         path: Any = pretrained_model_name_or_path
+        cls._say_old()
+        if kwargs.pop("use_timm_backbone", False):
+            raise ArgumentError("Backbones of timm are not built in.", received="use_timm_backbone=True",
+                                remedy="make it with timm, and wrap it in a class of your own")  # fmt: skip
         subfolder, hub = kwargs.get("subfolder", ""), take_hub_arguments(kwargs)
         code = take_code_arguments(kwargs, hub)
         order = read_order(cls.package.removeprefix("triptych_"), **_given(kwargs, *_WHICH_FORMAT))
@@ -182,23 +345,18 @@ class AutoBase:
 
     @classmethod
     def _known_class(cls, config: PretrainedConfig) -> type[ModelBase] | None:
-        """Return the class that is registered or built in for `config`, or None."""
-        registered = AutoBase._registered.get((cls.__name__, type(config)))
-        if registered is not None:
-            return registered
-        known = families.family(config.model_type).classes if config.model_type in families.model_types() else {}
-        if cls.task not in known:
+        """Return the class that is registered or built in for `config`, or None; of several, that which
+        `config.architectures` names first, else the first."""
+        mapping = cls._model_mapping
+        try:
+            found = mapping[type(config)] if type(config) in mapping else mapping.of_type(config.model_type)
+        except KeyError:
             return None
-        return cls._imported(families.family(config.model_type), cls.class_prefix + known[cls.task])
-
-    @classmethod
-    def _of_family(cls, config_class: type[PretrainedConfig]) -> str | None:
-        """Return the name of the class that the family of exactly this config class has for the task, or None."""
-        model_type = config_class.model_type
-        found = families.family(model_type) if model_type in families.model_types() else None
-        if found is None or found.config_class is not config_class or cls.task not in found.classes:
-            return None
-        return cls.class_prefix + found.classes[cls.task]
+        if not isinstance(found, (tuple, list)):
+            return found  # type: ignore[no-any-return]
+        stems = {kind.__name__.removeprefix(cls.class_prefix): kind for kind in found}
+        named = [name.removeprefix(cls.class_prefix) for name in config.architectures or ()]
+        return next((stems[name] for name in named if name in stems), found[0])
 
     @classmethod
     def class_for(cls, config: PretrainedConfig) -> type[ModelBase]:
@@ -213,65 +371,70 @@ class AutoBase:
             )
         found = cls._known_class(config)
         if found is None:
+            known = sorted(kind.model_type for kind in cls._model_mapping)
             raise ConfigError(
                 f"{cls.__name__} has no class for this config.",
-                expected=f"a config of one of {families.model_types()} that has this head",
+                expected=f"a config of one of {known}" if known else "a class that is registered: no family has any",
                 received=f"{type(config).__name__} of model_type {config.model_type!r}",
                 remedy=f"register one: {cls.__name__}.register(config_class, model_class)",
             )
         return found
 
     @classmethod
-    def _imported(cls, family: families.Family, name: str) -> type[ModelBase]:
-        """Return the class `name` from the module that the family says, or from the backend's package."""
-        module = family.modules.get(cls.package.removeprefix("triptych_"), cls.package)
-        found: type[ModelBase] | None = getattr(importlib.import_module(module), name, None)
-        if found is None:
-            raise ConfigError(
-                f"{cls.__name__} finds no {name}.",
-                expected=f"the class in {module}",
-                received="a module without it",
-                remedy="let Family.modules say where the family's classes are, for each framework that it has",
-            )
-        return found
-
-    @classmethod
-    def register(
-        cls, config_class: type[PretrainedConfig], model_class: type[ModelBase], exist_ok: bool = False
-    ) -> None:
-        """Make `model_class` the one for `config_class`.
+    def register(cls, config_class: type[PretrainedConfig], model_class: Any, exist_ok: bool = False) -> None:
+        """Make `model_class` the one for `config_class`; or a tuple of classes, among which `config.architectures`
+        chooses. Another class that was registered before is replaced, with a warning unless `exist_ok`.
 
         Raises:
-            ArgumentError: the model class is of another framework or config class, or there is one already, built in
-            or registered, and not `exist_ok`.
+            ArgumentError: the model class is of another framework or config class, or a family has one already and not
+            `exist_ok`.
         """
         framework = cls.package.removeprefix("triptych_")
-        if not issubclass(model_class, ModelBase) or model_class.framework != framework:
-            raise ArgumentError(
-                f"{cls.__name__} cannot make {model_class.__name__}.",
-                expected=f"a class of the framework {framework!r}",
-                received=f"one of {getattr(model_class, 'framework', None)!r}",
-            )
-        if model_class.config_class is None or model_class.config_class.__name__ != config_class.__name__:
-            raise ArgumentError(
-                "The model class belongs to another config class.",
-                expected=config_class.__name__,
-                received=str(model_class.config_class),
-            )
-        key = (cls.__name__, config_class)
-        taken = AutoBase._registered.get(key)
-        if not exist_ok and (taken is not None or cls._of_family(config_class)):
-            raise ArgumentError(
-                f"{config_class.__name__} is taken.",
-                expected=f"a config class without a class of {cls.__name__}",
-                received=f"that of {taken.__name__ if taken else cls._of_family(config_class)}",
-                remedy="pass exist_ok=True to replace it",
-            )
-        AutoBase._registered[key] = model_class
+        for one in model_class if isinstance(model_class, (tuple, list)) else (model_class,):
+            if not issubclass(one, ModelBase) or one.framework != framework:
+                raise ArgumentError(
+                    f"{cls.__name__} cannot make {one.__name__}.",
+                    expected=f"a class of the framework {framework!r}",
+                    received=f"one of {getattr(one, 'framework', None)!r}",
+                )
+            if one.config_class is None or one.config_class.__name__ != config_class.__name__:
+                raise ArgumentError(
+                    "The model class belongs to another config class.",
+                    expected=config_class.__name__,
+                    received=str(one.config_class),
+                )
+        cls._model_mapping.register(config_class, model_class, exist_ok)
+
+    @classmethod
+    def _say_old(cls) -> None:
+        """Warn that the class is deprecated, if it is."""
+        if cls.task in _STANDS_FOR:
+            tasks = ", ".join(f"{cls.class_prefix}AutoModelFor{task}" for task in _STANDS_FOR[cls.task])
+            warnings.warn(f"{cls.__name__} is deprecated: use one of {tasks}.", FutureWarning, stacklevel=3)
 
 
-def make_auto_classes(package: str, class_prefix: str) -> dict[str, type[AutoBase]]:
-    """Return a backend's auto classes by name."""
+_BaseAutoModelClass, _LazyAutoMapping = AutoBase, LazyAutoMapping
+"""Their names in transformers, for auto classes that authors make."""
+
+
+def auto_class_update(cls: Any, *args: Any, **kwargs: Any) -> Any:
+    """Return an auto class as it is. transformers writes its documentation here."""
+    return cls
+
+
+def make_tables(framework: str) -> dict[str, Any]:
+    """Return the tables of a backend's auto classes by name: `..._MAPPING`, of classes, and `..._MAPPING_NAMES`."""
+    start = f"{BACKENDS[framework][1].upper()}_".removeprefix("_")
+    tables: dict[str, Any] = {}
+    for name, task in AUTO_MAPPINGS.items():
+        names = _ModelNames(task, framework)
+        tables[start + name], tables[f"{start}{name}_NAMES"] = LazyAutoMapping(CONFIG_MAPPING_NAMES, names), names
+    return tables
+
+
+def make_auto_classes(package: str, class_prefix: str, tables: Mapping[str, Any]) -> dict[str, type[AutoBase]]:
+    """Return a backend's auto classes by name, over the tables that `make_tables` returned."""
+    by_task = {names.task: tables[name.removesuffix("_NAMES")] for name, names in tables.items() if "_NAMES" in name}
     return {
         class_prefix + name: type(
             class_prefix + name,
@@ -282,6 +445,7 @@ def make_auto_classes(package: str, class_prefix: str) -> dict[str, type[AutoBas
                 "package": package,
                 "class_prefix": class_prefix,
                 "task": task,
+                "_model_mapping": by_task[task],
             },
         )
         for name, task in AUTO_TASKS.items()

@@ -26,6 +26,7 @@ from triptych.errors import ArgumentError, CheckpointError, ConfigError
 from triptych.formats.kinds import read_order
 from triptych.hub.fetching import fetch_config, fetch_model, names_in, take_hub_arguments
 from triptych.hub.remote_code import take_code_arguments
+from triptych.modeling.absent import defines
 from triptych.modeling.arguments import take_accepted, warn_of_msgpack
 from triptych.modeling.checkpointing import Checkpointing
 from triptych.modeling.derived import refuse_disagreement
@@ -81,17 +82,22 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
     # -- load ---------------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_config(cls: type[Self], config: PretrainedConfig, **kwargs: Any) -> Self:
+    def from_config(
+        cls: type[Self], config: PretrainedConfig, *, dtype: Any = None, torch_dtype: Any = None, **kwargs: Any
+    ) -> Self:
         """Return a new model with freshly initialised weights.
 
-        `attn_implementation` is as in `from_pretrained`.
+        `dtype`, or its older name `torch_dtype`, is what the framework calls dtype; `attn_implementation` is as in
+        `from_pretrained`.
 
         Raises:
             ArgumentError: `config` is not of `config_class`. ConfigError: a field of it was set to an impossible value.
         """
         config = copy.deepcopy(cls._own_config(config))
         cls._ask_for_attention(config, kwargs)
-        return cls(config, **kwargs)  # type: ignore[call-arg]
+        wanted = torch_dtype if dtype is None else dtype
+        with cls._new_parameters(wanted, kwargs):
+            return cls(config, **kwargs)  # type: ignore[call-arg]
 
     @classmethod
     def _from_config(cls: type[Self], config: PretrainedConfig, **kwargs: Any) -> Self:
@@ -132,7 +138,8 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
                 True refuses a missing head and unexpected weights too; False refuses nothing.
             output_loading_info: return `(model, info)`, `info` with the keys missing_keys, unexpected_keys,
                 mismatched_keys (name, shape in the checkpoint, shape in the model) and error_msgs.
-            dtype: what the framework calls dtype: PyTorch, the parameters; Keras, the policy; Flax, the computation.
+            dtype: what the framework calls dtype: PyTorch, the parameters, "auto" for `config.dtype`, else the files';
+                Keras, the policy; Flax, the computation.
             param_dtype: dtype of the parameters: a floating type (None: float32) or "auto" to follow the files.
             variant: load `model.<variant>.safetensors`, `pytorch_model.<variant>.bin`, ...
             subfolder: folder below the path.
@@ -218,7 +225,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         cls._ask_for_attention(loaded, attention)
         options = {"dtype": dtype, **kwargs}
         build = partial(cls._built, loaded, inputs, options, checkpoint,
-                        cls._param_dtype(dtype, param_dtype), policy, str(path))  # fmt: skip
+                        cls._param_dtype(dtype, param_dtype, loaded), policy, str(path))  # fmt: skip
         with collector_paused():
             schema = cls._declared_for(loaded, kwargs)
             untied = [] if schema is None else cls._end_ties(loaded, schema, cls._named(checkpoint, schema, policy))
@@ -365,8 +372,8 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
 
     @classmethod
     def can_generate(cls) -> bool:
-        """Return whether the class has `generate`."""
-        return callable(getattr(cls, "generate", None))
+        """Return whether the class has `generate`: one of its own, as long as triptych has none."""
+        return defines(cls, "generate")
 
 
 def refuse_unknown(options: Mapping[str, Any], cls: type[ModelBase]) -> None:

@@ -137,7 +137,9 @@ class Implementations(Hooks):
         chosen = []
         for model in models:
             key = keys.get(id(model.config), "" if model.config is self.config else None)
-            name = attn_implementation if given is None else given.get(key) if key is not None else None
+            name: Any = attn_implementation
+            if given is not None:
+                name = None if key is None else given.get(key)
             if name is not None:
                 chosen.append((model, model.get_correct_attn_implementation(name)))
         for model, name in chosen:

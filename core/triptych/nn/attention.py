@@ -93,6 +93,13 @@ def causal_bias(ops: Any, attention_mask: Any, hidden: Any, cache: Any = None, w
     return (1 - seen) * ops.lowest(hidden.dtype)
 
 
+def over_keys(bias: Any, key: Any) -> Any:
+    """Return `bias` [B, N, Q, K] for the keys that there are, where it is for more of them."""
+    if bias is None or not isinstance(key.shape[2], int) or bias.shape[-1] in (None, key.shape[2]):
+        return bias
+    return bias[..., : key.shape[2]]
+
+
 def causal_over(ops: Any, bias: Any, query: Any, key: Any) -> Any:
     """Return `bias` if it says for each query [B, N, Q, D] what it sees of `key` [B, N, K, D]; else one, with what it
     says of the keys, by which queries see the tokens up to their own, the last of the keys being the last query's."""

@@ -89,6 +89,48 @@ class GrowingCache:
         self.position += new
         return self
 
+    def __bool__(self) -> bool:
+        return True
+
+    def to_legacy_cache(self) -> tuple[tuple[Any, ...], ...]:
+        """Return a tuple for each layer."""
+        return tuple(self[layer] for layer in range(len(self)))
+
+
+class HeldCache(GrowingCache):
+    """A cache of transformers' kind (`DynamicCache`, `EncoderDecoderCache`), which a call changes, and returns."""
+
+    def __init__(self, ops: Any, held: Any) -> None:
+        super().__init__(ops)
+        self.held, self._own = held, getattr(held, "self_attention_cache", held)
+        self._others = getattr(held, "cross_attention_cache", None)
+        self.position = int(self._own.get_seq_length())
+
+    def branch(self) -> GrowingCache:
+        return self
+
+    def extend(self, layer: int, key: Any, value: Any) -> tuple[Any, Any]:
+        if not self._grows:
+            return key, value
+        return self._own.update(key, value, layer, {})  # type: ignore[no-any-return]
+
+    def memory(self, layer: int, make: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
+        if self._others is None or not self._grows:
+            return super().memory(layer, make)
+        if not self.held.is_updated.get(layer):
+            self._others.update(*make(), layer, {})
+            self.held.is_updated[layer] = True
+        return self._others.key_cache[layer], self._others.value_cache[layer]
+
+    def after(self, new: Any) -> Any:
+        return self.held if self._grows else None
+
+
+def _may_grow(cache: Any) -> bool:
+    """Return whether this is a cache of transformers' kind without a fixed size."""
+    own = getattr(cache, "self_attention_cache", cache)
+    return hasattr(own, "update") and hasattr(own, "key_cache") and own.get_max_cache_shape() is None
+
 
 class FixedCache:
     """The same over a dict: `keys` and `values`, tuples of [B, N, max_length, D]; `position`, an int32 scalar; and
@@ -138,6 +180,13 @@ class FixedCache:
         }
 
 
+def extended(cache: Any, layer: int, key: Any, value: Any) -> tuple[Any, Any]:
+    """Append to a cache of this module, or to one with the method `update` of transformers' caches."""
+    if hasattr(cache, "extend"):
+        return cache.extend(layer, key, value)  # type: ignore[no-any-return]
+    return cache.update(key, value, layer, {})  # type: ignore[no-any-return]
+
+
 def new_cache(ops: Any, heads: Sequence[int], head_dim: int, batch_size: int, max_length: int, dtype: Any) -> Any:
     """Return an empty cache of the framework's kind.
 
@@ -158,7 +207,8 @@ def new_cache(ops: Any, heads: Sequence[int], head_dim: int, batch_size: int, ma
 
 
 def opened(ops: Any, past_key_values: Any, use_cache: bool | None) -> Any:
-    """Return the cache of a call, or None: there is one if it was given, or asked for where caches grow.
+    """Return the cache of a call, or None: there is one if it was given, or asked for where caches grow. There it may
+    be one of transformers 4: a tuple of keys and values for each layer, or a `DynamicCache`, which the call changes.
 
     Raises:
         ArgumentError: another kind of cache; `use_cache=True` without one where its size must be known first.
@@ -171,10 +221,12 @@ def opened(ops: Any, past_key_values: Any, use_cache: bool | None) -> Any:
         return FixedCache(ops, past_key_values)
     if ops.GROWING_CACHE and _is_tuples(past_key_values):
         return GrowingCache.of(ops, past_key_values)
+    if ops.GROWING_CACHE and _may_grow(past_key_values):
+        return HeldCache(ops, past_key_values)
     if past_key_values is not None:
         raise ArgumentError(
             "past_key_values is no cache of triptych.",
-            expected="what init_cache or an earlier call returned",
+            expected="what init_cache or an earlier call returned; where caches grow, also tuples or a DynamicCache",
             received=type(past_key_values).__name__,
         )
     if use_cache and not ops.GROWING_CACHE:

@@ -130,6 +130,10 @@ def _dynamic(ops: Any, config: Any, places: Any) -> Any:
 
 def rotate(ops: Any, x: Any, cos: Any, sin: Any) -> Any:
     """Rotate `x` [B, N, Q, D]: dimension i is paired with i + D / 2, as in the Hugging Face files."""
+    return x * cos + turned(ops, x) * sin
+
+
+def turned(ops: Any, x: Any) -> Any:
+    """Return `x` [..., D] with its halves exchanged, the second of them negated."""
     half = x.shape[-1] // 2
-    turned = ops.concat([-x[..., half:], x[..., :half]], -1)
-    return x * cos + turned * sin
+    return ops.concat([-x[..., half:], x[..., :half]], -1)

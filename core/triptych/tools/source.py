@@ -153,11 +153,11 @@ def class_schema(values: Mapping[str, Any], names: Iterable[str] = ()) -> Schema
 def _stem(config: PretrainedConfig, architectures: object, names: Iterable[str]) -> str:
     found = families.family(config.model_type)
     named = architectures[0] if isinstance(architectures, list) and architectures else None
-    if named in found.classes.values():
+    if found.has(str(named)):
         return str(named)
     prefixes = (f"{found.base_prefix}.", f"{found.base_prefix}/")
     headed = any(name.startswith(prefixes) for name in names)
-    return next(stem for task, stem in found.classes.items() if bool(task) == headed)
+    return next(stem for stem in found.classes.values() if (stem != found.classes.get("")) == headed)
 
 
 def _with_relatives(config: PretrainedConfig, stem: str) -> Schema:

@@ -186,8 +186,10 @@ class SchemaBuilder:
         if bias:
             self.add(f"{name}.bias", (out,), Layout.BIAS)
 
-    def embedding(self, name: str, rows: Axis, width: Axis, **options: Any) -> None:
-        self.add(f"{name}.weight", (rows, width), Layout.EMBEDDING, **options)
+    def embedding(self, name: str, rows: Axis, width: Axis, aliases: Iterable[str] = (), **options: Any) -> None:
+        """A table; `aliases` are other names of it, below the same prefix."""
+        others = tuple(map(self._full, aliases))
+        self.add(f"{name}.weight", (rows, width), Layout.EMBEDDING, aliases=others, **options)
 
     def vocab_head(self, name: str, width: Axis, vocab: Axis, tied: bool, bias: str | None = None) -> None:
         """A matrix that maps to the vocabulary: that of the embeddings, declared before it, unless not `tied`.

@@ -3,7 +3,16 @@
 from triptych.families import declared
 from triptych.families.t5.config import T5Config
 from triptych.families.t5.heads import T5ForQuestionAnswering, T5ForSequenceClassification, T5ForTokenClassification
-from triptych.families.t5.model import T5EncoderModel, T5ForConditionalGeneration, T5Model
+from triptych.families.t5.model import (
+    T5EncoderModel,
+    T5ForConditionalGeneration,
+    T5Layers,
+    T5Model,
+)
+from triptych.families.t5.model import T5Stack as T5Stack
+
+T5MainLayer = T5Layers
+"""Its name in transformers' TensorFlow models."""
 
 IGNORABLE = ("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",)
 """The first files, converted from Mesh TensorFlow, hold it; it was never used."""

@@ -84,7 +84,7 @@ class T5Config(PretrainedConfig):
 
     def validate(self) -> None:
         super().validate()
-        require_built_in(self, "tie_encoder_decoder", "is_decoder", "is_causal")
+        require_built_in(self, "tie_encoder_decoder", "is_causal")
         if not isinstance(self.feed_forward_proj, str) or self.feed_forward_proj not in _FEED_FORWARD:
             raise ConfigError(
                 "`feed_forward_proj` is unknown.",

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from triptych.errors import ArgumentError
-from triptych.families.t5.config import attention_heads
+from triptych.families.common import require_built_in
 from triptych.nn import attention as at
 from triptych.nn import cache as caches
 from triptych.nn import functional as fn
 from triptych.nn import outputs
-from triptych.nn.axes import hidden_axis, vocab_axis
+from triptych.nn.axes import heads_axis, hidden_axis, vocab_axis
 from triptych.nn.parts import Model, Part
-from triptych.nn.stack import caller, finish, result
+from triptych.nn.stack import caller, finish
 from triptych.weights.schema import Axis
 
 
@@ -51,192 +51,303 @@ def relative_buckets(ops: Any, table: np.ndarray, queries: Any, keys: Any, both_
 
 
 class T5Attention(Part):
-    """Attention to the text itself, or with `cross` to the encoder's; the first holds the bias of positions."""
+    """Attention to the text itself or, with `cross`, to an encoder's output; the first holds the bias of positions.
 
-    decoder: bool = False
+    Where `decoder` is None the config says which stack it is of.
+    """
+
+    arguments = ("config", "has_relative_attention_bias", "layer_idx")
+    has_relative_attention_bias: bool | None = None
+    decoder: bool | None = None
     cross: bool = False
 
     def setup(self) -> None:
         make, config, hidden = self.make, self.config, hidden_axis(self.config)
-        heads, width = attention_heads(config, self.index, self.decoder, self.cross), config.d_model
+        heads, width = heads_axis(config, self.number()), config.d_model
         self.q = make.dense(self, hidden, heads, bias=False, std=config.std(width, config.d_kv))
         self.k = make.dense(self, hidden, heads, bias=False, std=config.std(width))
         self.v = make.dense(self, hidden, heads, bias=False, std=config.std(width))
         self.o = make.dense(self, heads, hidden, bias=False, std=config.std(config.num_heads, config.d_kv))
-        if self.index == 0 and not self.cross:
+        if self.tells_positions():
             # Pruned attentions of every layer look their heads up in this one table, so it stays whole.
             table = Axis("buckets", config.relative_attention_num_buckets), Axis("bias_heads", config.num_heads)
             self.relative_attention_bias = make.embedding(self, *table, std=config.std(width))
             # Here and not in `call`, where torch.compile would compute the logarithm, and round otherwise.
-            self.buckets = buckets_of(config, both_ways=not self.decoder)
+            self.buckets = buckets_of(config, both_ways=not decodes(self))
         self.dropout = make.dropout(self, config.dropout_rate)
 
-    def call(
-        self, hidden: Any, memory: Any, bias: Any, positions: Any, head_mask: Any, cache: Any
-    ) -> tuple[Any, Any, Any]:
-        """Attend to `hidden` itself, or to `memory`. Return context, probabilities and the positions' bias.
+    def tells_positions(self) -> bool:
+        """Return whether this attention holds the bias of positions."""
+        asked = self.has_relative_attention_bias
+        return bool(self.index == 0 and not self.cross if asked is None else asked)
 
-        The scores are not scaled; that is part of the initialisation.
+    def number(self) -> int:
+        """Return the number of the attention in `pruned_heads`."""
+        number: int = self.config.attention_number(self.index, decodes(self), self.cross)
+        return number
+
+    def call(
+        self, hidden_states: Any, mask: Any = None, key_value_states: Any = None, position_bias: Any = None,
+        past_key_value: Any = None, layer_head_mask: Any = None, query_length: Any = None, use_cache: bool = False,
+        output_attentions: bool = False, cache_position: Any = None,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        """Attend to `hidden_states` [B, Q, H] itself, or to `key_value_states`.
+
+        Return context, the cache, what was added to the scores, and with `output_attentions` the probabilities.
+        `mask` [B, N, Q, K] is added to the scores; `position_bias` is what another layer added, its mask included. The
+        scores are not scaled: that is part of the initialisation.
         """
-        ops, config = self.ops, self.config
-        units = attention_heads(config, self.index, self.decoder, self.cross).units
-        query = at.split_heads(ops, self.q(hidden), units)
+        ops, config, crossed = self.ops, self.config, key_value_states is not None
+        units = heads_axis(config, self.number()).units
+        query = at.split_heads(ops, self.q(hidden_states), units)
 
         def keys_and_values() -> tuple[Any, Any]:
-            source = memory if self.cross else hidden
+            source = key_value_states if crossed else hidden_states
             return at.split_heads(ops, self.k(source), units), at.split_heads(ops, self.v(source), units)
 
-        if cache is None:
+        if past_key_value is None:
             key, value = keys_and_values()
-        elif self.cross:
-            key, value = cache.memory(self.index, keys_and_values)
+        elif crossed:
+            key, value = past_key_value.memory(self.index, keys_and_values)
         else:
-            key, value = cache.extend(self.index, *keys_and_values())
-        total = bias
-        if not self.cross:
-            positions = self.position_bias(hidden, ops.shape(key)[2], cache) if positions is None else positions
-            kept = at.kept_heads(config, config.attention_number(self.index, self.decoder, self.cross))
-            own = positions if kept is None else ops.take(positions, kept, 1)
-            total = own if bias is None else own + bias
-        context, probabilities = at.attend(ops, query, key, value, total, 1.0, self.dropout, head_mask)
-        return self.o(context), probabilities, positions
+            key, value = caches.extended(past_key_value, self.index, *keys_and_values())
+        if position_bias is None:
+            bias = at.over_keys(mask, key)
+            position_bias = bias
+            if self.tells_positions():
+                own = self.position_bias(hidden_states, ops.shape(key)[2], past_key_value, cache_position)
+                position_bias = own if bias is None else own + bias
+        kept, total = at.kept_heads(config, self.number()), position_bias
+        if kept is not None and total is not None and total.shape[1] == config.num_heads:
+            total = ops.take(total, kept, 1)
+        context, probabilities = at.attend(ops, query, key, value, total, 1.0, self.dropout, layer_head_mask)
+        made = (self.o(context), past_key_value, position_bias)
+        return (*made, probabilities) if output_attentions else made
 
-    def position_bias(self, hidden: Any, keys: Any, cache: Any) -> Any:
+    def position_bias(self, hidden: Any, keys: Any, cache: Any, cache_position: Any = None) -> Any:
         """Return what positions add to the scores, [1, N, Q, K] for the heads before pruning."""
         ops = self.ops
-        places = ops.arange(keys, hidden)
-        buckets = relative_buckets(
-            ops, self.buckets, at.query_positions(ops, hidden, cache), places, both_ways=not self.decoder
-        )
+        queries = at.query_positions(ops, hidden, cache) if cache_position is None else cache_position
+        buckets = relative_buckets(ops, self.buckets, queries, ops.arange(keys, hidden), both_ways=not decodes(self))
         return ops.transpose(self.relative_attention_bias(buckets), (2, 0, 1))[None]
 
 
-class T5LayerSelfAttention(Part):
-    decoder: bool = False
+def decodes(part: Any) -> bool:
+    """Return whether a part is of the decoder."""
+    return bool(part.config.is_decoder if part.decoder is None else part.decoder)
+
+
+class T5Layer(Part):
+    """A part of a layer; see `T5Attention` for its fields."""
+
+    has_relative_attention_bias: bool | None = None
+    decoder: bool | None = None
+
+
+class T5LayerSelfAttention(T5Layer):
+    arguments = ("config", "has_relative_attention_bias", "layer_idx")
 
     def setup(self) -> None:
         make, config = self.make, self.config
-        self.SelfAttention = make.block(self, T5Attention, index=self.index, decoder=self.decoder)
+        self.SelfAttention = make.block(
+            self, T5Attention, index=self.index, decoder=self.decoder,
+            has_relative_attention_bias=self.has_relative_attention_bias,
+        )  # fmt: skip
         self.layer_norm = make.rms_norm(self, hidden_axis(config), config.layer_norm_epsilon)
         self.dropout = make.dropout(self, config.dropout_rate)
 
-    def call(self, hidden: Any, bias: Any, positions: Any, head_mask: Any, cache: Any) -> tuple[Any, Any, Any]:
-        normed = self.layer_norm(hidden)
-        attended, probabilities, positions = self.SelfAttention(normed, None, bias, positions, head_mask, cache=cache)
-        return hidden + self.dropout(attended), probabilities, positions
+    def call(
+        self, hidden_states: Any, attention_mask: Any = None, position_bias: Any = None, layer_head_mask: Any = None,
+        past_key_value: Any = None, use_cache: bool = False, output_attentions: bool = False,
+        cache_position: Any = None,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        """Return hidden states, and what else `T5Attention` returns."""
+        attended, *more = self.SelfAttention(
+            self.layer_norm(hidden_states), attention_mask, None, position_bias, layer_head_mask=layer_head_mask,
+            past_key_value=past_key_value, use_cache=use_cache, output_attentions=output_attentions,
+            cache_position=cache_position,
+        )  # fmt: skip
+        return (hidden_states + self.dropout(attended), *more)
 
 
-class T5LayerCrossAttention(Part):
-    decoder: bool = True
-
+class T5LayerCrossAttention(T5Layer):
     def setup(self) -> None:
         make, config = self.make, self.config
-        self.EncDecAttention = make.block(self, T5Attention, index=self.index, decoder=True, cross=True)
+        self.EncDecAttention = make.block(self, T5Attention, index=self.index, decoder=self.decoder, cross=True)
         self.layer_norm = make.rms_norm(self, hidden_axis(config), config.layer_norm_epsilon)
         self.dropout = make.dropout(self, config.dropout_rate)
 
-    def call(self, hidden: Any, memory: Any, bias: Any, head_mask: Any, cache: Any) -> tuple[Any, Any]:
-        attended, probabilities, _ = self.EncDecAttention(
-            self.layer_norm(hidden), memory, bias, None, head_mask, cache=cache
-        )
-        return hidden + self.dropout(attended), probabilities
+    def call(
+        self, hidden_states: Any, key_value_states: Any, attention_mask: Any = None, position_bias: Any = None,
+        layer_head_mask: Any = None, past_key_value: Any = None, use_cache: bool = False, query_length: Any = None,
+        output_attentions: bool = False, cache_position: Any = None,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        """Return hidden states, and what else `T5Attention` returns."""
+        attended, *more = self.EncDecAttention(
+            self.layer_norm(hidden_states), attention_mask, key_value_states, position_bias,
+            layer_head_mask=layer_head_mask, past_key_value=past_key_value, use_cache=use_cache,
+            query_length=query_length, output_attentions=output_attentions,
+        )  # fmt: skip
+        return (hidden_states + self.dropout(attended), *more)
 
 
-class T5DenseReluDense(Part):
+class T5DenseActDense(Part):
+    """Two projections, and an activation between them."""
+
     def setup(self) -> None:
         make, config, hidden, ffn = self.make, self.config, hidden_axis(self.config), Axis("ffn", self.config.d_ff)
-        std = config.std(config.d_model)
-        if config.is_gated_act:
-            self.wi_0 = make.dense(self, hidden, ffn, bias=False, std=std)
-            self.wi_1 = make.dense(self, hidden, ffn, bias=False, std=std)
-        else:
-            self.wi = make.dense(self, hidden, ffn, bias=False, std=std)
+        self.wi = make.dense(self, hidden, ffn, bias=False, std=config.std(config.d_model))
         self.wo = make.dense(self, ffn, hidden, bias=False, std=config.std(config.d_ff))
         self.dropout = make.dropout(self, config.dropout_rate)
 
-    def call(self, hidden: Any) -> Any:
-        """One or, gated, two projections in (Shazeer, 2020, https://arxiv.org/abs/2002.05202), and one out."""
-        ops, name = self.ops, self.config.dense_act_fn
-        if self.config.is_gated_act:
-            inner = fn.activation(ops, name, self.wi_0(hidden)) * self.wi_1(hidden)
-        else:
-            inner = fn.activation(ops, name, self.wi(hidden))
+    def call(self, hidden_states: Any) -> Any:
+        inner = fn.activation(self.ops, self.config.dense_act_fn, self.wi(hidden_states))
         return self.wo(self.dropout(inner))
 
 
-class T5LayerFF(Part):
-    decoder: bool = False
+class T5DenseGatedActDense(Part):
+    """Two projections in, one of which gates the other (Shazeer, 2020, https://arxiv.org/abs/2002.05202), and one
+    out."""
 
     def setup(self) -> None:
-        self.DenseReluDense = self.make.block(self, T5DenseReluDense)
+        make, config, hidden, ffn = self.make, self.config, hidden_axis(self.config), Axis("ffn", self.config.d_ff)
+        std = config.std(config.d_model)
+        self.wi_0 = make.dense(self, hidden, ffn, bias=False, std=std)
+        self.wi_1 = make.dense(self, hidden, ffn, bias=False, std=std)
+        self.wo = make.dense(self, ffn, hidden, bias=False, std=config.std(config.d_ff))
+        self.dropout = make.dropout(self, config.dropout_rate)
+
+    def call(self, hidden_states: Any) -> Any:
+        gate = fn.activation(self.ops, self.config.dense_act_fn, self.wi_0(hidden_states))
+        return self.wo(self.dropout(gate * self.wi_1(hidden_states)))
+
+
+class T5LayerFF(T5Layer):
+    def setup(self) -> None:
+        kind = T5DenseGatedActDense if self.config.is_gated_act else T5DenseActDense
+        self.DenseReluDense = self.make.block(self, kind)
         self.layer_norm = self.make.rms_norm(self, hidden_axis(self.config), self.config.layer_norm_epsilon)
         self.dropout = self.make.dropout(self, self.config.dropout_rate)
 
-    def call(self, hidden: Any) -> Any:
-        return hidden + self.dropout(self.DenseReluDense(self.layer_norm(hidden)))
+    def call(self, hidden_states: Any) -> Any:
+        return hidden_states + self.dropout(self.DenseReluDense(self.layer_norm(hidden_states)))
 
 
-class T5Block(Part):
-    decoder: bool = False
+class T5Block(T5Layer):
+    arguments = ("config", "has_relative_attention_bias", "layer_idx")
 
     def setup(self) -> None:
-        cross = [T5LayerCrossAttention] if self.decoder else []
+        cross = [T5LayerCrossAttention] if decodes(self) else []
         kinds = [T5LayerSelfAttention, *cross, T5LayerFF]
-        self.layer = self.make.listed(self, kinds, index=self.index, decoder=self.decoder)
+        fields = {"has_relative_attention_bias": self.has_relative_attention_bias, "decoder": self.decoder}
+        self.layer = self.make.listed(self, kinds, index=self.index, **fields)
 
     def call(
-        self,
-        hidden: Any, bias: Any, positions: Any, head_mask: Any, memory: Any, memory_bias: Any, cross_mask: Any,
-        cache: Any,
-    ) -> tuple[Any, Any, Any, Any]:  # fmt: skip
-        """Return hidden, probabilities, those of the cross-attention, and the positions' bias."""
-        parts = list(self.layer)
-        hidden, probabilities, positions = parts[0](hidden, bias, positions, head_mask, cache=cache)
-        crossed = None
-        if self.decoder:
-            hidden, crossed = parts[1](hidden, memory, memory_bias, cross_mask, cache=cache)
-        return parts[-1](hidden), probabilities, crossed, positions
+        self, hidden_states: Any, attention_mask: Any = None, position_bias: Any = None,
+        encoder_hidden_states: Any = None, encoder_attention_mask: Any = None,
+        encoder_decoder_position_bias: Any = None, layer_head_mask: Any = None, cross_attn_layer_head_mask: Any = None,
+        past_key_value: Any = None, use_cache: bool = False, output_attentions: bool = False,
+        return_dict: bool = True, cache_position: Any = None,
+    ) -> tuple[Any, ...]:  # fmt: skip
+        """Return hidden states; the cache, if `use_cache`; and of each attention what it added to the scores and, with
+        `output_attentions`, the probabilities."""
+        parts, options = list(self.layer), {"use_cache": use_cache, "output_attentions": output_attentions}
+        hidden, cache, *more = parts[0](
+            hidden_states, attention_mask, position_bias, layer_head_mask, past_key_value=past_key_value,
+            cache_position=cache_position, **options,
+        )  # fmt: skip
+        if decodes(self) and encoder_hidden_states is not None:
+            hidden, cache, *crossed = parts[1](
+                hidden, encoder_hidden_states, encoder_attention_mask, encoder_decoder_position_bias,
+                cross_attn_layer_head_mask, past_key_value=cache, **options,
+            )  # fmt: skip
+            more += crossed
+        hidden = parts[-1](hidden)
+        return (hidden, cache, *more) if use_cache else (hidden, *more)
 
 
-class T5Stack(Part):
-    """Encoder or decoder."""
+class T5Layers(Part):
+    """The layers of encoder or decoder; see `T5Attention` for `decoder`."""
 
     gradient_checkpointing = False
-    decoder: bool = False
+    decoder: bool | None = None
 
     def setup(self) -> None:
         make, config = self.make, self.config
-        self.block = make.stacked(self, T5Block, config.layers_of(self.decoder), decoder=self.decoder)
+        self.block = make.stacked(self, T5Block, self.count(), decoder=self.decoder)
         self.final_layer_norm = make.rms_norm(self, hidden_axis(config), config.layer_norm_epsilon)
         self.dropout = make.dropout(self, config.dropout_rate)
 
+    def count(self) -> int:
+        """Return the number of layers; a stack of its own has those that its config says first."""
+        return int(self.config.num_layers if self.decoder is None else self.config.layers_of(self.decoder))
+
     def call(
-        self,
-        hidden: Any, bias: Any, head_mask: Any, memory: Any = None, memory_bias: Any = None,
-        cross_mask: Any = None, cache: Any = None,
-    ) -> tuple[list[Any], list[Any], list[Any]]:  # fmt: skip
-        """Run encoder or decoder over embeddings; return states (the last one normed), and both kinds of attentions."""
+        self, input_ids: Any = None, attention_mask: Any = None, encoder_hidden_states: Any = None,
+        encoder_attention_mask: Any = None, inputs_embeds: Any = None, head_mask: Any = None,
+        cross_attn_head_mask: Any = None, past_key_values: Any = None, use_cache: bool | None = None,
+        output_attentions: bool | None = None, output_hidden_states: bool | None = None,
+        return_dict: bool | None = None, cache_position: Any = None,
+    ) -> Any:  # fmt: skip
+        """Return `BaseModelOutputWithPastAndCrossAttentions`, whose last state is normed.
+
+        Args:
+            input_ids: [B, Q], for a stack that was made with `embed_tokens`; else `inputs_embeds` [B, Q, H].
+            attention_mask: 1 and 0, [B, past + Q].
+            encoder_hidden_states, encoder_attention_mask: what the decoder looks at, [B, S, H], and where, [B, S].
+
+        Raises:
+            ArgumentError: `input_ids` without `embed_tokens`.
+        """
+        ops, config, decoder = self.ops, self.config, decodes(self)
+        fn.one_input(input_ids, inputs_embeds)
+        table = getattr(self, "embed_tokens", None)
+        if inputs_embeds is None and table is None:
+            raise ArgumentError(
+                "This stack has no embeddings of its own.", expected="inputs_embeds", received="input_ids",
+                remedy="pass inputs_embeds=model.shared(input_ids), or make it with embed_tokens=",
+            )  # fmt: skip
+        hidden = table(input_ids) if inputs_embeds is None and table is not None else inputs_embeds
+        flags = fn.output_flags(config, output_attentions, output_hidden_states, return_dict)
+        cache = caches.opened(ops, past_key_values, use_cache) if decoder else None
+        bias = at.padding_bias(ops, attention_mask, hidden.dtype)
+        if decoder:
+            bias = at.causal_bias(ops, attention_mask, hidden, cache)
+        memory_bias = at.padding_bias(ops, encoder_attention_mask, hidden.dtype)
         masks, cross_masks = (
-            _masks(self, mask, hidden, cross) for mask, cross in ((head_mask, False), (cross_mask, True))
+            self.masks(mask, hidden, cross) for mask, cross in ((head_mask, False), (cross_attn_head_mask, True))
         )
-        call = caller(self, cache)
-        hidden = self.dropout(hidden)
-        states, attentions, crossed, positions = [hidden], [], [], None
+        length, hidden, call = ops.shape(hidden)[1], self.dropout(hidden), caller(self, cache)
+        states, attentions, crossed, added, over = [hidden], [], [], None, None
         for layer, mask, cross in zip(self.block, masks, cross_masks, strict=True):
-            hidden, probabilities, over_memory, positions = call(
-                layer, hidden, bias, positions, mask, memory, memory_bias, cross, cache=cache
-            )
+            hidden, added, probabilities, *more = call(
+                layer, hidden, bias, added, encoder_hidden_states, memory_bias, over, mask, cross,
+                past_key_value=cache, output_attentions=True, cache_position=cache_position,
+            )  # fmt: skip
             states.append(hidden)
             attentions.append(probabilities)
-            crossed.append(over_memory)
+            if more:
+                over = more[0]
+                crossed.append(more[1])
         states[-1] = self.dropout(self.final_layer_norm(hidden))
-        return states, attentions, crossed
+        made = outputs.BaseModelOutputWithPastAndCrossAttentions(
+            last_hidden_state=states[-1],
+            past_key_values=None if cache is None else cache.after(length),
+            hidden_states=tuple(states) if flags[1] else None,
+            attentions=tuple(attentions) if flags[0] else None,
+            cross_attentions=tuple(crossed) if flags[0] and crossed else None,
+        )
+        return made if flags[2] else made.to_tuple()
+
+    def masks(self, head_mask: Any, hidden: Any, cross: bool) -> list[Any]:
+        """Return the mask of heads of each layer."""
+        config, decoder = self.config, decodes(self)
+        numbers = [config.attention_number(layer, decoder, cross) for layer in range(self.count())]
+        return at.head_masks(self.ops, head_mask, config, hidden.dtype, numbers)
 
 
-def _masks(m: Any, head_mask: Any, hidden: Any, cross: bool) -> list[Any]:
-    config = m.config
-    numbers = [config.attention_number(layer, m.decoder, cross) for layer in range(config.layers_of(m.decoder))]
-    return at.head_masks(m.ops, head_mask, config, hidden.dtype, numbers)
+class T5Stack(T5Layers, Model):
+    """Encoder or decoder as a model of its own: `config.is_decoder` says which, and `num_layers` how deep."""
 
 
 def stacks(m: Any, decoder: bool) -> tuple[Any, Any, Any]:
@@ -244,13 +355,19 @@ def stacks(m: Any, decoder: bool) -> tuple[Any, Any, Any]:
     make, std = m.make, m.config.initializer_factor
     copies = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
     shared = make.embedding(m, vocab_axis(m.config), hidden_axis(m.config), std=std, aliases=copies)
-    return shared, make.block(m, T5Stack), make.block(m, T5Stack, decoder=True) if decoder else None
+    return shared, make.block(m, T5Layers, decoder=False), make.block(m, T5Layers, decoder=True) if decoder else None
 
 
-def encode(m: Any, input_ids: Any, attention_mask: Any, head_mask: Any, inputs_embeds: Any) -> Any:
+def encode(
+    m: Any, input_ids: Any, attention_mask: Any, head_mask: Any, inputs_embeds: Any, flags: tuple[bool, bool, bool]
+) -> Any:
+    """Return the encoder's output for the inputs of a model."""
     fn.one_input(input_ids, inputs_embeds)
     hidden = m.shared(input_ids) if inputs_embeds is None else inputs_embeds
-    return m.encoder(hidden, at.padding_bias(m.ops, attention_mask, hidden.dtype), head_mask)
+    return m.encoder(
+        None, attention_mask, None, None, hidden, head_mask, output_attentions=flags[0],
+        output_hidden_states=flags[1], return_dict=True,
+    )  # fmt: skip
 
 
 def _encoded(
@@ -258,10 +375,7 @@ def _encoded(
     flags: tuple[bool, bool, bool],
 ) -> dict[str, Any]:  # fmt: skip
     if given is None:
-        states, attentions, _ = encode(m, input_ids, attention_mask, head_mask, inputs_embeds)
-        made: dict[str, Any] = {"last_hidden_state": states[-1]}
-        made |= {"hidden_states": tuple(states)} if flags[1] else {}
-        return made | ({"attentions": tuple(attentions)} if flags[0] else {})
+        return dict(encode(m, input_ids, attention_mask, head_mask, inputs_embeds, flags))
     names = ("last_hidden_state", "hidden_states", "attentions")
     found = dict(given) if isinstance(given, Mapping) else {}
     if isinstance(given, (tuple, list)):
@@ -316,18 +430,17 @@ class T5Model(Model):
                 received="neither" if decoder_input_ids is None else "both",
             )
         hidden = self.shared(decoder_input_ids) if decoder_inputs_embeds is None else decoder_inputs_embeds
-        bias = at.causal_bias(ops, decoder_attention_mask, hidden, cache)
-        memory = encoded["last_hidden_state"]
-        memory_bias = at.padding_bias(ops, attention_mask, hidden.dtype)
-        states, attentions, crossed = self.decoder(
-            hidden, bias, decoder_head_mask, memory, memory_bias, cross_attn_head_mask, cache=cache
-        )
+        decoded = self.decoder(
+            None, decoder_attention_mask, encoded["last_hidden_state"], attention_mask, hidden, decoder_head_mask,
+            cross_attn_head_mask, past_key_values=cache, output_attentions=flags[0], output_hidden_states=flags[1],
+            return_dict=True,
+        )  # fmt: skip
         made = outputs.Seq2SeqModelOutput(
-            last_hidden_state=states[-1],
-            past_key_values=None if cache is None else cache.after(ops.shape(hidden)[1]),
-            decoder_hidden_states=tuple(states) if flags[1] else None,
-            decoder_attentions=tuple(attentions) if flags[0] else None,
-            cross_attentions=tuple(crossed) if flags[0] else None,
+            last_hidden_state=decoded.last_hidden_state,
+            past_key_values=decoded.past_key_values,
+            decoder_hidden_states=decoded.hidden_states,
+            decoder_attentions=decoded.attentions,
+            cross_attentions=decoded.cross_attentions,
             **{f"encoder_{name}": value for name, value in encoded.items()},
         )
         return made if flags[2] else made.to_tuple()
@@ -389,6 +502,7 @@ class T5EncoderModel(Model):
     task = "TextEncoding"
 
     def setup(self) -> None:
+        require_built_in(self.config, "is_decoder")
         self.shared, self.encoder, _ = stacks(self, decoder=False)
 
     def call(
@@ -403,5 +517,6 @@ class T5EncoderModel(Model):
     ) -> Any:
         """Return `BaseModelOutput`. Ids are integers [B, Q], `inputs_embeds` [B, Q, H]."""
         flags = fn.output_flags(self.config, output_attentions, output_hidden_states, return_dict)
-        states = encode(self, input_ids, attention_mask, head_mask, inputs_embeds)
-        return result(outputs.BaseModelOutput, flags, states[:2], last_hidden_state=states[0][-1])
+        found = encode(self, input_ids, attention_mask, head_mask, inputs_embeds, flags)
+        made = outputs.BaseModelOutput(**found)
+        return made if flags[2] else made.to_tuple()
