@@ -79,9 +79,16 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, keras.Model, Mod
 
     def post_init(self) -> None:
         """Build the variables, if the class says how; a load calls it too, while no weight has a value yet."""
-        if type(self).build is not keras.Model.build and not self.built:
+        if type(self).build is not keras.Model.build and not self.built and not self._builds_more():
             self.build()
         self._checkpoint_as_configured()
+
+    @classmethod
+    def _builds_more(cls) -> bool:
+        """Return whether `build` is that of a subclass of a built-in class: it builds layers that are made after those
+        of the built-in class."""
+        first = next(one for one in cls.__mro__ if {"build", "declared_part"} & vars(one).keys())
+        return cls.declared_part is not None and "declared_part" not in vars(first)
 
     def build_in_name_scope(self) -> None:
         """Build every layer: by the `build` of the class, and by a symbolic call on `dummy_inputs` where there is none,

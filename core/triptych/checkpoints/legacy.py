@@ -34,7 +34,13 @@ _TF_LEAVES = {
     Layout.CONV1D: "weight",
     Layout.EMBEDDING: "embeddings",
     Layout.NORM_BIAS: "beta",
+    Layout.CONV: "kernel",
+    Layout.DEPTHWISE: "depthwise_kernel",
+    Layout.MEAN: "moving_mean",
+    Layout.VARIANCE: "moving_variance",
 }
+_TF_OTHER_LEAVES = {Layout.DEPTHWISE: "kernel", Layout.NORM: "gamma"}
+"""Other names of these: what Keras 3 calls a depthwise kernel, and any Keras the scale of a norm without a shift."""
 _FLAX_LEAVES = {
     Layout.LINEAR: "kernel",
     Layout.CONV1D: "kernel",
@@ -46,7 +52,6 @@ _FLAX_LEAVES = {
 }
 FLAX_PARAMETERS = "params"
 """What Flax calls the collection of the parameters. Files have its name only where there is another one beside it."""
-_TRANSPOSED = {"tf": (Layout.LINEAR,)}
 MLM_HEAD = "mlm___cls"
 """What TensorFlow calls the layer of BERT's language modelling head."""
 _TF_HEADS = {"cls.predictions": f"{MLM_HEAD}.predictions"}
@@ -193,6 +198,9 @@ def legacy_weights(schema: Schema, flavour: str) -> dict[str, LegacyWeight]:
 
 
 def _in_tf(schema: Schema, weight: Weight) -> LegacyWeight:
+    for path, inner in schema.inner.items():
+        if weight.name.startswith(f"{path}."):
+            return _within_tf(path, _in_tf(inner, inner[weight.name.removeprefix(f"{path}.")]))
     scope, _, leaf = weight.name.rpartition(".")
     inside = schema.base_prefix if schema.is_base else ""
     levels = [inside] if inside else []
@@ -200,14 +208,24 @@ def _in_tf(schema: Schema, weight: Weight) -> LegacyWeight:
     leaf = _TF_LEAVES.get(weight.layout, leaf)
     if weight.layout is Layout.NORM and _is_layer_norm(schema, scope):
         leaf = "gamma"
-    aliases: tuple[str, ...] = ()
+    other = _TF_OTHER_LEAVES.get(weight.layout, leaf)
     if weight.layout is Layout.EMBEDDING:
         is_weight = any(levels[-len(end) :] == end for end in _TF_WEIGHT_EMBEDDINGS)
         leaf, other = ("weight", leaf) if is_weight else (leaf, "weight")
-        aliases = (_variable([*levels, other]),)
+    spelled = [_variable([*levels, one]) for one in (leaf, other)]
+    if inside:  # an author's own backbone may not be a layer of its model, and then has no prefix
+        spelled += [_variable([*levels[1:], one]) for one in (leaf, other)]
+    name, *aliases = dict.fromkeys(spelled)
     row = weight.layout is Layout.BIAS and _has(schema, f"{scope}.weight", Layout.CONV1D)
-    order = (1, 0) if weight.layout in _TRANSPOSED["tf"] else None
-    return LegacyWeight(weight.name, _variable([*levels, leaf]), weight.shape, order, row, aliases)
+    order = layouts.to_canonical(weight.layout, len(weight.axes), "tf")
+    return LegacyWeight(weight.name, name, weight.shape, order, row, tuple(aliases))
+
+
+def _within_tf(path: str, found: LegacyWeight) -> LegacyWeight:
+    """Return how TensorFlow stores a weight of the model at `path`, from how that model's own files store it."""
+    levels = "/".join(tf_levels(path))
+    aliases = tuple(f"{levels}/{alias}" for alias in found.aliases)
+    return replace(found, canonical=f"{path}.{found.canonical}", name=f"{levels}/{found.name}", aliases=aliases)
 
 
 def _in_flax(schema: Schema, weight: Weight) -> LegacyWeight:
