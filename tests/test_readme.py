@@ -34,7 +34,7 @@ def test_the_picture_shows_the_floors_of_the_contract() -> None:
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
     floors = next(contract["layers"] for contract in contracts if contract["id"] == "floors")
     picture = re.split(r"\n─+.*\n", MAP.read_text())[1].partition("```")[0]
-    shown = [re.findall(r"[a-z_]+", re.split(r" {2,}", line)[0]) for line in picture.splitlines()]
+    shown = [re.findall(r"[a-z0-9_]+", re.split(r" {2,}", line)[0]) for line in picture.splitlines()]
     aliases = picture.splitlines()[0].partition(":")[2]
     assert shown[0] == ["aliases"] and set(re.findall(r"[a-z]+", aliases)) == set(re.findall(r"\w+", floors[0]))
     assert [name for line in shown[1:] for name in line] == [n for f in floors[1:] for n in re.findall(r"\w+", f)]
@@ -53,6 +53,8 @@ def test_the_map_has_every_file() -> None:
         said |= {(Path(room) / name).as_posix() for name in re.findall(r"\b([a-z0-9_]+\.py)\b", line)}
     there = {path.relative_to(core) for path in core.rglob("*.py") if path.name != "__init__.py"}
     named = {path.as_posix() for path in there if path.parent.name not in one_file_per_family}
+    # Those are called as in transformers 4.
+    named = {path for path in named if not path.startswith("transformers4/") or "/_" in path}
     assert said == named | {"families/common.py"}
     for backend in ("pt", "tf", "flax"):
         files = {path.name for path in (ROOT / backend / f"triptych_{backend}").glob("*.py")} - {"__init__.py"}
@@ -67,8 +69,9 @@ def test_named_files_exist() -> None:
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
         paths = re.findall(r"\b((?:tests|conformance|core|examples|benchmarks)/[\w/]+\.py)\b", page.read_text())
         assert [path for path in paths if not (ROOT / path).is_file()] == [], page.name
-    for link in re.findall(r"\]\(([a-zA-Z_/]+\.md)\)", (ROOT / "README.md").read_text()):
-        assert (ROOT / link).is_file()
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for link in re.findall(r"\]\(([\w./-]+\.md)\)", page.read_text()):
+            assert (page.parent / link).is_file(), f"{page.name}: {link}"
 
 
 def test_the_table_of_models_is_whole() -> None:

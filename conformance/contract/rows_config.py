@@ -23,6 +23,7 @@ from triptych import (
     TriptychError,
 )
 from triptych.config import get_configuration_file, layer_type_validation, recursive_diff_dict
+from triptych.generation import CompileConfig, SynthIDTextWatermarkingConfig, WatermarkingConfig
 from triptych_conformance import Backend
 from walk import row, state
 
@@ -524,7 +525,7 @@ OTHERS = {"compile_config": None, "disable_compile": False, "low_memory": None, 
 @row("3.1", pt="Y")
 @row("3.2", pt="Y")
 @row("3.3", pt="Y")
-@row("3.4", pt="Y", note="watermarking_config is kept as it is given, a dict or an object with to_dict")
+@row("3.4", pt="Y")
 @row("3.5", pt="Y")
 @row("3.6", pt="Y")
 @row("3.7", pt="Y")
@@ -633,9 +634,27 @@ def generation_configs_are_updated(backend: Backend, folder: Path) -> None:
     assert (config.top_k, config.max_new_tokens) == (3, None)
 
 
-for number in ("3.27", "3.28"):
-    state(number, pt="N", note="an object of any class with to_dict, or a dict, is kept in watermarking_config")
-state("3.29", pt="N", note="any object with the field fullgraph is kept; it is never written")
+@row("3.27", pt="Y")
+@row("3.28", pt="Y")
+def watermarks(backend: Backend, folder: Path) -> None:
+    config = GenerationConfig(watermarking_config={"bias": 3.0})
+    assert config.watermarking_config == WatermarkingConfig(bias=3.0)
+    config.save_pretrained(folder)
+    assert GenerationConfig.from_pretrained(folder) == config
+    other = SynthIDTextWatermarkingConfig(ngram_len=5, keys=[1, 2])
+    assert GenerationConfig(watermarking_config=other.to_dict()).watermarking_config == other
+    for bad in ({"greenlist_ratio": 2.0}, {"seeding_scheme": "x"}, {"context_width": 0}, {"strange": 1},
+                {**other.to_dict(), "sampling_table_size": 2**25}):  # fmt: skip
+        with pytest.raises(ConfigError, match=next(reversed(bad)) if len(bad) == 1 else "sampling_table_size"):
+            GenerationConfig(watermarking_config=bad)
+
+
+@row("3.29", pt="Y", note="an argument of `get_compiled_call` too; never written")
+def arguments_of_a_compilation(backend: Backend, folder: Path) -> None:
+    said = {"fullgraph": False, "dynamic": None, "backend": "inductor", "mode": "reduce-overhead", "options": None}
+    assert CompileConfig().to_dict() == said
+    config = GenerationConfig(compile_config=CompileConfig(dynamic=True))
+    assert config.compile_config.dynamic and "compile_config" not in config.to_dict()
 
 
 # -- models and their generation configs ------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from triptych.families.bert import BertConfig as BertConfig
     from triptych.families.distilbert import DistilBertConfig as DistilBertConfig
     from triptych.families.electra import ElectraConfig as ElectraConfig
+    from triptych.families.encoder_decoder import EncoderDecoderConfig as EncoderDecoderConfig
     from triptych.families.gpt2 import GPT2Config as GPT2Config
     from triptych.families.llama import LlamaConfig as LlamaConfig
     from triptych.families.mistral import MistralConfig as MistralConfig

@@ -42,6 +42,10 @@ class MissingNameError(TriptychError, ModuleNotFoundError):
     """A module or a name of transformers that triptych does not have."""
 
 
+class MissingMethodError(TriptychError, NotImplementedError):
+    """A method of the base classes of transformers that triptych does not have."""
+
+
 class MissingFileError(TriptychError, FileNotFoundError):
     """A file that the checkpoint needs is not there."""
 

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from flax.core import FrozenDict, unfreeze
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from triptych.errors import ArgumentError
 from triptych.modeling.derived import LiveWeight, live_weights
-from triptych.nn.outputs import on_first_use
+from triptych.nn.outputs import ModelOutput, on_first_use
 from triptych.weights import layouts
 from triptych.weights.schema import Layout, Schema
 from triptych_flax import internals
@@ -30,6 +32,7 @@ from triptych_flax.make import (  # noqa: F401  # families that write their clas
     embedding,
     layer_norm,
     listed,
+    nested,
     numbers,
     rms_norm,
     stacked,
@@ -84,8 +87,29 @@ def unfrozen(tree: Any) -> Any:
     return unfreeze(tree) if isinstance(tree, FrozenDict) else tree
 
 
-def live(tree: Mapping[str, Any]) -> list[LiveWeight]:
+@contextmanager
+def noting_layouts() -> Iterator[dict[Path, Layout]]:
+    """Yield path -> layout of the kernels that modules called in this context have, where their leaf does not tell:
+    those of no matrix and no convolution of PyTorch's."""
+    found: dict[Path, Layout] = {}
+
+    def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        module = context.module
+        wide = isinstance(module, nn.DenseGeneral) and isinstance(module.features, Sequence)
+        turned = isinstance(module, nn.ConvTranspose) and not module.transpose_kernel
+        inner = isinstance(module, nn.DenseGeneral) and isinstance(module.axis, Sequence)
+        if context.method_name == "__call__" and (wide or inner or turned):
+            found[(*module.path, "kernel")] = Layout.PARAMETER
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(note):
+        yield found
+
+
+def live(tree: Mapping[str, Any], known: Mapping[Path, Layout]) -> list[LiveWeight]:
     """Return the weights of a tree of arrays or shapes; the key of each is its path in the tree.
+
+    `known` are layouts of parameters that their leaves do not tell.
 
     Leaves of one scope that would share a canonical name (a `kernel` and a `scale` are both a `weight`) keep their own.
 
@@ -95,7 +119,7 @@ def live(tree: Mapping[str, Any]) -> list[LiveWeight]:
     found: list[LiveWeight] = []
     for collection, inside in collections(tree).items():
         shapes = {path: tuple(one.shape) for path, one in flat(inside).items()}
-        own = live_weights(shapes, "flax", collection="" if collection == PARAMETERS else collection)
+        own = live_weights(shapes, "flax", (), known, "" if collection == PARAMETERS else collection)
         top = (collection,) if has_collections(tree) else ()
         names = Counter(weight.name for weight in own)
         own = [w if names[w.name] == 1 else _as_it_is(w, shapes[w.key]) for w in own]
@@ -195,3 +219,11 @@ def _make_known(kind: Any) -> None:
 
 
 on_first_use(_make_known)
+
+
+def decoder_output(made: Mapping[str, Any], config: Any, return_dict: bool | None) -> Any:
+    """Return what of the output of an encoder and a decoder is the decoder's, under the names that it has for it; a
+    tuple if `return_dict`, or for None the config, says so."""
+    own = {name.removeprefix("decoder_"): v for name, v in made.items() if not name.startswith("encoder_")}
+    as_dict = config.use_return_dict if return_dict is None else return_dict
+    return ModelOutput(**own) if as_dict else tuple(own.values())

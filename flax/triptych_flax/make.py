@@ -255,6 +255,12 @@ def block(owner: Any, kind: type, **fields: Any) -> Any:
     return cls(owner.config, owner.dtype, **_inherited(owner, cls), **fields)
 
 
+def nested(owner: Any, member: Any, made: Any = None) -> Any:
+    """Return the model `made`, or one of a config of its own: of `member`, a `triptych.families.Member`."""
+    cls = binder.class_of(member.part)
+    return cls(member.config, owner.dtype, **_inherited(owner, cls)) if made is None else made
+
+
 def _inherited(owner: Any, cls: Any) -> dict[str, Any]:
     """Return the fields that a part has from its owner, beside config and dtype, where `cls` knows them."""
     name = "gradient_checkpointing"

@@ -23,6 +23,7 @@ from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
 from triptych.formats.kinds import MSGPACK, Format
 from triptych.formats.opening import open_file
+from triptych.modeling.absent import NO_GENERATION, Absent
 from triptych.modeling.base import ModelBase, logger, refuse_unknown
 from triptych.modeling.derived import LiveWeight
 from triptych.modeling.hooks import Answer
@@ -69,6 +70,7 @@ class FlaxPreTrainedModel(ModelBase):
     _modules_stay = True
     _missing_keys: Collection[layers.Path] = frozenset()
     """Paths of the parameters that the load of this model did not find."""
+    update_inputs_for_generation = Absent(NO_GENERATION)
 
     def __init_subclass__(cls, part: type[Model] | None = None, **kwargs: Any) -> None:
         """Run the module of `part`, a declaration, if the class statement names one."""
@@ -102,6 +104,7 @@ class FlaxPreTrainedModel(ModelBase):
             setattr(self, name, getattr(self._module, name, getattr(self.declared_part, name, None)))
         self._is_initialized = _do_init
         self._shapes: Any = None
+        self._layouts: dict[layers.Path, Layout] = {}
         self._params: Any = None
         if _do_init and not _UNFILLED.get():
             self._params = self._made()
@@ -208,7 +211,8 @@ class FlaxPreTrainedModel(ModelBase):
 
     def _made(self) -> Any:
         """Return new parameters, as nested dicts."""
-        return layers.unfrozen(self.init_weights(self.key, self.input_shape))
+        with layers.noting_layouts() as self._layouts:
+            return layers.unfrozen(self.init_weights(self.key, self.input_shape))
 
     @property
     def params(self) -> dict[str, Any]:
@@ -506,12 +510,13 @@ class FlaxPreTrainedModel(ModelBase):
 
     def _traced_shapes(self) -> Any:
         if self._shapes is None:
-            found = jax.eval_shape(lambda key: self.init_weights(key, self.input_shape), self.key)
+            with layers.noting_layouts() as self._layouts:
+                found = jax.eval_shape(lambda key: self.init_weights(key, self.input_shape), self.key)
             self._shapes = layers.unfrozen(found)
         return self._shapes
 
     def _live_weights(self) -> list[LiveWeight]:
-        return layers.live(self._traced_shapes())
+        return layers.live(self._traced_shapes(), self._layouts)
 
     def _live_vocab(self) -> Collection[str]:
         vocab = layers.vocab_paths(self, layers.flat(self._traced_shapes()))

@@ -26,6 +26,7 @@ from triptych_pt.make import (  # noqa: F401  # families that write their classe
     embedding,
     layer_norm,
     listed,
+    nested,
     numbers,
     rms_norm,
     stacked,

@@ -150,6 +150,11 @@ def block(owner: Any, kind: type, **fields: Any) -> Any:
     return cls(config=owner.config, **fields) if issubclass(cls, Block) else cls(owner.config, **fields)
 
 
+def nested(owner: Any, member: Any, made: Any = None) -> Any:
+    """Return the model `made`, or one of a config of its own: of `member`, a `triptych.families.Member`."""
+    return binder.class_of(member.part)(member.config) if made is None else made
+
+
 def stacked(owner: Any, kind: type, count: int, **fields: Any) -> Any:
     """Return `count` blocks of one kind, numbered by `index`."""
     return nn.ModuleList(block(owner, kind, index=index, **fields) for index in range(count))

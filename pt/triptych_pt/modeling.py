@@ -24,9 +24,12 @@ from triptych.nn.parts import Model
 from triptych.tensors.dtypes import parse_param_dtype
 from triptych.tensors.ref import TensorRef
 from triptych.weights.plan import Assignment, LoadPlan, NewWeight
-from triptych.weights.schema import Weight
+from triptych.weights.schema import Schema, Weight
+from triptych.weights.surgery import VOCAB, Grow
 from triptych_pt import arrays, internals, layers, make, ops
 from triptych_pt.attention_functions import ALL_ATTENTION_FUNCTIONS
+from triptych_pt.authors.accessors import Accessors
+from triptych_pt.authors.losses import loss_type
 from triptych_pt.authors.mixins import ModuleUtilsMixin
 from triptych_pt.internals import building_empty, parameters_on_meta
 from triptych_pt.layers import describe
@@ -36,7 +39,7 @@ __all__ = ["PreTrainedModel"]
 Self = TypeVar("Self", bound="PreTrainedModel")
 
 
-class PreTrainedModel(nn.Module, ModuleUtilsMixin, ModelBase):
+class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, ModelBase):
     """Base class of PyTorch models. Subclasses build their modules in `__init__` and end it with `self.post_init()`.
 
     Raises:
@@ -57,6 +60,9 @@ class PreTrainedModel(nn.Module, ModuleUtilsMixin, ModelBase):
         config = self._own_config(config)
         super().__init__()
         self.config = config if config._attn_implementation_autoset else self._autoset_attn_implementation(config)
+        self.loss_type = loss_type(type(self))
+        self.name_or_path = str(config.name_or_path or "")
+        self.warnings_issued: dict[str, bool] = {}
 
     def post_init(self) -> None:
         """Initialise and tie the weights; a load calls it too, while no weight has a value yet."""
@@ -70,8 +76,12 @@ class PreTrainedModel(nn.Module, ModuleUtilsMixin, ModelBase):
         if self.config.pruned_heads and self._prunes_itself():
             self.base_model._prune_heads(self.config.pruned_heads)
         if not building_empty() and internals.initialising():
-            self.apply(self._initialize_weights)
+            self.initialize_weights()
         self.tie_weights()
+
+    def initialize_weights(self) -> None:
+        """Initialise every module, children first, that was neither initialised nor loaded yet."""
+        self.apply(self._initialize_weights)
 
     def _initialize_weights(self, module: nn.Module) -> None:
         if not getattr(module, "_is_hf_initialized", False):
@@ -165,8 +175,9 @@ class PreTrainedModel(nn.Module, ModuleUtilsMixin, ModelBase):
         return ops.checkpointing(**(options or {}))
 
     @classmethod
-    def _param_dtype(cls, dtype: Any, param_dtype: Any) -> np.dtype | None:
-        wanted = dtype if param_dtype is None else param_dtype
+    def _param_dtype(cls, dtype: Any, param_dtype: Any, config: PretrainedConfig) -> np.dtype | None:
+        said = config.dtype if isinstance(dtype, str) and dtype == "auto" else None
+        wanted = said or dtype if param_dtype is None else param_dtype
         return parse_param_dtype(torch.get_default_dtype() if wanted is None else wanted)
 
     @classmethod
@@ -277,6 +288,31 @@ class PreTrainedModel(nn.Module, ModuleUtilsMixin, ModelBase):
         self.tie_weights()
         for module in self.modules():
             describe(module)
+
+    def _refuse_other_embeddings(self, schema: Schema) -> None:
+        known = {id(self._held(weight.name)) for weight in schema.values() if weight.axis_index(VOCAB) is not None}
+        for part in self._vocab_parts():
+            if isinstance(part, nn.Module) and not known & {id(parameter) for parameter in part.parameters()}:
+                raise ArgumentError(
+                    "These embeddings cannot be resized.",
+                    expected="layers with a matrix [vocabulary, width], such as nn.Embedding and nn.Linear",
+                    received=type(part).__name__,
+                    remedy="override resize_token_embeddings",
+                )
+
+    def _initialise_rows(self, grown: Sequence[Grow]) -> None:
+        for owner in {self._owner(edit.weight)[0] for edit in grown}:
+            model = self._model_around(owner)
+            if type(model)._init_weights is PreTrainedModel._init_weights:
+                continue
+            kept = {name: tensor.detach().clone() for name, tensor in internals.own_tensors(owner)}
+            with torch.no_grad():
+                model._init_weights(owner)
+                for edit in grown:
+                    holder, leaf = self._owner(edit.weight)
+                    if holder is owner:
+                        old = kept[leaf].shape[edit.axis] - edit.count
+                        getattr(owner, leaf).narrow(edit.axis, 0, old).copy_(kept[leaf].narrow(edit.axis, 0, old))
 
     def _live_weights(self) -> list[LiveWeight]:
         return layers.live_weights(self)

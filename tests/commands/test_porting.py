@@ -118,3 +118,11 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
         (tmp_path / folder / "x.py").write_text("")
     done = run(tmp_path / "a/x.py", tmp_path / "b/x.py", "--output", tmp_path / "out")
     assert done.exit_code == 2 and not (tmp_path / "out").exists()
+
+
+def test_what_a_mixin_gives_is_no_remark() -> None:
+    mixin, method = "TFCausalLanguageModelingLoss", "    def call(self): self.hf_compute_loss(); self.load_adapter()\n"
+    text = f"from transformers import TFPreTrainedModel\nclass Mine(TFPreTrainedModel{{}}):\n{method}"
+    given = f"from transformers.modeling_tf_utils import {mixin}\n" + text.format(f", {mixin}")
+    said = [{remark.what.split("`")[1] for remark in port(one.encode()).remarks} for one in (text.format(""), given)]
+    assert said == [{"hf_compute_loss", "load_adapter"}, {"load_adapter"}]

@@ -100,9 +100,9 @@ def test_untrusted_code_is_named_and_never_run(framework: str, trust: dict[str, 
     change_config(
         folder, model_type="bert", num_attention_heads=2
     )  # a known config, and only the model is of the folder
-    change_config(folder, auto_map={f"{PREFIXES[framework]}AutoModelForCausalLM": "x.X"})
+    change_config(folder, auto_map={f"{PREFIXES[framework]}AutoModelForSeq2SeqLM": "x.X"})
     with pytest.raises(RemoteCodeError, match=r"needs code of its own: x\.py"):
-        getattr(triptych, f"{PREFIXES[framework]}AutoModelForCausalLM").from_pretrained(folder, **trust)
+        getattr(triptych, f"{PREFIXES[framework]}AutoModelForSeq2SeqLM").from_pretrained(folder, **trust)
     assert remote_modules() == []
 
 
@@ -290,6 +290,32 @@ def test_bad_arguments(folder: Path) -> None:
     change_config(folder, auto_map=["AutoModel"])
     with pytest.raises(ConfigError, match="auto_map is no mapping"):
         auto("pt").from_pretrained(folder, trust_remote_code=True)
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "from transformers import PretrainedConfig, PreTrainedModel",
+        "import torch, transformers\nPretrainedConfig = transformers.PretrainedConfig\n"
+        "PreTrainedModel = transformers.PreTrainedModel",
+        "import transformers.modeling_utils as there\nimport transformers.configuration_utils\n"
+        "PreTrainedModel = there.PreTrainedModel\n"
+        "PretrainedConfig = transformers.configuration_utils.PretrainedConfig",
+    ],
+)
+def test_code_of_transformers_is_given_triptych_if_asked(imports: str, folder: Path) -> None:
+    config = f"{imports}\n" + (folder / "configuration_tiny.py").read_text().replace("from triptych import", "# from")
+    (folder / "configuration_tiny.py").write_text(config)
+    model = (folder / "modeling_tiny.py").read_text().replace("from triptych import", "from transformers import")
+    (folder / "modeling_tiny.py").write_text(model)
+    options = {"trust_remote_code": True, "code_revision": None}
+    with pytest.raises(RemoteCodeError):
+        auto("pt").from_pretrained(folder, **options)
+    loaded = auto("pt").from_pretrained(folder, in_place_of_transformers=True, **options)
+    assert isinstance(loaded, triptych.PreTrainedModel)
+    assert_close(run("pt", loaded), expected(folder))
+    with pytest.raises(ArgumentError, match="in_place_of_transformers is no bool"):
+        auto("pt").from_pretrained(folder, in_place_of_transformers="yes", **options)
 
 
 # saving

@@ -27,6 +27,7 @@ from triptych_tf.make import (  # noqa: F401  # families that write their classe
     embedding,
     layer_norm,
     listed,
+    nested,
     numbers,
     rms_norm,
     stacked,

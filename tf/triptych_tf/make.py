@@ -221,6 +221,12 @@ def block(owner: Any, kind: type, **fields: Any) -> Any:
     return _part(cls(config=owner.config, **fields) if issubclass(cls, TFBlock) else cls(owner.config, **fields))
 
 
+def nested(owner: Any, member: Any, made: Any = None) -> Any:
+    """Return the model `made`, or one of a config of its own: of `member`, a `triptych.families.Member`."""
+    model = binder.class_of(member.part)(member.config, dtype=owner.dtype_policy) if made is None else made
+    return _part(model)
+
+
 def prune_attention(owner: Any, inner: Iterable[Any], outer: Any, heads: Iterable[int]) -> int:
     """Refuse to prune one attention.
 

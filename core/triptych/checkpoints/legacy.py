@@ -198,6 +198,9 @@ def legacy_weights(schema: Schema, flavour: str) -> dict[str, LegacyWeight]:
 
 
 def _in_tf(schema: Schema, weight: Weight) -> LegacyWeight:
+    for path, inner in schema.inner.items():
+        if weight.name.startswith(f"{path}."):
+            return _within_tf(path, _in_tf(inner, inner[weight.name.removeprefix(f"{path}.")]))
     scope, _, leaf = weight.name.rpartition(".")
     inside = schema.base_prefix if schema.is_base else ""
     levels = [inside] if inside else []
@@ -216,6 +219,13 @@ def _in_tf(schema: Schema, weight: Weight) -> LegacyWeight:
     row = weight.layout is Layout.BIAS and _has(schema, f"{scope}.weight", Layout.CONV1D)
     order = layouts.to_canonical(weight.layout, len(weight.axes), "tf")
     return LegacyWeight(weight.name, name, weight.shape, order, row, tuple(aliases))
+
+
+def _within_tf(path: str, found: LegacyWeight) -> LegacyWeight:
+    """Return how TensorFlow stores a weight of the model at `path`, from how that model's own files store it."""
+    levels = "/".join(tf_levels(path))
+    aliases = tuple(f"{levels}/{alias}" for alias in found.aliases)
+    return replace(found, canonical=f"{path}.{found.canonical}", name=f"{levels}/{found.name}", aliases=aliases)
 
 
 def _in_flax(schema: Schema, weight: Weight) -> LegacyWeight:

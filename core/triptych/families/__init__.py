@@ -97,9 +97,10 @@ def declared(
 
 
 _MODULES = {
-    name: f"triptych.families.{name}"
-    for name in ("bert", "distilbert", "electra", "gpt2", "llama", "mistral", "opt", "qwen2", "qwen3", "roberta", "t5")
-}
+    name: f"triptych.families.{name.replace('-', '_')}"
+    for name in ("bert", "distilbert", "electra", "encoder-decoder", "gpt2", "llama", "mistral", "opt", "qwen2",
+                 "qwen3", "roberta", "t5")
+}  # fmt: skip
 _FAMILIES: dict[str, Family] = {}
 _REGISTERED: set[str] = set()
 
@@ -162,6 +163,36 @@ def is_recorded(config: PretrainedConfig, part: type[Model]) -> bool:
     found = _family_of(config)
     schema = None if found is None else found.schema
     return isinstance(schema, RecordedSchema) and schema.parts.get(part.__name__) is part
+
+
+@dataclass(frozen=True)
+class Member:
+    """A model within another: `part`, of `config`, a config of its own."""
+
+    part: type[Model]
+    config: PretrainedConfig
+
+    def schema(self) -> Schema:
+        """Return its weights, under its own names."""
+        return family(self.config.model_type).schema(self.config, self.part.__name__)
+
+
+def member(config: PretrainedConfig, task: str) -> Member:
+    """Return the model that the family of `config` has for `task`, a key of `Family.classes`.
+
+    Raises:
+        ConfigError: the family has none, is not declared by parts, or is not known.
+    """
+    found = family(config.model_type)
+    parts = found.schema.parts if isinstance(found.schema, RecordedSchema) else {}
+    part = parts.get(found.classes.get(task, ""))
+    if part is None:
+        raise ConfigError(
+            f"A model of model_type {config.model_type!r} cannot be a part of another for this task.",
+            expected=f"a family declared by parts, with a class for {task or 'the backbone'}",
+            received=f"classes for {sorted(found.classes)}" if parts else "a family whose schema is written by hand",
+        )
+    return Member(part, config)
 
 
 def _family_of(config: PretrainedConfig) -> Family | None:

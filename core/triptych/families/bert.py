@@ -277,6 +277,8 @@ class BertLayer(Part):
         ConfigError: `add_cross_attention` without `is_decoder`.
     """
 
+    heads = ("crossattention",)
+
     def setup(self) -> None:
         make, config = self.make, self.config
         self.is_decoder, self.add_cross_attention = config.is_decoder, config.add_cross_attention

@@ -199,6 +199,7 @@ class GPT2Block(Part):
     """A layer; with `add_cross_attention` it looks at an encoder's output where one is given."""
 
     arguments = ("config", "layer_idx")
+    heads = ("crossattention", "ln_cross_attn")
 
     def setup(self) -> None:
         make, hidden, epsilon = self.make, hidden_axis(self.config), self.config.layer_norm_epsilon

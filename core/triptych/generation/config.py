@@ -19,6 +19,7 @@ from triptych.errors import ConfigError, MissingFileError, SaveError
 from triptych.files.atomic import write_atomically
 from triptych.files.json import read_config
 from triptych.files.paths import GENERATION_CONFIG_NAME, check_subfolder, local_folder, safe_name
+from triptych.generation.options import watermarking
 from triptych.hub.fetching import HubFolder, fetch_beside, fetch_config, take_hub_arguments
 from triptych.hub.pushing import PushToHubMixin, push_files
 from triptych.hub.remote_code import take_code_arguments
@@ -100,6 +101,7 @@ class GenerationConfig(PushToHubMixin):
         for name, default in {**DEFAULTS, **_METADATA}.items():
             setattr(self, name, kwargs.pop(name, copy.copy(default)))
         self.is_assistant = False
+        self.watermarking_config = watermarking(self.watermarking_config)
         self.transformers_version = getattr(self, "transformers_version", None) or TRANSFORMERS_VERSION
         for name, value in kwargs.items() if not self._from_model_config else ():
             if callable(getattr(type(self), name, None)) or name.startswith("__"):

@@ -9,6 +9,7 @@ fetched, when it is imported, by `auto_map` or by another with `from .x import`;
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.abc
@@ -38,6 +39,8 @@ _lock = threading.Lock()
 class CodeOptions:
     """Whether code may run, and which: `revision` is a branch, tag or commit of the repository that the code is in.
 
+    `in_place_of_transformers`: code that imports transformers is given triptych's modules of the same names.
+
     Raises:
         ArgumentError: an option of a wrong type.
     """
@@ -45,35 +48,44 @@ class CodeOptions:
     trust: bool = False
     revision: str | None = None
     hub: Mapping[str, Any] = field(default_factory=dict)
+    in_place_of_transformers: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.trust, bool):
-            raise ArgumentError("trust_remote_code is no bool.", received=repr(self.trust)[:80])
+        for name, value in (
+            ("trust_remote_code", self.trust),
+            ("in_place_of_transformers", self.in_place_of_transformers),
+        ):
+            if not isinstance(value, bool):
+                raise ArgumentError(f"{name} is no bool.", received=repr(value)[:80])
         HubOptions(revision=self.revision)
 
 
 def take_code_arguments(kwargs: dict[str, Any], hub: Mapping[str, Any] | None = None) -> CodeOptions:
     """Remove the arguments that concern code from `kwargs`, and return them; `hub` says how to ask the Hub."""
     trust = kwargs.pop("trust_remote_code", None)
-    return CodeOptions(False if trust is None else trust, kwargs.pop("code_revision", None), dict(hub or {}))
+    instead = kwargs.pop("in_place_of_transformers", False)
+    return CodeOptions(False if trust is None else trust, kwargs.pop("code_revision", None), dict(hub or {}), instead)
 
 
 @dataclass(frozen=True)
 class Source:
     """The modules of one folder: name -> git's object id of the file; `read` returns the text of one.
 
-    `where` names the folder in messages; `folder` is where the files lie, or will lie when they are read.
+    `where` names the folder in messages; `folder` is where the files lie, or will lie when they are read. With
+    `in_place_of_transformers` what they import of transformers is of triptych.
     """
 
     where: str
     folder: Path
     modules: Mapping[str, str]
     read: Callable[[str], bytes] = field(repr=False)
+    in_place_of_transformers: bool = False
 
     @property
     def package(self) -> str:
         lines = [f"{name} {blob}\n" for name, blob in sorted(self.modules.items())]
-        return f"{_ROOT}.c{hashlib.sha256(''.join(lines).encode()).hexdigest()[:24]}"
+        kind = "t" if self.in_place_of_transformers else "c"
+        return f"{_ROOT}.{kind}{hashlib.sha256(''.join(lines).encode()).hexdigest()[:24]}"
 
 
 def remote_class(
@@ -100,6 +112,7 @@ def remote_class(
             remedy=f"read {file}; if you trust it, pass trust_remote_code=True and code_revision=<the commit you read>",
         )
     source = _of_hub(repo_id, folder, subfolder, module, options) if repo_id else _of_folder(folder, subfolder, module)
+    source = replace(source, in_place_of_transformers=options.in_place_of_transformers)
     if module not in source.modules:
         raise RemoteCodeError(
             f"{source.where} has no {file}, which its auto_map names.", received=", ".join(sorted(source.modules)[:8])
@@ -110,7 +123,7 @@ def remote_class(
             f"{attribute} of {file} of {source.where} cannot be used for {name}.",
             expected=f"a subclass of triptych's {base.__name__}",
             received=repr(found)[:120],
-            remedy=f"derive it from triptych.{base.__name__}",
+            remedy=f"derive it from triptych.{base.__name__}; code of transformers 4: in_place_of_transformers=True",
         )
     return found
 
@@ -204,8 +217,38 @@ class _Loader(importlib.abc.InspectLoader):
         return importlib.util.decode_source(self._source.read(self._module))
 
     def exec_module(self, module: ModuleType) -> None:
-        code = compile(self.get_source(module.__name__), str(module.__file__), "exec")
+        tree = ast.parse(self.get_source(module.__name__), str(module.__file__))
+        if self._source.in_place_of_transformers:
+            tree = ast.fix_missing_locations(_InPlaceOfTransformers().visit(tree))
+        code = compile(tree, str(module.__file__), "exec")
         exec(code, module.__dict__)  # noqa: S102  (trusted by the caller, who said so)
+
+
+class _InPlaceOfTransformers(ast.NodeTransformer):
+    """Lets imports of transformers find triptych's modules of the same names."""
+
+    def visit_Import(self, node: ast.Import) -> list[ast.stmt]:
+        """`import transformers.x` binds `transformers`, so that needs an import of its own."""
+        found: list[ast.stmt] = []
+        for alias in node.names:
+            new, name = _of_triptych(alias.name), alias.asname
+            if new != alias.name and name is None:
+                found.append(ast.Import([ast.alias(_OURS, _THEIRS)]))
+            if new == alias.name or name is not None or new != _OURS:
+                found.append(ast.Import([ast.alias(new, name)]))
+        return [ast.copy_location(statement, node) for statement in found]
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom:
+        if node.level == 0 and node.module:
+            node.module = _of_triptych(node.module)
+        return node
+
+
+_THEIRS, _OURS = "transformers", "triptych"
+
+
+def _of_triptych(module: str) -> str:
+    return _OURS + module.removeprefix(_THEIRS) if module.partition(".")[0] == _THEIRS else module
 
 
 _finder = _Finder()

@@ -294,7 +294,8 @@ class AutoBase:
 
         With `trust_remote_code=True` the class may be one whose code comes with the checkpoint (its `auto_map`), of the
         commit of its config, or of `code_revision`; see `triptych.hub.remote_code`. It is refused or found before any
-        weights are fetched.
+        weights are fetched. With `in_place_of_transformers=True`, too, what that code imports of transformers are
+        triptych's modules of the same names.
 
         Raises:
             RemoteCodeError: it needs code of its own that is not trusted or fails. What `ModelBase.from_pretrained`

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -25,6 +26,7 @@ from triptych.errors import ArgumentError, CheckpointError, ConfigError
 from triptych.formats.kinds import read_order
 from triptych.hub.fetching import fetch_config, fetch_model, names_in, take_hub_arguments
 from triptych.hub.remote_code import take_code_arguments
+from triptych.modeling.absent import defines
 from triptych.modeling.arguments import take_accepted, warn_of_msgpack
 from triptych.modeling.checkpointing import Checkpointing
 from triptych.modeling.derived import refuse_disagreement
@@ -136,7 +138,8 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
                 True refuses a missing head and unexpected weights too; False refuses nothing.
             output_loading_info: return `(model, info)`, `info` with the keys missing_keys, unexpected_keys,
                 mismatched_keys (name, shape in the checkpoint, shape in the model) and error_msgs.
-            dtype: what the framework calls dtype: PyTorch, the parameters; Keras, the policy; Flax, the computation.
+            dtype: what the framework calls dtype: PyTorch, the parameters, "auto" for `config.dtype`, else the files';
+                Keras, the policy; Flax, the computation.
             param_dtype: dtype of the parameters: a floating type (None: float32) or "auto" to follow the files.
             variant: load `model.<variant>.safetensors`, `pytorch_model.<variant>.bin`, ...
             subfolder: folder below the path.
@@ -222,7 +225,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         cls._ask_for_attention(loaded, attention)
         options = {"dtype": dtype, **kwargs}
         build = partial(cls._built, loaded, inputs, options, checkpoint,
-                        cls._param_dtype(dtype, param_dtype), policy, str(path))  # fmt: skip
+                        cls._param_dtype(dtype, param_dtype, loaded), policy, str(path))  # fmt: skip
         with collector_paused():
             schema = cls._declared_for(loaded, kwargs)
             untied = [] if schema is None else cls._end_ties(loaded, schema, cls._named(checkpoint, schema, policy))
@@ -299,11 +302,13 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         """End in `config` the ties that the checkpoint contradicts; return the weights that they were of."""
         ended = []
         for weight in differing_ties(schema, checkpoint):
-            if weight.untie_flag is not None and getattr(config, weight.untie_flag, None) is not False:
-                ended.append(weight)
-        for weight in ended:
-            setattr(config, weight.untie_flag or "", False)
-        return [weight.name for weight in ended]
+            if weight.untie_flag is not None:
+                place, _, flag = f".{weight.untie_flag}".rpartition(".")
+                holder = attrgetter(place[1:])(config) if place else config
+                ended += [(weight.name, holder, flag)] if getattr(holder, flag, None) is not False else []
+        for _, holder, flag in ended:
+            setattr(holder, flag, False)
+        return [name for name, _, _ in ended]
 
     def _fill(
         self,
@@ -367,8 +372,8 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
 
     @classmethod
     def can_generate(cls) -> bool:
-        """Return whether the class has `generate`."""
-        return callable(getattr(cls, "generate", None))
+        """Return whether the class has `generate`: one of its own, as long as triptych has none."""
+        return defines(cls, "generate")
 
 
 def refuse_unknown(options: Mapping[str, Any], cls: type[ModelBase]) -> None:

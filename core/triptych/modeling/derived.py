@@ -179,7 +179,7 @@ def held_schema(model: Any, declared: Schema) -> Schema:
         else:
             same = told.shape == weight.shape
             weights[name] = replace(told, axes=told.axes if same else weight.axes, tied_to=weight.tied_to)
-    return Schema(weights, declared.base_prefix, declared.is_base, declared.ignorable)
+    return Schema(weights, declared.base_prefix, declared.is_base, declared.ignorable, declared.inner)
 
 
 def declared_ties(model: Any, declared: Schema | None = None) -> dict[str, tuple[str, Layout | None]]:

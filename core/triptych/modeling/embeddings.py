@@ -58,6 +58,22 @@ class Embeddings(Schemas, EmbeddingAccessMixin):
         else:
             self._replace_part(place, new_embeddings)
 
+    def get_position_embeddings(self) -> Any:
+        """Return the embeddings of positions: for classes that have such a way to override.
+
+        Raises:
+            NotImplementedError: this one has not.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define get_position_embeddings")
+
+    def resize_position_embeddings(self, new_num_position_embeddings: int) -> None:
+        """Change the number of positions: for classes that have such a way to override.
+
+        Raises:
+            NotImplementedError: this one has not.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not define resize_position_embeddings")
+
     def init_cache(self, batch_size: int, max_length: int) -> Any:
         """Return an empty cache for decoding, to be passed as `past_key_values`; each call returns the next.
 

@@ -16,6 +16,7 @@ from triptych.files.paths import GENERATION_CONFIG_NAME
 from triptych.generation import GenerationConfig
 from triptych.generation.config import DEFAULTS, read_generation_config
 from triptych.hub.fetching import HubFolder
+from triptych.modeling.absent import WithoutGeneration, defines
 from triptych.modeling.operations import Operations
 
 logger = logging.getLogger("triptych")
@@ -23,7 +24,7 @@ logger = logging.getLogger("triptych")
 _TASKS = ("CausalLM", "Seq2SeqLM")
 
 
-class Generating(Operations):
+class Generating(Operations, WithoutGeneration):
     """Part of `ModelBase`: `generation_config`."""
 
     @property
@@ -44,7 +45,7 @@ class Generating(Operations):
         """Return whether the class scores the next token, by its declaration or as authors say it."""
         part = cls.declared_part
         declared = part is not None and bool({part.task, *part.other_tasks} & set(_TASKS))
-        said = callable(getattr(cls, "prepare_inputs_for_generation", None)) or callable(getattr(cls, "generate", None))
+        said = defines(cls, "prepare_inputs_for_generation") or defines(cls, "generate")
         return declared or said or any(base.__name__ == "GenerationMixin" for base in cls.__mro__)
 
     @classmethod

@@ -14,7 +14,8 @@ from triptych.modeling.derived import LiveWeight
 from triptych.tensors.dtypes import parse_param_dtype
 from triptych.tensors.ref import TensorRef
 from triptych.weights.plan import Assignment, LoadPlan, NewWeight
-from triptych.weights.schema import Weight
+from triptych.weights.schema import Schema, Weight
+from triptych.weights.surgery import Grow
 
 Self = TypeVar("Self", bound="Hooks")
 Answer = TypeVar("Answer")
@@ -28,7 +29,7 @@ class Hooks:
     """Whether a module's layers cannot be changed once it is made; and to look at them takes a trace of a second."""
 
     @classmethod
-    def _param_dtype(cls, dtype: Any, param_dtype: Any) -> np.dtype | None:
+    def _param_dtype(cls, dtype: Any, param_dtype: Any, config: PretrainedConfig) -> np.dtype | None:
         """Return the dtype of the parameters (None: as in the files) from the two arguments of `from_pretrained`."""
         return parse_param_dtype(param_dtype)
 
@@ -88,6 +89,13 @@ class Hooks:
     def _replace(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Give weights new arrays, in canonical layout, of other shapes; `self.config` is already the new one."""
         raise NotImplementedError
+
+    def _refuse_other_embeddings(self, schema: Schema) -> None:
+        """Raise `ArgumentError` if the input or output embeddings have no rows of tokens that `schema` knows."""
+
+    def _initialise_rows(self, grown: Sequence[Grow]) -> None:
+        """Give the rows that these edits appended the first values that a class of another's has a way of its own for;
+        they have values already."""
 
     def _live_weights(self) -> list[LiveWeight]:
         """Return the parameters and persistent buffers of the live module, in order."""

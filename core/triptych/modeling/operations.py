@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
+from triptych.errors import ArgumentError
 from triptych.modeling.embeddings import Embeddings
 from triptych.modeling.utilities import ModuleUtils
 from triptych.weights import surgery
+
+logger = logging.getLogger("triptych")
 
 
 class Operations(Embeddings, ModuleUtils):
@@ -28,8 +33,9 @@ class Operations(Embeddings, ModuleUtils):
             new_num_tokens: rows afterwards; None keeps the number.
             pad_to_multiple_of: round the number up to a multiple.
             mean_resizing: draw new rows around the mean of the old ones, with 1e-9 times their covariance; otherwise
-                from a normal distribution with `config.initializer_range`.
-            seed: the same seed gives the same rows in all three frameworks.
+                from a normal distribution with `config.initializer_range`, or in PyTorch as the `_init_weights` of a
+                class of yours has it.
+            seed: the same seed gives the same rows in all three frameworks, whatever their own seeds are.
 
         Returns:
             The input embeddings, as `get_input_embeddings` does.
@@ -37,9 +43,16 @@ class Operations(Embeddings, ModuleUtils):
         Raises:
             ArgumentError: an impossible size, or a model without vocabulary; the model is unchanged.
         """
-        self._operate(
-            surgery.plan_resize(self.schema, self.config, new_num_tokens, pad_to_multiple_of, mean_resizing, seed)
-        )
+        schema = self.schema
+        self._refuse_other_embeddings(schema)
+        plan = surgery.plan_resize(schema, self.config, new_num_tokens, pad_to_multiple_of, mean_resizing, seed)
+        if pad_to_multiple_of is None:
+            logger.info("pad_to_multiple_of=8, or 64, would let tensor cores multiply by the embeddings at full speed")
+        if plan.growing and mean_resizing:
+            _warn_of_drawn_rows()
+        self._operate(plan)
+        if not mean_resizing:
+            self._initialise_rows(plan.growing)
         return self.get_input_embeddings()
 
     def prune_heads(self, heads_to_prune: Mapping[int, Iterable[int]]) -> None:
@@ -70,7 +83,9 @@ class Operations(Embeddings, ModuleUtils):
         schema, read = self.schema, self._reader()
         changed = {edit.weight for edit in plan.edits}
         arrays = {name: surgery.apply_to(schema[name], read(schema[name]), plan) for name in changed}
-        self.config.update(plan.config_changes)
+        (_config_of_text(self.config) if "vocab_size" in plan.config_changes else self.config).update(
+            plan.config_changes
+        )
         self._replace(arrays)
         nested = self._nested_models()
         within = [one for path, one in nested.items() if path == self.base_model_prefix or len(nested) == 1]
@@ -84,6 +99,23 @@ class Operations(Embeddings, ModuleUtils):
 
     def _mask_dtype(self) -> Any:
         return self._cache_dtype()
+
+
+def _config_of_text(config: Any) -> Any:
+    """Return the config whose vocabulary is the model's: of its text part, unless there are several."""
+    try:
+        return config.get_text_config()
+    except ArgumentError:
+        return config
+
+
+@cache
+def _warn_of_drawn_rows() -> None:
+    """Warn, once in a process, that new rows follow the old ones."""
+    logger.warning(
+        "New rows of the vocabulary are drawn around the mean of the old ones, with 1e-9 times their covariance; "
+        "mean_resizing=False initialises them as a new model's"
+    )
 
 
 def _follow(model: Any, changes: Mapping[str, Any]) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, ClassVar
 
 from triptych.config import PretrainedConfig, taken_over
@@ -30,8 +33,11 @@ class Schemas(Hooks):
     config: Any
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Take over a `config_class` of transformers itself."""
+        """Take the `config_class` from an annotation `config: XConfig`, where the class says no other; and take over
+        one of transformers itself."""
         super().__init_subclass__(**kwargs)
+        if "config_class" not in vars(cls) and (annotated := _annotated_config(cls)) is not None:
+            cls.config_class = annotated
         if is_foreign(cls.config_class):
             cls.config_class = class_of(cls.config_class)
 
@@ -136,6 +142,18 @@ class Schemas(Hooks):
             )
         config._validate_whole()
         refuse_quantised(config)
+
+
+def _annotated_config(cls: type) -> Any:
+    """Return the config class with which the statement of `cls` annotates `config`, or None."""
+    said = inspect.get_annotations(cls).get("config")
+    if isinstance(said, str):
+        try:
+            said = attrgetter(said)(sys.modules[cls.__module__])
+        except (AttributeError, KeyError):
+            return None
+    is_config = isinstance(said, type) and (issubclass(said, PretrainedConfig) or is_foreign(said))
+    return said if is_config else None
 
 
 def _declared(cls: type, config: PretrainedConfig, options: Mapping[str, Any]) -> Schema | None:

@@ -130,6 +130,10 @@ def block(owner: Any, kind: Any, **fields: Any) -> Any:
     return _recorded(kind)(owner.config, **fields)
 
 
+def nested(owner: Any, member: Any, made: Any = None) -> Any:
+    return Layer(lambda build, attribute: build.include(attribute, member.schema()))
+
+
 def stacked(owner: Any, kind: Any, count: int, **fields: Any) -> Any:
     if count > MAX_WEIGHTS:
         raise ConfigError(

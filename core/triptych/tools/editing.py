@@ -78,7 +78,8 @@ def open_draft(path: Path, variant: str | None = None) -> Draft:
     config, schema = dict(source.config), source.schema
     untied = [weight for weight in differing_ties(schema, source.tensors) if weight.untie_flag is not None]
     if untied:
-        config |= {weight.untie_flag or "": False for weight in untied}
+        for weight in untied:
+            config = _without_tie(config, weight.untie_flag or "")
         schema = file_schema(config, source.tensors) or schema
         notes += (f"stored with values of its own, so not tied: {_listed(weight.name for weight in untied)}",)
     refuse_differing_copies(schema, source.tensors, str(path))
@@ -86,6 +87,12 @@ def open_draft(path: Path, variant: str | None = None) -> Draft:
     tensors = {name: dataclasses.replace(ref, name=name) for name, ref in weights.items()}
     tensors |= {name: source.tensors[name] for name in rest}
     return Draft(path, tensors, config, schema, source.format, notes)
+
+
+def _without_tie(config: Mapping[str, Any], flag: str) -> dict[str, Any]:
+    """Return `config` with its field `flag`, which may be one of a config within it, as False."""
+    name, _, inside = flag.partition(".")
+    return {**config, name: _without_tie(config[name], inside) if inside else False}
 
 
 def _notes(source: Source) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.errors import ArgumentError, MissingBackendError, MissingNameError, UnsupportedFormatError
+from triptych.modeling.absent import NO_GENERATION
 from triptych.names import BACKENDS
 
 try:
@@ -23,7 +24,6 @@ except ImportError as cause:
 
 THEIRS, OURS = "transformers", "triptych"
 _WITHOUT_GENERATION = ("GenerationMixin", "TFGenerationMixin", "FlaxGenerationMixin")
-_GENERATE = "triptych does not generate yet: call the model in a loop over `init_cache`, or generate in transformers"
 _ARGUMENTS = {
     "device_map": "load the model, and move it with `.to(device)`",
     "load_in_8bit": "quantised models are not made yet: load it in bfloat16",
@@ -161,6 +161,7 @@ class _Porter(cst.CSTTransformer):
         self._package, self._used, self._annotated = package, names.used, names.annotated
         self._of_theirs: set[str] = set()
         self._defined: set[str] = set()
+        self._inherited: set[str] = set()
         self.imports = 0
         self.remarks: list[Remark] = []
 
@@ -234,6 +235,7 @@ class _Porter(cst.CSTTransformer):
             return True
         error = _missing(module, name)
         if error is None:
+            self._inherited |= _members_of(module, name)
             return True
         used = self._used[_bound(alias)] > 0
         if used or name in _WITHOUT_GENERATION:
@@ -246,7 +248,7 @@ class _Porter(cst.CSTTransformer):
         bases = [base for base in updated_node.bases if _name(base.value) not in _WITHOUT_GENERATION]
         if len(bases) == len(updated_node.bases) or any(self._used[name] > 0 for name in _WITHOUT_GENERATION):
             return updated_node
-        self._remark(original_node, f"{updated_node.name.value} is no GenerationMixin any more", _GENERATE)
+        self._remark(original_node, f"{updated_node.name.value} is no GenerationMixin any more", NO_GENERATION)
         if bases:
             bases[-1] = bases[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
         return updated_node.with_changes(bases=bases)
@@ -257,7 +259,7 @@ class _Porter(cst.CSTTransformer):
     def visit_Call(self, node: cst.Call) -> None:
         called = _name(node.func).rpartition(".")[2]
         if called == "generate":
-            self._remark(node, "`generate` is called", _GENERATE)
+            self._remark(node, "`generate` is called", NO_GENERATION)
         if called not in ("from_pretrained", "from_config", "_from_config"):
             return
         for argument in node.args:
@@ -274,7 +276,7 @@ class _Porter(cst.CSTTransformer):
 
     def _has(self, member: str) -> bool:
         prefix = next((BACKENDS[b][1] for b in ("tf", "flax") if self._used[f"{BACKENDS[b][1]}PreTrainedModel"]), "")
-        if self._used[member] and member in self._defined:
+        if member in self._inherited or (self._used[member] and member in self._defined):
             return True
         try:
             return hasattr(getattr(importlib.import_module(OURS), f"{prefix}PreTrainedModel"), member)
@@ -302,6 +304,15 @@ def _missing(module: str, name: str | None) -> MissingNameError | None:
     except MissingBackendError:
         return None
     return None
+
+
+def _members_of(module: str, name: str) -> set[str]:
+    """Return which of `_MEMBERS` a class has that is imported: a mixin, beside the base class."""
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except MissingBackendError:
+        return set()
+    return {member for member in _MEMBERS if hasattr(found, member)} if isinstance(found, type) else set()
 
 
 def ported_names(files: Sequence[Path], output: Path | None) -> Iterable[tuple[Path, Path]]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from triptych.modeling.absent import NO_GENERATION as _GENERATION
 from triptych.names import MODEL_MODULES
 
-_GENERATION = "triptych does not generate yet: call the model in a loop over `init_cache`, or generate in transformers"
 _TOKENIZERS = "tokenizers and processors are no part of triptych: use the package tokenizers, or transformers beside it"
 _TRAINING = "triptych has no trainer: train as the framework does, or with accelerate"
 _TF1 = "checkpoints of TensorFlow 1 are not read: convert them with transformers 4 first"
@@ -16,12 +16,12 @@ _FAMILY = (
 )
 _BUILT_IN = "|".join(MODEL_MODULES)
 
-# Each is matched with the whole of "<module>.<name>"; a pattern that begins with a dot is of names in any module.
+# Each is matched with the whole of "<module>.<name>" and of ".<name>": what begins with a dot is a name of any module.
 _REMEDIES = [
     (rf"models\.(?!({_BUILT_IN}|auto)\b)\w+(\..*)?", _FAMILY),
     (r"generation(\..*)?", _GENERATION),
     (r".\w*(LogitsProcessor|LogitsWarper|StoppingCriteria|Streamer|BeamScorer|GenerationMixin)\w*", _GENERATION),
-    (r".\w*Generat\w+Output|.\w*WatermarkingConfig", _GENERATION),
+    (r".\w*Generat\w+Output", _GENERATION),
     (r"(tokenization|feature_extraction)\w*(\..*)?|processing_utils(\..*)?|(image|audio)_\w+(\..*)?", _TOKENIZERS),
     (r".\w*(Tokenizer\w*|Processor|FeatureExtractor|BatchEncoding|DataCollator\w*)|data(\..*)?", _TOKENIZERS),
     (r"trainer\w*(\..*)?|training_args\w*(\..*)?|optimization\w*(\..*)?|.\w*Train(er|ing)\w*", _TRAINING),
@@ -48,4 +48,5 @@ def remedy_for(path: str) -> str:
     """Return what to use in the place of `triptych.<module>.<name>`, or ""."""
     place = path.partition(".")[2]
     name = "." + path.rpartition(".")[2]
-    return next((text for rule, text in _REMEDIES if re.fullmatch(rule, name if rule[0] == "." else place)), "")
+    found = (text for rule, text in _REMEDIES if any(re.fullmatch(rule, one) for one in (place, name)))
+    return next(found, "")

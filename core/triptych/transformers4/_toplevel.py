@@ -14,6 +14,7 @@ exports(
     globals(),
     {
         "triptych.utils.logging": "logging=",
+        "triptych.generation.options": "CompileConfig SynthIDTextWatermarkingConfig WatermarkingConfig",
         "triptych.modeling_utils": "AttentionInterface Conv1D SequenceSummary apply_chunking_to_forward prune_layer",
         "triptych.cache_utils": "Cache DynamicCache EncoderDecoderCache StaticCache",
         "triptych.modeling_tf_utils": "TFSequenceSummary TFSharedEmbeddings shape_list",

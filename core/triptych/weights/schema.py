@@ -66,7 +66,8 @@ class Weight:
     """One weight under its canonical name (that of the Hugging Face PyTorch files).
 
     - `tied_to`: the weight whose values this one shares; it is then neither counted nor saved.
-    - `untie_flag`: the config attribute that, when False, ends the tie; None for a tie that is part of the family.
+    - `untie_flag`: the config attribute that, when False, ends the tie, dotted where it is one of a config within;
+      None for a tie that is part of the family.
     - `aliases`: other exact names under which old files hold the same array.
     - `backbone`: False where a missing weight is a new head to train, not damage.
     - `buffer`: not trained, but saved: the statistics of a BatchNorm, a persistent buffer of PyTorch, a variable of
@@ -109,13 +110,14 @@ class Schema(Mapping[str, Weight]):
 
     `base_prefix` is the attribute under which head models hold the backbone; `is_base` is True for the backbone's own
     class, whose names do not carry the prefix. `ignorable` are exact names (with and without prefix) that files of the
-    family carry although no model needs them.
+    family carry although no model needs them. `inner` are the schemas of whole models within, by the paths to them.
     """
 
     weights: dict[str, Weight]
     base_prefix: str = ""
     is_base: bool = False
     ignorable: frozenset[str] = field(default_factory=frozenset)
+    inner: Mapping[str, Schema] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> Weight:
         return self.weights[name]
@@ -155,13 +157,14 @@ class SchemaBuilder:
 
     def __init__(self, prefix: str = "", backbone: bool = True) -> None:
         self.weights: dict[str, Weight] = {}
+        self.inner: dict[str, Schema] = {}
         self._prefix = prefix
         self._backbone = backbone
 
     def under(self, prefix: str, backbone: bool | None = None) -> SchemaBuilder:
         """Return a builder that writes to the same schema below `prefix`."""
         child = SchemaBuilder(self._full(prefix), self._backbone if backbone is None else backbone)
-        child.weights = self.weights
+        child.weights, child.inner = self.weights, self.inner
         return child
 
     def add(self, name: str, axes: Iterable[Axis], layout: Layout, **options: Any) -> None:
@@ -215,6 +218,25 @@ class SchemaBuilder:
             own, (vocab,), Layout.BIAS, untie_flag=flag, **({"tied_to": beside} if tied else {"aliases": (beside,)})
         )
 
+    def include(self, name: str, schema: Schema) -> None:
+        """The weights of a whole model of a config of its own, the field `name`. Its axes are not those of this model:
+        a vocabulary or heads of one of the two are changed where that one is asked for it."""
+        full = self._full(name)
+        self.inner[full] = schema
+        for weight in schema.values():
+            axes = (replace(axis, name=f"{full}.{axis.name}") for axis in weight.axes)
+            self.add(
+                f"{name}.{weight.name}",
+                axes,
+                weight.layout,
+                tied_to=weight.tied_to and f"{full}.{weight.tied_to}",
+                untie_flag=weight.untie_flag and f"{full}.{weight.untie_flag}",
+                aliases=tuple(f"{full}.{alias}" for alias in weight.aliases),
+                backbone=weight.backbone and self._backbone,
+                buffer=weight.buffer,
+                collection=weight.collection,
+            )
+
     def conv1d(self, name: str, inp: Axis, out: Axis) -> None:
         """GPT-2's projection: stored as [in, out], unlike every other."""
         self.add(f"{name}.weight", (inp, out), Layout.CONV1D)
@@ -233,7 +255,8 @@ class SchemaBuilder:
     def build(self, base_prefix: str, is_base: bool, ignorable: Iterable[str] = ()) -> Schema:
         names = set(ignorable)
         both = names | {f"{base_prefix}.{name}" for name in names if base_prefix}
-        return Schema(dict(self.weights), base_prefix, is_base, frozenset(both))
+        both |= {f"{path}.{name}" for path, schema in self.inner.items() for name in schema.ignorable}
+        return Schema(dict(self.weights), base_prefix, is_base, frozenset(both), dict(self.inner))
 
     def _full(self, name: str) -> str:
         return f"{self._prefix}.{name}" if self._prefix and name else self._prefix or name

@@ -80,6 +80,11 @@ class Surgery:
     edits: tuple[Edit, ...]
     config_changes: Mapping[str, object]
 
+    @property
+    def growing(self) -> list[Grow]:
+        """The edits that append rows."""
+        return [edit for edit in self.edits if isinstance(edit, Grow)]
+
 
 def _new_rows(old: np.ndarray, grow: Grow) -> Iterator[np.ndarray]:
     """Yield float32 rows of the shape of `old`'s rows, some at a time, in memory of about three times `old` as float32.

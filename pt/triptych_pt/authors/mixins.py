@@ -20,7 +20,7 @@ _COUNTED = ("mem_rss_diff", "mem_rss_post_forward", "mem_rss_pre_forward")
 class ModuleUtilsMixin(ModuleUtils):
     """Attention masks, head masks, counts of parameters and operations, device and dtype of an `nn.Module`."""
 
-    ops: ClassVar[Any] = ops
+    _ops: ClassVar[Any] = ops
 
     @property
     def device(self) -> torch.device:

@@ -1,0 +1,1 @@
+"""The losses by a class's name, where transformers 4 had them."""
