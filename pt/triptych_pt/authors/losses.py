@@ -109,7 +109,7 @@ def ForTokenClassification(  # noqa: N802
 def _of_images(*_: Any, **__: Any) -> Any:
     raise MissingMethodError(
         "There are no losses of images.",
-        expected=f"a class for one of {', '.join(name for name, loss in LOSS_MAPPING.items() if loss is not _of_images)}",
+        expected="a class for text, or for the classification of images",
         remedy="set model.loss_function to the loss of your own",
     )
 
