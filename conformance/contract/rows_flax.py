@@ -395,8 +395,12 @@ def _warnings_of_load(folder: Path, **options: Any) -> str:
     return _warnings(lambda: FlaxPicture.from_pretrained(folder, **options))
 
 
-@row("7.57", "float32 with a warning, as in the other frameworks; `param_dtype='auto'` keeps the file's", flax="P")
-@row("8.46", "float32 with a warning; `param_dtype='auto'` keeps them", flax="P")
+@row(
+    "7.57", "with `param_dtype='auto'`; else float32 as in the other frameworks, with a warning that says so", flax="Y"
+)
+@row(
+    "8.46", "with `param_dtype='auto'`; else float32 as in the other frameworks, with a warning that says so", flax="Y"
+)
 def dtypes_of_the_file(backend: Backend, folder: Path) -> None:
     model, _, _ = picture()
     model.save_pretrained(folder, model.to_bf16(model.params))

@@ -9,9 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
+import keras
 import numpy as np
 import pytest
 import torch
+from flax import linen
+from safetensors.numpy import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
@@ -21,14 +25,18 @@ from small_models import SMALL
 from triptych import (
     ArgumentError,
     BertConfig,
+    FlaxPreTrainedModel,
     GenerationConfig,
     GPT2Config,
     LlamaConfig,
     LlamaForCausalLM,
     MissingMethodError,
+    MissingNameError,
     PretrainedConfig,
     PreTrainedModel,
+    RemoteCodeError,
     T5Config,
+    TFPreTrainedModel,
     TriptychError,
     UnsupportedFormatError,
     open_checkpoint,
@@ -357,7 +365,10 @@ def a_compiled_call(backend: Backend, folder: Path) -> None:
 
 @row("5.4.97", pt="Y")
 def classes_for_any_attention(backend: Backend, folder: Path) -> None:
-    assert LlamaForCausalLM.is_backend_compatible() and not Trunk.is_backend_compatible()
+    class Calling(Trunk):
+        _supports_attention_backend = True
+
+    assert Calling.is_backend_compatible() and not Trunk.is_backend_compatible()
 
 
 row("5.4.95", note="the layers of a model are used as they are", pt="R")(refuses("kernelize"))
@@ -576,3 +587,314 @@ def a_tied_head_stays_tied(backend: Backend, folder: Path) -> None:
     assert again.lm_head.weight is again.trunk.embed.weight
     assert_equal_states(model, again)
     assert "lm_head.weight" not in open_checkpoint(folder)
+
+
+# -- generation, which a later release has ------------------------------------------------------------------------
+
+GENERATION = {
+    "5.10.1": ("pt", "generate"), "5.10.2": ("pt", "prepare_inputs_for_generation"),
+    "5.10.3": ("pt", "compute_transition_scores"), "5.10.4": ("pt", "heal_tokens"),
+    "5.10.5": ("pt", "load_custom_generate"), "5.10.6": ("pt", "init_continuous_batching"),
+    "5.10.7": ("pt", "generate_batch"), "6.114": ("tf", "generate"), "6.115": ("tf", "prepare_inputs_for_generation"),
+    "6.116": ("tf", "compute_transition_scores"),
+    "6.117": ("tf", "greedy_search sample beam_search contrastive_search"), "6.118": ("tf", "seed_generator"),
+    "7.72": ("flax", "generate"), "7.73": ("flax", "prepare_inputs_for_generation"),
+    "7.74": ("flax", "update_inputs_for_generation"),
+    **{f"5.10.{number}": ("pt", "generate") for number in range(8, 23)},
+    **{number: ("tf", "generate") for number in ("6.119", "6.120", "6.121")},
+    **{number: ("flax", "generate") for number in ("7.75", "7.76", "7.77")},
+}  # fmt: skip
+"""Row -> the framework, and the methods that are refused: of a hook or a mode, `generate`, which alone calls it."""
+
+for _number, (_framework, _names) in GENERATION.items():
+    row(_number, note=f"{LATER}; a call is refused, with what to do", **{_framework: "R"})(
+        refuses(*_names.split(), match="init_cache")
+    )
+
+
+@row("11.32", note=f"{LATER}; the import is refused", pt="R", tf="R", flax="R")
+@row("11.33", note=f"{LATER}; a call is refused", pt="R", tf="R", flax="R")
+@row("9.56", note=f"{LATER}; a call is refused", pt="R")
+def generation_is_refused(backend: Backend, folder: Path) -> None:
+    prefix = backend.cls("BertModel").class_prefix
+    for place in ("triptych", "triptych.generation"):
+        with pytest.raises(MissingNameError, match="does not generate yet"):
+            exec(f"from {place} import {prefix}GenerationMixin")
+    model = backend.cls("GPT2LMHeadModel")(GPT2Config(**SMALL["gpt2"]))
+    with pytest.raises(MissingMethodError, match="does not generate yet"):
+        model.generate(np.ones((1, 2), np.int32), max_new_tokens=2)
+
+
+@row("6.122", note="a cache of a fixed size is made first, by init_cache; without it, and for tuples, an error", tf="R")
+def caches_in_keras(backend: Backend, folder: Path) -> None:
+    model = backend.cls("GPT2LMHeadModel")(GPT2Config(**SMALL["gpt2"]))
+    ids = IDS.numpy()
+    with pytest.raises(ArgumentError, match="init_cache"):
+        model(ids, use_cache=True)
+    with pytest.raises(ArgumentError, match="init_cache"):
+        model(ids, past_key_values=[(np.zeros((2, 3, 1, 4), np.float32),) * 2] * 2)
+    first = model(ids[:, :3], past_key_values=model.init_cache(2, 5), use_cache=True)
+    then = model(ids[:, 3:], past_key_values=first.past_key_values).logits
+    np.testing.assert_allclose(then, np.asarray(model(ids).logits)[:, 3:], atol=1e-5)
+
+
+# -- between the frameworks ---------------------------------------------------------------------------------------
+
+
+def renamed(folder: Path, names: dict[str, str]) -> None:
+    """Give weights of the safetensors file in `folder` other names."""
+    file = folder / "model.safetensors"
+    arrays = load_file(file)
+    assert names.keys() <= arrays.keys()
+    save_file({names.get(name, name): array for name, array in arrays.items()}, file, {"format": "pt"})
+
+
+class SmallConfig(PretrainedConfig):
+    model_type = "rest_small"
+
+
+class Normed(PreTrainedModel):
+    """A norm and a matrix of a direction and a length."""
+
+    config_class = SmallConfig
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.norm = nn.LayerNorm(3)
+        self.line = nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))
+        self.post_init()
+
+    def forward(self, input_ids: Any) -> Any:
+        return {"line": self.line(self.norm(input_ids))}
+
+
+class TFLine(keras.layers.Layer):
+    def build(self, shape: Any) -> None:
+        self.weight_g = self.add_weight(name="weight_g", shape=(3, 1))
+        self.weight_v = self.add_weight(name="weight_v", shape=(3, 3))
+        self.bias = self.add_weight(name="bias", shape=(3,))
+
+    def call(self, inputs: Any) -> Any:
+        lengths = keras.ops.norm(self.weight_v, axis=1, keepdims=True)
+        return inputs @ keras.ops.transpose(self.weight_g * self.weight_v / lengths) + self.bias
+
+
+class TFNormed(TFPreTrainedModel):
+    config_class = SmallConfig
+
+    def __init__(self, config: Any, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm")
+        self.line = TFLine(name="line")
+
+    @property
+    def dummy_inputs(self) -> dict[str, Any]:
+        return {"input_ids": np.zeros((1, 3), np.float32)}
+
+    def call(self, input_ids: Any, training: bool | None = None) -> Any:
+        return {"line": self.line(self.norm(input_ids))}
+
+
+class FlaxLine(linen.Module):
+    @linen.compact
+    def __call__(self, inputs: Any) -> Any:
+        length = self.param("weight_g", linen.initializers.ones, (3, 1))
+        direction = self.param("weight_v", linen.initializers.normal(1.0), (3, 3))
+        bias = self.param("bias", linen.initializers.zeros, (3,))
+        return inputs @ (length * direction / jnp.linalg.norm(direction, axis=1, keepdims=True)).T + bias
+
+
+class NormedModule(linen.Module):
+    config: SmallConfig
+    dtype: Any = jnp.float32
+
+    @linen.compact
+    def __call__(self, input_ids: Any) -> Any:
+        return {"line": FlaxLine(name="line")(linen.LayerNorm(epsilon=1e-5, name="norm")(input_ids))}
+
+
+class FlaxNormed(FlaxPreTrainedModel):
+    config_class = SmallConfig
+    module_class = NormedModule
+
+    def init_weights(self, rng: Any, input_shape: Any, params: Any = None) -> Any:
+        return self.module.init(rng, jnp.zeros((1, 3)))["params"]
+
+    def __call__(self, input_ids: Any, params: Any = None) -> Any:
+        return self.module.apply({"params": self.params if params is None else params}, input_ids)
+
+
+NORMED = {"pt": Normed, "tf": TFNormed, "flax": FlaxNormed}
+INPUTS = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
+
+
+def outcome(model: Any) -> np.ndarray:
+    inputs = torch.tensor(INPUTS) if isinstance(model, nn.Module) else INPUTS
+    found = model(inputs)["line"]
+    return found.detach().numpy() if isinstance(found, torch.Tensor) else np.asarray(found)
+
+
+@row("8.7", **IN_ALL)
+@row("8.17", note="TensorFlow and Flax: of a layer of an author's that has weight_g and weight_v", **IN_ALL)
+def older_names_in_every_framework(backend: Backend, folder: Path) -> None:
+    torch.manual_seed(0)
+    model, cls = Normed(SmallConfig()), NORMED[backend.name]
+    model.line.parametrizations.weight.original0.data.mul_(3)
+    model.norm.bias.data.fill_(0.5)
+    model.save_pretrained(folder)
+    np.testing.assert_allclose(outcome(cls.from_pretrained(folder)), outcome(model), atol=1e-6)
+    parts = {"original0": "weight_g", "original1": "weight_v"}
+    old = {f"line.parametrizations.weight.{new}": f"line.{older}" for new, older in parts.items()}
+    old |= {"norm.weight": "norm.gamma", "norm.bias": "norm.beta"}
+    renamed(folder, old)
+    again = cls.from_pretrained(folder, strict=True)
+    np.testing.assert_allclose(outcome(again), outcome(model), atol=1e-6)
+    again.save_pretrained(folder / "again")
+    np.testing.assert_allclose(outcome(Normed.from_pretrained(folder / "again")), outcome(model), atol=1e-6)
+
+
+class TFSeparable(TFPreTrainedModel):
+    config_class = SmallConfig
+
+    def __init__(self, config: Any, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.separable = keras.layers.SeparableConv1D(4, 3, name="separable")
+
+    @property
+    def dummy_inputs(self) -> dict[str, Any]:
+        return {"input_ids": np.zeros((1, 5, 3), np.float32)}
+
+    def call(self, input_ids: Any, training: bool | None = None) -> Any:
+        return {"line": self.separable(input_ids)}
+
+
+class Separable(PreTrainedModel):
+    config_class = SmallConfig
+
+    def __init__(self, config: Any) -> None:
+        super().__init__(config)
+        self.separable = nn.Module()
+        self.separable.depthwise = nn.Conv1d(3, 3, 3, groups=3, bias=False)
+        self.separable.pointwise = nn.Conv1d(3, 4, 1)
+        self.post_init()
+
+
+@row(
+    "8.14",
+    note="saved and loaded as Keras has it; two convolutions of PyTorch are two layers: an error names them",
+    tf="R",
+)
+def separable_convolutions(backend: Backend, folder: Path) -> None:
+    model = TFSeparable(SmallConfig())
+    model.save_pretrained(folder)
+    again = TFSeparable.from_pretrained(folder, strict=True)
+    inputs = np.random.default_rng(0).normal(size=(1, 5, 3)).astype(np.float32)
+    assert np.array_equal(again(inputs)["line"], model(inputs)["line"])
+    with pytest.raises(TriptychError, match="separable.depthwise.weight"):
+        Separable.from_pretrained(folder)
+
+
+state("8.16", "of Transformer-XL, which transformers 4 had given up; an author's arrays have the same axes everywhere",
+      pt="R", tf="R", flax="R")  # fmt: skip
+
+
+@row("6.89", note="written in every framework: what the file holds, for whoever reads it", tf="Y")
+@row("11.13", note="written in every framework: what the file holds, for whoever reads it", tf="Y", flax="Y")
+def the_dtype_of_the_file_is_written(backend: Backend, folder: Path) -> None:
+    backend.cls("BertModel")(BertConfig(**SMALL["bert"])).save_pretrained(folder)
+    assert json.loads((folder / "config.json").read_text())["dtype"] == "float32"
+
+
+CODE = """
+from {package} import BertConfig, {prefix}BertModel
+
+
+class MineConfig(BertConfig):
+    model_type = "rest_mine"
+
+
+class {prefix}Mine({prefix}BertModel):
+    config_class = MineConfig
+"""
+
+
+@row("9.5", note="code over triptych; code that imports transformers with in_place_of_transformers=True", **IN_ALL)
+def trusted_code(backend: Backend, folder: Path) -> None:
+    auto, built_in = backend.cls("AutoModel"), backend.cls("BertModel")
+    model, prefix = built_in(BertConfig(**SMALL["bert"])), built_in.class_prefix
+    model.save_pretrained(folder)
+    where = {"AutoConfig": "mine.MineConfig", f"{prefix}AutoModel": f"mine.{prefix}Mine"}
+    values = json.loads((folder / "config.json").read_text()) | {"model_type": "rest_mine", "auto_map": where}
+    (folder / "config.json").write_text(json.dumps(values))
+    for package, options in (("triptych", {}), ("transformers", {"in_place_of_transformers": True})):
+        (folder / "mine.py").write_text(CODE.format(package=package, prefix=prefix))
+        with pytest.raises(RemoteCodeError, match="trust_remote_code"):
+            auto.from_pretrained(folder)
+        loaded = auto.from_pretrained(folder, trust_remote_code=True, **options)
+        assert type(loaded).__name__ == f"{prefix}Mine" and isinstance(loaded, built_in)
+        found, wanted = backend.weights(loaded), backend.weights(model)
+        assert all(np.array_equal(found[name], array) for name, array in wanted.items())
+
+
+# -- what the sections above sum up to ------------------------------------------------------------------------------
+
+
+@row("11.1", pt="Y")
+@row("11.2", pt="Y")
+@row("11.5", pt="Y", tf="Y")
+@row("11.8", pt="Y", note="trainable, exclude_embeddings: in all three")
+def surgery_and_counts(backend: Backend, folder: Path) -> None:
+    model = backend.cls("BertModel")(BertConfig(**SMALL["bert"]))
+    whole, without = model.num_parameters(), model.num_parameters(exclude_embeddings=True)
+    assert whole - without == (31 + 16 + 2) * 12
+    model.resize_token_embeddings(29, pad_to_multiple_of=8, mean_resizing=False)
+    assert model.config.vocab_size == 32 and model.num_parameters() == whole + 12
+    assert np.shape(backend.weights(model)["embeddings.word_embeddings.weight"]) == (32, 12)
+    assert model.get_input_embeddings() is not None and model.get_output_embeddings() is None
+    model.prune_heads({0: [1]})
+    assert np.shape(backend.weights(model)["encoder.layer.0.attention.self.query.weight"]) == (8, 12)
+
+
+@row("11.4", note="a dict or a list of names in PyTorch; an array that the module shares, in all three", **IN_ALL)
+def ties(backend: Backend, folder: Path) -> None:
+    cls = backend.cls("GPT2LMHeadModel")
+    model = cls(GPT2Config(**SMALL["gpt2"]))
+    model.save_pretrained(folder)
+    assert "lm_head.weight" not in open_checkpoint(folder)
+    model = cls.from_pretrained(folder, strict=True)
+    model.resize_token_embeddings(33)
+    assert model(IDS.numpy() if backend.name != "pt" else IDS).logits.shape[-1] == 33
+    untied = cls(GPT2Config(**SMALL["gpt2"], tie_word_embeddings=False))
+    untied.save_pretrained(folder)
+    assert "lm_head.weight" in open_checkpoint(folder)
+
+
+@row("11.17", note="attn_implementation works; each of the others is refused by name, with what to do", pt="R")
+def what_only_pytorch_had(backend: Backend, folder: Path) -> None:
+    cls = backend.cls("BertModel")
+    cls(BertConfig(**SMALL["bert"])).save_pretrained(folder)
+    assert cls.from_pretrained(folder, attn_implementation="eager").config._attn_implementation == "eager"
+    for name, value in (("device_map", "auto"), ("load_in_8bit", True), ("tp_plan", "auto"), ("gguf_file", "x.gguf")):
+        with pytest.raises(ArgumentError, match=f"{name} is not supported"):
+            cls.from_pretrained(folder, **{name: value})
+
+
+@row("11.40", pt="Y")
+@row("11.41", pt="Y")
+def what_is_read_on_a_model(backend: Backend, folder: Path) -> None:
+    model = backend.cls("BertModel")(BertConfig(**SMALL["bert"]))
+    assert model(**model.dummy_inputs).last_hidden_state.shape == (3, 5, 12)
+    model.set_attn_implementation("eager")
+    assert model.config._attn_implementation == "eager" and callable(model.loss_function)
+    assert model.get_decoder() is model
+
+
+@row("11.50", pt="Y", note="strict is of what the model needs")
+def shards_of_a_tied_model(backend: Backend, folder: Path) -> None:
+    from triptych.modeling_utils import load_sharded_checkpoint
+
+    cls = backend.cls("GPT2LMHeadModel")
+    model, other = (cls(GPT2Config(**SMALL["gpt2"])) for _ in range(2))
+    model.save_pretrained(folder, max_shard_size="5KB")
+    load_sharded_checkpoint(other, folder, strict=True)
+    assert_equal_states(model, other)

@@ -91,7 +91,6 @@ def result(model: Any) -> np.ndarray:
     return np.asarray(model(IMAGE.transpose(0, 2, 3, 1))["line"])
 
 
-@row("8.48", pt="Y")
 @row("8.10", tf="Y", flax="Y", note="PyTorch alone counts batches: 0 where a file has none")
 @row("8.8", pt="Y", tf="Y", flax="Y")
 @row("8.9", pt="Y", tf="Y", flax="Y")

@@ -23,6 +23,7 @@ from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
 from triptych.formats.kinds import MSGPACK, Format
 from triptych.formats.opening import open_file
+from triptych.modeling.absent import NO_GENERATION, Absent
 from triptych.modeling.base import ModelBase, logger, refuse_unknown
 from triptych.modeling.derived import LiveWeight
 from triptych.modeling.hooks import Answer
@@ -69,6 +70,7 @@ class FlaxPreTrainedModel(ModelBase):
     _modules_stay = True
     _missing_keys: Collection[layers.Path] = frozenset()
     """Paths of the parameters that the load of this model did not find."""
+    update_inputs_for_generation = Absent(NO_GENERATION)
 
     def __init_subclass__(cls, part: type[Model] | None = None, **kwargs: Any) -> None:
         """Run the module of `part`, a declaration, if the class statement names one."""

@@ -52,6 +52,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "distilbert": {
         "vocab_size": 11, "dim": 8, "n_layers": 2, "n_heads": 2, "hidden_dim": 12, "max_position_embeddings": 10,
     },
+    "encoder-decoder": {"encoder": {"model_type": "bert", **ENCODER},
+                        "decoder": {"model_type": "gpt2", "vocab_size": 11, "n_embd": 6, "n_layer": 2, "n_head": 2,
+                                    "n_positions": 10, "add_cross_attention": True}},
     "gpt2": {"vocab_size": 11, "n_embd": 8, "n_layer": 2, "n_head": 2, "n_positions": 10},
     "t5": {
         "vocab_size": 11, "d_model": 8, "d_kv": 3, "d_ff": 12, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 2,

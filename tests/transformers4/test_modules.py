@@ -53,7 +53,7 @@ def test_a_built_in_family_has_its_modules(family: str) -> None:
     )
     stem = next(name for name in dir(config) if name.endswith("Config")).removesuffix("Config")
     for module, prefix in ((pt, ""), (tf, "TF"), (flax, "Flax")):
-        name = f"{prefix}{stem}PreTrainedModel"
+        name = f"{prefix}{stem}Model"
         assert getattr(module, name) is getattr(triptych, name)
         assert getattr(importlib.import_module(f"triptych.models.{family}"), name) is getattr(triptych, name)
 

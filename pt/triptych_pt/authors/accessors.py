@@ -17,6 +17,7 @@ from triptych_pt.internals import parameters_on_meta
 from triptych_pt.utilities import no_init_weights
 
 _ADAPTERS = "adapters are not built in: load the model, and them with peft: PeftModel.from_pretrained(model, ...)"
+_FUSED = "attn_implementation='sdpa' computes attention fused"
 _AS_THEY_ARE = "the layers of a model are used as they are"
 
 
@@ -207,7 +208,8 @@ class Accessors:
     # -- what there is not --------------------------------------------------------------------------------------
 
     kernelize = Absent(_AS_THEY_ARE)
-    to_bettertransformer = reverse_bettertransformer = Absent("attn_implementation='sdpa' computes attention fused")
+    to_bettertransformer = Absent(_FUSED)
+    reverse_bettertransformer = Absent(_FUSED)
     dequantize = Absent("no quantised model is made, so there is nothing to undo")
     tensor_parallel = Absent("distribute the model with the tools of PyTorch: torch.distributed.tensor")
     load_adapter = Absent(_ADAPTERS)
