@@ -49,7 +49,7 @@ FORMATS: dict[str, dict[str, dict[str, Any]]] = {
 }
 VARIABLES = {
     "pt": {"USE_TORCH": "1", "USE_TF": "0", "USE_FLAX": "0"},
-    "tf": {"USE_TORCH": "0", "USE_TF": "1", "USE_FLAX": "0", "TF_USE_LEGACY_KERAS": "1"},
+    "tf": {"USE_TORCH": "AUTO", "USE_TF": "AUTO", "USE_FLAX": "0", "TF_USE_LEGACY_KERAS": "1"},
     "flax": {"USE_TORCH": "0", "USE_TF": "0", "USE_FLAX": "1", "JAX_PLATFORMS": "cpu"},
 }
 
@@ -221,7 +221,7 @@ def original(folder: Path, case: Case, place: Path) -> int:
     of_theirs = case.package == "transformers"
     module = _imported(f"transformers.models.{case.module}" if of_theirs else case.module, case.absent)
     cls = getattr(module, case.name)
-    if case.framework == "pt":
+    if case.framework != "flax":
         transformers.BertModel(transformers.BertConfig(**BERT)).save_pretrained(place / "base")
     model = build(case, cls, case.config(module, transformers, place / "base"))
     formats = formats_of(case)
@@ -231,7 +231,7 @@ def original(folder: Path, case: Case, place: Path) -> int:
     for format, options in formats.items():
         model.save_pretrained(place / "weights" / format, **options)
     for name in (name for name in CHANGES if getattr(case, name)):
-        copy = deepcopy(model)
+        copy = deepcopy(model) if case.framework == "pt" else cls.from_pretrained(place / "weights" / list(formats)[-1])
         CHANGES[name](copy)
         np.savez(place / f"{name}.npz", **run(case, copy))
     facts = {"gradient_checkpointing": case.checkpoints and bool(getattr(cls, "supports_gradient_checkpointing", False))}

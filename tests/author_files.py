@@ -16,10 +16,7 @@ HELPERS = ("einops==0.8.2",)
 
 PACKAGES = {
     "antiberty": "1.0.0",
-    "aspect-based-sentiment-analysis": "2.0.2",
     "chronos-forecasting": "2.3.2",
-    "colbert-ai": "0.2.22",
-    "dalle-mini": "0.1.5",
     "enformer-pytorch": "0.8.12",
     "fastcoref": "2.1.6",
     "flagembedding": "1.4.2",
@@ -245,15 +242,17 @@ CASES = {
     "tf-mobilebert": theirs(
         "mobilebert", "tf", "TFMobileBertForMaskedLM", "MobileBertConfig", text,
         {**BERT, "embedding_size": 6, "true_hidden_size": 9, "intra_bottleneck_size": 9, "num_feedforward_networks": 2},
+        resizes=True,
     ),
     "tf-funnel": theirs(
         "funnel", "tf", "TFFunnelForTokenClassification", "FunnelConfig", text,
         dict(vocab_size=31, block_sizes=[1, 1], num_decoder_layers=1, d_model=12, n_head=3, d_head=4, d_inner=16,
              num_labels=3),
     ),
-    "tf-aspects": Case(
-        "aspect-based-sentiment-analysis", ("aspect_based_sentiment_analysis/models.py",),
-        "aspect_based_sentiment_analysis.models", "BertABSClassifier", of("BertABSCConfig", **BERT),
-        lambda: {"token_ids": ids(2, 5), "attention_mask": text()["attention_mask"]}, "tf",
+    "tf-multilingual-clip": Case(
+        "multilingual-clip", ("multilingual_clip/Config_MCLIP.py", "multilingual_clip/tf_multilingual_clip.py"),
+        "multilingual_clip.tf_multilingual_clip", "MultiLingualCLIP",
+        lambda module, library, base: module.Config_MCLIP.MCLIPConfig(str(base), BERT["hidden_size"], 5), text, "tf",
+        call=lambda model, inputs: model(inputs),
     ),
 }  # fmt: skip

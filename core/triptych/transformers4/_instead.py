@@ -35,7 +35,7 @@ _REMEDIES = [
     (r"integrations(\..*)?|deepspeed(\..*)?", "delete what is for deepspeed, FSDP and other launchers, or guard it"),
     (r"quantizers(\..*)?|.\w*(QuantizationConfig|BitsAndBytesConfig|QuantoConfig|GPTQConfig|AwqConfig)",
      "quantised checkpoints are not loaded yet"),
-    (r"utils\.backbone_utils(\..*)?|.(BackboneMixin|load_backbone)", "there are no families of vision models"),
+    (r".(load_backbone|verify_backbone_config_arguments)", "there are no families of vision models: make it yourself"),
     (r"testing_utils(\..*)?", "use pytest's own marks"),
     (r"dynamic_module_utils(\..*)?", "AutoModel.from_pretrained(..., trust_remote_code=True) loads such classes"),
     (r"utils\.fx(\..*)?", "trace with torch.fx or torch.export itself"),
