@@ -242,7 +242,6 @@ CASES = {
     "tf-mobilebert": theirs(
         "mobilebert", "tf", "TFMobileBertForMaskedLM", "MobileBertConfig", text,
         {**BERT, "embedding_size": 6, "true_hidden_size": 9, "intra_bottleneck_size": 9, "num_feedforward_networks": 2},
-        resizes=True,
     ),
     "tf-funnel": theirs(
         "funnel", "tf", "TFFunnelForTokenClassification", "FunnelConfig", text,

@@ -8,12 +8,13 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 import optree
 import tensorflow as tf
+from keras.src.backend.common import global_state
 from keras.src.backend.common import variables as keras_variables
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras.src.ops import operation as keras_operation
@@ -41,12 +42,31 @@ def with_all_parts(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
     yield from layer._flatten_layers()
 
 
-def without_values() -> AbstractContextManager[Any]:
+@contextmanager
+def without_values() -> Iterator[None]:
     """Build variables that have no value until the context ends, and then call their initializers.
 
-    That is Keras's own kind of meta device: within a stateless scope a variable is only noted.
+    That is Keras's own kind of meta device: within a stateless scope a variable is only noted. The variables of a
+    context within another, of a model that is loaded while another is, have their values before the outer one ends.
     """
-    return keras.StatelessScope()
+    names = ("stateless_scope", "uninitialized_variables")
+    outer = {name: global_state.get_global_attribute(name) for name in names}
+    inside = in_stateless_scope()
+    if inside:
+        global_state.set_global_attribute("stateless_scope", None)
+        global_state.set_global_attribute("uninitialized_variables", [])
+    try:
+        with keras.StatelessScope():
+            yield
+    finally:
+        if inside:
+            for name, value in outer.items():
+                global_state.set_global_attribute(name, value)
+
+
+def has_value(variable: Any) -> bool:
+    """Return whether a variable waits for its value no longer."""
+    return variable._value is not None
 
 
 def dtype_of(variable: Any) -> tf.DType:
@@ -71,8 +91,10 @@ def tensor_of(value: Any) -> tf.Tensor:
     return tf.convert_to_tensor(value.value if isinstance(value, keras.Variable) else value)
 
 
-def set_value(variable: Any, value: tf.Tensor) -> None:
-    """Give a variable a value of another shape."""
+def set_value(variable: Any, value: tf.Tensor, dtype: tf.DType | None = None) -> None:
+    """Give a variable a value of another shape, and another dtype if one is given."""
+    if dtype is not None:
+        variable._dtype = dtype.name
     variable._shape = tuple(value.shape)
     variable._initialize(value)
 
