@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from triptych import BertConfig, PretrainedConfig, TFBertForSequenceClassification, TFPreTrainedModel, open_checkpoint
+from triptych import (
+    BertConfig,
+    CheckpointError,
+    PretrainedConfig,
+    TFBertForSequenceClassification,
+    TFPreTrainedModel,
+    open_checkpoint,
+)
 
 BERT = dict(vocab_size=31, hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=10,
             max_position_embeddings=16)  # fmt: skip
@@ -130,3 +137,110 @@ def test_an_error_within_leaves_keras_as_it_was(trunk: Any, tmp_path: Path) -> N
         Around.from_pretrained(tmp_path / "whole")
     assert np.asarray(keras.layers.Dense(2)(tf.ones((1, 2)))).shape == (1, 2)
     assert_equal(Trunk.from_pretrained(tmp_path / "trunk"), trunk)
+
+
+class Shaped(Base):
+    def __init__(self, config: Config, size: int, *inputs: Any, deep: bool = False, **kwargs: Any) -> None:
+        options = {name: kwargs.pop(name) for name in ("dtype", "name") if name in kwargs}
+        super().__init__(config, **options)
+        self.dense = keras.layers.Dense(size, name="dense")
+        self.deep = keras.layers.Dense(3, name="deep") if deep else None
+        self.seen_inputs, self.seen_options = inputs, kwargs
+
+    def call(self, values: Any) -> Any:
+        values = self.dense(values)
+        return values if self.deep is None else self.deep(values)
+
+
+def test_arguments_of_the_constructor_shape_weights(tmp_path: Path) -> None:
+    model = trained(Shaped(Config(), 5, deep=True))
+    model.save_pretrained(tmp_path)
+    again = Shaped.from_pretrained(tmp_path, 5, "more", deep=True, kind=1, strict=True)
+    assert again.dense.units == 5 and tuple(again.seen_inputs) == ("more",) and again.seen_options == {"kind": 1}
+    assert_equal(again, model)
+    assert_equal(Shaped.from_pretrained(tmp_path, size=5, deep=True, strict=True), model)
+    with pytest.raises(CheckpointError, match="dense"):
+        Shaped.from_pretrained(tmp_path, 6, deep=True)
+
+
+class Sharing(Base):
+    def __init__(self, config: Config, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.first = keras.layers.Dense(4, name="first")
+        self.second = self.first
+        self.inner = Inner(self.first, name="inner")
+
+    def call(self, values: Any) -> Any:
+        return self.inner(self.second(self.first(values)))
+
+
+class Inner(keras.layers.Layer):
+    def __init__(self, shared: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.shared = shared
+        self.own = keras.layers.Dense(4, name="own")
+
+    def call(self, values: Any) -> Any:
+        return self.own(self.shared(values))
+
+
+def test_one_layer_under_several_names(tmp_path: Path) -> None:
+    model = trained(Sharing(Config()))
+    model.save_pretrained(tmp_path)
+    assert sorted(open_checkpoint(tmp_path)) == ["first.bias", "first.weight", "inner.own.bias", "inner.own.weight"]
+    again = Sharing.from_pretrained(tmp_path, strict=True)
+    assert again.inner.shared is again.first
+    assert_equal(again, model)
+
+
+def test_layers_that_are_added_to_a_built_model_are_saved(tmp_path: Path) -> None:
+    model = trained(Trunk(Config()))
+    before = model.num_parameters()
+    model.extra = keras.layers.Dense(2, name="extra")
+    model.extra.build((None, 3))
+    assert model.num_parameters() == before + 8
+    model.save_pretrained(tmp_path / "added")
+    assert "extra.weight" in open_checkpoint(tmp_path / "added")
+    model.loose = keras.layers.Dense(2, name="loose")  # never built, so it has no weights
+    model.save_pretrained(tmp_path / "loose")
+    assert "loose.weight" not in open_checkpoint(tmp_path / "loose")
+
+
+class Wider(TFBertForSequenceClassification):
+    def __init__(self, config: BertConfig, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.extra = keras.layers.Dense(2, name="extra", kernel_initializer="ones")
+
+    def call(self, input_ids: Any = None, **kwargs: Any) -> Any:
+        return self.extra(super().call(input_ids, **kwargs).logits)
+
+
+def test_missing_weights_start_as_their_layers_say(tmp_path: Path) -> None:
+    TFBertForSequenceClassification(BertConfig(**BERT)).save_pretrained(tmp_path)
+    model, info = Wider.from_pretrained(tmp_path, output_loading_info=True)
+    assert sorted(info["missing_keys"]) == ["extra.bias", "extra.weight"]
+    assert np.asarray(model.extra.kernel).tolist() == [[1, 1], [1, 1]]
+    loaded = Trunk.from_pretrained(None, config=Config(), state_dict={}, strict=False)
+    assert np.asarray(loaded.dense.bias).tolist() == [1] * 4 and np.asarray(loaded.dense.kernel).std() > 0
+    assert np.asarray(loaded.norm.moving_variance).tolist() == [1] * 4
+
+
+class Freezing(Base):
+    def __init__(self, config: Config, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.dense = keras.layers.Dense(4, name="dense")
+        self.dense.trainable = False
+        self.other = keras.layers.Dense(4, name="other")
+
+    def call(self, values: Any) -> Any:
+        return self.other(self.dense(values))
+
+
+def test_layers_that_are_frozen_before_they_are_built_stay_frozen(tmp_path: Path) -> None:
+    model = trained(Freezing(Config()))
+    model.save_pretrained(tmp_path)
+    again = Freezing.from_pretrained(tmp_path, strict=True)
+    for one in (model, again):
+        assert [variable.path.split("/")[-2] for variable in one.trainable_variables] == ["other", "other"]
+        assert one.num_parameters(only_trainable=True) == 20 and one.num_parameters() == 40
+    assert_equal(model, again)
