@@ -31,6 +31,8 @@ def exports(module: dict[str, Any], *tables: Mapping[str, str], also: Others = (
         tables: names, separated by spaces, by the module that defines them. A name `old=new` is `new` over there,
             and `old=` is the module itself.
         also: modules all of whose names this one has too; or a function from a name to those that may have it.
+
+    A name that is nowhere raises AttributeError when it is asked for, which says what to use (`found`).
     """
     own = [name for name in module if not name.startswith("__") and _is_of(module[name], module["__name__"])]
     places = dict(pair for table in tables for place, names in table.items() for pair in _placed(place, names))
