@@ -38,6 +38,7 @@ PAIRS: dict[str, tuple[PretrainedConfig, PretrainedConfig]] = {
     "roberta, roberta": (config_of("roberta"), config_of("roberta")),
 }
 
+
 def pair(name: str, **fields: Any) -> EncoderDecoderConfig:
     fields = {"decoder_start_token_id": 1, "pad_token_id": 0, **fields}
     encoder, decoder = (type(c).from_dict(c.to_dict()) for c in PAIRS[name])

@@ -83,15 +83,21 @@ class RowConfig(PretrainedConfig):
     model_type = "row-nine"
 
 
+class RowBertConfig(triptych.BertConfig):
+    """A config of a class that derives from a built-in one."""
+
+    model_type = RowConfig.model_type
+
+
 @contextmanager
-def registered(backend: Backend) -> Iterator[tuple[type[PretrainedConfig], Any]]:
-    """A config class that is registered for a while, and a model class of it."""
-    base = backend.cls("PreTrainedModel")
-    model = type("RowModel", (base,), {"config_class": RowConfig, "__module__": __name__})
-    other = type("RowHead", (base,), {"config_class": RowConfig, "__module__": __name__})
+def registered(backend: Backend, config: type = RowConfig, stem: str = "PreTrainedModel") -> Iterator[tuple[Any, Any]]:
+    """Two model classes of a config class that is registered for a while."""
+    base = backend.cls(stem)
+    model = type("RowModel", (base,), {"config_class": config, "__module__": __name__})
+    other = type("RowHead", (base,), {"config_class": config, "__module__": __name__})
     tables = [backend.cls(name)._model_mapping for name in AUTO_TASKS]
     kept = [dict(table._extra_content) for table in tables]
-    AutoConfig.register("row-nine", RowConfig)
+    AutoConfig.register("row-nine", config)
     try:
         yield model, other
     finally:
@@ -203,7 +209,7 @@ NO_FAMILY = {
     "9.52": ("VisualQuestionAnswering", "pt"), "9.53": ("ZeroShotImageClassification", "pt tf"),
     "9.54": ("ZeroShotObjectDetection", "pt"),
 }  # fmt: skip
-"""Row -> the task that no family here has, and the frameworks where transformers had the auto class."""
+"""Row -> the task that no built-in family has, and the frameworks where transformers had the auto class."""
 
 
 def takes_what_is_registered(name: str) -> Any:
@@ -212,19 +218,18 @@ def takes_what_is_registered(name: str) -> Any:
         for kind in ("bert", "t5"):
             with pytest.raises(ConfigError, match=f"(?s)no family has any.*{auto.__name__}.register"):
                 auto.from_config(config_of(kind))
-        with registered(backend) as (model, other):
-            auto.register(RowConfig, other)
-            assert auto.class_for(RowConfig()) is other
-            RowConfig().save_pretrained(folder)
-            assert auto._known_class(AutoConfig.from_pretrained(folder)) is other
+        with registered(backend, RowBertConfig, "BertModel") as (_, other):
+            auto.register(RowBertConfig, other)
+            other(RowBertConfig(**SMALL["bert"])).save_pretrained(folder)
+            assert type(auto.from_pretrained(folder)) is other
 
     return probe
 
 
 for _number, (_task, _where) in NO_FAMILY.items():
     _name = _task if _task == "AutoBackbone" else f"AutoModelFor{_task}"
-    _note = "no family has the task: refused by name; classes of your own are registered"
-    row(_number, note=_note, **dict.fromkeys(_where.split(), "R"))(takes_what_is_registered(_name))
+    _note = "for classes that are registered; no built-in family has the task, and each is refused by name"
+    row(_number, note=_note, **dict.fromkeys(_where.split(), "Y"))(takes_what_is_registered(_name))
 
 
 class Dynamic:
