@@ -31,9 +31,14 @@ class Absent:
         raise MissingMethodError(f"{cls.__name__} has no {self.name}.", remedy=self.remedy)
 
 
+def is_there(cls: type, name: str) -> bool:
+    """Return whether `cls` has an attribute `name` indeed."""
+    return hasattr(cls, name) and not isinstance(inspect.getattr_static(cls, name), Absent)
+
+
 def defines(cls: type, name: str) -> bool:
     """Return whether `cls` has a method `name` indeed."""
-    return callable(getattr(cls, name, None)) and not isinstance(inspect.getattr_static(cls, name), Absent)
+    return is_there(cls, name) and callable(getattr(cls, name))
 
 
 class WithoutGeneration:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.errors import ArgumentError, MissingBackendError, MissingNameError, UnsupportedFormatError
-from triptych.modeling.absent import NO_GENERATION
+from triptych.modeling.absent import NO_GENERATION, is_there
 from triptych.names import BACKENDS
 
 try:
@@ -279,7 +279,7 @@ class _Porter(cst.CSTTransformer):
         if member in self._inherited or (self._used[member] and member in self._defined):
             return True
         try:
-            return hasattr(getattr(importlib.import_module(OURS), f"{prefix}PreTrainedModel"), member)
+            return is_there(getattr(importlib.import_module(OURS), f"{prefix}PreTrainedModel"), member)
         except MissingBackendError:
             return True  # which cannot be known here
 
@@ -312,7 +312,7 @@ def _members_of(module: str, name: str) -> set[str]:
         found = getattr(importlib.import_module(module), name, None)
     except MissingBackendError:
         return set()
-    return {member for member in _MEMBERS if hasattr(found, member)} if isinstance(found, type) else set()
+    return {member for member in _MEMBERS if is_there(found, member)} if isinstance(found, type) else set()
 
 
 def ported_names(files: Sequence[Path], output: Path | None) -> Iterable[tuple[Path, Path]]:

@@ -34,6 +34,8 @@ def exports(
             and `old=` is the module itself.
         also: modules all of whose names this one has too; or a function from a name to those that may have it.
         behind: modules of names that are found too, but not listed: what the file imports for itself.
+
+    A name that is nowhere raises AttributeError when it is asked for, which says what to use (`found`).
     """
     own = [name for name in module if not name.startswith("__") and _is_of(module[name], module["__name__"])]
     places = dict(pair for table in tables for place, names in table.items() for pair in _placed(place, names))
