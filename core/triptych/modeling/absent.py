@@ -36,6 +36,12 @@ def is_there(cls: type, name: str) -> bool:
     return hasattr(cls, name) and not isinstance(inspect.getattr_static(cls, name), Absent)
 
 
+def remedy_of(cls: type, name: str) -> str:
+    """Return what to do without the method `name`, or "" if nothing is known of it."""
+    found = inspect.getattr_static(cls, name, None)
+    return found.remedy if isinstance(found, Absent) else ""
+
+
 def defines(cls: type, name: str) -> bool:
     """Return whether `cls` has a method `name` indeed."""
     return is_there(cls, name) and callable(getattr(cls, name))

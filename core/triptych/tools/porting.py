@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.errors import ArgumentError, MissingBackendError, MissingNameError, UnsupportedFormatError
-from triptych.modeling.absent import NO_GENERATION, is_there
+from triptych.modeling.absent import NO_GENERATION, is_there, remedy_of
 from triptych.names import BACKENDS
 
 try:
@@ -271,17 +271,22 @@ class _Porter(cst.CSTTransformer):
         owner, name = _name(node.value), node.attr.value
         if name == "__version__" and owner in self._of_theirs:
             self._remark(node, "`__version__` is that of triptych", "compare with no version of transformers")
-        if name in _MEMBERS and owner in ("self", "super", "model", "self.model") and not self._has(name):
-            self._remark(node, f"the base class has no `{name}`", "write it, or do without")
+        if name in _MEMBERS and owner in ("self", "super", "model", "self.model"):
+            base = self._base()
+            if base is not None and not is_there(base, name) and not self._has_of_its_own(name):
+                remedy = remedy_of(base, name) or "write it, or do without"
+                self._remark(node, f"the base class has no `{name}`", remedy)
 
-    def _has(self, member: str) -> bool:
+    def _base(self) -> type | None:
+        """Return the base class of the models of the text; None where its framework is not installed."""
         prefix = next((BACKENDS[b][1] for b in ("tf", "flax") if self._used[f"{BACKENDS[b][1]}PreTrainedModel"]), "")
-        if member in self._inherited or (self._used[member] and member in self._defined):
-            return True
         try:
-            return is_there(getattr(importlib.import_module(OURS), f"{prefix}PreTrainedModel"), member)
+            return getattr(importlib.import_module(OURS), f"{prefix}PreTrainedModel")  # type: ignore[no-any-return]
         except MissingBackendError:
-            return True  # which cannot be known here
+            return None
+
+    def _has_of_its_own(self, member: str) -> bool:
+        return member in self._inherited or (self._used[member] > 0 and member in self._defined)
 
 
 def _bound(alias: cst.ImportAlias) -> str:
