@@ -408,7 +408,9 @@ def _differentiable(value: Any) -> Iterator[Any]:
     if getattr(value, "requires_grad", False):
         yield value
     elif isinstance(value, Mapping):
-        value = tuple(one for name, one in value.items() if name != "past_key_values")  # which a checkpointed call lacks
+        value = tuple(
+            one for name, one in value.items() if name != "past_key_values"
+        )  # which a checkpointed call lacks
     if isinstance(value, tuple | list):
         for one in value:
             yield from _differentiable(one)

@@ -46,27 +46,22 @@ def with_all_parts(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
 def without_values() -> Iterator[None]:
     """Build variables that have no value until the context ends, and then call their initializers.
 
-    That is Keras's own kind of meta device: within a stateless scope a variable is only noted. The variables of a
-    context within another, of a model that is loaded while another is, have their values before the outer one ends.
+    That is Keras's own kind of meta device: within a stateless scope a variable is only noted. A context within
+    another is one of its own, so that a model which is loaded while another is built has its values at once.
     """
-    names = ("stateless_scope", "uninitialized_variables")
-    outer = {name: global_state.get_global_attribute(name) for name in names}
-    inside = in_stateless_scope()
-    if inside:
-        global_state.set_global_attribute("stateless_scope", None)
-        global_state.set_global_attribute("uninitialized_variables", [])
+    outside = {name: global_state.get_global_attribute(name) for name in _OF_A_SCOPE}
     try:
+        for name in _OF_A_SCOPE:
+            global_state.set_global_attribute(name, None)
         with keras.StatelessScope():
             yield
     finally:
-        if inside:
-            for name, value in outer.items():
-                global_state.set_global_attribute(name, value)
+        for name, value in outside.items():
+            global_state.set_global_attribute(name, value)
 
 
-def has_value(variable: Any) -> bool:
-    """Return whether a variable waits for its value no longer."""
-    return variable._value is not None
+_OF_A_SCOPE = ("stateless_scope", "uninitialized_variables")
+"""Where Keras, in each thread, keeps the scope that it is in and the variables that wait for a value."""
 
 
 def dtype_of(variable: Any) -> tf.DType:
@@ -75,10 +70,19 @@ def dtype_of(variable: Any) -> tf.DType:
 
 
 def promise(variable: Any, dtype: tf.DType, initializer: Initializer | None = None) -> None:
-    """Let a variable without a value get one of `dtype`, from `initializer(shape, dtype)` or else from its own."""
+    """Let a variable get a value of `dtype` when the context `without_values` ends: from `initializer(shape, dtype)`
+    or else from its own. One that has a value already, since it was loaded meanwhile, loses it."""
     variable._dtype = dtype.name
+    if has_value(variable):
+        variable._value = None
+        keras_variables.register_uninitialized_variable(variable)
     if initializer is not None:
         variable._initializer = initializer
+
+
+def has_value(variable: Any) -> bool:
+    """Return whether a variable has a value, and does not wait for one."""
+    return variable._value is not None
 
 
 def promise_nothing(variable: Any) -> None:
@@ -91,10 +95,8 @@ def tensor_of(value: Any) -> tf.Tensor:
     return tf.convert_to_tensor(value.value if isinstance(value, keras.Variable) else value)
 
 
-def set_value(variable: Any, value: tf.Tensor, dtype: tf.DType | None = None) -> None:
-    """Give a variable a value of another shape, and another dtype if one is given."""
-    if dtype is not None:
-        variable._dtype = dtype.name
+def set_value(variable: Any, value: tf.Tensor) -> None:
+    """Give a variable a value of another shape."""
     variable._shape = tuple(value.shape)
     variable._initialize(value)
 

@@ -193,19 +193,14 @@ class Loading:
             return tf.zeros((), dtype)
 
         variable = self.variables[layouts.native_path(assignment.weight, "tf")]
-        if internals.has_value(variable):  # of a model that was loaded by the constructor of this one
-            internals.set_value(variable, arrays.to_native(read(assignment)), arrays.native_dtype(assignment.dtype))
-            done(assignment)
-            return
         internals.promise(variable, arrays.native_dtype(assignment.dtype), fill)
 
     def initialise(self, new: Sequence[NewWeight]) -> None:
-        """Leave these variables to their own initializers, or as the constructor loaded them."""
+        """Leave these variables to their own initializers, but those that the constructor has loaded."""
         for one in new:
             variable = self.variables[layouts.native_path(one.weight, "tf")]
-            if internals.has_value(variable):
-                continue
-            internals.promise(variable, arrays.native_dtype(one.dtype))
+            if not internals.has_value(variable):
+                internals.promise(variable, arrays.native_dtype(one.dtype))
 
 
 class Refilling:

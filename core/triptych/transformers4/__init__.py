@@ -23,9 +23,7 @@ Others = Iterable[str] | Callable[[str], Iterable[str]]
 _TABLES: dict[str, dict[str, str]] = {}
 
 
-def exports(
-    module: dict[str, Any], *tables: Mapping[str, str], also: Others = (), behind: Iterable[str] = ()
-) -> None:
+def exports(module: dict[str, Any], *tables: Mapping[str, str], also: Others = (), behind: Iterable[str] = ()) -> None:
     """Give a module names that are defined elsewhere, each imported on first use.
 
     Args:
@@ -34,6 +32,8 @@ def exports(
             and `old=` is the module itself.
         also: modules all of whose names this one has too; or a function from a name to those that may have it.
         behind: modules of names that are found too, but not listed: what the file imports for itself.
+
+    A name that is nowhere raises AttributeError when it is asked for, which says what to use (`found`).
     """
     own = [name for name in module if not name.startswith("__") and _is_of(module[name], module["__name__"])]
     places = dict(pair for table in tables for place, names in table.items() for pair in _placed(place, names))
