@@ -277,6 +277,16 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, keras.Model, Mod
         known = {path: told for path, pair in found.items() if (told := layers.layout_of(*pair)) is not None}
         return live_weights(shapes, "tf", {path for path, pair in found.items() if internals.is_buffer(*pair)}, known)
 
+    def _own_dtypes(self, schema: Schema) -> Mapping[str, np.dtype]:
+        if self._is_its_part() and self._is_of_a_part(self.config):
+            return {}
+        found, own = self._weights(), {}
+        for weight in schema.stored():
+            variable, owner = found[layouts.native_path(weight, "tf")]
+            if internals.dtype_of(variable) != tf.as_dtype(owner.variable_dtype):
+                own[weight.name] = arrays.numpy_dtype(internals.dtype_of(variable))
+        return own
+
     def _nested_models(self) -> Mapping[str, Any]:
         return layers.models_within(self, TFPreTrainedModel)
 
