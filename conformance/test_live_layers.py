@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -271,3 +272,11 @@ def test_variables_keep_the_dtypes_that_their_layers_chose(tmp_path: Path) -> No
     assert fresh.wide.dtype == "float64" and fresh.narrow.dtype == "bfloat16" and int(fresh.count.numpy()) == 0
     half = Typed.from_pretrained(tmp_path, param_dtype="float16")
     assert half.dense.kernel.dtype == "float16" and half.wide.dtype == "float64"
+
+
+def test_a_backbone_that_is_no_layer_has_the_names_of_its_variables_in_files_of_tensorflow(tmp_path: Path) -> None:
+    model = trained(Trunk(Config()))
+    model.save_pretrained(tmp_path, safe_serialization=False)
+    with h5py.File(tmp_path / "tf_model.h5") as file:
+        assert list(file.attrs["layer_names"]) == ["dense", "norm"]
+    assert_equal(Trunk.from_pretrained(tmp_path, strict=True), model)
