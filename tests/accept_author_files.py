@@ -221,8 +221,8 @@ def original(folder: Path, case: Case, place: Path) -> int:
     of_theirs = case.package == "transformers"
     module = _imported(f"transformers.models.{case.module}" if of_theirs else case.module, case.absent)
     cls = getattr(module, case.name)
-    small = {"pt": "BertModel", "tf": "TFBertModel", "flax": "FlaxBertModel"}[case.framework]
-    getattr(transformers, small)(transformers.BertConfig(**BERT)).save_pretrained(place / "base")
+    if case.framework == "pt":
+        transformers.BertModel(transformers.BertConfig(**BERT)).save_pretrained(place / "base")
     model = build(case, cls, case.config(module, transformers, place / "base"))
     formats = formats_of(case)
     model.save_pretrained(place / "fresh", **next(iter(formats.values())))
@@ -234,7 +234,7 @@ def original(folder: Path, case: Case, place: Path) -> int:
         copy = deepcopy(model)
         CHANGES[name](copy)
         np.savez(place / f"{name}.npz", **run(case, copy))
-    facts = {"gradient_checkpointing": bool(getattr(cls, "supports_gradient_checkpointing", False))}
+    facts = {"gradient_checkpointing": case.checkpoints and bool(getattr(cls, "supports_gradient_checkpointing", False))}
     (place / "facts.json").write_text(json.dumps(facts))
     return 0
 
@@ -408,7 +408,9 @@ def _differentiable(value: Any) -> Iterator[Any]:
     if getattr(value, "requires_grad", False):
         yield value
     elif isinstance(value, Mapping):
-        value = tuple(one for name, one in value.items() if name != "past_key_values")  # which a checkpointed call lacks
+        value = tuple(
+            one for name, one in value.items() if name != "past_key_values"
+        )  # which a checkpointed call lacks
     if isinstance(value, tuple | list):
         for one in value:
             yield from _differentiable(one)

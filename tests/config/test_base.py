@@ -224,7 +224,7 @@ REFUSED: dict[str, list[tuple[str, Any]]] = {
     "qwen3": _OF_QWEN,
     "t5": [("feed_forward_proj", "x"), ("feed_forward_proj", {"a": 1}), ("relative_attention_num_buckets", 3),
            ("relative_attention_max_distance", 2), ("relative_attention_max_distance", 2**31 - 1),
-           ("num_decoder_layers", 0), ("tie_encoder_decoder", True), ("is_decoder", True), ("is_causal", False)],
+           ("num_decoder_layers", 0), ("tie_encoder_decoder", True), ("is_causal", False)],
 }  # fmt: skip
 EVERYWHERE = [("num_hidden_layers", 0), ("num_hidden_layers", 2**31 - 1), ("num_attention_heads", 2**31 - 1),
               ("vocab_size", 2**31), ("problem_type", "x"), ("id2label", 5), ("id2label", {"x": "y"}),
