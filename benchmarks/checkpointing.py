@@ -3,18 +3,19 @@
     python benchmarks/checkpointing.py pt tf flax
 
 Bytes are those of the arrays that are kept between the forward and the backward pass: PyTorch, what autograd saves;
-JAX, the residuals of `jax.vjp`; TensorFlow, what the process grows by in the forward pass. Times are of a training step.
+JAX, the residuals of `jax.vjp`; TensorFlow, by how much the process grows in
+a step, gradients included. Times are of a training step.
 """
 
 from __future__ import annotations
 
-import gc
 import resource
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
+from functools import partial
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,9 @@ import numpy as np
 from triptych import BertConfig
 
 BATCH, LENGTH, REPEATS = 4, 128, 5
-CONFIG = dict(vocab_size=1000, hidden_size=128, num_hidden_layers=8, num_attention_heads=4, intermediate_size=512)
+CONFIG: dict[str, Any] = dict(
+    vocab_size=1000, hidden_size=128, num_hidden_layers=8, num_attention_heads=4, intermediate_size=512
+)
 
 
 def ids() -> np.ndarray:
@@ -40,15 +43,10 @@ def seconds(step: Callable[[], Any]) -> float:
     return statistics.median(taken)
 
 
-def resident() -> int:
-    """Return the bytes of memory that the process has now."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-
-
 def pytorch() -> None:
     import torch
 
-    from triptych import BertForMaskedLM
+    from triptych_pt import BertForMaskedLM
 
     inputs = torch.tensor(ids())
     model = BertForMaskedLM(BertConfig(**CONFIG, attn_implementation="eager")).train()
@@ -86,42 +84,47 @@ def pytorch() -> None:
 
 
 def tensorflow() -> None:
+    for checkpointed in (False, True):
+        with get_context("spawn").Pool(1) as fresh:
+            report("TensorFlow", checkpointed, *fresh.apply(tensorflow_step, (checkpointed,)))
+
+
+def tensorflow_step(checkpointed: bool) -> tuple[int, float]:
+    """Return by how much the first training step raises the peak of a fresh process, and the time of later ones."""
     import tensorflow as tf
 
-    from triptych import TFBertForMaskedLM
+    from triptych_tf import TFBertForMaskedLM
 
     inputs, model = ids(), TFBertForMaskedLM(BertConfig(**CONFIG))
+    if checkpointed:
+        model.gradient_checkpointing_enable()
 
-    def loss_and_tape() -> Any:
+    def step(inputs: np.ndarray = inputs) -> None:
         with tf.GradientTape() as tape:
             loss = model(input_ids=inputs, labels=inputs, training=True).loss
-        return loss, tape
-
-    def kept() -> int:
-        """Return by how much the process grew in the forward pass, the tape still held: a tape shows nothing else."""
-        loss_and_tape()
-        gc.collect()
-        before = resident()
-        held = loss_and_tape()
-        grown = resident() - before
-        del held
-        return grown
-
-    def step() -> None:
-        loss, tape = loss_and_tape()
         tape.gradient(loss, [v.value for v in model.trainable_variables])
 
-    for checkpointed in (True, False):  # what was freed once may not go back to the system
-        model.gradient_checkpointing_enable() if checkpointed else model.gradient_checkpointing_disable()
-        report("TensorFlow", checkpointed, kept(), seconds(step))
+    step(inputs[:1, :8])  # what TensorFlow loads once
+    before = peak()
+    step()
+    return peak() - before, seconds(step)
+
+
+def peak() -> int:
+    """Return the bytes of memory that the process had at most."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def flax() -> None:
     import jax
 
-    from triptych import FlaxBertForMaskedLM
+    from triptych_flax import FlaxBertForMaskedLM
 
     inputs = ids()
+
+    def step(gradient: Any, params: Any) -> Any:
+        return jax.block_until_ready(gradient(params))
+
     for checkpointed in (False, True):
         model = FlaxBertForMaskedLM(BertConfig(**CONFIG), gradient_checkpointing=checkpointed)
 
@@ -132,7 +135,7 @@ def flax() -> None:
         _, back = jax.jit(lambda params, loss=loss: jax.vjp(loss, params))(model.params)
         kept = sum(leaf.nbytes for leaf in jax.tree.leaves(back))
         gradient = jax.jit(jax.grad(loss))
-        report("JAX", checkpointed, kept, seconds(lambda g=gradient, m=model: jax.block_until_ready(g(m.params))))
+        report("JAX", checkpointed, kept, seconds(partial(step, gradient, model.params)))
 
 
 def report(what: str, checkpointed: bool, kept: int, taken: float) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from calls import run_raw
 from gguf_tokenizer import build_tokenizer, smollm2_path
 from golden_models import Golden
 from small_models import config_of, decoder_inputs, random_folder, random_inputs
@@ -87,14 +88,6 @@ def test_a_compiled_call_counts_positions_over_a_mask_of_the_whole_cache(
         found.append(np.asarray(logits))
     whole = framework.run(model, {"input_ids": ids, "attention_mask": mask[:, :11]})["logits"]
     assert_close(np.concatenate(found, 1), whole, mask[:, :11])
-
-
-def run_raw(backend: Backend, model: object, inputs: dict[str, np.ndarray], cache: object) -> object:
-    if backend.name == "pt":
-        import torch
-
-        inputs = {name: torch.tensor(value) for name, value in inputs.items()}
-    return model(**inputs, past_key_values=cache)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("name", ["t5-tied", "t5-v11"])

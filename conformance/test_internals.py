@@ -78,8 +78,8 @@ def private_uses(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 DURING_A_LOAD = {"_loading", "_made_anew"}
 """Kept in the __dict__ of a model, where the framework does not track them."""
-OF_AUTHORS = {"_is_hf_initialized", "_tie_weights"}
-"""By convention of transformers, on modules of others."""
+OF_AUTHORS = {"_is_hf_initialized", "_tie_weights", "_gradient_checkpointing_func", "_attn_implementation_autoset"}
+"""By convention of transformers, on modules of others and on configs."""
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -270,6 +270,44 @@ def test_keras_layers_are_called_as_in_keras_2() -> None:
     assert tf.matmul(x, [layer.weight]).shape == (1, 1, 2)
     assert tf_internals.tensor_of(layer.weight).numpy().tolist() == [[1.0, 1.0]] * 3
     assert tf.convert_to_tensor([1, 2]).numpy().tolist() == [1, 2]
+
+
+def test_keras_says_that_it_trains_and_what_a_call_changes() -> None:
+    class Outer(keras.layers.Layer):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop, self.norm = keras.layers.Dropout(0.5), keras.layers.BatchNormalization()
+
+        def call(self, x: Any) -> Any:
+            told.append((tf_internals.training_of(self), tf_internals.is_stateless()))
+            return self.drop(self.norm(x))
+
+    class Model(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.outer = Outer()
+
+        def call(self, x: Any, training: bool | None = None) -> Any:
+            return self.outer(x)
+
+    told: list[tuple[bool, bool]] = []
+    model, x = Model(), np.ones((2, 3), np.float32)
+    model(x), model(x, training=True)
+    with keras.StatelessScope():
+        model(x)
+    assert told[-3:] == [(False, False), (True, False), (False, True)]
+    norm = model.outer.norm
+    states = [norm.moving_mean, norm.moving_variance, model.outer.drop.seed_generator.state]
+    assert {id(one) for one in tf_internals.state_of(model.outer)} == {id(one) for one in states}
+
+
+def test_torch_calls_with_plain_arguments() -> None:
+    def function(x: Any, pair: tuple[Any, Any], *, more: Any = None) -> Any:
+        return x, pair, more
+
+    run, inputs = pt_internals.flattened(function, 1, (2, 3), more=None)
+    assert inputs == [1, 2, 3, None]
+    assert run(4, 5, 6, 7) == (4, (5, 6), 7)
 
 
 def test_torch_builds_parameters_without_values() -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from calls import run_raw
 from small_models import SMALL, config_of, inputs_of, random_folder, random_inputs
-from test_decoding import run_raw
 from triptych import ArgumentError, PretrainedConfig
 from triptych.names import BACKENDS as PACKAGES
 from triptych_conformance import Backend, assert_close, compare

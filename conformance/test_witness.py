@@ -72,7 +72,8 @@ def assert_declared(schema: Schema | None, theirs: dict[str, Seen]) -> None:
 
 def test_every_public_class_has_a_case() -> None:
     public = {name for module in MODEL_MODULES for name in BACKEND_MODULES[module]}
-    assert {stem for _, stem, _ in CASES} == {name for name in public if not name.endswith("PreTrainedModel")}
+    classes = {name for name in public if not name.endswith("PreTrainedModel")}
+    assert {stem for _, stem, _ in CASES} == classes - {"EncoderDecoderModel"}  # whose weights are those of two
 
 
 @pytest.mark.parametrize(("kind", "stem", "number"), CASES)

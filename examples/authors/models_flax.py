@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from flax.core.frozen_dict import FrozenDict, freeze, unfreeze
 from flax.traverse_util import flatten_dict, unflatten_dict
-
-from triptych import BertConfig, FlaxPreTrainedModel, PretrainedConfig
 from triptych.modeling_flax_outputs import FlaxBaseModelOutput, FlaxCausalLMOutput, FlaxSequenceClassifierOutput
 from triptych.models.bert.modeling_flax_bert import FlaxBertModule
+
+from triptych import BertConfig, FlaxPreTrainedModel, PretrainedConfig
 
 
 class SignalConfig(PretrainedConfig):

@@ -4,9 +4,9 @@ from typing import Optional
 
 import torch
 from torch import nn
+from triptych.modeling_outputs import BaseModelOutput, CausalLMOutput, SequenceClassifierOutput
 
 from triptych import BertForSequenceClassification, BertModel, PretrainedConfig, PreTrainedModel
-from triptych.modeling_outputs import BaseModelOutput, CausalLMOutput, SequenceClassifierOutput
 
 
 class SignalConfig(PretrainedConfig):

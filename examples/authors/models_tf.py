@@ -1,10 +1,10 @@
 """Three Keras models as authors wrote them for transformers 4. Only the lines that import them name a library."""
 
 import tensorflow as tf
-
-from triptych import PretrainedConfig, TFBertForSequenceClassification, TFPreTrainedModel
 from triptych.modeling_tf_outputs import TFBaseModelOutput, TFCausalLMOutput, TFSequenceClassifierOutput
 from triptych.modeling_tf_utils import get_initializer, keras, keras_serializable, unpack_inputs
+
+from triptych import PretrainedConfig, TFBertForSequenceClassification, TFPreTrainedModel
 
 
 class SignalConfig(PretrainedConfig):

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from triptych.errors import ArgumentError
 from triptych.families import encoder_decoder
 from triptych.modeling.encoder_decoder import EncoderDecoder
+from triptych_flax.layers import decoder_output
 from triptych_flax.make import binder
 from triptych_flax.modeling import FlaxPreTrainedModel
 
@@ -36,6 +37,60 @@ class FlaxEncoderDecoderModel(EncoderDecoder, FlaxPreTrainedModel, part=encoder_
         model.params = {**model.params, **{side: one.params for side, one in models.items()}}
         return model
 
+    def encode(
+        self,
+        input_ids: Any,
+        attention_mask: Any = None,
+        position_ids: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        train: bool = False,
+        params: Any = None,
+        dropout_rng: Any = None,
+    ) -> Any:
+        """Run the encoder alone, on ids [B, Q]; return what its class does."""
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask, "position_ids": position_ids}
+        flags = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
+        return self.run_module(
+            **{name: array for name, array in inputs.items() if array is not None}, **flags, return_dict=return_dict,
+            train=train, params=params, dropout_rng=dropout_rng, method=_encode,
+        )  # fmt: skip
+
+    def decode(
+        self,
+        decoder_input_ids: Any,
+        encoder_outputs: Any,
+        encoder_attention_mask: Any = None,
+        decoder_attention_mask: Any = None,
+        decoder_position_ids: Any = None,
+        past_key_values: Any = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        train: bool = False,
+        params: Any = None,
+        dropout_rng: Any = None,
+    ) -> Any:
+        """Run the decoder on ids [B, T] over what `encode` returned.
+
+        Returns:
+            `logits`, and of the decoder `past_key_values`, `hidden_states` and `attentions`, and `cross_attentions`,
+            where there are any; as a tuple with `return_dict=False`.
+        """
+        made = self(
+            decoder_input_ids=decoder_input_ids, encoder_outputs=encoder_outputs,
+            attention_mask=encoder_attention_mask, decoder_attention_mask=decoder_attention_mask,
+            decoder_position_ids=decoder_position_ids, past_key_values=past_key_values,
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
+            train=train, params=params, dropout_rng=dropout_rng,
+        )  # fmt: skip
+        return decoder_output(made, self.config, return_dict)
+
+    def init_cache(self, batch_size: int, max_length: int, encoder_outputs: Any = None) -> Any:
+        """As in the other frameworks; `encoder_outputs`, which transformers 4 needed, are not."""
+        return super().init_cache(batch_size, max_length)
+
     def get_encoder(self) -> Any:
         """Refuse: the encoder is a part of one tree and one module, not a model of its own.
 
@@ -58,3 +113,7 @@ class FlaxEncoderDecoderModel(EncoderDecoder, FlaxPreTrainedModel, part=encoder_
             expected=f"its parameters, model.params[{side!r}], and its config, model.config.{side}",
             received=f"get_{side}",
         )
+
+
+def _encode(module: Any, **inputs: Any) -> Any:
+    return module.encoder(**inputs)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from triptych.families import t5
-from triptych.nn import outputs
+from triptych_flax.layers import decoder_output
 from triptych_flax.make import binder
 from triptych_flax.modeling import FlaxPreTrainedModel
 
@@ -69,9 +69,7 @@ class FlaxT5PreTrainedModel(FlaxPreTrainedModel):
             output_hidden_states=output_hidden_states, return_dict=True, train=train, params=params,
             dropout_rng=dropout_rng,
         )  # fmt: skip
-        own = {name.removeprefix("decoder_"): v for name, v in made.items() if not name.startswith("encoder_")}
-        as_dict = self.config.use_return_dict if return_dict is None else return_dict
-        return outputs.ModelOutput(**own) if as_dict else tuple(own.values())
+        return decoder_output(made, self.config, return_dict)
 
     def init_cache(self, batch_size: int, max_length: int, encoder_outputs: Any = None) -> Any:
         """As in the other families; `encoder_outputs`, which transformers 4 needed, are not."""

@@ -35,7 +35,7 @@ class EncoderDecoderModel(EncoderDecoder, PreTrainedModel, part=encoder_decoder.
         config, given = composed(config, encoder, decoder)
         super().__init__(config)
         self.__dict__["given"] = given
-        self.setup()
+        self.setup()  # type: ignore[operator]  # taken over from the part
         del self.__dict__["given"]
         self.post_init()
 

@@ -49,6 +49,7 @@ class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, ModelBase):
     framework = "pt"
     class_prefix = ""
     _ops: ClassVar[Any] = ops
+    _require_grads_hook: Any = None
 
     def __init_subclass__(cls, part: type[Model] | None = None, **kwargs: Any) -> None:
         """Take over the layers and the arithmetic of `part`, a declaration, if the class statement names one."""
@@ -151,9 +152,9 @@ class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, ModelBase):
 
     def disable_input_require_grads(self) -> None:
         """End what `enable_input_require_grads` began."""
-        hook = self.__dict__.pop("_require_grads_hook", None)
-        if hook is not None:
-            hook.remove()
+        if self._require_grads_hook is not None:
+            self._require_grads_hook.remove()
+        self._require_grads_hook = None
 
     # -- hooks of ModelBase -------------------------------------------------------------------------------------
 

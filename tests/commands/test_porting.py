@@ -126,3 +126,8 @@ def test_what_a_mixin_gives_is_no_remark() -> None:
     given = f"from transformers.modeling_tf_utils import {mixin}\n" + text.format(f", {mixin}")
     said = [{remark.what.split("`")[1] for remark in port(one.encode()).remarks} for one in (text.format(""), given)]
     assert said == [{"hf_compute_loss", "load_adapter"}, {"load_adapter"}]
+
+
+def test_a_method_that_only_refuses_is_a_remark() -> None:
+    text = "from transformers import PreTrainedModel\nmodel.load_adapter(model.loss_function, model.get_encoder())\n"
+    assert [remark.what for remark in port(text.encode()).remarks] == ["the base class has no `load_adapter`"]

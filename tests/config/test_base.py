@@ -99,6 +99,19 @@ def test_labels() -> None:
     assert BertConfig(num_labels=3, id2label={0: "a"}).num_labels == 1
 
 
+def test_what_is_set_too_early_is_set_again_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    class Early(PretrainedConfig):
+        def __init__(self, **kwargs: Any) -> None:
+            self.num_labels, self.pad_token_id = 3, 7
+            super().__init__(**kwargs)
+
+    assert (Early(num_labels=3).num_labels, Early(pad_token_id=7).pad_token_id) == (3, 7)
+    assert [record.getMessage().split("`")[1] for record in caplog.records] == ["pad_token_id", "id2label"]
+    caplog.clear()
+    early = Early()
+    assert (early.num_labels, early.pad_token_id) == (2, None) and not caplog.records  # once for each class
+
+
 def test_pruned_heads_have_integer_keys(tmp_path: Path) -> None:
     BertConfig(pruned_heads={"0": [2, 1, 2]}).save_pretrained(tmp_path)
     assert BertConfig.from_pretrained(tmp_path).pruned_heads == {0: [1, 2]}
@@ -211,7 +224,7 @@ REFUSED: dict[str, list[tuple[str, Any]]] = {
     "qwen3": _OF_QWEN,
     "t5": [("feed_forward_proj", "x"), ("feed_forward_proj", {"a": 1}), ("relative_attention_num_buckets", 3),
            ("relative_attention_max_distance", 2), ("relative_attention_max_distance", 2**31 - 1),
-           ("num_decoder_layers", 0), ("tie_encoder_decoder", True), ("is_decoder", True), ("is_causal", False)],
+           ("num_decoder_layers", 0), ("tie_encoder_decoder", True), ("is_causal", False)],
 }  # fmt: skip
 EVERYWHERE = [("num_hidden_layers", 0), ("num_hidden_layers", 2**31 - 1), ("num_attention_heads", 2**31 - 1),
               ("vocab_size", 2**31), ("problem_type", "x"), ("id2label", 5), ("id2label", {"x": "y"}),

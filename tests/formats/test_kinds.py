@@ -83,7 +83,12 @@ def test_a_save_replaces_what_was_there_in_any_format(before: Any, after: Any, v
             read = open_checkpoint(tmp_path, variant=variant, order=read_order(framework))
             assert {name: ref.read()[0] for name, ref in read.items()} == {ref.name: float(number) for ref in refs}
         names = {path.name for path in tmp_path.iterdir()} - {"config.json"}
-        assert names == {file.name for file in files}
+        left = names - {file.name for file in files}
+        if number == 1:
+            assert left == set()
+            single = files[-1].name
+        # What no reader takes in place of the new may stay; one file without a save id is not known to be ours.
+        assert left <= ({single, f"{single}.stale"} if number > 1 and after is not before else set())
 
 
 def test_arguments_that_contradict_each_other_are_refused() -> None:

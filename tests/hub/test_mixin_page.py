@@ -86,6 +86,8 @@ def test_what_a_push_of_the_mixin_leaves(page: dict[str, Any], hub: Hub) -> None
     page["old"].push_to_hub("org/old", token=WRITER)
     assert {"pytorch_model.bin", "model.safetensors"} <= set(hub.tree("org/old"))
     page["new"].push_to_hub("org/old", token=WRITER)
+    assert "pytorch_model.bin" in hub.tree("org/old")  # of another format, which no reader takes first
+    page["new"].push_to_hub("org/old", token=WRITER, remove_stale=True)
     assert "pytorch_model.bin" not in hub.tree("org/old")
     again = page["New"].from_pretrained("org/old")
     assert torch.equal(again(page["ids"]), page["old"](page["ids"]))

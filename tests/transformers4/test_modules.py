@@ -53,7 +53,7 @@ def test_a_built_in_family_has_its_modules(family: str) -> None:
     )
     stem = next(name for name in dir(config) if name.endswith("Config")).removesuffix("Config")
     for module, prefix in ((pt, ""), (tf, "TF"), (flax, "Flax")):
-        name = f"{prefix}{stem}PreTrainedModel"
+        name = f"{prefix}{stem}Model"
         assert getattr(module, name) is getattr(triptych, name)
         assert getattr(importlib.import_module(f"triptych.models.{family}"), name) is getattr(triptych, name)
 
@@ -98,6 +98,14 @@ def test_what_is_missing_says_what_to_do(statement: str, remedy: str) -> None:
     with pytest.raises(ImportError, match=remedy) as caught:
         exec(statement)
     assert type(caught.value) is MissingNameError
+
+
+def test_the_files_of_a_family_have_what_they_import_themselves() -> None:
+    from triptych.models.bert.modeling_bert import BaseModelOutput, ModelOutput, PreTrainedModel, logging
+    from triptych.models.t5.modeling_t5 import ACT2FN, Seq2SeqLMOutput
+
+    assert issubclass(Seq2SeqLMOutput, ModelOutput) and issubclass(BaseModelOutput, ModelOutput)
+    assert "relu" in ACT2FN and PreTrainedModel is triptych.PreTrainedModel and logging.get_logger(__name__)
 
 
 def test_a_missing_attribute_is_an_attribute_error() -> None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 import optree
 import tensorflow as tf
+from keras.src.backend.common import global_state
 from keras.src.backend.common import variables as keras_variables
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras.src.ops import operation as keras_operation
@@ -41,12 +42,26 @@ def with_all_parts(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
     yield from layer._flatten_layers()
 
 
-def without_values() -> AbstractContextManager[Any]:
+@contextmanager
+def without_values() -> Iterator[None]:
     """Build variables that have no value until the context ends, and then call their initializers.
 
-    That is Keras's own kind of meta device: within a stateless scope a variable is only noted.
+    That is Keras's own kind of meta device: within a stateless scope a variable is only noted. A context within
+    another is one of its own, so that a model which is loaded while another is built has its values at once.
     """
-    return keras.StatelessScope()
+    outside = {name: global_state.get_global_attribute(name) for name in _OF_A_SCOPE}
+    try:
+        for name in _OF_A_SCOPE:
+            global_state.set_global_attribute(name, None)
+        with keras.StatelessScope():
+            yield
+    finally:
+        for name, value in outside.items():
+            global_state.set_global_attribute(name, value)
+
+
+_OF_A_SCOPE = ("stateless_scope", "uninitialized_variables")
+"""Where Keras, in each thread, keeps the scope that it is in and the variables that wait for a value."""
 
 
 def dtype_of(variable: Any) -> tf.DType:
@@ -55,10 +70,19 @@ def dtype_of(variable: Any) -> tf.DType:
 
 
 def promise(variable: Any, dtype: tf.DType, initializer: Initializer | None = None) -> None:
-    """Let a variable without a value get one of `dtype`, from `initializer(shape, dtype)` or else from its own."""
+    """Let a variable get a value of `dtype` when the context `without_values` ends: from `initializer(shape, dtype)`
+    or else from its own. One that has a value already, since it was loaded meanwhile, loses it."""
     variable._dtype = dtype.name
+    if has_value(variable):
+        variable._value = None
+        keras_variables.register_uninitialized_variable(variable)
     if initializer is not None:
         variable._initializer = initializer
+
+
+def has_value(variable: Any) -> bool:
+    """Return whether a variable has a value, and does not wait for one."""
+    return variable._value is not None
 
 
 def promise_nothing(variable: Any) -> None:

@@ -196,10 +196,11 @@ class Loading:
         internals.promise(variable, arrays.native_dtype(assignment.dtype), fill)
 
     def initialise(self, new: Sequence[NewWeight]) -> None:
-        """Leave these variables to their own initializers."""
+        """Leave these variables to their own initializers, but those that the constructor has loaded."""
         for one in new:
             variable = self.variables[layouts.native_path(one.weight, "tf")]
-            internals.promise(variable, arrays.native_dtype(one.dtype))
+            if not internals.has_value(variable):
+                internals.promise(variable, arrays.native_dtype(one.dtype))
 
 
 class Refilling:

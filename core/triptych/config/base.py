@@ -58,7 +58,10 @@ class PretrainedConfig(Reading, Writing):
         labels = {key: kwargs.pop(key, None) for key in ("num_labels", "id2label", "label2id")}
         for name, default in BASE_DEFAULTS.items():
             self._set_base_field(name, default, kwargs)
+        before = self.__dict__.get("id2label")
         self._set_labels(**labels)
+        if before not in (None, self.id2label) and not any(labels.values()):
+            self._warn_of_reset("id2label", before, self.id2label)
         if kwargs.get("gradient_checkpointing"):
             warnings.warn(
                 "gradient_checkpointing=True of a config is read once, by the model that is made of it; call "

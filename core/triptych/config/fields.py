@@ -137,13 +137,17 @@ class Fields:
         elif real not in self.__dict__:
             setattr(self, name, copy.copy(default))
         elif name not in self._declared and getattr(self, name) != default:
-            if (type(self), name) not in _warned:
-                _warned.add((type(self), name))
-                logger.warning(
-                    "%s sets `%s` to %r before super().__init__(), which sets it to %r, as in transformers 4: pass it "
-                    "on, or set it afterwards", type(self).__name__, name, getattr(self, name), default,
-                )  # fmt: skip
+            self._warn_of_reset(name, getattr(self, name), default)
             setattr(self, name, copy.copy(default))
+
+    def _warn_of_reset(self, name: str, before: Any, after: Any) -> None:
+        """Warn, once for each class, of a field that a subclass set too early."""
+        if (type(self), name) not in _warned:
+            _warned.add((type(self), name))
+            logger.warning(
+                "%s sets `%s` to %r before super().__init__(), which sets it to %r, as in transformers 4: pass it "
+                "on, or set it afterwards", type(self).__name__, name, before, after,
+            )  # fmt: skip
 
     def _set_unknown(self, name: str, value: Any) -> None:
         """Set a field that no class declares; it is kept aside if it would hide a method or is no identifier."""

@@ -158,11 +158,15 @@ def declared_schema(config: PretrainedConfig, stem: str, **options: Any) -> Sche
     return None if found is None or not found.has(stem) else found.schema(config, stem, **options)
 
 
-def is_recorded(config: PretrainedConfig, part: type[Model]) -> bool:
-    """Return whether the schema that `declared_schema` gives for the class of `part` is recorded from `part` itself."""
-    found = _family_of(config)
+def recorded_of(config: PretrainedConfig, part: type[Model], home: type[PretrainedConfig]) -> RecordedSchema | None:
+    """Return what records the schema of `part` for a config; None if the config's family gives its class another.
+
+    `home` is the config class of the part's own family, whose statement holds for a config of no family, too.
+    """
+    known = home.model_type in _MODULES or home.model_type in _FAMILIES
+    found = _family_of(config) or (family(home.model_type) if known else None)
     schema = None if found is None else found.schema
-    return isinstance(schema, RecordedSchema) and schema.parts.get(part.__name__) is part
+    return schema if isinstance(schema, RecordedSchema) and schema.parts.get(part.__name__) is part else None
 
 
 @dataclass(frozen=True)

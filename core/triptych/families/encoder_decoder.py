@@ -168,7 +168,7 @@ class EncoderDecoderModel(Model):
         flags = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
         if encoder_outputs is None:
             more = {"token_type_ids": token_type_ids, "position_ids": position_ids, "head_mask": head_mask}
-            encoded = self.encoder(
+            encoded = self.encoder(  # type: ignore[attr-defined]
                 input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, return_dict=True,
                 **flags, **_passed_on(config.encoder, "", more),
             )  # fmt: skip
@@ -186,7 +186,7 @@ class EncoderDecoderModel(Model):
             "position_ids": decoder_position_ids,
             "head_mask": decoder_head_mask,
         }
-        decoded = self.decoder(
+        decoded = self.decoder(  # type: ignore[attr-defined]
             input_ids=decoder_input_ids, attention_mask=decoder_attention_mask, inputs_embeds=decoder_inputs_embeds,
             encoder_hidden_states=memory, encoder_attention_mask=attention_mask, past_key_values=past_key_values,
             use_cache=use_cache, return_dict=True, **flags, **_passed_on(config.decoder, "CausalLM", more),

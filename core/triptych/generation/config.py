@@ -101,7 +101,7 @@ class GenerationConfig(PushToHubMixin):
         for name, default in {**DEFAULTS, **_METADATA}.items():
             setattr(self, name, kwargs.pop(name, copy.copy(default)))
         self.is_assistant = False
-        self.watermarking_config = watermarking(self.watermarking_config)
+        self.watermarking_config: Any = watermarking(vars(self)["watermarking_config"])
         self.transformers_version = getattr(self, "transformers_version", None) or TRANSFORMERS_VERSION
         for name, value in kwargs.items() if not self._from_model_config else ():
             if callable(getattr(type(self), name, None)) or name.startswith("__"):

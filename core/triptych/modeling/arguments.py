@@ -93,7 +93,10 @@ def _is_cpu(device_map: object) -> bool:
 
 
 def by_position(method: Method) -> Method:
-    """Let `method`, of a model, take arguments after the folder by the `POSITIONS` of its framework."""
+    """Let `method`, of a model, take arguments after the folder by the `POSITIONS` of its framework.
+
+    A call raises ArgumentError for more arguments than there are positions, and for one that is given by name too.
+    """
 
     @wraps(method)
     def call(self: Any, save_directory: Any, *positional: Any, **named: Any) -> Any:

@@ -49,7 +49,11 @@ class Embeddings(Schemas, EmbeddingAccessMixin):
         return self.get_input_embeddings() if found is None else found
 
     def set_output_embeddings(self, new_embeddings: Any) -> None:
-        """Replace what maps to the vocabulary."""
+        """Replace what maps to the vocabulary.
+
+        Raises:
+            NotImplementedError: there is nothing at a known place; override the method.
+        """
         place = self._place(Layout.LINEAR) or ("lm_head" if self._usual_head() is not None else "")
         if not place:
             raise NotImplementedError(f"{type(self).__name__} does not define set_output_embeddings")

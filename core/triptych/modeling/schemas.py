@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from triptych.config import PretrainedConfig, taken_over
 from triptych.config.foreign import class_of, is_foreign
 from triptych.errors import ArgumentError
-from triptych.families import declared_schema, is_recorded
+from triptych.families import RecordedSchema, declared_schema, recorded_of
 from triptych.families import is_foreign as is_registered
 from triptych.modeling.derived import derived_schema, held_schema
 from triptych.modeling.hooks import Hooks
@@ -107,7 +107,7 @@ class Schemas(Hooks):
     def _is_of_a_part(cls, config: PretrainedConfig) -> bool:
         """Return whether the schema is recorded from a part; a subclass may hold other weights beside or instead."""
         own = getattr(cls.declare_schema, "__func__", None) is Schemas.declare_schema.__func__  # type: ignore[attr-defined]
-        return own and cls.declared_part is not None and is_recorded(config, cls.declared_part)
+        return own and any(_recorded(base, config) for base in cls.__mro__)
 
     @classmethod
     def _is_its_part(cls) -> bool:
@@ -161,9 +161,15 @@ def _declared(cls: type, config: PretrainedConfig, options: Mapping[str, Any]) -
 
     A subclass inherits it by the MRO. A class that only has the name of a built-in one is made of no part.
     """
-    part: type[Model] | None = vars(cls).get("declared_part")
-    if part is not None and is_recorded(config, part):
-        return declared_schema(config, part.__name__, **options)
+    if recorded := _recorded(cls, config):
+        return recorded(config, cls.declared_part.__name__, **options)  # type: ignore[attr-defined]
     if issubclass(cls, Schemas) and is_registered(config.model_type):
         return declared_schema(config, cls._stem(), **options)
     return None
+
+
+def _recorded(cls: type, config: PretrainedConfig) -> RecordedSchema | None:
+    """Return what records the schema of the part that `cls` itself states, or None."""
+    part: type[Model] | None = vars(cls).get("declared_part")
+    home = getattr(cls, "config_class", None)
+    return None if part is None or home is None else recorded_of(config, part, home)

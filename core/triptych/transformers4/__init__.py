@@ -23,7 +23,9 @@ Others = Iterable[str] | Callable[[str], Iterable[str]]
 _TABLES: dict[str, dict[str, str]] = {}
 
 
-def exports(module: dict[str, Any], *tables: Mapping[str, str], also: Others = ()) -> None:
+def exports(
+    module: dict[str, Any], *tables: Mapping[str, str], also: Others = (), behind: Iterable[str] = ()
+) -> None:
     """Give a module names that are defined elsewhere, each imported on first use.
 
     Args:
@@ -31,6 +33,9 @@ def exports(module: dict[str, Any], *tables: Mapping[str, str], also: Others = (
         tables: names, separated by spaces, by the module that defines them. A name `old=new` is `new` over there,
             and `old=` is the module itself.
         also: modules all of whose names this one has too; or a function from a name to those that may have it.
+        behind: modules of names that are found too, but not listed: what the file imports for itself.
+
+    A name that is nowhere raises AttributeError when it is asked for, which says what to use (`found`).
     """
     own = [name for name in module if not name.startswith("__") and _is_of(module[name], module["__name__"])]
     places = dict(pair for table in tables for place, names in table.items() for pair in _placed(place, names))
@@ -45,7 +50,8 @@ def exports(module: dict[str, Any], *tables: Mapping[str, str], also: Others = (
             return public()
         if name.startswith("__"):
             raise AttributeError(f"module {module['__name__']!r} has no attribute {name!r}")
-        value = found(name, module["__name__"], places, also)
+        others = also(name) if callable(also) else also
+        value = found(name, module["__name__"], places, [*others, *behind])
         module[name] = value
         return value
 

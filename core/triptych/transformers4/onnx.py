@@ -27,11 +27,16 @@ class OnnxConfig:
 
     @property
     def inputs(self) -> Mapping[str, Mapping[int, str]]:
-        """Input -> axis -> name of the axis."""
+        """Input -> axis -> name of the axis.
+
+        Raises:
+            NotImplementedError: the subclass does not define it.
+        """
         raise NotImplementedError
 
     @classmethod
     def from_model_config(cls, config: Any, task: str = "default") -> OnnxConfig:
+        """Return the description for the config of a model."""
         return cls(config, task=task)
 
 
@@ -50,6 +55,7 @@ class OnnxConfigWithPast(OnnxConfig):
 
     @classmethod
     def with_past(cls, config: Any, task: str = "default") -> OnnxConfigWithPast:
+        """Return the description of a model that gets `past_key_values`."""
         return cls(config, task=task, use_past=True)
 
 

@@ -1,4 +1,7 @@
-"""Activations of PyTorch, by the names that configs have for them, for code that imports them."""
+"""Activations of PyTorch, by the names that configs have for them, for code that imports them.
+
+Each returns a tensor of the shape and dtype of its input.
+"""
 
 from __future__ import annotations
 

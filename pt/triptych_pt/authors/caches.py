@@ -20,7 +20,11 @@ class Cache:
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, cache_kwargs: Any = None
     ) -> Pair:
-        """Put new keys and values into layer `layer_idx`, and return all that it has."""
+        """Put new keys and values [B, N, Q, D] into layer `layer_idx`, and return all that it has, [B, N, K, D].
+
+        Args:
+            cache_kwargs: a dict; of a cache of a fixed size `cache_position` [Q], the places of the new ones.
+        """
         raise NotImplementedError
 
     def get_seq_length(self, layer_idx: int = 0) -> int:

@@ -143,4 +143,4 @@ def loss_of(model: nn.Module) -> Loss:
             type(model).__name__, named,
         )  # fmt: skip
         named = "ForCausalLM"
-    return LOSS_MAPPING[named]
+    return LOSS_MAPPING[str(named)]

@@ -59,7 +59,7 @@ class SequenceSummary(nn.Module):
 
 
 class PoolerStartLogits(nn.Module):
-    """Scores [B, Q] of each token as the start of the answer."""
+    """Scores [B, Q] of each token as the start of the answer, of hidden states [B, Q, H]."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()

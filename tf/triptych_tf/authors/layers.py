@@ -19,7 +19,7 @@ __all__ = [
 
 
 class TFConv1D(keras.layers.Layer):
-    """GPT-2's projection from `nx` to `nf`, whose weight is stored as [nx, nf].
+    """GPT-2's projection of [..., nx] to [..., nf], whose weight is stored as [nx, nf].
 
     Args:
         initializer_range: standard deviation of the new weight.

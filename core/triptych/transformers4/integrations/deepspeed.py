@@ -7,6 +7,7 @@ from triptych.transformers4 import exports
 
 
 def is_deepspeed_available() -> bool:
+    """Return whether the package deepspeed is installed."""
     return is_installed("deepspeed")
 
 

@@ -7,6 +7,7 @@ the family hold (`triptych_pt.bert`), and, for the configuration, what core's do
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from importlib.machinery import ModuleSpec
 from importlib.util import module_from_spec
 from typing import Any
@@ -15,18 +16,20 @@ from triptych.names import BACKENDS, CORE_MODULES, MODEL_MODULES
 from triptych.transformers4 import Others, exports
 
 _FILES = {"pt": "modeling_{}", "tf": "modeling_tf_{}", "flax": "modeling_flax_{}"}
-_COMMON = {
-    "triptych.utils": "ModelOutput add_start_docstrings add_start_docstrings_to_model_forward",
-    "triptych.utils.logging": "logging=",
-    "triptych.modeling_utils": "PreTrainedModel",
+_IMPORTED = {
+    "pt": "modeling_outputs activations modeling_utils pytorch_utils cache_utils modeling_attn_mask_utils "
+    "modeling_rope_utils utils",
+    "tf": "modeling_tf_outputs activations_tf modeling_tf_utils tf_utils utils",
+    "flax": "modeling_flax_outputs modeling_flax_utils utils",
 }
+"""What the files of a family import for themselves, and others from them: `ACT2FN`, `BaseModelOutput`, `ModelOutput`."""
 
 
-def _made(name: str, doc: str, *tables: dict[str, str], also: Others = ()) -> Any:
+def _made(name: str, doc: str, *tables: dict[str, str], also: Others = (), behind: Iterable[str] = ()) -> Any:
     """Put a module into `sys.modules`, where an import finds it, and into its package."""
     module = module_from_spec(ModuleSpec(f"{__name__}.{name}", None, is_package=True))
     module.__doc__ = doc
-    exports(vars(module), *tables, also=also)
+    exports(vars(module), *tables, also=also, behind=behind)
     sys.modules[module.__name__] = module
     parent, _, own = module.__name__.rpartition(".")
     setattr(sys.modules[parent], own, module)
@@ -44,7 +47,8 @@ def _family(name: str) -> None:
         {"triptych.utils.logging": "logging="},
     )
     for backend, place in backends.items():
-        _made(f"{name}.{_FILES[backend].format(name)}", f"What `{place}` holds.", configs, _COMMON, also=(place,))
+        behind = [f"triptych.{module}" for module in _IMPORTED[backend].split()]
+        _made(f"{name}.{_FILES[backend].format(name)}", f"What `{place}` holds.", configs, also=(place,), behind=behind)
 
 
 def _auto() -> None:

@@ -29,12 +29,16 @@ class ExplicitEnum(str, enum.Enum):  # noqa: UP042  (whose `str` is "Class.NAME"
 
 
 class PaddingStrategy(ExplicitEnum):
+    """To which length a tokenizer pads: that of the longest text, the model's, or not at all."""
+
     LONGEST = "longest"
     MAX_LENGTH = "max_length"
     DO_NOT_PAD = "do_not_pad"
 
 
 class TensorType(ExplicitEnum):
+    """Whose tensors a tokenizer returns."""
+
     PYTORCH = "pt"
     TENSORFLOW = "tf"
     NUMPY = "np"
@@ -80,14 +84,17 @@ def _is(module: str, name: str, x: Any) -> bool:
 
 
 def is_numpy_array(x: Any) -> bool:
+    """Return whether `x` is an array of numpy."""
     return isinstance(x, np.ndarray)
 
 
 def is_torch_tensor(x: Any) -> bool:
+    """Return whether `x` is a tensor of PyTorch, which is not imported to say so; as are the others below."""
     return _is("torch", "Tensor", x)
 
 
 def is_torch_device(x: Any) -> bool:
+    """Return whether `x` is a device of PyTorch."""
     return _is("torch", "device", x)
 
 
@@ -98,6 +105,7 @@ def is_torch_dtype(x: Any) -> bool:
 
 
 def is_tf_tensor(x: Any) -> bool:
+    """Return whether `x` is a tensor of TensorFlow."""
     return _is("tensorflow", "Tensor", x)
 
 
@@ -107,6 +115,7 @@ def is_tf_symbolic_tensor(x: Any) -> bool:
 
 
 def is_jax_tensor(x: Any) -> bool:
+    """Return whether `x` is an array of JAX."""
     return _is("jax", "Array", x)
 
 

@@ -59,10 +59,12 @@ is_torch_compile_available = is_torch_bf16_cpu_available = partial(_has, "torch"
 
 
 def is_torch_tf32_available() -> bool:
+    """Return whether the GPU multiplies in TF32: from compute capability 8.0 on."""
     return is_torch_cuda_available() and _torch_module().cuda.get_device_capability()[0] >= 8
 
 
 def is_torch_bf16_available() -> bool:
+    """Return whether PyTorch, which has bfloat16 on every processor, is installed."""
     return is_torch_bf16_cpu_available()
 
 
@@ -87,6 +89,7 @@ def is_torch_greater_or_equal(library_version: str, accept_dev: bool = False) ->
 
 
 def is_flash_attn_greater_or_equal(library_version: str) -> bool:
+    """Return whether flash_attn is installed, at that version at least."""
     return _has("flash_attn") and _release(importlib.metadata.version("flash_attn")) >= _release(library_version)
 
 

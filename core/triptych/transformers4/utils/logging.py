@@ -61,34 +61,42 @@ set_verbosity_error = functools.partial(set_verbosity, ERROR)
 
 
 def get_log_levels_dict() -> dict[str, int]:
+    """Return the levels by name."""
     return dict(log_levels)
 
 
 def add_handler(handler: logging.Handler) -> None:
+    """Let the library's logger call `handler`."""
     get_logger().addHandler(handler)
 
 
 def remove_handler(handler: logging.Handler) -> None:
+    """Let the library's logger call `handler` no more."""
     get_logger().removeHandler(handler)
 
 
 def enable_propagation() -> None:
+    """Pass what is logged on to the root logger, as is the default."""
     get_logger().propagate = True
 
 
 def disable_propagation() -> None:
+    """Pass nothing that is logged on to the root logger."""
     get_logger().propagate = False
 
 
 def captureWarnings(capture: bool) -> None:  # noqa: N802  (the name in Python's logging)
+    """Log the warnings of the module `warnings`, or no more."""
     logging.captureWarnings(capture)
 
 
 def enable_progress_bar() -> None:
+    """Let `tqdm` show bars, as is the default."""
     _progress["shown"] = True
 
 
 def disable_progress_bar() -> None:
+    """Let `tqdm` show no bars."""
     _progress["shown"] = False
 
 
