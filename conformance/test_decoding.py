@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from calls import run_raw
@@ -153,8 +154,24 @@ def test_encoder_outputs_stand_for_the_input(backend: Backend) -> None:
     assert_close(*(np.asarray(o.logits.detach() if backend.name == "pt" else o.logits) for o in (again, first)))
 
 
+@pytest.mark.parametrize("stem", ["GPT2LMHeadModel", "LlamaForCausalLM", "OPTForCausalLM", "T5ForConditionalGeneration",
+                                  "BertLMHeadModel"])  # fmt: skip
+def test_a_growing_cache_is_made_unless_config_or_call_say_no(stem: str, tmp_path: Path) -> None:
+    family = {"GPT2": "gpt2", "Llam": "llama", "OPTF": "opt", "T5Fo": "t5", "Bert": "bert"}[stem[:4]]
+    config = config_of(family, **({"is_decoder": True} if family == "bert" else {}))
+    backend = next(b for b in BACKENDS if b.name == "pt")
+    model = backend.load(stem, random_folder(tmp_path, config, stem)).eval()
+    ids = torch.tensor(random_inputs(config)["input_ids"])
+    inputs = {"input_ids": ids, **({"decoder_input_ids": ids} if family == "t5" else {})}
+    assert model(**inputs).past_key_values.get_seq_length() == ids.shape[1]
+    assert model(**inputs, return_dict=False)[1].get_seq_length() == ids.shape[1]
+    assert model(**inputs, use_cache=False).past_key_values is None
+    model.config.use_cache = False
+    assert model(**inputs).past_key_values is None
+
+
 def test_caches_are_asked_for(backend: Backend, tmp_path: Path) -> None:
-    config = config_of("llama")
+    config = config_of("llama", use_cache=backend.name != "pt")
     model = backend.load("LlamaForCausalLM", random_folder(tmp_path, config, "LlamaForCausalLM"))
     inputs = {"input_ids": random_inputs(config)["input_ids"]}
     assert run_raw(backend, model, inputs, None).past_key_values is None

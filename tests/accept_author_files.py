@@ -221,8 +221,8 @@ def original(folder: Path, case: Case, place: Path) -> int:
     of_theirs = case.package == "transformers"
     module = _imported(f"transformers.models.{case.module}" if of_theirs else case.module, case.absent)
     cls = getattr(module, case.name)
-    small = {"pt": "BertModel", "tf": "TFBertModel", "flax": "FlaxBertModel"}[case.framework]
-    getattr(transformers, small)(transformers.BertConfig(**BERT)).save_pretrained(place / "base")
+    if case.framework == "pt":
+        transformers.BertModel(transformers.BertConfig(**BERT)).save_pretrained(place / "base")
     model = build(case, cls, case.config(module, transformers, place / "base"))
     formats = formats_of(case)
     model.save_pretrained(place / "fresh", **next(iter(formats.values())))
@@ -234,7 +234,7 @@ def original(folder: Path, case: Case, place: Path) -> int:
         copy = deepcopy(model)
         CHANGES[name](copy)
         np.savez(place / f"{name}.npz", **run(case, copy))
-    facts = {"gradient_checkpointing": bool(getattr(cls, "supports_gradient_checkpointing", False))}
+    facts = {"gradient_checkpointing": case.checkpoints and bool(getattr(cls, "supports_gradient_checkpointing", False))}
     (place / "facts.json").write_text(json.dumps(facts))
     return 0
 

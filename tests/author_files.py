@@ -43,6 +43,7 @@ class Case:
     - `inputs`: numpy arrays by argument; `call` passes them to the model where it is not `model(**inputs)`.
     - `absent`: packages that the file imports and the case does not use.
     - `prunes`, `resizes`: whether a head is pruned, and tokens are added; where the original can do it.
+    - `checkpoints`: False where the original itself does not train with gradient checkpointing.
     - `formats`: those in which the original can be saved; by default all of its framework.
     """
 
@@ -58,6 +59,7 @@ class Case:
     prunes: bool = False
     resizes: bool = False
     formats: tuple[str, ...] = ()
+    checkpoints: bool = True
 
 
 def ids(*shape: int, low: int = 1, high: int = 31) -> np.ndarray:
@@ -78,7 +80,7 @@ def tokens() -> Inputs:
 
 BERT = dict(vocab_size=31, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=16,
             max_position_embeddings=32, num_labels=3)  # fmt: skip
-T5 = dict(vocab_size=31, d_model=12, d_kv=4, d_ff=16, num_layers=2, num_decoder_layers=2, num_heads=3)
+T5 = dict(vocab_size=31, pad_token_id=0, decoder_start_token_id=0, d_model=12, d_kv=4, d_ff=16, num_layers=2, num_decoder_layers=2, num_heads=3)
 QUANTILES = [0.1, 0.5, 0.9]
 COREF = {"max_span_length": 3, "top_lambda": 0.5, "ffnn_size": 8, "dropout_prob": 0.1, "max_segment_len": 8}
 PATCHES = {"context_length": 16, "input_patch_size": 4, "input_patch_stride": 4, "quantiles": QUANTILES}
@@ -207,6 +209,7 @@ CASES = {
     "simple-gpt2": simple(
         "language_representation/transformer_models/gpt2_model", "GPT2ForTextRepresentation",
         of("GPT2Config", vocab_size=31, n_embd=12, n_layer=2, n_head=3, n_positions=32), prunes=False, resizes=False,
+        checkpoints=False,  # it takes its states from behind a cache, which such a call does not make
     ),
     "albert": theirs(
         "albert", "pt", "AlbertForMaskedLM", "AlbertConfig", text, {**BERT, "embedding_size": 8}, prunes=True,

@@ -396,12 +396,12 @@ class BertModel(Model):
 
         A decoder whose config says `add_cross_attention` attends to `encoder_hidden_states` [B, K, H] as
         `encoder_attention_mask` [B, K] says; models that are none heed neither. A decoder has a cache if
-        `past_key_values` is given, or `use_cache` where caches grow.
+        `past_key_values` is given, or `use_cache`, by default the config's, where caches grow.
         """
         ops, config = self.ops, self.config
         fn.one_input(input_ids, inputs_embeds)
         flags = fn.output_flags(config, output_attentions, output_hidden_states, return_dict)
-        cache = caches.opened(ops, past_key_values, use_cache and config.is_decoder)
+        cache = caches.opened(ops, past_key_values, use_cache if config.is_decoder else False, config)
         past = 0 if cache is None else cache.position
         texts = (input_ids, token_type_ids, position_ids, inputs_embeds)
         hidden = self.embeddings(*texts, past_key_values_length=past)

@@ -278,12 +278,12 @@ class GPT2Model(Model):
         Ids are integers [B, Q], `inputs_embeds` [B, Q, H]; `attention_mask` [B, past + Q]. `token_type_ids` are
         embedded with the words' matrix. A model of a config with `add_cross_attention` looks at the output of an
         encoder, `encoder_hidden_states` [B, S, H], where `encoder_attention_mask` [B, S] has ones. There is a cache if
-        `past_key_values` is given, or `use_cache` where caches grow.
+        `past_key_values` is given, or `use_cache`, by default the config's, where caches grow.
         """
         ops, config = self.ops, self.config
         fn.one_input(input_ids, inputs_embeds)
         flags = fn.output_flags(config, output_attentions, output_hidden_states, return_dict)
-        cache = caches.opened(ops, past_key_values, use_cache)
+        cache = caches.opened(ops, past_key_values, use_cache, config)
         words = self.wte(input_ids) if inputs_embeds is None else inputs_embeds
         hidden = words + self.wpe(at.positions(ops, words, cache) if position_ids is None else position_ids)
         hidden = self.drop(hidden if token_type_ids is None else hidden + self.wte(token_type_ids))

@@ -260,12 +260,12 @@ class LlamaModel(Model):
         """Return `BaseModelOutputWithPast`; the last of its hidden states is normed.
 
         Ids are integers [B, Q], `inputs_embeds` [B, Q, H]; `attention_mask` [B, past + Q]. There is a cache if
-        `past_key_values` is given, or `use_cache` where caches grow.
+        `past_key_values` is given, or `use_cache`, by default the config's, where caches grow.
         """
         ops, config = self.ops, self.config
         fn.one_input(input_ids, inputs_embeds)
         flags = fn.output_flags(config, output_attentions, output_hidden_states, return_dict)
-        cache = caches.opened(ops, past_key_values, use_cache)
+        cache = caches.opened(ops, past_key_values, use_cache, config)
         hidden = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         places = at.positions(ops, hidden, cache) if position_ids is None else position_ids
         tables = tuple(table[:, 0] for table in rotary_tables(ops, config, places, hidden.dtype))

@@ -229,12 +229,12 @@ class OPTModel(Model):
 
         Ids are integers [B, Q], `inputs_embeds` [B, Q, `word_embed_proj_dim`]; `attention_mask` [B, past + Q], over
         whose ones positions are counted unless `position_ids` [B, Q] are given. There is a cache if `past_key_values`
-        is given, or `use_cache` where caches grow.
+        is given, or `use_cache`, by default the config's, where caches grow.
         """
         ops = self.ops
         fn.one_input(input_ids, inputs_embeds)
         flags = fn.output_flags(self.config, output_attentions, output_hidden_states, return_dict)
-        cache = caches.opened(ops, past_key_values, use_cache)
+        cache = caches.opened(ops, past_key_values, use_cache, self.config)
         words = self.decoder.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         states = self.decoder(words, attention_mask, position_ids, head_mask, cache=cache, output_attentions=flags[0])
         past = None if cache is None else cache.after(ops.shape(words)[1])

@@ -31,14 +31,15 @@ class Absent:
         raise MissingMethodError(f"{cls.__name__} has no {self.name}.", remedy=self.remedy)
 
 
-def is_there(cls: type, name: str) -> bool:
-    """Return whether `cls` has an attribute `name` indeed."""
-    return hasattr(cls, name) and not isinstance(inspect.getattr_static(cls, name), Absent)
+def absent(cls: type, name: str) -> Absent | None:
+    """Return what stands in `cls` for its method `name`, if that is refused."""
+    found = inspect.getattr_static(cls, name, None)
+    return found if isinstance(found, Absent) else None
 
 
 def defines(cls: type, name: str) -> bool:
     """Return whether `cls` has a method `name` indeed."""
-    return is_there(cls, name) and callable(getattr(cls, name))
+    return absent(cls, name) is None and callable(getattr(cls, name, None))
 
 
 class WithoutGeneration:

@@ -16,8 +16,9 @@ from triptych.errors import ArgumentError
 class GrowingCache:
     """Keys and values [B, N, K, D] of each decoder layer, of `position` tokens; reads as a sequence of layers."""
 
-    def __init__(self, ops: Any) -> None:
-        self._ops = ops
+    def __init__(self, ops: Any, asked: bool = True) -> None:
+        """`asked` says whether the call asks for the cache, and not the config."""
+        self._ops, self.asked = ops, asked
         self.keys: dict[int, Any] = {}
         self.values: dict[int, Any] = {}
         self.position = 0
@@ -51,7 +52,7 @@ class GrowingCache:
 
     def branch(self) -> GrowingCache:
         """Return a cache of the same tensors, to which a call appends without changing this one."""
-        made = GrowingCache(self._ops)
+        made = GrowingCache(self._ops, self.asked)
         made.keys, made.values, made.position = dict(self.keys), dict(self.values), self.position
         made._memory = dict(self._memory)
         return made
@@ -206,9 +207,10 @@ def new_cache(ops: Any, heads: Sequence[int], head_dim: int, batch_size: int, ma
     return {"keys": empty(), "values": empty(), "memory": {}, "position": ops.zeros((), "int32")}
 
 
-def opened(ops: Any, past_key_values: Any, use_cache: bool | None) -> Any:
+def opened(ops: Any, past_key_values: Any, use_cache: bool | None, config: Any = None) -> Any:
     """Return the cache of a call, or None: there is one if it was given, or asked for where caches grow. There it may
-    be one of transformers 4: a tuple of keys and values for each layer, or a `DynamicCache`, which the call changes.
+    be one of transformers 4: a tuple of keys and values for each layer, or a `DynamicCache`, which the call changes;
+    and there `use_cache=None` is what the `config` of a decoder says.
 
     Raises:
         ArgumentError: another kind of cache; `use_cache=True` without one where its size must be known first.
@@ -235,7 +237,9 @@ def opened(ops: Any, past_key_values: Any, use_cache: bool | None) -> Any:
             expected="past_key_values with use_cache=True",
             remedy="pass past_key_values=model.init_cache(batch_size, max_length)",
         )
-    return GrowingCache(ops) if use_cache else None
+    usual = ops.GROWING_CACHE and bool(getattr(config, "use_cache", False))
+    wanted = usual if use_cache is None else use_cache
+    return GrowingCache(ops, asked=use_cache is not None) if wanted else None
 
 
 def _is_tuples(past_key_values: Any) -> bool:

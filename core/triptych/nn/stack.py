@@ -56,7 +56,8 @@ def caller(stack: Any, cache: Any = None) -> Callable[..., Any]:
     if cache is not None:
         if not (isinstance(cache, GrowingCache) and cache.stay_empty()):
             return _plain
-        logger.warning("use_cache=True has no effect while layers are computed anew for the gradient.")
+        if cache.asked:
+            logger.warning("use_cache=True has no effect while layers are computed anew for the gradient.")
     return functools.partial(stack.ops.recomputed, stack)
 
 

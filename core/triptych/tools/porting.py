@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.errors import ArgumentError, MissingBackendError, MissingNameError, UnsupportedFormatError
-from triptych.modeling.absent import NO_GENERATION, is_there
+from triptych.modeling.absent import NO_GENERATION, absent
 from triptych.names import BACKENDS
 
 try:
@@ -271,17 +271,24 @@ class _Porter(cst.CSTTransformer):
         owner, name = _name(node.value), node.attr.value
         if name == "__version__" and owner in self._of_theirs:
             self._remark(node, "`__version__` is that of triptych", "compare with no version of transformers")
-        if name in _MEMBERS and owner in ("self", "super", "model", "self.model") and not self._has(name):
-            self._remark(node, f"the base class has no `{name}`", "write it, or do without")
+        if name in _MEMBERS and owner in ("self", "super", "model", "self.model"):
+            remedy = self._lacks(name)
+            if remedy is not None:
+                self._remark(node, f"the base class has no `{name}`", remedy)
 
-    def _has(self, member: str) -> bool:
+    def _lacks(self, member: str) -> str | None:
+        """Return what to do without a member that the base class does not have; None if it has, or that is unknown."""
         prefix = next((BACKENDS[b][1] for b in ("tf", "flax") if self._used[f"{BACKENDS[b][1]}PreTrainedModel"]), "")
         if member in self._inherited or (self._used[member] and member in self._defined):
-            return True
+            return None
         try:
-            return is_there(getattr(importlib.import_module(OURS), f"{prefix}PreTrainedModel"), member)
+            base = getattr(importlib.import_module(OURS), f"{prefix}PreTrainedModel")
         except MissingBackendError:
-            return True  # which cannot be known here
+            return None
+        refused = absent(base, member)
+        if refused is not None:
+            return refused.remedy
+        return None if hasattr(base, member) else "write it, or do without"
 
 
 def _bound(alias: cst.ImportAlias) -> str:
@@ -312,7 +319,11 @@ def _members_of(module: str, name: str) -> set[str]:
         found = getattr(importlib.import_module(module), name, None)
     except MissingBackendError:
         return set()
-    return {member for member in _MEMBERS if is_there(found, member)} if isinstance(found, type) else set()
+    return (
+        {one for one in _MEMBERS if hasattr(found, one) and absent(found, one) is None}
+        if isinstance(found, type)
+        else set()
+    )
 
 
 def ported_names(files: Sequence[Path], output: Path | None) -> Iterable[tuple[Path, Path]]:

@@ -23,9 +23,7 @@ Others = Iterable[str] | Callable[[str], Iterable[str]]
 _TABLES: dict[str, dict[str, str]] = {}
 
 
-def exports(
-    module: dict[str, Any], *tables: Mapping[str, str], also: Others = (), behind: Iterable[str] = ()
-) -> None:
+def exports(module: dict[str, Any], *tables: Mapping[str, str], also: Others = (), behind: Iterable[str] = ()) -> None:
     """Give a module names that are defined elsewhere, each imported on first use.
 
     Args:

@@ -309,7 +309,7 @@ class T5Layers(Part):
             )  # fmt: skip
         hidden = table(input_ids) if inputs_embeds is None and table is not None else inputs_embeds
         flags = fn.output_flags(config, output_attentions, output_hidden_states, return_dict)
-        cache = caches.opened(ops, past_key_values, use_cache) if decoder else None
+        cache = caches.opened(ops, past_key_values, use_cache, config) if decoder else None
         bias = at.padding_bias(ops, attention_mask, hidden.dtype)
         if decoder:
             bias = at.causal_bias(ops, attention_mask, hidden, cache)
@@ -417,11 +417,12 @@ class T5Model(Model):
 
         Ids are integers [B, Q] for the encoder and [B, T] for the decoder, embeddings [B, Q, H] and [B, T, H].
         `encoder_outputs`, an output of the encoder or a tuple that starts with its last hidden state, stands for
-        `input_ids`. There is a cache if `past_key_values` is given, or `use_cache` where caches grow.
+        `input_ids`. There is a cache if `past_key_values` is given, or `use_cache`, by default the config's, where caches
+        grow.
         """
         ops, config = self.ops, self.config
         flags = fn.output_flags(config, output_attentions, output_hidden_states, return_dict)
-        cache = caches.opened(ops, past_key_values, use_cache)
+        cache = caches.opened(ops, past_key_values, use_cache, config)
         encoded = _encoded(self, encoder_outputs, input_ids, attention_mask, head_mask, inputs_embeds, flags)
         if (decoder_input_ids is None) == (decoder_inputs_embeds is None):
             raise ArgumentError(
@@ -432,8 +433,8 @@ class T5Model(Model):
         hidden = self.shared(decoder_input_ids) if decoder_inputs_embeds is None else decoder_inputs_embeds
         decoded = self.decoder(
             None, decoder_attention_mask, encoded["last_hidden_state"], attention_mask, hidden, decoder_head_mask,
-            cross_attn_head_mask, past_key_values=cache, output_attentions=flags[0], output_hidden_states=flags[1],
-            return_dict=True,
+            cross_attn_head_mask, past_key_values=cache, use_cache=cache is not None, output_attentions=flags[0],
+            output_hidden_states=flags[1], return_dict=True,
         )  # fmt: skip
         made = outputs.Seq2SeqModelOutput(
             last_hidden_state=decoded.last_hidden_state,

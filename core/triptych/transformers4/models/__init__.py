@@ -22,7 +22,7 @@ _IMPORTED = {
     "tf": "modeling_tf_outputs activations_tf modeling_tf_utils tf_utils utils",
     "flax": "modeling_flax_outputs modeling_flax_utils utils",
 }
-"""What the files of a family import for themselves, and others from them: `ACT2FN`, `BaseModelOutput`, `ModelOutput`."""
+"""What the files of a family import for themselves, and others from them: `ACT2FN`, `ModelOutput`, ..."""
 
 
 def _made(name: str, doc: str, *tables: dict[str, str], also: Others = (), behind: Iterable[str] = ()) -> Any:
