@@ -255,6 +255,16 @@ class Older(keras.layers.Layer):
         return keras.ops.matmul(x, self.weight) * (2.0 if flag else 1.0)
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own, when it saves
+@pytest.mark.parametrize("shards", [None, 1.0], ids=["one file", "shards"])
+def test_keras_writes_weights_of_layers_with_made_up_names(shards: float | None, tmp_path: Path) -> None:
+    models = [keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]) for _ in range(2)]
+    path = tmp_path / ("w.weights.h5" if shards is None else "w.weights.json")
+    models[0].save_weights(path, max_shard_size=shards)
+    models[1].load_weights(path)
+    assert all(np.array_equal(*pair) for pair in zip(*(model.get_weights() for model in models), strict=True))
+
+
 def test_keras_layers_note_made_up_names_and_scopes() -> None:
     layer, other = Older(name="older"), keras.layers.Dropout(0.1)
     assert tf_internals.awaits_variables(layer) and not tf_internals.awaits_variables(other)
