@@ -24,7 +24,7 @@ from triptych import (
     PreTrainedModel,
 )
 from triptych_conformance import Backend
-from triptych_pt.attention_functions import ALL_ATTENTION_FUNCTIONS, AttentionInterface
+from triptych_pt.authors.attention import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 from walk import row, state
 
 BERT = dict(vocab_size=31, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=10,

@@ -175,12 +175,12 @@ def makes_parameters(module: Any) -> bool:
     return bool(module.is_mutable_collection("params"))
 
 
-def is_training(module: Any) -> bool:
+def is_training(layer: Any) -> bool:
     """Return True: JAX takes gradients of any call, and computes nothing anew where nobody asks for one."""
     return True
 
 
-def checkpointing() -> Any:
+def checkpointing(options: Any = None) -> Any:
     """Return `flax.linen.remat`."""
     return nn.remat
 

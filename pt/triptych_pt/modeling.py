@@ -27,8 +27,8 @@ from triptych.weights.plan import Assignment, LoadPlan, NewWeight
 from triptych.weights.schema import Schema, Weight
 from triptych.weights.surgery import VOCAB, Grow
 from triptych_pt import arrays, internals, layers, make, ops
-from triptych_pt.attention_functions import ALL_ATTENTION_FUNCTIONS
 from triptych_pt.authors.accessors import Accessors
+from triptych_pt.authors.attention import ALL_ATTENTION_FUNCTIONS
 from triptych_pt.authors.losses import loss_type
 from triptych_pt.authors.mixins import ModuleUtilsMixin
 from triptych_pt.internals import building_empty, parameters_on_meta
@@ -173,7 +173,7 @@ class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, ModelBase):
                 expected=", ".join(sorted(known)),
                 received=", ".join(strange),
             )
-        return ops.checkpointing(**(options or {}))
+        return ops.checkpointing(options)
 
     @classmethod
     def _param_dtype(cls, dtype: Any, param_dtype: Any, config: PretrainedConfig) -> np.dtype | None:

@@ -191,24 +191,24 @@ def fused_attention(query: Any, key: Any, value: Any, bias: Any, scale: float, d
     return F.scaled_dot_product_attention(query, key, value, bias, rate, scale=scale)
 
 
-def is_training(module: Any) -> bool:
-    """Return whether `module` is trained, in the call that is made."""
-    return bool(module.training)
+def is_training(layer: Any) -> bool:
+    """Return whether `layer` is trained, in the call that is made."""
+    return bool(layer.training)
 
 
-def recomputed(module: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call `layer` by the checkpointing function of `module`, so that only inputs and outputs are kept.
+def checkpointing(options: Any = None) -> Any:
+    """Return `torch.utils.checkpoint.checkpoint` with these options, by name."""
+    return functools.partial(checkpoint, **(options or {"use_reentrant": True}))
+
+
+def recomputed(stack: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call `layer` by the checkpointing function of `stack`, so that only inputs and outputs are kept.
 
     The layer returns a tensor, or a tuple of tensors and None.
     """
-    function = getattr(module, "_gradient_checkpointing_func", None) or checkpointing()
+    function = getattr(stack, "_gradient_checkpointing_func", None) or checkpointing()
     run, inputs = internals.flattened(layer, *args, **kwargs)
     if torch.is_grad_enabled() and not any(isinstance(x, torch.Tensor) and x.requires_grad for x in inputs):
         # A reentrant checkpoint gives the layer's parameters no gradient unless one of its inputs gets one too.
         inputs[0] = inputs[0].detach().requires_grad_()
     return function(run, *inputs)
-
-
-def checkpointing(**options: Any) -> Any:
-    """Return `torch.utils.checkpoint.checkpoint` with these options."""
-    return functools.partial(checkpoint, **(options or {"use_reentrant": True}))

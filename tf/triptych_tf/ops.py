@@ -182,7 +182,7 @@ def is_training(layer: Any) -> bool:
     return internals.training_of(layer)
 
 
-def checkpointing() -> Any:
+def checkpointing(options: Any = None) -> Any:
     """Return what calls a layer so that what it computes is not kept for the gradient, but computed anew."""
     return _recomputed
 

@@ -6,7 +6,7 @@ exports(
     globals(),
     {
         "triptych_pt.modeling": "PreTrainedModel",
-        "triptych_pt.attention_functions": "ALL_ATTENTION_FUNCTIONS AttentionInterface",
+        "triptych_pt.authors.attention": "ALL_ATTENTION_FUNCTIONS AttentionInterface",
         "triptych_pt.authors.mixins": "EmbeddingAccessMixin ModuleUtilsMixin",
         "triptych_pt.utilities": """
             Conv1D PoolerAnswerClass PoolerEndLogits PoolerStartLogits SQuADHead SequenceSummary
