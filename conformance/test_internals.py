@@ -36,8 +36,11 @@ def parsed(folder: Path) -> dict[Path, ast.Module]:
     return {path: ast.parse(path.read_text()) for path in folder.rglob("*.py")}
 
 
+CONSTRUCTORS = ("__init__", "_set_up")
+
+
 def own_attributes() -> set[str]:
-    """Return the private attributes that classes of triptych define: in their body, or of `self` in `__init__`."""
+    """Return the private attributes that classes of triptych define: in their body, or of `self` in a constructor."""
     folders = [
         ROOT / "core/triptych/modeling",
         *(ROOT / backend / package for backend, (package, _) in BACKENDS.items()),
@@ -48,14 +51,14 @@ def own_attributes() -> set[str]:
         names |= {target.id for part in cls.body for target in targets_of(part) if isinstance(target, ast.Name)}
         for method in (part for part in cls.body if isinstance(part, ast.FunctionDef)):
             names.add(method.name)
-            targets = [t for node in ast.walk(method) for t in targets_of(node) if method.name == "__init__"]
+            targets = [t for node in ast.walk(method) for t in targets_of(node) if method.name in CONSTRUCTORS]
             names |= {target.attr for target in targets if isinstance(target, ast.Attribute)}
     return {name for name in names if is_private(name)}
 
 
 def targets_of(node: ast.AST) -> list[ast.expr]:
     if isinstance(node, ast.Assign):
-        return node.targets
+        return [one for target in node.targets for one in (target.elts if isinstance(target, ast.Tuple) else [target])]
     return [node.target] if isinstance(node, ast.AnnAssign) else []
 
 
@@ -350,6 +353,20 @@ def test_torch_builds_parameters_without_values() -> None:
     assert not torch.nn.Linear(2, 3).weight.is_meta
 
 
+def test_keras_keeps_its_stateless_scope_where_a_context_within_can_leave_it() -> None:
+    with tf_internals.without_values():
+        outer = keras.Variable(keras.initializers.Ones(), (2,))
+        with tf_internals.without_values():
+            inner = keras.Variable(keras.initializers.Ones(), (3,))
+            assert not tf_internals.has_value(inner)
+        assert tf_internals.has_value(inner) and not tf_internals.has_value(outer)
+        tf_internals.promise(inner, tf.float16, lambda shape, dtype: tf.zeros(shape, dtype))
+        assert not tf_internals.has_value(inner) and tf_internals.is_stateless()
+    assert not tf_internals.is_stateless()
+    assert np.asarray(outer).tolist() == [1, 1] and np.asarray(inner).tolist() == [0, 0, 0]
+    assert inner.value.dtype == tf.float16
+
+
 def test_flax_computes_only_what_no_input_decides() -> None:
     ran = []
 
@@ -364,14 +381,19 @@ def test_flax_computes_only_what_no_input_decides() -> None:
         made = Module().init(jax.random.PRNGKey(0), ids)["params"]
         return {f"{name}.{leaf}": value for name, leaves in made.items() for leaf, value in leaves.items()}
 
-    found = flax_internals.evaluated(leaves, (1, 4))
+    found = flax_internals.evaluated(leaves, (1, 4), jnp.int32)
     assert {name: value.shape for name, value in found.items()} == {
         "Embed_0.embedding": (5, 3), "Dense_0.kernel": (3, 2), "Dense_0.bias": (2,),
     }  # fmt: skip
     jax.effects_barrier()
     assert ran == []
     assert all(np.array_equal(found[name], value) for name, value in leaves(jnp.zeros((1, 4), jnp.int32)).items())
-    assert float(flax_internals.evaluated(lambda ids: {"of the input": ids.sum() + 2.0}, (1, 4))["of the input"]) == 2.0
+    assert (
+        float(
+            flax_internals.evaluated(lambda ids: {"of the input": ids.sum() + 2.0}, (1, 4), jnp.int32)["of the input"]
+        )
+        == 2.0
+    )
 
 
 def test_jax_knows_what_is_traced() -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from triptych.errors import ArgumentError
 from triptych.generation.options import CompileConfig
 from triptych.modeling.absent import NO_GENERATION, Absent
+from triptych_pt import internals
 from triptych_pt.authors.losses import loss_of
 from triptych_pt.internals import parameters_on_meta
 from triptych_pt.utilities import no_init_weights
@@ -87,9 +88,8 @@ class Accessors:
         """
         scope, _, leaf = target.rpartition(".")
         owner: nn.Module = self.get_submodule(scope)  # type: ignore[attr-defined]
-        for held in (owner._parameters, owner._buffers):
-            if (found := held.get(leaf)) is not None:
-                return found
+        if (found := dict(internals.own_tensors(owner)).get(leaf)) is not None:
+            return found
         raise AttributeError(f"{type(self).__name__} has no parameter and no buffer {target!r}")
 
     def retrieve_modules_from_names(
