@@ -165,6 +165,18 @@ def test_keras_asks_initializers_when_a_stateless_scope_ends() -> None:
     assert dropped.kernel.value.shape == ()
 
 
+def test_keras_gives_values_to_variables_of_a_context_within_another() -> None:
+    with tf_internals.without_values():
+        outer = keras.layers.Dense(2)
+        outer.build((None, 3))
+        with tf_internals.without_values():
+            inner = keras.layers.Dense(2)
+            inner.build((None, 3))
+            assert not tf_internals.has_value(inner.kernel)
+        assert tf_internals.has_value(inner.kernel) and not tf_internals.has_value(outer.kernel)
+    assert tf_internals.has_value(outer.kernel) and tf_internals.has_value(outer.bias)
+
+
 def test_keras_variables_hide_their_dtype_while_a_layer_computes_in_another() -> None:
     seen = []
 
@@ -241,6 +253,16 @@ class Older(keras.layers.Layer):
 
     def call(self, x: Any, flag: bool = False, training: bool = False) -> Any:
         return keras.ops.matmul(x, self.weight) * (2.0 if flag else 1.0)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own, when it saves
+@pytest.mark.parametrize("shards", [None, 1.0], ids=["one file", "shards"])
+def test_keras_writes_weights_of_layers_with_made_up_names(shards: float | None, tmp_path: Path) -> None:
+    models = [keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)]) for _ in range(2)]
+    path = tmp_path / ("w.weights.h5" if shards is None else "w.weights.json")
+    models[0].save_weights(path, max_shard_size=shards)
+    models[1].load_weights(path)
+    assert all(np.array_equal(*pair) for pair in zip(*(model.get_weights() for model in models), strict=True))
 
 
 def test_keras_layers_note_made_up_names_and_scopes() -> None:

@@ -18,6 +18,7 @@ from keras.src.backend.common import global_state
 from keras.src.backend.common import variables as keras_variables
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras.src.ops import operation as keras_operation
+from keras.src.saving import saving_lib
 
 Initializer = Callable[[Any, Any], Any]
 
@@ -223,16 +224,23 @@ def prepare() -> None:
     keras_operation.auto_name = keras_variables.auto_name = _made_up
     keras.layers.Layer.add_weight = _add_weight
     keras.layers.Layer.__call__ = _call
+    saving_lib.H5IOStore.make = _make_entry
     tf.register_tensor_conversion_function((list, tuple), _stacked, priority=50)  # before that of TensorFlow, at 99
 
 
 _auto_name, _original_add_weight = keras_operation.auto_name, keras.layers.Layer.add_weight
-_original_call = keras.layers.Layer.__call__
+_original_call, _original_make_entry = keras.layers.Layer.__call__, saving_lib.H5IOStore.make
 _ARGUMENTS_OF_KERAS_2 = ("name", "shape", "dtype", "initializer", "regularizer", "trainable", "constraint")
 
 
 def _made_up(prefix: str) -> str:
     return MadeUpName(_auto_name(prefix))
+
+
+@functools.wraps(_original_make_entry)
+def _make_entry(self: Any, path: str, metadata: Mapping[str, str] | None = None) -> Any:
+    # h5py writes no text that is of another class than `str`, as a made-up name is.
+    return _original_make_entry(self, path, metadata and {key: str(value) for key, value in metadata.items()})
 
 
 @functools.wraps(_original_add_weight)
