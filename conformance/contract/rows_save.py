@@ -535,7 +535,7 @@ def deprecated_arguments_of_a_save(backend: Backend, folder: Path) -> None:
 
 
 @row("5.6.12", pt="R", note="None and False are accepted")
-@row("5.6.30", pt="R")
+@row("5.6.30", pt="R", note="refused by name, where v4 passed them on to a push or dropped them")
 def arguments_that_would_be_ignored(backend: Backend, folder: Path) -> None:
     model = small(backend)
     for bad in ({"repo_id": "a/b"}, {"commit_message": "x"}, {"private": True}, {"create_pr": True}, {"unknown": 1}):
