@@ -417,8 +417,8 @@ class T5Model(Model):
 
         Ids are integers [B, Q] for the encoder and [B, T] for the decoder, embeddings [B, Q, H] and [B, T, H].
         `encoder_outputs`, an output of the encoder or a tuple that starts with its last hidden state, stands for
-        `input_ids`. There is a cache if `past_key_values` is given, or `use_cache`, by default the config's, where caches
-        grow.
+        `input_ids`. There is a cache if `past_key_values` is given, or `use_cache`, by default the config's, where
+        caches grow.
         """
         ops, config = self.ops, self.config
         flags = fn.output_flags(config, output_attentions, output_hidden_states, return_dict)
