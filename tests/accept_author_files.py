@@ -5,12 +5,12 @@
     python tests/accept_author_files.py original FOLDER CASE    # one part of it: the file as it is, transformers 4.48.3
     python tests/accept_author_files.py ported FOLDER CASE      # and ported, triptych
 
-All of it runs in triptych's environment: `original` puts FOLDER/transformers4 first. The original is constructed and
-saved, given other weights, run, saved in each format of its framework, pruned and given tokens, and run again. The
-ported file must then be imported; start with weights of the same names, shapes, mean and deviation; load the original's
-checkpoints with nothing missing or left over, and give equal outputs, pruned and resized ones too; save and load what
-it saved; and have the same gradients with gradient checkpointing, where the original has it. Exits with status 1 if a
-case fails. Not a part of the tests, as it downloads. The cases are in `author_files.py`.
+All of it runs in triptych's environment; for `original`, `all` puts FOLDER/transformers4 first on PYTHONPATH.
+The original is constructed and saved, given other weights, run, saved in each format of its framework, pruned and given
+tokens, and run again. The ported file must then be imported; start with weights of the same names, shapes, mean and
+deviation; load the original's checkpoints with nothing missing or left over, and give equal outputs, pruned and resized
+ones too; save and load what it saved; and have the same gradients with gradient checkpointing, where the original has
+it. Exits with status 1 if a case fails. Not a part of the tests, as it downloads. The cases are in `author_files.py`.
 """
 
 from __future__ import annotations
