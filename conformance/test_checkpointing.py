@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from small_models import config_of
-from triptych_conformance import Backend
+from triptych_conformance import Backend, assert_close
 
 FAMILIES = {"bert": "BertForMaskedLM", "distilbert": "DistilBertForMaskedLM", "electra": "ElectraForMaskedLM",
             "gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM",
@@ -34,9 +34,7 @@ def _ids() -> np.ndarray:
 def _assert_equal(before: dict[Any, np.ndarray], after: dict[Any, np.ndarray]) -> None:
     assert before.keys() == after.keys()
     for name, value in before.items():
-        np.testing.assert_allclose(
-            after[name], value, atol=SCALE * max(1.0, float(np.abs(value).max())), err_msg=str(name)
-        )
+        assert_close(after[name], value, what=str(name))
 
 
 @pytest.mark.parametrize("options", [None, {"use_reentrant": False}], ids=["reentrant", "not reentrant"])

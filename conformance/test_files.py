@@ -118,6 +118,7 @@ def test_surgery_on_files_is_that_on_the_live_model(
         assert canonical_bytes(tmp_path / "file") == canonical_bytes(tmp_path / "live")
         configs = [AutoConfig.from_pretrained(tmp_path / kind).to_dict() for kind in ("file", "live")]
         for values in configs:
+            del values["_name_or_path"]
             values.pop("dtype", None), values.pop("torch_dtype", None)
         assert configs[0] == configs[1]
         assert canonical_bytes(tmp_path / "file") != canonical_bytes(source)
@@ -151,7 +152,9 @@ def test_opt_saved_in_any_format_fills_any_class(backend: Backend, format: str, 
     for size in ("5GB", "1KB"):
         model.save_pretrained(tmp_path / size, format=format, max_shard_size=size)
         for stem in ("OPTForCausalLM", "OPTModel"):
-            found, expected = (backend.weights(backend.load(stem, f, strict=True)) for f in (tmp_path / size, folder))
+            # A `.bin` holds the head's name for the embeddings too, which the backbone does not know.
+            strict = None if (stem, format) == ("OPTModel", "bin") else True
+            found, expected = (backend.weights(backend.load(stem, f, strict=strict)) for f in (tmp_path / size, folder))
             assert {n: a.tobytes() for n, a in found.items()} == {n: a.tobytes() for n, a in expected.items()}
 
 

@@ -121,8 +121,9 @@ def differing_epsilons(config: PretrainedConfig, stem: str) -> list[str]:
     return differences(ours, epsilons_of(theirs_of(config, stem)))
 
 
-OTHERWISE_WRITTEN = {"id2label", "rope_scaling", "layer_types"}
-"""Fields that transformers 5 has in another form: keys as numbers, the theta among them, one entry for each layer."""
+OTHERWISE_WRITTEN = {"id2label", "rope_scaling", "layer_types", "transformers_version"}
+"""Fields that transformers 5 has in another form: keys as numbers, the theta among them, one entry for each layer, its
+own version."""
 
 
 @pytest.mark.parametrize("kind", SMALL)

@@ -23,7 +23,7 @@ from triptych import (
     PretrainedConfig,
     PreTrainedModel,
 )
-from triptych_conformance import Backend
+from triptych_conformance import Backend, assert_close
 from triptych_pt.authors.attention import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 from walk import row, state
 
@@ -233,7 +233,7 @@ def attention_is_chosen_by_name(backend: Backend, folder: Path) -> None:
     plain = GPT2LMHeadModel.from_pretrained(folder, attn_implementation="eager")
     mask = torch.tensor([[0, 1, 1, 1]])
     first, second = (one(IDS, attention_mask=mask).logits for one in (fused, plain))
-    assert torch.allclose(first, second, atol=1e-5 * float(second.detach().abs().max()))
+    assert_close(first.detach(), second.detach())
     shown = fused(IDS, attention_mask=mask, output_attentions=True)
     assert torch.equal(shown.logits, second) and len(shown.attentions) == 2  # no kernel keeps the probabilities
     called: list[Any] = []
@@ -284,7 +284,7 @@ def functions_of_attention_are_registered(backend: Backend, folder: Path) -> Non
     x = torch.randn(1, 4, 5, 8)
     seen, _ = ALL_ATTENTION_FUNCTIONS["sdpa"](nn.Identity(), x, x[:, :2], x[:, :2], None, scaling=0.3)
     scores = (x @ x[:, [0, 0, 1, 1]].transpose(2, 3) * 0.3).masked_fill(~torch.ones(5, 5).tril().bool(), -torch.inf)
-    assert torch.allclose(seen, (scores.softmax(-1) @ x[:, [0, 0, 1, 1]]).transpose(1, 2), atol=1e-6)
+    assert_close(seen, (scores.softmax(-1) @ x[:, [0, 0, 1, 1]]).transpose(1, 2))
 
 
 state("5.4.24", pt="Y", note="an author's own attribute: nothing reads it, in transformers 4 generation alone")
