@@ -165,6 +165,18 @@ def test_keras_asks_initializers_when_a_stateless_scope_ends() -> None:
     assert dropped.kernel.value.shape == ()
 
 
+def test_keras_gives_values_to_variables_of_a_context_within_another() -> None:
+    with tf_internals.without_values():
+        outer = keras.layers.Dense(2)
+        outer.build((None, 3))
+        with tf_internals.without_values():
+            inner = keras.layers.Dense(2)
+            inner.build((None, 3))
+            assert not tf_internals.has_value(inner.kernel)
+        assert tf_internals.has_value(inner.kernel) and not tf_internals.has_value(outer.kernel)
+    assert tf_internals.has_value(outer.kernel) and tf_internals.has_value(outer.bias)
+
+
 def test_keras_variables_hide_their_dtype_while_a_layer_computes_in_another() -> None:
     seen = []
 

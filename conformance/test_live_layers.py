@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -244,3 +245,38 @@ def test_layers_that_are_frozen_before_they_are_built_stay_frozen(tmp_path: Path
         assert [variable.path.split("/")[-2] for variable in one.trainable_variables] == ["other", "other"]
         assert one.num_parameters(only_trainable=True) == 20 and one.num_parameters() == 40
     assert_equal(model, again)
+
+
+class Typed(Base):
+    def __init__(self, config: Config, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.wide = self.add_weight(shape=(2,), dtype="float64", initializer="ones", name="wide")
+        self.narrow = self.add_weight(shape=(2,), dtype="bfloat16", initializer="ones", name="narrow", trainable=False)
+        self.count = self.add_weight(shape=(), dtype="int32", initializer="zeros", name="count", trainable=False)
+        self.dense = keras.layers.Dense(2, name="dense")
+
+    def call(self, values: Any) -> Any:
+        return self.dense(values)
+
+
+def test_variables_keep_the_dtypes_that_their_layers_chose(tmp_path: Path) -> None:
+    model = Typed(Config())
+    model.build_in_name_scope()
+    model.wide.assign([np.pi, np.e])
+    model.count.assign(7)
+    model.save_pretrained(tmp_path)
+    again = Typed.from_pretrained(tmp_path, strict=True)
+    assert [str(v.dtype) for v in again.weights] == [str(v.dtype) for v in model.weights]
+    assert_equal(again, model)
+    fresh = Typed.from_pretrained(None, config=Config(), state_dict={}, strict=False)
+    assert fresh.wide.dtype == "float64" and fresh.narrow.dtype == "bfloat16" and int(fresh.count.numpy()) == 0
+    half = Typed.from_pretrained(tmp_path, param_dtype="float16")
+    assert half.dense.kernel.dtype == "float16" and half.wide.dtype == "float64"
+
+
+def test_a_backbone_that_is_no_layer_has_the_names_of_its_variables_in_files_of_tensorflow(tmp_path: Path) -> None:
+    model = trained(Trunk(Config()))
+    model.save_pretrained(tmp_path, safe_serialization=False)
+    with h5py.File(tmp_path / "tf_model.h5") as file:
+        assert list(file.attrs["layer_names"]) == ["dense", "norm"]
+    assert_equal(Trunk.from_pretrained(tmp_path, strict=True), model)

@@ -184,3 +184,36 @@ def test_what_is_no_model_makes_no_class(backend: Backend, part: Any) -> None:
         type("Own", (backend.cls("BertPreTrainedModel"),), {}, part=part)
     with pytest.raises(ArgumentError, match="declared by its models"):
         families.declared(bert.BertConfig, part)
+
+
+class RetrieverConfig(triptych.PretrainedConfig):
+    """A config of an author's own, with the fields of a built-in one, and of none of the families."""
+
+    model_type = "author-retriever"
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        fields = config_of("bert").to_dict()
+        for name in fields.keys() - self.to_dict().keys() - {"model_type", "architectures"}:
+            setattr(self, name, kwargs.get(name, fields[name]))
+
+
+def test_a_config_of_its_own_leaves_a_built_in_class_its_heads_and_its_vocabulary(
+    backend: Backend, tmp_path: Path
+) -> None:
+    cls = type("Retriever", (backend.cls("BertModel"),), {"config_class": RetrieverConfig})
+    model = cls(RetrieverConfig())
+    if backend.name == "pt":
+        model.eval()
+    declared = backend.cls("BertModel")(config_of("bert")).schema
+    assert model.schema.summary() == declared.summary()
+    assert {w.name for w in model.schema.values() if w.axis_index("heads") is not None}
+    size = model.config.vocab_size
+    model.prune_heads({0: [1]})
+    model.resize_token_embeddings(size + 2)
+    model.save_pretrained(tmp_path)
+    again, said = cls.from_pretrained(tmp_path, output_loading_info=True)
+    assert not any(said.values()) and type(again.config) is RetrieverConfig
+    assert again.schema.summary() == model.schema.summary() and again.config.vocab_size == size + 2
+    words = {"input_ids": random_inputs(config_of("bert"))["input_ids"]}
+    assert_close(*(backend.run(one, words)["last_hidden_state"] for one in (again, model)))

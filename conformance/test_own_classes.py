@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
 from triptych import (
     ArgumentError,
@@ -227,6 +228,60 @@ def test_an_argument_of_the_constructor_adds_weights(backend: Backend, saved: Pa
     assert set(weights) == {*NAMES, "more.weight", "more.bias"}
     assert all(array.tobytes() == weights[name].tobytes() for name, array in backend.weights(again).items())
     assert backend.run(again, IDS)["logits"].shape == (2, 3, 3)
+
+
+class LoadedConfig(PretrainedConfig):
+    model_type = "loaded"
+
+    def __init__(self, base: str = "", **kwargs: Any) -> None:
+        self.base = base
+        super().__init__(**kwargs)
+
+
+class AroundLoaded(PreTrainedModel):
+    config_class = LoadedConfig
+
+    def __init__(self, config: LoadedConfig) -> None:
+        super().__init__(config)
+        self.trunk = TinyLM.from_pretrained(config.base)
+        self.head = torch.nn.Linear(2, 2)
+        self.post_init()
+
+    def forward(self, input_ids: Any) -> Any:
+        return self.head(self.trunk(input_ids).logits[..., :2])
+
+
+class TFAroundLoaded(TFPreTrainedModel):
+    config_class = LoadedConfig
+
+    def __init__(self, config: LoadedConfig, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.trunk = TFTinyLM.from_pretrained(config.base)
+        self.head = keras.layers.Dense(2, name="head")
+
+    def call(self, input_ids: Any, training: bool | None = None) -> Any:
+        return self.head(self.trunk(input_ids).logits[..., :2])
+
+
+@pytest.mark.parametrize("cls", [AroundLoaded, TFAroundLoaded])
+def test_a_constructor_may_load_a_model_while_it_is_loaded(cls: Any, saved: Path, tmp_path: Path) -> None:
+    ids = np.array([[1, 2, 3]])
+    model = cls(LoadedConfig(str(saved)))
+    model(torch.tensor(ids) if cls is AroundLoaded else ids)
+    model.save_pretrained(tmp_path / "one")
+    held = {name: ref.read() for name, ref in open_checkpoint(tmp_path / "one").items()}
+    base = open_checkpoint(saved)
+    assert set(held) == {*(f"trunk.{name}" for name in NAMES), "head.weight", "head.bias"}
+    assert all(np.array_equal(held[f"trunk.{name}"], base[name].read()) for name in NAMES)
+    trained = {name: array + 1 for name, array in held.items()}
+    save_file(trained, tmp_path / "one/model.safetensors", {"format": "pt"})
+    again, said = cls.from_pretrained(tmp_path / "one", output_loading_info=True)
+    assert not any(said.values())
+    again.save_pretrained(tmp_path / "two")
+    assert all(np.array_equal(ref.read(), trained[name]) for name, ref in open_checkpoint(tmp_path / "two").items())
+    half = cls.from_pretrained(tmp_path / "one", dtype="float16" if cls is AroundLoaded else None,
+                               param_dtype="float16")  # fmt: skip
+    assert {str(half._dtype_of(weight)) for weight in half.schema.values()} == {"float16"}
 
 
 @pytest.mark.parametrize("strict", [None, False])

@@ -16,10 +16,7 @@ HELPERS = ("einops==0.8.2",)
 
 PACKAGES = {
     "antiberty": "1.0.0",
-    "aspect-based-sentiment-analysis": "2.0.2",
     "chronos-forecasting": "2.3.2",
-    "colbert-ai": "0.2.22",
-    "dalle-mini": "0.1.5",
     "enformer-pytorch": "0.8.12",
     "fastcoref": "2.1.6",
     "flagembedding": "1.4.2",
@@ -80,7 +77,8 @@ def tokens() -> Inputs:
 
 BERT = dict(vocab_size=31, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=16,
             max_position_embeddings=32, num_labels=3)  # fmt: skip
-T5 = dict(vocab_size=31, pad_token_id=0, decoder_start_token_id=0, d_model=12, d_kv=4, d_ff=16, num_layers=2, num_decoder_layers=2, num_heads=3)
+T5 = dict(vocab_size=31, pad_token_id=0, decoder_start_token_id=0, d_model=12, d_kv=4, d_ff=16, num_layers=2,
+          num_decoder_layers=2, num_heads=3)  # fmt: skip
 QUANTILES = [0.1, 0.5, 0.9]
 COREF = {"max_span_length": 3, "top_lambda": 0.5, "ffnn_size": 8, "dropout_prob": 0.1, "max_segment_len": 8}
 PATCHES = {"context_length": 16, "input_patch_size": 4, "input_patch_stride": 4, "quantiles": QUANTILES}
@@ -249,11 +247,6 @@ CASES = {
     "tf-funnel": theirs(
         "funnel", "tf", "TFFunnelForTokenClassification", "FunnelConfig", text,
         dict(vocab_size=31, block_sizes=[1, 1], num_decoder_layers=1, d_model=12, n_head=3, d_head=4, d_inner=16,
-             num_labels=3),
-    ),
-    "tf-aspects": Case(
-        "aspect-based-sentiment-analysis", ("aspect_based_sentiment_analysis/models.py",),
-        "aspect_based_sentiment_analysis.models", "BertABSClassifier", of("BertABSCConfig", **BERT),
-        lambda: {"token_ids": ids(2, 5), "attention_mask": text()["attention_mask"]}, "tf",
+             num_labels=3), resizes=True,
     ),
 }  # fmt: skip

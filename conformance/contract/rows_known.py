@@ -8,9 +8,11 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -716,11 +718,51 @@ def auto_classes(backend: Backend, folder: Path) -> None:
         backend.cls("AutoModelForSeq2SeqLM").from_pretrained(folder)
 
 
+CODE = """
+import triptych
+
+
+class SavedConfig(triptych.BertConfig):
+    model_type = "known_saved"
+
+
+class {name}(triptych.{base}):
+    config_class = SavedConfig
+
+
+SavedConfig.register_for_auto_class()
+{name}.register_for_auto_class()
+"""
+
+
+@shows("2.93 4.37 5.6.15 9.9")
+def code_is_saved_with_a_model(backend: Backend, folder: Path) -> None:
+    base = backend.cls("BertModel").__name__
+    name = base.replace("Bert", "Saved")
+    module = f"known_saved_{backend.name}"
+    (folder / f"{module}.py").write_text(CODE.format(name=name, base=base))
+    spec = spec_from_file_location(module, folder / f"{module}.py")
+    assert spec is not None and spec.loader is not None
+    code = sys.modules[module] = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(code)
+        model = getattr(code, name)(code.SavedConfig(**SMALL["bert"]))
+        model.save_pretrained(folder / "saved")
+    finally:
+        del sys.modules[module]
+    assert (folder / f"saved/{module}.py").is_file()
+    auto = backend.cls("AutoModel")
+    said = json.loads((folder / "saved/config.json").read_text())["auto_map"]
+    assert said == {"AutoConfig": f"{module}.SavedConfig", auto.__name__: f"{module}.{name}"}
+    again = auto.from_pretrained(folder / "saved", trust_remote_code=True)
+    assert type(again).__name__ == name and same(backend, again, model)
+
+
 # -- what is shown elsewhere, and words for porters -------------------------------------------------------------------
 
 OF_THE_HUB = (
-    "2.54 2.56 2.74 4.1 4.4 4.5 4.6 4.7 4.8 4.9 4.10 4.11 4.16 4.22 4.26 5.4.69 5.5.2 5.5.8 5.5.10 5.5.11 5.5.12 "
-    "5.5.13 5.6.5 6.77 6.83 6.93 7.41 7.48 9.4 9.6 11.38"
+    "2.54 2.56 2.74 4.1 4.2 4.4 4.5 4.6 4.7 4.8 4.9 4.10 4.11 4.12 4.13 4.16 4.21 4.22 4.23 4.24 4.25 "
+    "4.26 5.4.69 5.5.2 5.5.8 5.5.10 5.5.11 5.5.12 5.5.13 5.6.5 6.77 6.83 6.93 7.41 7.48 9.4 9.6 11.38"
 ).split()
 for _number in OF_THE_HUB:
     state(_number, "tests/hub shows it, against a hub of its own")

@@ -384,7 +384,7 @@ for _place, _name in enumerate(ADAPTERS, 99):
     )
 state("5.4.78", "see 5.7", pt="Y")
 state("5.4.79", "see 5.8", pt="Y")
-state("2.74", "tests/hub/test_pushing.py shows it", pt="Y")
+state("2.74", pt="Y")
 
 # -- loads ------------------------------------------------------------------------------------------------------
 
@@ -799,7 +799,7 @@ state("8.16", "of Transformer-XL, which transformers 4 had given up; an author's
 
 
 @row("6.89", note="written in every framework: what the file holds, for whoever reads it", tf="Y")
-@row("11.13", note="written in every framework: what the file holds, for whoever reads it", tf="Y", flax="Y")
+@row("11.13", note="written in every framework: what the file holds, for whoever reads it", **IN_ALL)
 def the_dtype_of_the_file_is_written(backend: Backend, folder: Path) -> None:
     backend.cls("BertModel")(BertConfig(**SMALL["bert"])).save_pretrained(folder)
     assert json.loads((folder / "config.json").read_text())["dtype"] == "float32"

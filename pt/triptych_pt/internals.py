@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.module import register_module_parameter_registration_hook
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
@@ -62,7 +63,7 @@ def without_fills() -> Iterator[None]:
 
 
 def _to_meta(module: nn.Module, name: str, parameter: nn.Parameter | None) -> nn.Parameter | None:
-    if not building_empty() or parameter is None or parameter.is_meta:
+    if not building_empty() or parameter is None or is_lazy(parameter) or parameter.is_meta:
         return None  # as it is
     return nn.Parameter(parameter.detach().to("meta"), requires_grad=parameter.requires_grad)
 
@@ -119,13 +120,28 @@ def refuse_meta_device() -> None:
         )
 
 
-def reset(module: nn.Module) -> bool:
-    """Give the weights of one module the values that PyTorch starts it with; return whether it says how."""
+def reset(module: nn.Module) -> None:
+    """Give the weights of one module the values that PyTorch starts it with, if it says how."""
     for name in ("reset_parameters", "_reset_parameters"):
         if callable(method := getattr(module, name, None)):
             method()
-            return True
-    return False
+            return
+
+
+def blank(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Return a tensor that shows, if it is of a floating type, which of its values nobody has set."""
+    is_floating = dtype.is_floating_point or dtype.is_complex
+    return torch.full(shape, torch.nan if is_floating else 0, dtype=dtype)
+
+
+def has_blanks(tensor: torch.Tensor) -> bool:
+    """Return whether values of a tensor that was blank were not set; of one that cannot show it, True."""
+    return not (tensor.is_floating_point() or tensor.is_complex()) or bool(tensor.isnan().any())
+
+
+def is_blank(tensor: torch.Tensor) -> bool:
+    """Return whether no value of a tensor that was blank was set; of one that cannot show it, False."""
+    return (tensor.is_floating_point() or tensor.is_complex()) and bool(tensor.isnan().all())
 
 
 def own_tensor(module: nn.Module, leaf: str) -> Any:

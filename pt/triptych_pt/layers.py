@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from triptych.errors import ArgumentError
 from triptych.modeling.derived import LiveWeight
@@ -64,17 +65,31 @@ def live_weights(model: nn.Module) -> list[LiveWeight]:
     for scope, module in model.named_modules(remove_duplicate=False):
         dot = f"{scope}." if scope else ""
         for leaf, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            _refuse_lazy(dot + leaf, parameter)
             found.append(LiveWeight(dot + leaf, tuple(parameter.shape), layout_of(module, leaf), id(parameter)))
         for leaf, buffer in internals.persistent_buffers(module):
+            _refuse_lazy(dot + leaf, buffer)
             layout = layout_of(module, leaf)
             found.append(LiveWeight(dot + leaf, tuple(buffer.shape), layout, id(buffer), buffer=True))
     return found
+
+
+def _refuse_lazy(name: str, tensor: torch.Tensor) -> None:
+    if is_lazy(tensor):
+        raise ArgumentError(
+            "A lazy module has weights without a shape, which can be neither saved, counted nor loaded.",
+            expected="modules that were called once, or know their sizes",
+            received=name,
+            remedy="call the model before it is saved; to load it, give the module its sizes in the class",
+        )
 
 
 def initialise(module: nn.Module, std: float) -> None:
     """Initialise a module of PyTorch's own kinds: normal matrices and kernels, zero biases, unit norms. Leave another
     as it is."""
     std, layer = getattr(module, "initial_std", None) or std, cast(Any, module)
+    if any(map(is_lazy, module.parameters(recurse=False))):
+        return  # it starts when it is first called
     if isinstance(module, nn.MultiheadAttention):
         internals.reset(module)
     elif isinstance(module, (nn.Linear, nn.Embedding, Conv1D, *_CONVOLUTIONS)):

@@ -194,7 +194,7 @@ class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, ModelBase):
         model = cls._without_values(config, inputs, options)
         if not cls._is_its_part():
             model.tie_weights()  # for a class whose constructor did not
-        model.__dict__["_made_anew"] = lambda: cls(copy.deepcopy(config), *inputs, **options)
+        model.__dict__["_made_anew"] = lambda: cls._made_with_values(copy.deepcopy(config), inputs, options)
         with internals.with_values(), model._sharing_kept():
             yield model
             model.eval()
@@ -209,6 +209,19 @@ class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, ModelBase):
             refuse_unknown({name: value for name, value in options.items() if name not in known}, cls)
         with parameters_on_meta():
             return cls(config, *inputs, **options)
+
+    @classmethod
+    def _made_with_values(cls, config: PretrainedConfig, inputs: Sequence[Any], options: Mapping[str, Any]) -> Any:
+        made = cls(config, *inputs, **options)
+        made.initialize_weights()  # for a class whose constructor did not
+        return made
+
+    def _own_dtypes(self, schema: Schema) -> Mapping[str, np.dtype]:
+        if self._is_its_part() and self._is_of_a_part(self.config):
+            return {}
+        held = {weight.name: self._held(weight.name).dtype for weight in schema.stored()}
+        default = torch.get_default_dtype()
+        return {name: arrays.numpy_dtype(dtype) for name, dtype in held.items() if dtype != default}
 
     def _assign(
         self,
@@ -227,13 +240,16 @@ class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, ModelBase):
     ) -> LoadPlan:
         state = {a.weight.name: arrays.to_native(a.read("pt")) for a in plan.assignments}
         state |= {name: arrays.to_native(np.array(checkpoint[name].read())) for name in plan.unexpected}
-        dtype = arrays.native_dtype(plan.dtype_of_new)
-        for weight in plan.schema.stored():
-            old = self._held(weight.name)
-            if old.is_meta:
-                self._set(weight.name, torch.empty(old.shape, dtype=dtype if old.is_floating_point() else old.dtype))
+        dtype, own = plan.dtype_of_new, self._own_dtypes(plan.schema)
+        waiting = {w.name: self._held(w.name) for w in plan.schema.stored() if self._held(w.name).is_meta}
+        for name, old in waiting.items():
+            self._set(name, internals.blank(old.shape, arrays.native_dtype(own.get(name, dtype))))
         left = self.load_state_dict(state, strict=False)
         missing = {name for name in left.missing_keys if name in plan.schema}
+        for name, old in waiting.items():
+            if name in missing or internals.is_blank(self._held(name)):
+                missing.add(name)
+                internals.put(*self._owner(name), old)
         assigned = [a for a in plan.assignments if a.weight.name not in missing]
         for assignment in assigned:
             done(assignment)
@@ -250,19 +266,20 @@ class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, ModelBase):
         for owner, leaves in owners.items():
             kept = {n: t.detach().clone() for n, t in internals.own_tensors(owner) if n not in leaves and not t.is_meta}
             for leaf, one in leaves.items():
-                internals.put(owner, leaf, torch.zeros(one.weight.shape, dtype=arrays.native_dtype(one.dtype)))
+                internals.put(owner, leaf, internals.blank(one.weight.shape, arrays.native_dtype(one.dtype)))
             with torch.no_grad():
-                if not internals.reset(owner) and self._may_be_anything(owner):
+                internals.reset(owner)
+                blank = [leaf for leaf in leaves if internals.has_blanks(getattr(owner, leaf))]
+                if blank and not isinstance(owner, (make.Block, Conv1D, RMSNorm)):  # only its constructor knows
                     made = self.__dict__["_made_anew"]() if made is None else made
                     for leaf, one in leaves.items():
                         getattr(owner, leaf).copy_(made._held(one.weight.name))
-                self._model_around(owner)._init_weights(owner)
+                else:
+                    for leaf in blank:
+                        getattr(owner, leaf).zero_()
+                    self._model_around(owner)._init_weights(owner)
                 for name, value in kept.items():
                     getattr(owner, name).copy_(value)
-
-    def _may_be_anything(self, owner: nn.Module) -> bool:
-        """Return whether only its constructor knows how a new module of this kind starts."""
-        return not isinstance(owner, (make.Block, Conv1D, RMSNorm, nn.Linear, nn.Embedding, nn.LayerNorm))
 
     def _model_around(self, module: nn.Module) -> Any:
         """Return the innermost model that `module` is a part of."""

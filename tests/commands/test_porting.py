@@ -62,6 +62,18 @@ def test_imports_change_and_nothing_else() -> None:
     compile(ported.text, "ported", "exec")
 
 
+def test_tokenizers_stay_with_transformers() -> None:
+    ported = port(b"from transformers import AutoTokenizer as Words, BertModel, BertTokenizer\n"
+                  b"from transformers.tokenization_utils_base import BatchEncoding\n\n"
+                  b"words = Words.from_pretrained, BertModel, BatchEncoding\n")  # fmt: skip
+    assert lines(ported.text)[:2] == [
+        "from triptych import BertModel; from transformers import AutoTokenizer as Words",
+        "from transformers.tokenization_utils_base import BatchEncoding",
+    ]
+    assert [remark.line for remark in ported.remarks] == [1, 2]
+    assert all("still imported from transformers" in remark.what for remark in ported.remarks)
+
+
 def test_names_that_are_missing() -> None:
     ported = port(WRITTEN.encode(), package="transformers.models.mine")
     text = ported.text.decode()

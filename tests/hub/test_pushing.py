@@ -225,7 +225,8 @@ def test_a_folder_of_the_repository_s_name_instead_of_a_temporary_one(
 def test_the_deprecated_arguments(hub: Hub, folder: Path) -> None:
     config = BertConfig.from_pretrained(folder)
     with pytest.warns(FutureWarning, match="use_auth_token|organization|repo_url|repo_path_or_name"):
-        config.push_to_hub("pushed", use_auth_token=WRITER, organization="org", ignore_metadata_errors=True)
+        config.push_to_hub("pushed", use_auth_token=WRITER, organization="org", ignore_metadata_errors=True,
+                           save_jinja_files=True)  # fmt: skip
     assert "config.json" in hub.tree(REPO)
     with pytest.warns(FutureWarning, match="repo_url"):
         config.push_to_hub("x", token=WRITER, repo_url="https://hub.example/org/second")
@@ -328,6 +329,24 @@ def test_arguments_are_refused_before_anything_is_written_or_asked(hub: Hub, fol
         config.push_to_hub(REPO, max_shard_size="1GB")
     assert not new.exists()
     assert hub.count() == 0
+
+
+def test_the_steps_that_classes_of_others_call(hub: Hub, folder: Path, tmp_path: Path) -> None:
+    config = BertConfig.from_pretrained(folder)
+    for _ in range(2):
+        assert config._create_repo(REPO, private=True, token=WRITER) == REPO
+    with pytest.warns(FutureWarning, match="organization"):
+        assert config._create_repo("pushed", token=WRITER, organization="org") == REPO
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/old.json").write_text("{}")
+    before = config._get_files_timestamps(tmp_path / "work")
+    assert set(before) == {"old.json"} and config._get_files_timestamps(tmp_path / "nowhere") == {}
+    config.save_pretrained(tmp_path / "work")
+    info = config._upload_modified_files(
+        tmp_path / "work", REPO, before, commit_message="new", token=WRITER, commit_description="because"
+    )
+    assert info.oid == hub.head(REPO) and hub.log(REPO)[0].title == "new"
+    assert "config.json" in hub.tree(REPO) and "old.json" not in hub.tree(REPO)
 
 
 def test_a_save_that_fails_pushes_nothing(hub: Hub, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

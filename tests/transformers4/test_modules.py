@@ -7,12 +7,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import triptych
 from places import ROOT
-from triptych import MissingNameError
+from triptych import ArgumentError, MissingNameError
 from triptych.names import MODEL_MODULES
 from triptych.transformers4 import table
 
@@ -106,6 +107,44 @@ def test_the_files_of_a_family_have_what_they_import_themselves() -> None:
 
     assert issubclass(Seq2SeqLMOutput, ModelOutput) and issubclass(BaseModelOutput, ModelOutput)
     assert "relu" in ACT2FN and PreTrainedModel is triptych.PreTrainedModel and logging.get_logger(__name__)
+
+
+def test_stages_of_a_vision_config_are_aligned_checked_and_saved(tmp_path: Path) -> None:
+    from triptych.utils.backbone_utils import BackboneConfigMixin, BackboneMixin
+    from triptych.utils.backbone_utils import get_aligned_output_features_output_indices as aligned
+
+    stages = ["stem", "one", "two"]
+    assert aligned(None, None, stages) == (["two"], [2])
+    assert aligned(["stem", "two"], None, stages) == (["stem", "two"], [0, 2])
+    assert aligned(None, (0, -1), stages) == (["stem", "two"], [0, -1])
+    for names, numbers in ((["two", "one"], None), (["three"], None), (None, [3]), (None, [1, 1]), (["one"], [2])):
+        with pytest.raises(ArgumentError, match="out_"):
+            aligned(names, numbers, stages)
+
+    class Staged(BackboneConfigMixin, triptych.PretrainedConfig):
+        model_type = "staged"
+
+        def __init__(self, out_features: Any = None, out_indices: Any = None, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.stage_names = stages
+            self._out_features, self._out_indices = aligned(out_features, out_indices, stages)
+
+    config = Staged(out_indices=[1])
+    config.out_features = ["stem", "one"]
+    config.save_pretrained(tmp_path)
+    again = Staged.from_pretrained(tmp_path)
+    assert (again.out_features, again.out_indices) == (["stem", "one"], [0, 1])
+
+    class Backbone(BackboneMixin):
+        def forward(self, x: int) -> int:
+            return x
+
+        __call__ = forward
+
+    model = Backbone()
+    model._init_backbone(config)
+    model.num_features = [4, 8, 16]
+    assert model.channels == [4, 8] and model.forward_with_filtered_kwargs(3, unknown=1) == 3
 
 
 def test_a_missing_attribute_is_an_attribute_error() -> None:

@@ -14,9 +14,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from triptych.checkpoints.legacy import LegacyWeight, legacy_weights, without_prefix
 from triptych.checkpoints.opening import Checkpoint
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
+from triptych.formats.kinds import Format
 from triptych.modeling.base import ModelBase, refuse_unknown
 from triptych.modeling.derived import LiveWeight, live_weights
 from triptych.modeling.hooks import Answer
@@ -276,6 +278,24 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, keras.Model, Mod
         shapes = {path: tuple(variable.shape) for path, (variable, _) in found.items()}
         known = {path: told for path, pair in found.items() if (told := layers.layout_of(*pair)) is not None}
         return live_weights(shapes, "tf", {path for path, pair in found.items() if internals.is_buffer(*pair)}, known)
+
+    def _stored_names(self, chosen: Format) -> dict[str, LegacyWeight]:
+        """Return the names in TensorFlow's files of an author's backbone: those of its variables."""
+        schema = self.schema
+        if chosen.flavour != "tf" or not schema.is_base or self._is_of_a_part(self.config):
+            return {}
+        stored = legacy_weights(schema, "tf")
+        return {n: dataclasses.replace(one, name=without_prefix(one.name, schema)) for n, one in stored.items()}
+
+    def _own_dtypes(self, schema: Schema) -> Mapping[str, np.dtype]:
+        if self._is_its_part() and self._is_of_a_part(self.config):
+            return {}
+        found, own = self._weights(), {}
+        for weight in schema.stored():
+            variable, owner = found[layouts.native_path(weight, "tf")]
+            if internals.dtype_of(variable) != tf.as_dtype(owner.variable_dtype):
+                own[weight.name] = arrays.numpy_dtype(internals.dtype_of(variable))
+        return own
 
     def _nested_models(self) -> Mapping[str, Any]:
         return layers.models_within(self, TFPreTrainedModel)

@@ -212,10 +212,7 @@ def _in_tf(schema: Schema, weight: Weight) -> LegacyWeight:
     if weight.layout is Layout.EMBEDDING:
         is_weight = any(levels[-len(end) :] == end for end in _TF_WEIGHT_EMBEDDINGS)
         leaf, other = ("weight", leaf) if is_weight else (leaf, "weight")
-    spelled = [_variable([*levels, one]) for one in (leaf, other)]
-    if inside:  # an author's own backbone may not be a layer of its model, and then has no prefix
-        spelled += [_variable([*levels[1:], one]) for one in (leaf, other)]
-    name, *aliases = dict.fromkeys(spelled)
+    name, *aliases = dict.fromkeys(_variable([*levels, one]) for one in (leaf, other))
     row = weight.layout is Layout.BIAS and _has(schema, f"{scope}.weight", Layout.CONV1D)
     order = layouts.to_canonical(weight.layout, len(weight.axes), "tf")
     return LegacyWeight(weight.name, name, weight.shape, order, row, tuple(aliases))
@@ -317,7 +314,9 @@ def canonical_refs(raw: Mapping[str, TensorRef], schema: Schema, flavour: str) -
     """
     known = readable(schema, flavour)
     foreign = {name for weight in known.values() for name in _spellings(schema, weight.canonical)} - set(known)
-    known |= {_plain(name): weight for name, weight in known.items()} if flavour == "tf" else {}
+    if flavour == "tf":
+        known |= {_plain(name): weight for name, weight in known.items()}
+        known = {without_prefix(name, schema): weight for name, weight in known.items()} | known
     scoped = flavour == "tf" and not any(name in known or _plain(name) in known for name in raw)
     result: dict[str, TensorRef] = {}
     origin: dict[str, str] = {}
@@ -330,6 +329,12 @@ def canonical_refs(raw: Mapping[str, TensorRef], schema: Schema, flavour: str) -
             raise _ambiguous(key, name, origin.get(key), flavour)
         result[key], origin[key] = new, name
     return result
+
+
+def without_prefix(name: str, schema: Schema) -> str:
+    """Return a TensorFlow name as a backbone of an author's has it that is no layer of its model, as built-in ones are
+    of theirs."""
+    return name.removeprefix(f"{schema.base_prefix}/") if schema.is_base else name
 
 
 def _plain(name: str) -> str:

@@ -328,14 +328,18 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         hooked = self._has_load_hooks()
         lenient = replace(policy, strict=False) if hooked else policy
         plan = plan_load(schema, checkpoint, param_dtype, lenient, source)
+        own = self._own_dtypes(schema)
+        if param_dtype is not None:
+            plan = plan.in_dtypes(own)
         if hooked:
             plan = self._load_by_hooks(plan, checkpoint, self.load_report.record)
-            refuse_missing(plan.missing, policy, source)
+            if policy.strict is not False:
+                refuse_missing(plan.missing, policy, source)
         else:
             ahead = readers.enter_context(ReadAhead(plan.assignments, self.framework))
             for assignment in plan.assignments:
                 self._assign(assignment, ahead.read, self.load_report.record)
-        self._initialise(plan.to_initialise)
+        self._initialise([replace(new, dtype=own.get(new.weight.name, new.dtype)) for new in plan.to_initialise])
         self.load_report.missing_keys = policy.reported(plan.missing)
         self.load_report.unexpected_keys = list(plan.unexpected)
         self.load_report.mismatched_keys = list(plan.mismatched)

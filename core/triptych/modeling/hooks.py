@@ -61,6 +61,10 @@ class Hooks:
         """Let the module take over `checkpoint`; return what was assigned, of which `done` was called, and the rest."""
         raise NotImplementedError
 
+    def _own_dtypes(self, schema: Schema) -> Mapping[str, np.dtype]:
+        """Return name -> the dtype that the module itself has chosen for a weight, which a load keeps."""
+        return {}
+
     def _nested_models(self) -> Mapping[str, Any]:
         """Return the models of triptych within the module, but those within others of them, by the path to each."""
         return {}

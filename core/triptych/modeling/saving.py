@@ -101,10 +101,10 @@ class Saving(Generating, PushToHubMixin):
         push = self._push_of_save(push_to_hub, save_directory, push_arguments)
         if not is_main_process:
             return
-        refs = self._tensor_refs(params) if state_dict is None else list(self._in_memory(state_dict).values())
+        schema = self.schema
+        refs = self._tensor_refs(params) if state_dict is None else self._given_refs(state_dict, schema)
         left_out = set(self._keys_to_ignore_on_save or ())
         refs = [ref for ref in refs if ref.name not in left_out]
-        schema = self.schema
         self._warn_of_sharing(schema)
         if chosen is BIN and state_dict is None:
             refs += _tied_refs(refs, schema)
@@ -180,6 +180,14 @@ class Saving(Generating, PushToHubMixin):
         refs = {n: TensorRef.of(n, np.array(a) if copied else a) for n, a in arrays.items()}
         return Checkpoint(refs, {}, "state_dict")
 
+    def _given_refs(self, state_dict: Mapping[str, Any], schema: Schema) -> list[TensorRef]:
+        """Return arrays by name; without what a wrapper of PyTorch has put before every name."""
+        refs = list(self._in_memory(state_dict).values())
+        for prefix in _OF_WRAPPERS:
+            if schema.keys().isdisjoint(state_dict) and all(name.startswith(prefix) for name in state_dict):
+                return [dataclasses.replace(ref, name=ref.name.removeprefix(prefix)) for ref in refs]
+        return refs
+
     def _tensor_refs(self, params: Any = None) -> list[TensorRef]:
         """Return the weights under canonical names, in canonical layout, to be read one at a time."""
         if self.declared_schema is not None and not self._is_of_a_part(self.config):
@@ -193,6 +201,10 @@ class Saving(Generating, PushToHubMixin):
     def _weights_to_save(self, params: Any) -> list[Weight]:
         """Return the weights that a save writes; in Flax, of a tree of parameters."""
         return self.schema.stored()
+
+
+_OF_WRAPPERS = ("_orig_mod.", "module.")
+"""What torch.compile, and wrappers for parallel training, put before the names in their `state_dict`."""
 
 
 def _tied_refs(refs: Sequence[TensorRef], schema: Schema) -> list[TensorRef]:

@@ -12,6 +12,7 @@ from typing import Any
 from triptych.errors import ArgumentError, MissingBackendError, MissingNameError, UnsupportedFormatError
 from triptych.modeling.absent import NO_GENERATION, absent
 from triptych.names import BACKENDS
+from triptych.transformers4._instead import TOKENIZERS, is_of_tokenizers
 
 try:
     import libcst as cst
@@ -77,8 +78,8 @@ def port(text: bytes, name: str = "the text", package: str = "") -> Ported:
     """Return a text with its imports from transformers made imports from triptych.
 
     A name that triptych does not have, and that the text does not use, is no longer imported, and is `Any` where only
-    annotations have it; one that it uses still is imported, so that the import says what to do. `GenerationMixin` is
-    taken from the bases of classes, too.
+    annotations have it; one that it uses still is imported, so that the import says what to do; tokenizers and
+    processors are still imported from transformers. `GenerationMixin` is taken from the bases of classes, too.
 
     Args:
         name: of the file, for messages.
@@ -204,13 +205,19 @@ class _Porter(cst.CSTTransformer):
             if error := _missing(ours, None):
                 self._remark(original_node, f"`from {path} import *`: {error.detail}", error.remedy)
             return updated_node.with_changes(**made)
-        kept = [alias for alias in updated_node.names if self._stays(original_node, alias, ours)]
-        annotations = [alias for alias in updated_node.names if alias not in kept and self._annotated[_bound(alias)]]
+        beside = [alias for alias in updated_node.names if self._is_beside(original_node, alias, ours)]
+        left = [alias for alias in updated_node.names if alias not in beside]
+        kept = [alias for alias in left if self._stays(original_node, alias, ours)]
+        annotations = [alias for alias in left if alias not in kept and self._annotated[_bound(alias)]]
         statements: list[cst.BaseSmallStatement] = []
         if kept and len(kept) < len(updated_node.names):
             kept[-1] = kept[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
         if kept:
             statements.append(updated_node.with_changes(names=kept, **made))
+        if beside:
+            names = [alias.with_changes(comma=cst.MaybeSentinel.DEFAULT) for alias in beside]
+            theirs: Any = cst.parse_expression(path)
+            statements.append(cst.ImportFrom(theirs, names))
         if annotations:
             names = [cst.ImportAlias(cst.Name("Any"), asname=cst.AsName(cst.Name(_bound(a)))) for a in annotations]
             statements.append(cst.ImportFrom(cst.Name("typing"), names))
@@ -226,6 +233,14 @@ class _Porter(cst.CSTTransformer):
         if level == 1 or level > len(folders):  # beside the file
             return None
         return ".".join([*folders[: len(folders) - level + 1], *([module] if module else [])])
+
+    def _is_beside(self, node: cst.ImportFrom, alias: cst.ImportAlias, module: str) -> bool:
+        """Return whether a name that is used is of a tokenizer, which is still imported from transformers; say so."""
+        name = alias.evaluated_name
+        if not self._used[_bound(alias)] or not is_of_tokenizers(f"{module}.{name}") or _missing(module, name) is None:
+            return False
+        self._remark(node, f"{name} is still imported from transformers", TOKENIZERS)
+        return True
 
     def _stays(self, node: cst.ImportFrom, alias: cst.ImportAlias, module: str) -> bool:
         """Return whether a name is still imported; say so if triptych does not have it."""

@@ -7,7 +7,7 @@ import re
 from triptych.modeling.absent import NO_GENERATION as _GENERATION
 from triptych.names import MODEL_MODULES
 
-_TOKENIZERS = "tokenizers and processors are no part of triptych: use the package tokenizers, or transformers beside it"
+TOKENIZERS = "tokenizers and processors are no part of triptych: use the package tokenizers, or transformers beside it"
 _TRAINING = "triptych has no trainer: train as the framework does, or with accelerate"
 _TF1 = "checkpoints of TensorFlow 1 are not read: convert them with transformers 4 first"
 _FAMILY = (
@@ -22,8 +22,8 @@ _REMEDIES = [
     (r"generation(\..*)?", _GENERATION),
     (r".\w*(LogitsProcessor|LogitsWarper|StoppingCriteria|Streamer|BeamScorer|GenerationMixin)\w*", _GENERATION),
     (r".\w*Generat\w+Output", _GENERATION),
-    (r"(tokenization|feature_extraction)\w*(\..*)?|processing_utils(\..*)?|(image|audio)_\w+(\..*)?", _TOKENIZERS),
-    (r".\w*(Tokenizer\w*|Processor|FeatureExtractor|BatchEncoding|DataCollator\w*)|data(\..*)?", _TOKENIZERS),
+    (r"(tokenization|feature_extraction)\w*(\..*)?|processing_utils(\..*)?|(image|audio)_\w+(\..*)?", TOKENIZERS),
+    (r".\w*(Tokenizer\w*|Processor|FeatureExtractor|BatchEncoding|DataCollator\w*)|data(\..*)?", TOKENIZERS),
     (r"trainer\w*(\..*)?|training_args\w*(\..*)?|optimization\w*(\..*)?|.\w*Train(er|ing)\w*", _TRAINING),
     (r".(AdamW|Adafactor|get_(\w+_)?schedule\w*|set_seed|HfArgumentParser|EvalPrediction)", _TRAINING),
     (r"pipelines(\..*)?|.(pipeline|\w+Pipeline)", "triptych has no pipelines: call tokenizer and model yourself"),
@@ -35,7 +35,7 @@ _REMEDIES = [
     (r"integrations(\..*)?|deepspeed(\..*)?", "delete what is for deepspeed, FSDP and other launchers, or guard it"),
     (r"quantizers(\..*)?|.\w*(QuantizationConfig|BitsAndBytesConfig|QuantoConfig|GPTQConfig|AwqConfig)",
      "quantised checkpoints are not loaded yet"),
-    (r"utils\.backbone_utils(\..*)?|.(BackboneMixin|load_backbone)", "there are no families of vision models"),
+    (r".(load_backbone|verify_backbone_config_arguments)", "there are no families of vision models: make it yourself"),
     (r"testing_utils(\..*)?", "use pytest's own marks"),
     (r"dynamic_module_utils(\..*)?", "AutoModel.from_pretrained(..., trust_remote_code=True) loads such classes"),
     (r"utils\.fx(\..*)?", "trace with torch.fx or torch.export itself"),
@@ -50,3 +50,8 @@ def remedy_for(path: str) -> str:
     name = "." + path.rpartition(".")[2]
     found = (text for rule, text in _REMEDIES if any(re.fullmatch(rule, one) for one in (place, name)))
     return next(found, "")
+
+
+def is_of_tokenizers(path: str) -> bool:
+    """Return whether `triptych.<module>.<name>` would be a tokenizer, a processor or a part of one."""
+    return remedy_for(path) == TOKENIZERS

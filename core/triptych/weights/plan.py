@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -118,6 +118,16 @@ class LoadPlan:
     mismatched: tuple[Mismatch, ...]
     param_dtype: np.dtype | None = None
     policy: Policy = field(default_factory=Policy)
+
+    def in_dtypes(self, own: Mapping[str, np.dtype]) -> LoadPlan:
+        """Return the plan with floating weights in the dtypes that `own` has for them."""
+        return replace(self, assignments=tuple(self._in_dtype(each, own) for each in self.assignments))
+
+    def _in_dtype(self, assignment: Assignment, own: Mapping[str, np.dtype]) -> Assignment:
+        dtype = own.get(assignment.weight.name)
+        if dtype not in FLOATING or assignment.dtype not in FLOATING:
+            return assignment
+        return replace(assignment, dtype=self.policy.widened(assignment.weight.name, dtype))
 
     @property
     def to_initialise(self) -> tuple[NewWeight, ...]:

@@ -137,7 +137,7 @@ def loss_type(cls: type) -> str | None:
 def loss_of(model: nn.Module) -> Loss:
     """Return the loss by `model.loss_type`; without one that is known, that of a causal model, with a warning."""
     named = getattr(model, "loss_type", None)
-    if named not in LOSS_MAPPING:
+    if not isinstance(named, str) or named not in LOSS_MAPPING:
         logger.warning(
             "%s has no loss of its own by its name (loss_type %r): loss_function is that of a causal model",
             type(model).__name__, named,
