@@ -259,11 +259,18 @@ def _add_weight(self: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
 
 @functools.wraps(_original_call)
 def _call(self: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
-    first = next((place for place, one in enumerate(args) if _is_no_input(one, place)), None)
-    if first is not None and len(args) <= len(self.call_signature_parameters):
-        kwargs = {**dict(zip(self.call_signature_parameters[first:], args[first:], strict=False)), **kwargs}
+    names = self.call_signature_parameters
+    known = zip(args, names, strict=False)
+    first = next((n for n, (one, name) in enumerate(known) if _is_no_input(one, n) or _is_no_mask(one, name)), None)
+    if first is not None and len(args) <= len(names):
+        kwargs = {**dict(zip(names[first:], args[first:], strict=False)), **kwargs}
         args = args[:first]
     return _original_call(self, *args, **kwargs)
+
+
+def _is_no_mask(value: Any, name: str) -> bool:
+    """Return whether Keras passes another value by name beside this one by position: what its own masks say."""
+    return value is None and name == "mask"
 
 
 def _is_no_input(value: Any, place: int) -> bool:

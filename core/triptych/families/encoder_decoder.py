@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import logging
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -17,7 +16,6 @@ from triptych.nn.axes import hidden_axis
 from triptych.nn.parts import Model
 from triptych.weights.schema import Schema
 
-logger = logging.getLogger("triptych")
 SIDES = ("encoder", "decoder")
 
 
