@@ -544,13 +544,13 @@ def small_functions(backend: Backend, folder: Path) -> None:
 def layers_of_transformers(backend: Backend, folder: Path) -> None:
     conv = tfu.TFConv1D(4, 3, initializer_range=1.0, name="c_attn")
     x = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
-    assert_close(conv(x), x @ np.array(conv.weight))
+    assert_close(conv(x), x @ np.asarray(conv.weight))
     assert tuple(conv.weight.shape) == (3, 4)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         shared = tfu.TFSharedEmbeddings(7, 3, name="shared")
     assert shared(tf.constant([[1, 2]])).shape == (1, 2, 3)
-    assert_close(shared(x, mode="linear"), x @ np.array(shared.weight).T)
+    assert_close(shared(x, mode="linear"), x @ np.asarray(shared.weight).T)
     with pytest.raises(ArgumentError, match="embedding"):
         shared(x, mode="other")
 
@@ -696,7 +696,7 @@ def head_masks(backend: Backend, folder: Path) -> None:
 @row("11.35", tf="Y")
 def models_are_served(backend: Backend, folder: Path) -> None:
     model = own()
-    expected = np.array(model(IDS).logits)
+    expected = np.asarray(model(IDS).logits)
     served = model.serving({"input_ids": tf.constant(IDS), "attention_mask": tf.ones_like(IDS)})
     assert_close(served["logits"], expected)
     states = BaseModelOutput(last_hidden_state=tf.zeros(2), hidden_states=(tf.zeros(2),) * 3)
@@ -771,12 +771,12 @@ def biases_of_the_head(backend: Backend, folder: Path) -> None:
 @row("11.1", tf="Y")
 def an_authors_class_is_resized(backend: Backend, folder: Path) -> None:
     model = own()
-    before = np.array(model(IDS).logits)
+    before = np.asarray(model(IDS).logits)
     model.resize_token_embeddings(13)
-    after = np.array(model(IDS).logits)
+    after = np.asarray(model(IDS).logits)
     assert after.shape == (2, 3, 13) and model.config.vocab_size == model.own.embeddings.vocab_size == 13
     assert_close(after[..., :11], before)
-    assert model.get_bias()["bias"].shape == (13,) and not np.array(model.get_bias()["bias"])[11:].any()
+    assert model.get_bias()["bias"].shape == (13,) and not np.asarray(model.get_bias()["bias"])[11:].any()
     assert model.own.embeddings.token_type_embeddings.shape == (2, 6)
     model.save_pretrained(folder)
     assert np.array_equal(TFOwnForMaskedLM.from_pretrained(folder, strict=True)(IDS).logits, after)
