@@ -30,7 +30,7 @@ from triptych_pt import arrays, internals, layers, make, ops
 from triptych_pt.authors.accessors import Accessors
 from triptych_pt.authors.attention import ALL_ATTENTION_FUNCTIONS
 from triptych_pt.authors.losses import loss_type
-from triptych_pt.authors.mixins import ModuleUtilsMixin
+from triptych_pt.authors.mixin import ModuleUtilsMixin
 from triptych_pt.internals import building_empty, parameters_on_meta
 from triptych_pt.layers import describe
 from triptych_pt.make import Conv1D, RMSNorm

@@ -7,7 +7,7 @@ exports(
     {
         "triptych_pt.modeling": "PreTrainedModel",
         "triptych_pt.authors.attention": "ALL_ATTENTION_FUNCTIONS AttentionInterface",
-        "triptych_pt.authors.mixins": "EmbeddingAccessMixin ModuleUtilsMixin",
+        "triptych_pt.authors.mixin": "EmbeddingAccessMixin ModuleUtilsMixin",
         "triptych_pt.utilities": """
             Conv1D PoolerAnswerClass PoolerEndLogits PoolerStartLogits SQuADHead SequenceSummary
             SquadHeadOutput apply_chunking_to_forward dtype_byte_size expand_device_map
