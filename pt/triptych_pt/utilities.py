@@ -7,19 +7,18 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from triptych.checkpoints.resolve import read_index
-from triptych.errors import ArgumentError, IncompatibleWeightsError, MissingFileError
-from triptych.formats.kinds import BIN, SAFETENSORS
-from triptych.formats.opening import open_file
+from triptych.errors import ArgumentError, ConfigError
 from triptych.nn import rotary
-from triptych_pt import arrays
+from triptych_pt.authors.loading import expand_device_map as expand_device_map
+from triptych_pt.authors.loading import get_disk_only_shard_files as get_disk_only_shard_files
+from triptych_pt.authors.loading import load_shard_file as load_shard_file
+from triptych_pt.authors.loading import load_sharded_checkpoint as load_sharded_checkpoint
+from triptych_pt.authors.loading import load_state_dict as load_state_dict
 from triptych_pt.authors.masks import AttentionMaskConverter as AttentionMaskConverter
 from triptych_pt.authors.masks import create_4d_causal_attention_mask as create_4d_causal_attention_mask
 from triptych_pt.authors.masks import prepare_4d_attention_mask as prepare_4d_attention_mask
@@ -34,6 +33,10 @@ from triptych_pt.authors.pooling import PoolerStartLogits as PoolerStartLogits
 from triptych_pt.authors.pooling import SequenceSummary as SequenceSummary
 from triptych_pt.authors.pooling import SQuADHead as SQuADHead
 from triptych_pt.authors.pooling import SquadHeadOutput as SquadHeadOutput
+from triptych_pt.authors.pruning import find_pruneable_heads_and_indices as find_pruneable_heads_and_indices
+from triptych_pt.authors.pruning import prune_conv1d_layer as prune_conv1d_layer
+from triptych_pt.authors.pruning import prune_layer as prune_layer
+from triptych_pt.authors.pruning import prune_linear_layer as prune_linear_layer
 from triptych_pt.internals import without_fills, wrapped
 from triptych_pt.make import Conv1D as Conv1D
 from triptych_pt.make import RMSNorm
@@ -44,57 +47,6 @@ ALL_LAYERNORM_LAYERS: list[type[nn.Module]] = [nn.LayerNorm, RMSNorm]
 parsed_torch_version_base = tuple(int(part) for part in torch.__version__.partition("+")[0].split(".")[:2])
 for _minor in ("1.9", "1.10", "1.12", "1.13", "2.0", "2.1", "2.2", "2.3", "2.4", "2.6"):
     globals()[f"is_torch_greater_or_equal_than_{_minor.replace('.', '_')}"] = True  # triptych needs 2.6
-
-
-# -- pruning ----------------------------------------------------------------------------------------------------
-
-
-def find_pruneable_heads_and_indices(
-    heads: Iterable[int], n_heads: int, head_size: int, already_pruned_heads: set[int]
-) -> tuple[set[int], torch.Tensor]:
-    """Return those of `heads` that are not pruned yet, and which of a layer's `n_heads * head_size` rows stay.
-
-    Heads are numbered as they were before any was pruned.
-    """
-    new = set(heads) - already_pruned_heads
-    keep = torch.ones(n_heads, head_size, dtype=torch.bool)
-    for head in new:
-        keep[head - sum(1 for gone in already_pruned_heads if gone < head)] = False
-    return new, keep.flatten().nonzero().squeeze(-1)
-
-
-def prune_linear_layer(layer: nn.Linear, index: torch.Tensor, dim: int = 0) -> nn.Linear:
-    """Return a layer with the outputs (`dim` 0) or inputs (`dim` 1) `index` alone, of the same dtype and device."""
-    weight = layer.weight.index_select(dim, index.to(layer.weight.device)).detach()
-    bias = layer.bias if layer.bias is None or dim == 1 else layer.bias[index.to(layer.bias.device)]
-    made = nn.Linear(weight.shape[1], weight.shape[0], bias is not None, device="meta")
-    return _filled(made, weight, bias)
-
-
-def prune_conv1d_layer(layer: Conv1D, index: torch.Tensor, dim: int = 1) -> Conv1D:
-    """Return a layer with the inputs (`dim` 0) or outputs (`dim` 1) `index` alone, of the same dtype and device."""
-    weight = layer.weight.index_select(dim, index.to(layer.weight.device)).detach()
-    bias = layer.bias if dim == 0 else layer.bias[index.to(layer.bias.device)]
-    return _filled(Conv1D(weight.shape[1], weight.shape[0]), weight, bias)
-
-
-def prune_layer(layer: Any, index: torch.Tensor, dim: int | None = None) -> Any:
-    """Return a linear layer or a `Conv1D` with the units `index` alone; `dim` is that of the outputs by default.
-
-    Raises:
-        ArgumentError: another kind of layer.
-    """
-    if isinstance(layer, nn.Linear):
-        return prune_linear_layer(layer, index, 0 if dim is None else dim)
-    if isinstance(layer, Conv1D):
-        return prune_conv1d_layer(layer, index, 1 if dim is None else dim)
-    raise ArgumentError("Layers of this kind are not pruned.", expected="Linear or Conv1D", received=str(type(layer)))
-
-
-def _filled(layer: Any, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
-    layer.weight = nn.Parameter(weight.contiguous())
-    layer.bias = None if bias is None else nn.Parameter(bias.detach().clone().contiguous())
-    return layer
 
 
 # -- tensors ----------------------------------------------------------------------------------------------------
@@ -203,9 +155,15 @@ def get_parameter_dtype(parameter: nn.Module) -> torch.dtype:
 
 
 def get_state_dict_dtype(state_dict: Mapping[str, torch.Tensor]) -> torch.dtype:
-    """Return the dtype of the first floating tensor, else of the first tensor."""
-    floating = (tensor.dtype for tensor in state_dict.values() if tensor.is_floating_point())
-    return next(floating, next(iter(state_dict.values())).dtype)
+    """Return the dtype of the first floating tensor, else of the first tensor.
+
+    Raises:
+        ArgumentError: there is no tensor.
+    """
+    every = [tensor.dtype for tensor in state_dict.values()]
+    if not every:
+        raise ArgumentError("There is no tensor, so no dtype.")
+    return next((dtype for dtype in every if dtype.is_floating_point), every[0])
 
 
 def get_state_dict_float_dtype(state_dict: Mapping[str, torch.Tensor]) -> torch.dtype:
@@ -220,9 +178,16 @@ def get_state_dict_float_dtype(state_dict: Mapping[str, torch.Tensor]) -> torch.
     return found
 
 
-def dtype_byte_size(dtype: torch.dtype) -> float:
-    """Return the bytes of one element; of a truth value 1/8, as it is one bit."""
-    return 1 / 8 if dtype is torch.bool else dtype.itemsize
+def dtype_byte_size(dtype: torch.dtype | str) -> float:
+    """Return the bytes of one element; of a truth value 1/8, as it is one bit.
+
+    Raises:
+        ArgumentError: there is no such dtype.
+    """
+    found = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype):
+        raise ArgumentError("This is no dtype of PyTorch.", expected="such as torch.float32", received=repr(dtype))
+    return 1 / 8 if found is torch.bool else found.itemsize
 
 
 def is_accelerator_device(device: str | int | torch.device) -> bool:
@@ -260,7 +225,7 @@ def no_init_weights(_enable: bool = True) -> Iterator[None]:
             yield
 
 
-# -- modules and files ------------------------------------------------------------------------------------------
+# -- modules ----------------------------------------------------------------------------------------------------
 
 
 def unwrap_model(model: nn.Module, recursive: bool = False) -> nn.Module:
@@ -289,113 +254,6 @@ def set_initialized_submodules(model: nn.Module, state_dict_keys: Iterable[str])
     return others
 
 
-def expand_device_map(device_map: Mapping[str, Any], param_names: Iterable[str]) -> dict[str, Any]:
-    """Return the device of every parameter that lies in, or is, one of the modules of `device_map`."""
-    names = list(param_names)
-    return {
-        name: device
-        for module, device in device_map.items()
-        for name in names
-        if name == module or name.startswith(f"{module}." if module else "")
-    }
-
-
-def get_disk_only_shard_files(
-    device_map: Mapping[str, Any], weight_map: Mapping[str, Any], start_prefix: str = ""
-) -> list[str]:
-    """Return the shards all of whose weights are kept on the disk.
-
-    `weight_map` is weight -> shard, or what `get_checkpoint_shard_files` says of an index.
-    """
-    places: dict[str, set[Any]] = {}
-    for name, shard in weight_map.get("weight_map", weight_map).items():
-        module = name.removeprefix(start_prefix)
-        while module and module not in device_map:
-            module = module.rpartition(".")[0]
-        places.setdefault(shard, set()).add(device_map.get(module))
-    return [shard for shard, devices in places.items() if devices == {"disk"}]
-
-
-def load_state_dict(
-    checkpoint_file: str | Path, is_quantized: bool = False, map_location: Any = "cpu", weights_only: bool = True
-) -> dict[str, torch.Tensor]:
-    """Return the tensors of one weight file, of any format, under the names that it has for them.
-
-    Nothing is unpickled but tensors, whatever `weights_only` says.
-
-    Args:
-        map_location: a device; "meta" reads headers alone.
-
-    Raises:
-        MissingFileError: there is no such file. CorruptCheckpointError, UnsafeCheckpointError: of the file.
-    """
-    path = Path(checkpoint_file)
-    if not path.is_file():
-        raise MissingFileError(f"There is no file {path}.")
-    tensors = open_file(path).tensors
-    if map_location == "meta":
-        return {
-            name: torch.empty(ref.shape, dtype=arrays.native_dtype(ref.dtype), device="meta")
-            for name, ref in tensors.items()
-        }
-    place = torch.device("cpu" if map_location is None else map_location)
-    return {name: arrays.to_native(_own(ref.read())).to(place) for name, ref in tensors.items()}
-
-
-load_shard_file = load_state_dict
-
-
-def _own(array: np.ndarray) -> np.ndarray:
-    """Return an array that may be written to: not the mapped file."""
-    return array if array.flags.writeable else array.copy()
-
-
-def load_sharded_checkpoint(model: nn.Module, folder: str | Path, strict: bool = True, prefer_safe: bool = True) -> Any:
-    """Load the shards that the index in a folder names into a module of any kind, one after the other.
-
-    Args:
-        strict: refuse weights that the model has and the index does not, and the other way round. A weight that the
-            model shares with one that is there is not missing.
-        prefer_safe: take safetensors if there are shards of both formats.
-
-    Returns:
-        What `torch.nn.Module.load_state_dict` does: `missing_keys` and `unexpected_keys`.
-
-    Raises:
-        MissingFileError: the folder has no index. IncompatibleWeightsError, a RuntimeError: with `strict`, as said
-        above, before anything is loaded. RuntimeError: a shape differs.
-    """
-    index = _index_in(Path(folder), prefer_safe)
-    weight_map = read_index(index)[0]
-    shared: dict[int, set[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        shared.setdefault(id(parameter), set()).add(name)
-    held = set(weight_map)
-    filled = held.union(*(names for names in shared.values() if names & held))
-    expected = model.state_dict().keys()
-    missing = [name for name in expected if name not in filled]
-    unexpected = [name for name in weight_map if name not in expected]
-    if strict and (missing or unexpected):
-        lists = {"missing": missing, "unexpected": unexpected}
-        received = "; ".join(f"{kind} {', '.join(names)}" for kind, names in lists.items() if names)
-        raise IncompatibleWeightsError(
-            f"{index} is not of a {type(model).__name__}.", expected="the weights of the model, and no others",
-            received=received, remedy="pass strict=False to load what fits",
-        )  # fmt: skip
-    for shard in sorted(set(weight_map.values())):
-        result = model.load_state_dict(load_state_dict(index.parent / shard), strict=False)
-    return type(result)(missing, unexpected)
-
-
-def _index_in(folder: Path, prefer_safe: bool) -> Path:
-    order = (SAFETENSORS, BIN) if prefer_safe else (BIN, SAFETENSORS)
-    found = [folder / format.index for format in order if (folder / format.index).is_file()]
-    if not found:
-        expected = " or ".join(format.index for format in order)
-        raise MissingFileError(f"{folder} has no sharded checkpoint.", expected=expected)
-    return found[0]
-
-
 # -- rotary positions -------------------------------------------------------------------------------------------
 
 
@@ -403,7 +261,11 @@ def _rotary(kind: str) -> Callable[..., tuple[torch.Tensor, float]]:
     def frequencies(
         config: Any, device: Any = None, seq_len: int | None = None, **kwargs: Any
     ) -> tuple[torch.Tensor, float]:
-        """Return the angle per position of each pair of dimensions, and the factor of cosines and sines, 1."""
+        """Return the angle per position of each pair of dimensions, and the factor of cosines and sines, 1.
+
+        Raises:
+            ConfigError: fields of the config are missing or impossible.
+        """
         inverse = rotary.frequencies(_Rotated(config, kind), seq_len)
         return torch.from_numpy(inverse).to(device), 1.0
 
@@ -414,12 +276,18 @@ class _Rotated:
     """What `triptych.nn.rotary` reads, of a config of any kind."""
 
     def __init__(self, config: Any, kind: str) -> None:
-        scaling = dict(getattr(config, "rope_scaling", None) or {})
         self.rope_theta = getattr(config, "rope_theta", 10000.0)
-        self.rope_scaling = {**scaling, "rope_type": kind}
+        scaling = rotary.parse_rope(self.rope_theta, getattr(config, "rope_scaling", None), None)[1]
+        self.rope_scaling = {**(scaling or {}), "rope_type": kind}
         self.max_position_embeddings = getattr(config, "max_position_embeddings", None)
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self.head_dim = int(math.floor(width * getattr(config, "partial_rotary_factor", 1.0)))
+        try:
+            width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+            self.head_dim = int(math.floor(width * getattr(config, "partial_rotary_factor", 1.0)))
+        except (AttributeError, TypeError, ZeroDivisionError) as error:
+            raise ConfigError(
+                "How wide is a head?", expected="head_dim, or hidden_size and num_attention_heads", received=str(error)
+            ) from error
+        rotary.check_rope(self)
 
 
 ROPE_INIT_FUNCTIONS = {kind: _rotary(kind) for kind in ("default", "linear", "dynamic", "llama3")}
