@@ -60,7 +60,7 @@ class DynamicCache(Cache):
         self._seen_tokens = 0
         self.key_cache: list[Any] = []
         self.value_cache: list[Any] = []
-        for layer, (key, value) in enumerate(_distributed_cache_data or ()):
+        for layer, (key, value, *_) in enumerate(_pairs(_distributed_cache_data)):
             self.update(key, value, layer)
 
     def __len__(self) -> int:
@@ -77,6 +77,8 @@ class DynamicCache(Cache):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, cache_kwargs: Any = None
     ) -> Pair:
+        if layer_idx < 0:
+            raise ArgumentError("Layers are counted from 0.", expected="layer_idx >= 0", received=str(layer_idx))
         if layer_idx == 0:
             self._seen_tokens += key_states.shape[-2]
         while len(self) <= layer_idx:  # layers may be skipped
@@ -89,7 +91,7 @@ class DynamicCache(Cache):
         return key_states, value_states
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        there = layer_idx < len(self) and len(self.key_cache[layer_idx])
+        there = -len(self) <= layer_idx < len(self) and len(self.key_cache[layer_idx])
         return self.key_cache[layer_idx].shape[-2] if there else 0
 
     def get_max_cache_shape(self) -> int | None:
@@ -101,11 +103,12 @@ class DynamicCache(Cache):
 
     @classmethod
     def from_legacy_cache(cls, past_key_values: Iterable[Pair] | None = None) -> DynamicCache:
-        """Return a cache of pairs of tensors."""
-        made = cls()
-        for layer, (key, value, *_) in enumerate(past_key_values or ()):
-            made.update(key, value, layer)
-        return made
+        """Return a cache of pairs of tensors.
+
+        Raises:
+            ArgumentError: of something else.
+        """
+        return cls(_pairs(past_key_values))
 
     def crop(self, max_length: int) -> None:
         """Keep the first `max_length` tokens; of a negative number, all but so many."""
@@ -221,12 +224,11 @@ class EncoderDecoderCache(Cache):
     @classmethod
     def from_legacy_cache(cls, past_key_values: Iterable[tuple[Any, ...]] | None = None) -> EncoderDecoderCache:
         """Return a cache of tuples of two or four tensors."""
-        layers = list(past_key_values or ())
-        made = cls(
+        layers = _pairs(past_key_values)
+        return cls(
             DynamicCache.from_legacy_cache(layer[:2] for layer in layers),
             DynamicCache.from_legacy_cache(layer[2:4] for layer in layers if len(layer) > 2),
         )
-        return made
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return self.self_attention_cache.get_seq_length(layer_idx)
@@ -235,8 +237,12 @@ class EncoderDecoderCache(Cache):
         return self.self_attention_cache.get_max_cache_shape()
 
     def reset(self) -> None:
-        """Write zeros everywhere, in caches of a fixed size."""
-        for cache in (self.self_attention_cache, self.cross_attention_cache):
+        """Write zeros everywhere, in caches of a fixed size.
+
+        Raises:
+            ArgumentError: they grow.
+        """
+        for cache in self._both("reset"):
             cache.reset()
         self.is_updated = dict.fromkeys(self.is_updated, False)
 
@@ -245,5 +251,32 @@ class EncoderDecoderCache(Cache):
         self.cross_attention_cache.reorder_cache(beam_idx)
 
     def crop(self, maximum_length: int) -> None:
-        """Keep the first tokens of the decoder."""
-        self.self_attention_cache.crop(maximum_length)
+        """Keep the first tokens of the decoder.
+
+        Raises:
+            ArgumentError: a cache is of a fixed size.
+        """
+        self._both("crop")[0].crop(maximum_length)
+
+    def _both(self, method: str) -> tuple[Any, Any]:
+        """Return the two caches, which have this method."""
+        both = self.self_attention_cache, self.cross_attention_cache
+        if not all(hasattr(cache, method) for cache in both):
+            received = " and ".join(type(cache).__name__ for cache in both)
+            raise ArgumentError("Not caches of this kind.", expected=f"two that have {method}", received=received)
+        return both
+
+
+def _pairs(layers: Any) -> list[tuple[Any, ...]]:
+    """Return the tensors of each layer, keys and values first.
+
+    Raises:
+        ArgumentError: they are no such tuples.
+    """
+    found = list(layers) if isinstance(layers, Iterable) else [layers] * (layers is not None)
+    strange = [one for one in found if not isinstance(one, (tuple, list)) or len(one) < 2]
+    if strange:
+        raise ArgumentError(
+            "This is no cache.", expected="a tuple of keys and values for each layer", received=str(type(strange[0]))
+        )
+    return found
