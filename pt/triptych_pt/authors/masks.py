@@ -68,6 +68,11 @@ class AttentionMaskConverter:
             return expanded
         if key_value_length is None:
             raise ArgumentError("How many keys are there?", expected="key_value_length")
+        if not _is_traced(attention_mask_2d) and key_value_length != attention_mask_2d.shape[-1]:
+            raise ArgumentError(
+                "attention_mask has a wrong length.", expected=f"[B, {key_value_length}], as there are so many keys",
+                received=str(tuple(attention_mask_2d.shape)),
+            )  # fmt: skip
         causal = self.to_causal_4d(len(attention_mask_2d), query_length, key_value_length, dtype, expanded.device)
         assert causal is not None
         return causal.masked_fill(expanded < 0, torch.finfo(dtype).min)
@@ -80,6 +85,7 @@ class AttentionMaskConverter:
         past_key_values_length: int = 0,
         sliding_window: int | None = None,
     ) -> torch.Tensor:
+        _refuse_integers(dtype)
         batch, queries = input_ids_shape
         keys = torch.arange(past_key_values_length + queries, device=device)
         distance = keys[past_key_values_length:, None] - keys[None, :]
@@ -91,6 +97,9 @@ class AttentionMaskConverter:
 
     @staticmethod
     def _expand_mask(mask: torch.Tensor, dtype: torch.dtype, tgt_len: int | None = None) -> torch.Tensor:
+        _refuse_integers(dtype)
+        if not _is_traced(mask) and mask.dim() != 2:
+            raise ArgumentError("The mask has a wrong shape.", expected="[B, K]", received=str(tuple(mask.shape)))
         batch, keys = mask.shape
         inverted = 1.0 - mask[:, None, None, :].expand(batch, 1, keys if tgt_len is None else tgt_len, keys).to(dtype)
         return inverted.masked_fill(inverted.bool(), torch.finfo(dtype).min)
@@ -208,8 +217,12 @@ def create_4d_causal_attention_mask(
     )
 
 
+def _refuse_integers(dtype: Any) -> None:
+    if isinstance(dtype, str) or (isinstance(dtype, torch.dtype) and not dtype.is_floating_point):
+        raise ArgumentError(
+            "Scores are of a floating dtype.", expected="a torch.dtype such as torch.float32", received=str(dtype)
+        )
+
+
 def _is_traced(tensor: Any) -> bool:
-    return torch.jit.is_tracing() or torch.compiler.is_compiling() or isinstance(tensor, _Proxy)
-
-
-_Proxy = torch.fx.Proxy
+    return torch.jit.is_tracing() or torch.compiler.is_compiling() or isinstance(tensor, torch.fx.Proxy)
