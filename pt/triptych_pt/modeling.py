@@ -168,6 +168,8 @@ class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, ModelBase):
         return ALL_ATTENTION_FUNCTIONS.valid_keys()
 
     def _checkpoint_function(self, options: Mapping[str, Any] | None) -> Callable[..., Any]:
+        if not (options is None or isinstance(options, Mapping)):
+            raise ArgumentError("What is checkpointing done with?", expected="a mapping", received=repr(options)[:80])
         known = {"preserve_rng_state", *inspect.signature(checkpoint).parameters} - {"function", "args", "kwargs"}
         if strange := [name for name in options or {} if name not in known]:
             raise ArgumentError(

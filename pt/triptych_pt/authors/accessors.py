@@ -145,7 +145,7 @@ class Accessors:
 
     @tp_plan.setter
     def tp_plan(self, plan: Mapping[str, Any] | None) -> None:
-        self._tp_plan = None if plan is None else dict(plan)
+        self._tp_plan = _checked(plan)
 
     @property
     def pp_plan(self) -> dict[str, Any]:
@@ -154,7 +154,7 @@ class Accessors:
 
     @pp_plan.setter
     def pp_plan(self, plan: Mapping[str, Any] | None) -> None:
-        self._pp_plan = None if plan is None else dict(plan)
+        self._pp_plan = _checked(plan)
 
     def _plan(self, kind: str) -> dict[str, Any]:
         plan: dict[str, Any] = {}
@@ -184,7 +184,14 @@ class Accessors:
     # -- compilation and kernels --------------------------------------------------------------------------------
 
     def get_compiled_call(self, compile_config: CompileConfig | None) -> Callable[..., Any]:
-        """Return the call of the model compiled by `torch.compile`, the same as long as `compile_config` is equal."""
+        """Return the call of the model compiled by `torch.compile`, the same as long as `compile_config` is equal.
+
+        Raises:
+            ArgumentError: it is no `CompileConfig`.
+        """
+        if not (compile_config is None or isinstance(compile_config, CompileConfig)):
+            received = type(compile_config).__name__
+            raise ArgumentError("How is the model compiled?", expected="a CompileConfig, or None", received=received)
         last = vars(self).get("_compiled")
         if last is None or last[0] != compile_config:
             options = (CompileConfig() if compile_config is None else compile_config).to_dict()
@@ -224,6 +231,12 @@ class Accessors:
     load_custom_generate = Absent(NO_GENERATION)
     init_continuous_batching = Absent(NO_GENERATION)
     generate_batch = Absent(NO_GENERATION)
+
+
+def _checked(plan: Any) -> dict[str, Any] | None:
+    if not (plan is None or isinstance(plan, Mapping)):
+        raise ArgumentError("This is no plan.", expected="a mapping, or None", received=type(plan).__name__)
+    return None if plan is None else dict(plan)
 
 
 def _places(model: Any) -> list[str]:

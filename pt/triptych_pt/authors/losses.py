@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from triptych.errors import MissingMethodError
+from triptych.errors import ArgumentError, MissingMethodError
 
 logger = logging.getLogger("triptych")
 Loss = Callable[..., Any]
@@ -64,7 +64,11 @@ def ForMaskedLMLoss(  # noqa: N802
 def ForSequenceClassificationLoss(  # noqa: N802
     labels: torch.Tensor, pooled_logits: torch.Tensor, config: Any, **kwargs: Any
 ) -> torch.Tensor:
-    """Return the loss of logits [B, labels] by `config.problem_type`, which is set by the labels where it is None."""
+    """Return the loss of logits [B, labels] by `config.problem_type`, which is set by the labels where it is None.
+
+    Raises:
+        ArgumentError: another type of problem.
+    """
     count = config.num_labels
     if config.problem_type is None:
         classes = not labels.is_floating_point()
@@ -80,7 +84,13 @@ def ForSequenceClassificationLoss(  # noqa: N802
         return functional.mse_loss(pooled_logits, labels)
     if config.problem_type == "single_label_classification":
         return fixed_cross_entropy(pooled_logits.reshape(-1, count), labels.reshape(-1), **kwargs)
-    return functional.binary_cross_entropy_with_logits(pooled_logits, labels)
+    if config.problem_type == "multi_label_classification":
+        return functional.binary_cross_entropy_with_logits(pooled_logits, labels)
+    raise ArgumentError(
+        "There is no loss of this problem_type.",
+        expected="regression, single_label_classification or multi_label_classification",
+        received=repr(config.problem_type),
+    )
 
 
 def ForQuestionAnsweringLoss(  # noqa: N802
