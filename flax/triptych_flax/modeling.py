@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, ClassVar
 
+import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,7 +56,8 @@ class FlaxPreTrainedModel(Operations):
         kwargs: further fields of the module, where it is made here.
 
     Raises:
-        ArgumentError: the config is not of `config_class`. ConfigError: a field of it was set to an impossible value,
+        ArgumentError: the config is not of `config_class`, the module none of linen, or seed or input_shape impossible.
+        ConfigError: a field of it was set to an impossible value,
             or the module has no such field.
     """
 
@@ -97,7 +99,7 @@ class FlaxPreTrainedModel(Operations):
         known = () if module is not None else self._known_fields()
         refuse_unknown({name: value for name, value in fields.items() if name not in known}, type(self))
         self._config, self.seed, self.input_shape = config, seed, input_shape
-        self._module = self.module_class(config=config, dtype=self.dtype, **fields) if module is None else module
+        self.module = self.module_class(config=config, dtype=self.dtype, **fields) if module is None else module
         for name in self.schema_options:
             setattr(self, name, getattr(self._module, name, getattr(self.declared_part, name, None)))
         self._is_initialized = _do_init
@@ -105,7 +107,7 @@ class FlaxPreTrainedModel(Operations):
         self._layouts: dict[layers.Path, Layout] = {}
         self._params: Any = None
         if _do_init and not _UNFILLED.get():
-            self._params = self._made()
+            self._params = self._made(self.key)
             self._shapes = jax.eval_shape(lambda tree: tree, self._params)
 
     @classmethod
@@ -134,6 +136,8 @@ class FlaxPreTrainedModel(Operations):
 
     @module.setter
     def module(self, module: nn.Module) -> None:
+        if not isinstance(module, nn.Module):
+            raise ArgumentError("The module is none.", expected="a linen module", received=type(module).__name__)
         self._module = module
 
     def __call__(
@@ -163,17 +167,25 @@ class FlaxPreTrainedModel(Operations):
             new values, as in transformers 4: `(output, {"batch_stats": ...})`.
 
         Raises:
-            ArgumentError: there are no parameters, or `train=True` without `dropout_rng`.
+            ArgumentError: there are no parameters, or they do not fit the module; `train=True` without `dropout_rng`;
+                `method` is no function.
         """
         variables = layers.collections(self.params if params is None else params)
         changing = [name for name in variables if name != layers.PARAMETERS] if train else []
         if train and dropout_rng is None and not changing:
             raise ArgumentError("train=True needs random numbers.", expected="dropout_rng, a key of jax.random")
+        if not (method is None or callable(method)):
+            raise ArgumentError(
+                "method is no function.", expected="a function of the module", received=repr(method)[:80]
+            )
         known = self._call_arguments() if method is None else inspect.signature(method).parameters
         options |= {name: v for name, v in (("deterministic", not train), ("train", train)) if name in known}
         inputs, options = jax.tree.map(layers.on_device, (inputs, options), is_leaf=lambda x: isinstance(x, list))
         rngs = {} if dropout_rng is None or not train else {"dropout": dropout_rng}
-        return self.module.apply(variables, *inputs, **options, rngs=rngs, mutable=changing or False, method=method)
+        try:
+            return self.module.apply(variables, *inputs, **options, rngs=rngs, mutable=changing or False, method=method)
+        except _OTHER_PARAMETERS as cause:
+            raise ArgumentError("The parameters do not fit the module.", received=str(cause)) from cause
 
     @classmethod
     def _from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Any:
@@ -237,10 +249,10 @@ class FlaxPreTrainedModel(Operations):
             return
         own = type(self).init_weights is FlaxPreTrainedModel.init_weights
         held = unflatten_dict(self._params) if own else None  # of others only `_missing_keys` would be made
-        made = layers.flat(self.init_weights(self.key, self.input_shape, held))
+        made = layers.of_arrays(self.init_weights(self.key, self.input_shape, held))
         for one in new:
             path = self._path(one.weight)
-            value = made[path]
+            value = layers.leaf(made, path, one.weight.name)
             is_floating = jnp.issubdtype(value.dtype, jnp.floating) and not one.weight.buffer
             self._params[path] = value.astype(arrays.native_dtype(one.dtype)) if is_floating else value
         self._missing_keys = {self._path(one.weight) for one in new}
@@ -269,7 +281,14 @@ class FlaxPreTrainedModel(Operations):
 
         def read(weight: Weight) -> np.ndarray:
             array = arrays.to_numpy(layers.leaf(tree, self._path(weight), weight.name))
-            return permuted(array, layouts.to_canonical(weight.layout, array.ndim, "flax"))
+            array = permuted(array, layouts.to_canonical(weight.layout, array.ndim, "flax"))
+            if array.shape != weight.shape:
+                raise ArgumentError(
+                    f"{weight.name} has another shape than the model's.",
+                    expected=str(weight.shape),
+                    received=str(array.shape),
+                )
+            return array
 
         return read
 
@@ -358,6 +377,9 @@ class FlaxPreTrainedModel(Operations):
         self.module = self.module.clone(gradient_checkpointing=enable)
 
 
+_OTHER_PARAMETERS = (
+    flax.errors.ScopeCollectionNotFound, flax.errors.ScopeParamNotFoundError, flax.errors.ScopeParamShapeError
+)  # fmt: skip
 _UNFILLED: ContextVar[bool] = ContextVar("unfilled", default=False)
 
 

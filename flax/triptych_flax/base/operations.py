@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from flax.traverse_util import unflatten_dict
 
+from triptych.errors import ArgumentError
 from triptych.weights.schema import Layout, Weight
 from triptych_flax import layers
 from triptych_flax.base.parameters import Parameters
@@ -26,7 +28,11 @@ class Operations(Parameters):
         return self._get(self._vocab_leaf(Layout.EMBEDDING))
 
     def set_input_embeddings(self, value: Any) -> None:
-        """Replace the token embeddings."""
+        """Replace the token embeddings.
+
+        Raises:
+            ArgumentError: `value` is no matrix.
+        """
         self._set(self._vocab_leaf(Layout.EMBEDDING), value)
 
     def get_output_embeddings(self) -> Any:
@@ -37,7 +43,11 @@ class Operations(Parameters):
             return None
 
     def set_output_embeddings(self, new_embeddings: Any) -> None:
-        """Replace the matrix that maps to the vocabulary, given as [vocab, hidden]."""
+        """Replace the matrix that maps to the vocabulary, given as [vocab, hidden].
+
+        Raises:
+            ArgumentError: it is no matrix. NotImplementedError: the model has none.
+        """
         self._set(self._vocab_leaf(Layout.LINEAR), new_embeddings)
 
     def tie_weights(self) -> None:
@@ -56,6 +66,10 @@ class Operations(Parameters):
         return leaf.T if weight.layout is Layout.LINEAR else leaf
 
     def _set(self, weight: Weight, value: Any) -> None:
+        if np.ndim(value) != 2:
+            raise ArgumentError(
+                "These are no embeddings.", expected="an array [vocab, hidden]", received=repr(value)[:80]
+            )
         value = jnp.asarray(value)
         value = value.T if weight.layout is Layout.LINEAR else value
         self._params = unflatten_dict({**layers.flat(self.params), self._path(weight): value})

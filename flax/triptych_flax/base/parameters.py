@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +20,7 @@ from triptych.modeling.base import ModelBase
 from triptych.weights import layouts
 from triptych.weights.schema import Layout, Weight
 from triptych_flax import arrays, internals, layers
+from triptych_flax.utilities import paths_of
 
 
 class Parameters(ModelBase):
@@ -40,14 +40,25 @@ class Parameters(ModelBase):
 
     @property
     def key(self) -> Any:
-        """The random key of `seed`; made when asked for, since making one compiles a program."""
-        return jax.random.PRNGKey(self.seed)
+        """The random key of `seed`; made when asked for, since making one compiles a program.
+
+        Raises:
+            ArgumentError: `seed` is no whole number that JAX takes.
+        """
+        try:
+            return jax.random.PRNGKey(self.seed)
+        except (TypeError, ValueError, OverflowError) as cause:
+            raise ArgumentError("seed is impossible.", expected="a whole number", received=repr(self.seed)) from cause
 
     def init_weights(self, rng: Any, input_shape: Any, params: Any = None) -> Any:
         """Return a tree of parameters: those of `params`, and new ones for what it lacks.
 
         A class of your own may override this, to trace its module with other inputs.
+
+        Raises:
+            ArgumentError: `input_shape` is no shape, or `params` is no tree.
         """
+        shape = _shape(input_shape)
         held = {} if params is None else layers.flat(params)
         rngs = dict(zip(("params", "dropout"), jax.random.split(rng), strict=True))
         known = self._call_arguments()
@@ -66,29 +77,33 @@ class Parameters(ModelBase):
             return {p: leaf for p, leaf in layers.flat(layers.without_empty(made)).items() if p not in held}
 
         dtype = jnp.int32 if self.main_input_name.endswith("_ids") else jnp.float32
-        return unflatten_dict({**internals.evaluated(lacking, tuple(input_shape or (1, 1)), dtype), **held})
+        return unflatten_dict({**internals.evaluated(lacking, shape, dtype), **held})
 
-    def _made(self) -> Any:
-        """Return new parameters, as nested dicts."""
+    def _made(self, key: Any) -> Any:
+        """Return new parameters, as nested dicts.
+
+        Raises:
+            ArgumentError: `init_weights` of the class returns something else.
+        """
         with layers.noting_layouts() as self._layouts:
-            return layers.unfrozen(self.init_weights(self.key, self.input_shape))
+            return layers.of_arrays(self.init_weights(key, self.input_shape))
 
     @property
     def params(self) -> dict[str, Any]:
         """The parameters, as nested dicts; setting them checks that none is missing.
 
         Raises:
-            ArgumentError: a parameter is missing, or the model was made with `_do_init=False`.
+            ArgumentError: a parameter is missing or no array, or the model was made with `_do_init=False`.
         """
         self._refuse_without_params()
         if self._params is None:  # it is being loaded, and its constructor asks already
-            self._params = self._made()
+            self._params = self._made(self.key)
         return self._params
 
     @params.setter
     def params(self, params: Mapping[str, Any]) -> None:
         self._refuse_without_params()
-        params = layers.unfrozen(params)
+        params = layers.of_arrays(params)
         missing = self.required_params - set(layers.flat(params))
         if missing:
             names = ", ".join(sorted("/".join(path) for path in missing))
@@ -134,7 +149,7 @@ class Parameters(ModelBase):
         """Return the tree of arrays that one file holds, msgpack or safetensors, under the names that they have there.
 
         Raises:
-            As `open_checkpoint`.
+            ArgumentError: it is no path. As `open_checkpoint`.
         """
         return cls.load_flax_sharded_weights([resolved_archive_file])
 
@@ -142,7 +157,7 @@ class Parameters(ModelBase):
     def load_flax_sharded_weights(cls, shard_files: Sequence[Any]) -> dict[str, Any]:
         """Return the tree of arrays that several files hold together; see `load_flax_weights`."""
         found: dict[layers.Path, Any] = {}
-        for file in map(Path, shard_files):
+        for file in paths_of(shard_files):
             separator = "/" if file.suffix == MSGPACK.suffix else "."
             found |= {tuple(n.split(separator)): arrays.to_native(r.read()) for n, r in open_file(file).tensors.items()}
         return unflatten_dict(found)
@@ -163,9 +178,7 @@ class Parameters(ModelBase):
 
     def _traced_shapes(self) -> Any:
         if self._shapes is None:
-            with layers.noting_layouts() as self._layouts:
-                found = jax.eval_shape(lambda key: self.init_weights(key, self.input_shape), self.key)
-            self._shapes = layers.unfrozen(found)
+            self._shapes = jax.eval_shape(self._made, self.key)
         return self._shapes
 
     @contextmanager
@@ -179,3 +192,13 @@ class Parameters(ModelBase):
             held.params, before = self._params, (before[0], self._params if before[0] else None)
         finally:
             self._is_initialized, self._params = before
+
+
+def _shape(input_shape: Any) -> tuple[int, ...]:
+    """Return the shape of an array with which a module is traced, (1, 1) for None."""
+    shape = input_shape or (1, 1)
+    if not (isinstance(shape, Sequence) and all(isinstance(n, (int, np.integer)) for n in shape)):
+        raise ArgumentError(
+            "input_shape is no shape.", expected="whole numbers such as (1, 1)", received=repr(shape)[:80]
+        )
+    return tuple(shape)
