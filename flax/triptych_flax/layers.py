@@ -18,7 +18,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from triptych.errors import ArgumentError
 from triptych.modeling.derived import LiveWeight, live_weights
-from triptych.nn.outputs import ModelOutput, on_first_use
+from triptych.nn.outputs import on_first_use
 from triptych.weights import layouts
 from triptych.weights.schema import Layout, Schema
 from triptych_flax import internals
@@ -257,11 +257,3 @@ def _make_known(kind: Any) -> None:
 
 
 on_first_use(_make_known)
-
-
-def decoder_output(made: Mapping[str, Any], config: Any, return_dict: bool | None) -> Any:
-    """Return what of the output of an encoder and a decoder is the decoder's, under the names that it has for it; a
-    tuple if `return_dict`, or for None the config, says so."""
-    own = {name.removeprefix("decoder_"): v for name, v in made.items() if not name.startswith("encoder_")}
-    as_dict = config.use_return_dict if return_dict is None else return_dict
-    return ModelOutput(**own) if as_dict else tuple(own.values())
