@@ -12,7 +12,17 @@ import pytest
 from flax import linen as nn
 from flax.traverse_util import flatten_dict
 
-from triptych import CheckpointError, FlaxPreTrainedModel, PretrainedConfig, open_checkpoint
+from triptych import (
+    BertConfig,
+    CheckpointError,
+    FlaxBertModel,
+    FlaxPreTrainedModel,
+    PretrainedConfig,
+    open_checkpoint,
+)
+from triptych.errors import ArgumentError
+
+BERT = BertConfig(vocab_size=31, hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=10)
 
 
 class Config(PretrainedConfig):
@@ -160,3 +170,80 @@ def test_missing_weights_start_as_their_module_says() -> None:
     model, info = Trunk.from_pretrained(None, config=Config(), state_dict={}, strict=False, output_loading_info=True)
     assert sorted(info["missing_keys"]) == ["dense.bias", "dense.weight"]
     assert model.params["dense"]["bias"].tolist() == [1, 1, 1] and model.params["dense"]["kernel"].std() > 0
+
+
+NO_TREES: list[Any] = [5, [], "params", {0: np.ones(1)}, {"dense": {"kernel": 5, "bias": "one"}}]
+
+
+@pytest.mark.parametrize("tree", NO_TREES, ids=str)
+def test_what_is_no_tree_of_parameters_is_refused(tree: Any, tmp_path: Path) -> None:
+    model = Trunk(Config())
+    before = flat(model)
+
+    def assign() -> None:
+        model.params = tree
+
+    calls = [assign, lambda: model.save_pretrained(tmp_path / "saved", params=tree), lambda: model.to_bf16(tree)]
+    for call in calls:
+        with pytest.raises(ArgumentError, match="parameter"):
+            call()
+    assert not (tmp_path / "saved").exists()
+    assert flat(model).keys() == before.keys()
+
+
+@pytest.mark.parametrize("made", [None, *NO_TREES], ids=str)
+def test_init_weights_that_returns_no_tree_is_named(made: Any, trunk: Any, tmp_path: Path) -> None:
+    class Nonsense(Trunk):
+        def init_weights(self, rng: Any, input_shape: Any, params: Any = None) -> Any:
+            return made
+
+    for call in (lambda: Nonsense(Config()), lambda: Nonsense.from_pretrained(tmp_path / "trunk")):
+        with pytest.raises(ArgumentError, match="parameter"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "params", [5, [], {}, {"other": np.ones(1)}, {"dense": {"kernel": np.ones((3, 9)), "bias": np.ones(3)}}], ids=str
+)
+def test_a_call_with_parameters_of_something_else_is_refused(params: Any) -> None:
+    with pytest.raises(ArgumentError, match="parameters"):
+        Trunk(Config())(np.ones((1, 3), np.float32), params=params)
+
+
+IMPOSSIBLE: list[dict[str, Any]] = [
+    {"seed": "one"}, {"seed": 1.5}, {"seed": None}, {"seed": 2**70}, {"input_shape": 5}, {"input_shape": "ab"},
+    {"input_shape": (1.5, 3)}, {"dtype": "int32"}, {"dtype": 5}, {"module": 5},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", IMPOSSIBLE, ids=str)
+def test_impossible_arguments_of_the_constructor_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError):
+        Trunk(Config(), **arguments)
+
+
+def test_parameters_of_another_shape_change_nothing(tmp_path: Path) -> None:
+    model = FlaxBertModel(BERT)
+    rows = model.get_input_embeddings()
+    cut = jax.tree.map(lambda leaf: leaf[:1], model.params)
+    for call in (
+        lambda: model.resize_token_embeddings(40, params=cut),
+        lambda: model.prune_heads({0: [1]}, params=cut),
+        lambda: model.save_pretrained(tmp_path / "saved", params=cut),
+    ):
+        with pytest.raises(ArgumentError, match="another shape"):
+            call()
+    assert model.config.vocab_size == 31 and not model.config.pruned_heads
+    assert model.get_input_embeddings() is rows
+    assert not [*(tmp_path / "saved").rglob("*.safetensors"), *(tmp_path / "saved").rglob("config.json")]
+    for value in (None, 5, "rows", np.ones(3)):
+        with pytest.raises(ArgumentError, match="no embeddings"):
+            model.set_input_embeddings(value)
+
+
+def test_files_without_a_path_are_refused() -> None:
+    for files in (5, None, "model.safetensors", [5]):
+        with pytest.raises(ArgumentError, match="file"):
+            Trunk.load_flax_sharded_weights(files)
+    with pytest.raises(ArgumentError, match="file"):
+        Trunk.load_flax_weights(None)

@@ -50,9 +50,9 @@ def to_numpy(tensor: Any) -> np.ndarray:
     """Return an array with the tensor's values, over its own memory where that is on the CPU.
 
     Raises:
-        UnsupportedFormatError: it has no values (a shape), or of a dtype that no checkpoint holds.
+        UnsupportedFormatError: it has no values (a shape), is no array, or of a dtype that no checkpoint holds.
     """
-    if isinstance(tensor, jax.ShapeDtypeStruct):
+    if isinstance(tensor, jax.ShapeDtypeStruct) or not hasattr(tensor, "dtype"):
         raise UnsupportedFormatError("The tensor has no values to read.", expected="an array", received=str(tensor))
     numpy_dtype(tensor.dtype)
     return np.asarray(tensor)

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from triptych.errors import ArgumentError
 from triptych.families import encoder_decoder
 from triptych.modeling.encoder_decoder import EncoderDecoder
-from triptych_flax.layers import decoder_output
+from triptych_flax.base.decoding import EncodesAndDecodes
 from triptych_flax.make import binder
 from triptych_flax.modeling import FlaxPreTrainedModel
 
@@ -14,7 +14,7 @@ __all__ = ["FlaxEncoderDecoderModel"]
 __getattr__ = binder.parts_of(encoder_decoder, __name__)
 
 
-class FlaxEncoderDecoderModel(EncoderDecoder, FlaxPreTrainedModel, part=encoder_decoder.EncoderDecoderModel):
+class FlaxEncoderDecoderModel(EncoderDecoder, EncodesAndDecodes, part=encoder_decoder.EncoderDecoderModel):
     """An encoder, a decoder that attends to its output, and a projection where their widths differ."""
 
     config_class = encoder_decoder.EncoderDecoderConfig
@@ -78,18 +78,12 @@ class FlaxEncoderDecoderModel(EncoderDecoder, FlaxPreTrainedModel, part=encoder_
             `logits`, and of the decoder `past_key_values`, `hidden_states` and `attentions`, and `cross_attentions`,
             where there are any; as a tuple with `return_dict=False`.
         """
-        made = self(
-            decoder_input_ids=decoder_input_ids, encoder_outputs=encoder_outputs,
-            attention_mask=encoder_attention_mask, decoder_attention_mask=decoder_attention_mask,
-            decoder_position_ids=decoder_position_ids, past_key_values=past_key_values,
-            output_attentions=output_attentions, output_hidden_states=output_hidden_states, return_dict=True,
-            train=train, params=params, dropout_rng=dropout_rng,
+        return self._decoded(
+            encoder_attention_mask, return_dict, decoder_input_ids=decoder_input_ids, encoder_outputs=encoder_outputs,
+            decoder_attention_mask=decoder_attention_mask, decoder_position_ids=decoder_position_ids,
+            past_key_values=past_key_values, output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states, train=train, params=params, dropout_rng=dropout_rng,
         )  # fmt: skip
-        return decoder_output(made, self.config, return_dict)
-
-    def init_cache(self, batch_size: int, max_length: int, encoder_outputs: Any = None) -> Any:
-        """As in the other frameworks; `encoder_outputs`, which transformers 4 needed, are not."""
-        return super().init_cache(batch_size, max_length)
 
     def get_encoder(self) -> Any:
         """Refuse: the encoder is a part of one tree and one module, not a model of its own.

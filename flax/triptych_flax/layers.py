@@ -18,7 +18,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from triptych.errors import ArgumentError
 from triptych.modeling.derived import LiveWeight, live_weights
-from triptych.nn.outputs import ModelOutput, on_first_use
+from triptych.nn.outputs import on_first_use
 from triptych.weights import layouts
 from triptych.weights.schema import Layout, Schema
 from triptych_flax import internals
@@ -49,20 +49,54 @@ PASSING = ("cache", "intermediates", "perturbations")
 
 
 def flat(tree: Any) -> dict[Path, Any]:
-    """Return path -> leaf."""
-    return flatten_dict(unfrozen(tree))
+    """Return path -> leaf.
+
+    Raises:
+        ArgumentError: it is no tree of nested dicts, or a key of it is no text.
+    """
+    leaves: dict[Path, Any] = flatten_dict(_checked(unfrozen(tree)))
+    strange = [key for path in leaves for key in path if not isinstance(key, str)]
+    if strange:
+        raise ArgumentError(_NO_TREE, expected="names as keys", received=repr(strange[0])[:80])
+    return leaves
+
+
+def of_arrays(tree: Any) -> dict[str, Any]:
+    """Return a tree as nested dicts.
+
+    Raises:
+        ArgumentError: it is no such tree, or a leaf of it is no array.
+    """
+    for path, one in flat(tree).items():
+        _refuse_other_than_array(one, "/".join(path))
+    return unfrozen(tree)  # type: ignore[no-any-return]
+
+
+def _checked(tree: Any) -> Any:
+    if not isinstance(tree, (dict, FrozenDict)):
+        raise ArgumentError(_NO_TREE, expected="nested dicts of arrays", received=type(tree).__name__)
+    return tree
+
+
+def _refuse_other_than_array(one: Any, name: str) -> None:
+    if not (hasattr(one, "dtype") and hasattr(one, "shape")):
+        raise ArgumentError("A parameter is no array.", expected=f"an array for {name}", received=type(one).__name__)
+
+
+_NO_TREE = "This is no tree of parameters."
 
 
 def leaf(tree: Any, path: Path, name: str) -> Any:
     """Return the leaf at `path` of a tree, where the weight `name` is.
 
     Raises:
-        ArgumentError: there is none.
+        ArgumentError: there is none, or it is no array.
     """
     for key in path:
         if not isinstance(tree, Mapping) or key not in tree:
             raise ArgumentError("The parameters lack a weight of the model.", received=f"no {name}")
         tree = tree[key]
+    _refuse_other_than_array(tree, name)
     return tree
 
 
@@ -71,9 +105,13 @@ def has_collections(tree: Mapping[str, Any]) -> bool:
     return isinstance(tree.get(PARAMETERS), Mapping)
 
 
-def collections(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the collections of a tree, as a module takes them; a tree without is that of the parameters."""
-    return dict(tree) if has_collections(tree) else {PARAMETERS: tree}
+def collections(tree: Any) -> dict[str, Any]:
+    """Return the collections of a tree, as a module takes them; a tree without is that of the parameters.
+
+    Raises:
+        ArgumentError: it is no tree.
+    """
+    return dict(tree) if has_collections(_checked(tree)) else {PARAMETERS: tree}
 
 
 def without_empty(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,9 +192,9 @@ def cast(params: Any, dtype: Any, mask: Any) -> dict[str, Any]:
     """Return `params` with the floating leaves that `mask` chooses (None: all) as `dtype`.
 
     Raises:
-        ArgumentError: the mask has other paths.
+        ArgumentError: `params` is no tree of arrays, or the mask has other paths.
     """
-    leaves = flat(params)
+    leaves = flat(of_arrays(params))
     chosen = dict.fromkeys(leaves, True) if mask is None else flat(mask)
     if set(chosen) != set(leaves):
         names = ", ".join(sorted("/".join(path) for path in set(chosen) ^ set(leaves)))
@@ -219,11 +257,3 @@ def _make_known(kind: Any) -> None:
 
 
 on_first_use(_make_known)
-
-
-def decoder_output(made: Mapping[str, Any], config: Any, return_dict: bool | None) -> Any:
-    """Return what of the output of an encoder and a decoder is the decoder's, under the names that it has for it; a
-    tuple if `return_dict`, or for None the config, says so."""
-    own = {name.removeprefix("decoder_"): v for name, v in made.items() if not name.startswith("encoder_")}
-    as_dict = config.use_return_dict if return_dict is None else return_dict
-    return ModelOutput(**own) if as_dict else tuple(own.values())

@@ -7,10 +7,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
+import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,10 +20,9 @@ from triptych.checkpoints.legacy import LegacyWeight
 from triptych.checkpoints.opening import Checkpoint
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
-from triptych.formats.kinds import MSGPACK, Format
-from triptych.formats.opening import open_file
+from triptych.formats.kinds import Format
 from triptych.modeling.absent import NO_GENERATION, Absent
-from triptych.modeling.base import ModelBase, logger, refuse_unknown
+from triptych.modeling.base import logger, refuse_unknown
 from triptych.modeling.derived import LiveWeight
 from triptych.modeling.hooks import Answer
 from triptych.nn.parts import Model
@@ -33,12 +31,13 @@ from triptych.tensors.dtypes import FLOATING, parse_param_dtype
 from triptych.weights import layouts
 from triptych.weights.plan import Assignment, NewWeight, Policy
 from triptych.weights.schema import Layout, Weight
-from triptych_flax import arrays, internals, layers, make, ops
+from triptych_flax import arrays, layers, make, ops
+from triptych_flax.base.operations import Operations
 
 __all__ = ["FlaxPreTrainedModel"]
 
 
-class FlaxPreTrainedModel(ModelBase):
+class FlaxPreTrainedModel(Operations):
     """Base class of Flax models: a config, a linen module and, unless `_do_init=False`, its parameters.
 
     A class sets `module_class`, a linen module with the fields `config` and `dtype`, and is then called as
@@ -57,7 +56,8 @@ class FlaxPreTrainedModel(ModelBase):
         kwargs: further fields of the module, where it is made here.
 
     Raises:
-        ArgumentError: the config is not of `config_class`. ConfigError: a field of it was set to an impossible value,
+        ArgumentError: the config is not of `config_class`, the module none of linen, or seed or input_shape impossible.
+        ConfigError: a field of it was set to an impossible value,
             or the module has no such field.
     """
 
@@ -99,7 +99,7 @@ class FlaxPreTrainedModel(ModelBase):
         known = () if module is not None else self._known_fields()
         refuse_unknown({name: value for name, value in fields.items() if name not in known}, type(self))
         self._config, self.seed, self.input_shape = config, seed, input_shape
-        self._module = self.module_class(config=config, dtype=self.dtype, **fields) if module is None else module
+        self.module = self.module_class(config=config, dtype=self.dtype, **fields) if module is None else module
         for name in self.schema_options:
             setattr(self, name, getattr(self._module, name, getattr(self.declared_part, name, None)))
         self._is_initialized = _do_init
@@ -107,7 +107,7 @@ class FlaxPreTrainedModel(ModelBase):
         self._layouts: dict[layers.Path, Layout] = {}
         self._params: Any = None
         if _do_init and not _UNFILLED.get():
-            self._params = self._made()
+            self._params = self._made(self.key)
             self._shapes = jax.eval_shape(lambda tree: tree, self._params)
 
     @classmethod
@@ -136,6 +136,8 @@ class FlaxPreTrainedModel(ModelBase):
 
     @module.setter
     def module(self, module: nn.Module) -> None:
+        if not isinstance(module, nn.Module):
+            raise ArgumentError("The module is none.", expected="a linen module", received=type(module).__name__)
         self._module = module
 
     def __call__(
@@ -165,217 +167,30 @@ class FlaxPreTrainedModel(ModelBase):
             new values, as in transformers 4: `(output, {"batch_stats": ...})`.
 
         Raises:
-            ArgumentError: there are no parameters, or `train=True` without `dropout_rng`.
+            ArgumentError: there are no parameters, or they do not fit the module; `train=True` without `dropout_rng`;
+                `method` is no function.
         """
         variables = layers.collections(self.params if params is None else params)
         changing = [name for name in variables if name != layers.PARAMETERS] if train else []
         if train and dropout_rng is None and not changing:
             raise ArgumentError("train=True needs random numbers.", expected="dropout_rng, a key of jax.random")
+        if not (method is None or callable(method)):
+            raise ArgumentError(
+                "method is no function.", expected="a function of the module", received=repr(method)[:80]
+            )
         known = self._call_arguments() if method is None else inspect.signature(method).parameters
         options |= {name: v for name, v in (("deterministic", not train), ("train", train)) if name in known}
         inputs, options = jax.tree.map(layers.on_device, (inputs, options), is_leaf=lambda x: isinstance(x, list))
         rngs = {} if dropout_rng is None or not train else {"dropout": dropout_rng}
-        return self.module.apply(variables, *inputs, **options, rngs=rngs, mutable=changing or False, method=method)
-
-    # -- parameters ---------------------------------------------------------------------------------------------
-
-    @property
-    def key(self) -> Any:
-        """The random key of `seed`; made when asked for, since making one compiles a program."""
-        return jax.random.PRNGKey(self.seed)
-
-    def init_weights(self, rng: Any, input_shape: Any, params: Any = None) -> Any:
-        """Return a tree of parameters: those of `params`, and new ones for what it lacks.
-
-        A class of your own may override this, to trace its module with other inputs.
-        """
-        held = {} if params is None else layers.flat(params)
-        rngs = dict(zip(("params", "dropout"), jax.random.split(rng), strict=True))
-        known = self._call_arguments()
-        calm = {name: value for name, value in (("deterministic", True), ("train", False)) if name in known}
-        state = nn.DenyList(layers.PASSING)
-
-        def lacking(inputs: Any) -> dict[layers.Path, Any]:
-            more = calm | ({"decoder_input_ids": inputs} if self.takes_decoder_ids() else {})
-            if getattr(self.config, "add_cross_attention", False) and "encoder_hidden_states" in known:
-                more["encoder_hidden_states"] = jnp.zeros((*inputs.shape, self.config.hidden_size), self.dtype)
-            if held:
-                variables = layers.collections(unflatten_dict(held))
-                _, made = self.module.apply(variables, inputs, **more, rngs=rngs, mutable=state)
-            else:
-                made = self.module.init(rngs, inputs, **more, mutable=state)
-            return {p: leaf for p, leaf in layers.flat(layers.without_empty(made)).items() if p not in held}
-
-        dtype = jnp.int32 if self.main_input_name.endswith("_ids") else jnp.float32
-        return unflatten_dict({**internals.evaluated(lacking, tuple(input_shape or (1, 1)), dtype), **held})
-
-    def _made(self) -> Any:
-        """Return new parameters, as nested dicts."""
-        with layers.noting_layouts() as self._layouts:
-            return layers.unfrozen(self.init_weights(self.key, self.input_shape))
-
-    @property
-    def params(self) -> dict[str, Any]:
-        """The parameters, as nested dicts; setting them checks that none is missing.
-
-        Raises:
-            ArgumentError: a parameter is missing, or the model was made with `_do_init=False`.
-        """
-        self._refuse_without_params()
-        if self._params is None:  # it is being loaded, and its constructor asks already
-            self._params = self._made()
-        return self._params
-
-    @params.setter
-    def params(self, params: Mapping[str, Any]) -> None:
-        self._refuse_without_params()
-        params = layers.unfrozen(params)
-        missing = self.required_params - set(layers.flat(params))
-        if missing:
-            names = ", ".join(sorted("/".join(path) for path in missing))
-            raise ArgumentError("The parameters are not complete.", received=f"no {names}")
-        self._params = params
-
-    def _refuse_without_params(self) -> None:
-        if not self._is_initialized:
-            raise ArgumentError(
-                "A model made with _do_init=False keeps no parameters.",
-                remedy="hold them yourself and pass params=, or make the model without _do_init=False",
-            )
-
-    @property
-    def params_shape_tree(self) -> Any:
-        """The tree of parameters with a `jax.ShapeDtypeStruct` at each leaf."""
-        declared = self.declared_schema
-        if declared is not None and self._is_as_declared():
-            return layers.declared_shapes(declared)
-        return self._traced_shapes()
-
-    @property
-    def required_params(self) -> set[layers.Path]:
-        """The path of every parameter."""
-        return set(layers.flat(self.params_shape_tree))
+        try:
+            return self.module.apply(variables, *inputs, **options, rngs=rngs, mutable=changing or False, method=method)
+        except _OTHER_PARAMETERS as cause:
+            raise ArgumentError("The parameters do not fit the module.", received=str(cause)) from cause
 
     @classmethod
     def _from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Any:
         """Return a new model of `config`, which is not copied."""
         return cls(config, **kwargs)
-
-    @classmethod
-    def load_flax_weights(cls, resolved_archive_file: Any) -> dict[str, Any]:
-        """Return the tree of arrays that one file holds, msgpack or safetensors, under the names that they have there.
-
-        Raises:
-            As `open_checkpoint`.
-        """
-        return cls.load_flax_sharded_weights([resolved_archive_file])
-
-    @classmethod
-    def load_flax_sharded_weights(cls, shard_files: Sequence[Any]) -> dict[str, Any]:
-        """Return the tree of arrays that several files hold together; see `load_flax_weights`."""
-        found: dict[layers.Path, Any] = {}
-        for file in map(Path, shard_files):
-            separator = "/" if file.suffix == MSGPACK.suffix else "."
-            found |= {tuple(n.split(separator)): arrays.to_native(r.read()) for n, r in open_file(file).tensors.items()}
-        return unflatten_dict(found)
-
-    def to_bf16(self, params: Any, mask: Any = None) -> Any:
-        """Return `params` with floating leaves as bfloat16: all, or those where `mask`, a tree alike, is True."""
-        return layers.cast(params, jnp.bfloat16, mask)
-
-    def to_fp16(self, params: Any, mask: Any = None) -> Any:
-        """As `to_bf16`, to float16."""
-        return layers.cast(params, jnp.float16, mask)
-
-    def to_fp32(self, params: Any, mask: Any = None) -> Any:
-        """As `to_bf16`, to float32."""
-        return layers.cast(params, jnp.float32, mask)
-
-    # -- embeddings and ties ------------------------------------------------------------------------------------
-
-    @property
-    def base_model(self) -> FlaxPreTrainedModel:
-        """The model itself: the backbone is a part of one tree, not a model of its own."""
-        return self
-
-    def get_input_embeddings(self) -> Any:
-        """Return the token embeddings [vocab, hidden]."""
-        return self._get(self._vocab_leaf(Layout.EMBEDDING))
-
-    def set_input_embeddings(self, value: Any) -> None:
-        """Replace the token embeddings."""
-        self._set(self._vocab_leaf(Layout.EMBEDDING), value)
-
-    def get_output_embeddings(self) -> Any:
-        """Return the matrix that maps to the vocabulary, as [vocab, hidden], or None."""
-        try:
-            return self._get(self._vocab_leaf(Layout.LINEAR))
-        except NotImplementedError:
-            return None
-
-    def set_output_embeddings(self, new_embeddings: Any) -> None:
-        """Replace the matrix that maps to the vocabulary, given as [vocab, hidden]."""
-        self._set(self._vocab_leaf(Layout.LINEAR), new_embeddings)
-
-    def tie_weights(self) -> None:
-        """Do nothing: a tied weight has no leaf of its own, the module reads the other one."""
-
-    def _vocab_leaf(self, layout: Layout) -> Weight:
-        """Return the weight that has a leaf of its own, and is or is shared by that of the vocabulary."""
-        weight = self._vocab_weight(layout)
-        if weight is None:
-            raise NotImplementedError(f"{type(self).__name__} does not define its {layout.value} of the vocabulary")
-        declared: Mapping[str, Weight] = self.declared_schema or {}
-        return weight if weight.tied_to is None else declared[weight.tied_to]
-
-    def _get(self, weight: Weight) -> Any:
-        leaf = layers.leaf(self.params, self._path(weight), weight.name)
-        return leaf.T if weight.layout is Layout.LINEAR else leaf
-
-    def _set(self, weight: Weight, value: Any) -> None:
-        value = jnp.asarray(value)
-        value = value.T if weight.layout is Layout.LINEAR else value
-        self._params = unflatten_dict({**layers.flat(self.params), self._path(weight): value})
-
-    # -- operations on parameters that the model does not hold --------------------------------------------------
-
-    def resize_token_embeddings(
-        self,
-        new_num_tokens: int | None = None,
-        pad_to_multiple_of: int | None = None,
-        mean_resizing: bool = True,
-        *,
-        seed: int = 0,
-        params: Any = None,
-    ) -> Any:
-        """As in the other frameworks; with `params`, on these, and the new ones are returned.
-
-        A model that holds parameters holds the new ones then.
-        """
-        with self._holding(params) as held:
-            result = super().resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing, seed=seed)
-        return result if params is None else held.params
-
-    def prune_heads(self, heads_to_prune: Mapping[int, Iterable[int]], *, params: Any = None) -> Any:
-        """As in the other frameworks; with `params`, on these, and the new ones are returned.
-
-        A model that holds parameters holds the new ones then.
-        """
-        with self._holding(params) as held:
-            super().prune_heads(heads_to_prune)
-        return None if params is None else held.params
-
-    @contextmanager
-    def _holding(self, params: Any) -> Iterator[SimpleNamespace]:
-        """Let the model hold `params`, unless None, while the context lasts; what it holds in the end is yielded."""
-        held, before = SimpleNamespace(params=params), (self._is_initialized, self._params)
-        if params is not None:
-            self._is_initialized, self._params = True, layers.unfrozen(params)
-        try:
-            yield held
-            held.params, before = self._params, (before[0], self._params if before[0] else None)
-        finally:
-            self._is_initialized, self._params = before
 
     # -- hooks of ModelBase -------------------------------------------------------------------------------------
 
@@ -434,10 +249,10 @@ class FlaxPreTrainedModel(ModelBase):
             return
         own = type(self).init_weights is FlaxPreTrainedModel.init_weights
         held = unflatten_dict(self._params) if own else None  # of others only `_missing_keys` would be made
-        made = layers.flat(self.init_weights(self.key, self.input_shape, held))
+        made = layers.of_arrays(self.init_weights(self.key, self.input_shape, held))
         for one in new:
             path = self._path(one.weight)
-            value = made[path]
+            value = layers.leaf(made, path, one.weight.name)
             is_floating = jnp.issubdtype(value.dtype, jnp.floating) and not one.weight.buffer
             self._params[path] = value.astype(arrays.native_dtype(one.dtype)) if is_floating else value
         self._missing_keys = {self._path(one.weight) for one in new}
@@ -448,14 +263,6 @@ class FlaxPreTrainedModel(ModelBase):
             return result
         params, self._params = self._params, None
         return (self, params, result[1]) if output_loading_info else (self, params)
-
-    def _path(self, weight: Weight) -> layers.Path:
-        """Return the path of `weight` in the tree of parameters."""
-        path = layouts.native_path(weight, "flax")
-        if self._is_as_declared() or not layers.has_collections(self._traced_shapes()):
-            return path
-        statistics = layouts.BATCH_STATISTICS if weight.is_statistic else layers.PARAMETERS
-        return (weight.collection or statistics, *path)
 
     def _stored_names(self, chosen: Format) -> dict[str, LegacyWeight]:
         """Return the names in files of Flax of what no declaration knows: those of the tree, as in transformers 4."""
@@ -469,16 +276,19 @@ class FlaxPreTrainedModel(ModelBase):
             for w in own
         }
 
-    def _is_as_declared(self) -> bool:
-        """Return whether the module holds just the weights of a declared part, so that it need not be traced."""
-        return self._is_its_part() and self._is_of_a_part(self.config)
-
     def _reader(self, params: Any = None) -> Callable[[Weight], np.ndarray]:
         tree = self.params if params is None else params
 
         def read(weight: Weight) -> np.ndarray:
             array = arrays.to_numpy(layers.leaf(tree, self._path(weight), weight.name))
-            return permuted(array, layouts.to_canonical(weight.layout, array.ndim, "flax"))
+            array = permuted(array, layouts.to_canonical(weight.layout, array.ndim, "flax"))
+            if array.shape != weight.shape:
+                raise ArgumentError(
+                    f"{weight.name} has another shape than the model's.",
+                    expected=str(weight.shape),
+                    received=str(array.shape),
+                )
+            return array
 
         return read
 
@@ -507,13 +317,6 @@ class FlaxPreTrainedModel(ModelBase):
             flat[self._path(schema[name])] = arrays.to_native(permuted(array, order))
         self._params, self._shapes = unflatten_dict(flat), None
         self._module = self._module.clone(**({"config": self.config} if hasattr(self._module, "config") else {}))
-
-    def _traced_shapes(self) -> Any:
-        if self._shapes is None:
-            with layers.noting_layouts() as self._layouts:
-                found = jax.eval_shape(lambda key: self.init_weights(key, self.input_shape), self.key)
-            self._shapes = layers.unfrozen(found)
-        return self._shapes
 
     def _live_weights(self) -> list[LiveWeight]:
         return layers.live(self._traced_shapes(), self._layouts)
@@ -574,6 +377,9 @@ class FlaxPreTrainedModel(ModelBase):
         self.module = self.module.clone(gradient_checkpointing=enable)
 
 
+_OTHER_PARAMETERS = (
+    flax.errors.ScopeCollectionNotFound, flax.errors.ScopeParamNotFoundError, flax.errors.ScopeParamShapeError
+)  # fmt: skip
 _UNFILLED: ContextVar[bool] = ContextVar("unfilled", default=False)
 
 

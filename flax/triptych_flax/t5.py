@@ -4,16 +4,15 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from triptych.families import t5
-from triptych_flax.layers import decoder_output
+from triptych_flax.base.decoding import EncodesAndDecodes
 from triptych_flax.make import binder
-from triptych_flax.modeling import FlaxPreTrainedModel
 
 __all__ = ["FlaxT5PreTrainedModel", "FlaxT5Model", "FlaxT5ForConditionalGeneration", "FlaxT5EncoderModel",
            "FlaxT5ForSequenceClassification", "FlaxT5ForTokenClassification", "FlaxT5ForQuestionAnswering"]  # fmt: skip
 __getattr__ = binder.parts_of(t5, __name__)
 
 
-class FlaxT5PreTrainedModel(FlaxPreTrainedModel):
+class FlaxT5PreTrainedModel(EncodesAndDecodes):
     """Base of the T5 classes."""
 
     config_class = t5.T5Config
@@ -62,18 +61,12 @@ class FlaxT5PreTrainedModel(FlaxPreTrainedModel):
             `last_hidden_state` or `logits`, and of the decoder `past_key_values`, `hidden_states` and `attentions`, and
             `cross_attentions`, where there are any; as a tuple with `return_dict=False`.
         """
-        made = self(
-            decoder_input_ids=decoder_input_ids, encoder_outputs=encoder_outputs,
-            attention_mask=encoder_attention_mask, decoder_attention_mask=decoder_attention_mask,
-            past_key_values=past_key_values, output_attentions=output_attentions,
-            output_hidden_states=output_hidden_states, return_dict=True, train=train, params=params,
+        return self._decoded(
+            encoder_attention_mask, return_dict, decoder_input_ids=decoder_input_ids, encoder_outputs=encoder_outputs,
+            decoder_attention_mask=decoder_attention_mask, past_key_values=past_key_values,
+            output_attentions=output_attentions, output_hidden_states=output_hidden_states, train=train, params=params,
             dropout_rng=dropout_rng,
         )  # fmt: skip
-        return decoder_output(made, self.config, return_dict)
-
-    def init_cache(self, batch_size: int, max_length: int, encoder_outputs: Any = None) -> Any:
-        """As in the other families; `encoder_outputs`, which transformers 4 needed, are not."""
-        return super().init_cache(batch_size, max_length)
 
 
 class FlaxT5Stack(FlaxT5PreTrainedModel, part=t5.T5Stack): ...

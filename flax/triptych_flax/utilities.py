@@ -16,15 +16,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import unflatten_dict
 
 from triptych.checkpoints.legacy import FLAX_PARAMETERS
 from triptych.checkpoints.naming import canonical
-from triptych.checkpoints.opening import Checkpoint
+from triptych.checkpoints.opening import Checkpoint, opened_files
 from triptych.checkpoints.saving import parse_size
-from triptych.errors import ShapeMismatchError
+from triptych.errors import ArgumentError, ShapeMismatchError
 from triptych.formats.kinds import MSGPACK
-from triptych.formats.opening import open_file
 from triptych.tensors.arrays import permuted
 from triptych.tensors.ref import TensorRef
 from triptych.weights import layouts
@@ -72,9 +71,12 @@ def flax_shard_checkpoint(
 
     Names of weights are paths joined with "/". A weight that is larger than `max_shard_size`, in bytes or text such as
     "10GB", has a file of its own.
+
+    Raises:
+        ArgumentError: `params` is no tree of arrays, or `max_shard_size` no size.
     """
     limit, shards, used, total = parse_size(max_shard_size), [{}], 0, 0  # type: ignore[var-annotated]
-    for path, leaf in layers.flat(params).items():
+    for path, leaf in layers.flat(layers.of_arrays(params)).items():
         if shards[-1] and used + leaf.nbytes > limit:
             shards.append({})
             used = 0
@@ -112,6 +114,16 @@ def _own_call(model_class: Any) -> Any:
     return new
 
 
+def paths_of(files: Any) -> list[Path]:
+    """Return the paths of several files; raise `ArgumentError` for anything else."""
+    if isinstance(files, (str, bytes)) or not isinstance(files, Iterable):
+        raise ArgumentError("These are no files.", expected="a list of paths", received=repr(files)[:80])
+    listed = list(files)
+    if strange := [file for file in listed if not isinstance(file, (str, os.PathLike))]:
+        raise ArgumentError("A file has no path.", expected="the path of a weight file", received=repr(strange[0])[:80])
+    return [Path(file) for file in listed]
+
+
 # -- PyTorch to Flax ------------------------------------------------------------------------------------------------
 
 
@@ -129,9 +141,12 @@ def load_pytorch_checkpoint_in_flax_state_dict(
 def convert_pytorch_sharded_state_dict_to_flax(
     shard_filenames: Iterable[str | os.PathLike[str]], flax_model: Any
 ) -> dict[str, Any]:
-    """Return the tree that files of PyTorch's, bin or safetensors, hold together for `flax_model`."""
-    refs = {name: ref for file in shard_filenames for name, ref in open_file(Path(file)).tensors.items()}
-    return _tree_of(refs, flax_model)
+    """Return the tree that files of PyTorch's, bin or safetensors, hold together for `flax_model`.
+
+    Raises:
+        ArgumentError: these are no paths. What `opened_files` raises.
+    """
+    return _tree_of(opened_files(paths_of(shard_filenames)), flax_model)
 
 
 def convert_pytorch_state_dict_to_flax(pt_state_dict: Mapping[str, Any], flax_model: Any) -> dict[str, Any]:
@@ -141,10 +156,9 @@ def convert_pytorch_state_dict_to_flax(pt_state_dict: Mapping[str, Any], flax_mo
     is, with its parts for a path, to be found unexpected.
 
     Raises:
-        ShapeMismatchError: an array has another shape than the model's.
+        ShapeMismatchError: an array has another shape than the model's. ArgumentError: this maps no names to arrays.
     """
-    refs = {name: TensorRef.of(name, _as_numpy(value)) for name, value in pt_state_dict.items()}
-    return _tree_of(refs, flax_model)
+    return _tree_of(_refs(pt_state_dict), flax_model)
 
 
 def _tree_of(refs: Mapping[str, TensorRef], flax_model: Any) -> dict[str, Any]:
@@ -224,7 +238,7 @@ def load_flax_checkpoint_in_pytorch_model(model: Any, flax_checkpoint_path: str 
 
     See `load_flax_weights_in_pytorch_model`.
     """
-    return _fill(model, open_file(Path(flax_checkpoint_path)).tensors)
+    return _fill(model, opened_files(paths_of([flax_checkpoint_path])))
 
 
 def load_flax_weights_in_pytorch_model(pt_model: Any, flax_state: Mapping[str, Any]) -> Any:
@@ -232,9 +246,9 @@ def load_flax_weights_in_pytorch_model(pt_model: Any, flax_state: Mapping[str, A
 
     Raises:
         ShapeMismatchError: an array has another shape than the model's, of which nothing has changed then.
+        ArgumentError: `flax_state` is no tree.
     """
-    found = {"/".join(path): leaf for path, leaf in flatten_dict(layers.unfrozen(flax_state)).items()}
-    return _fill(pt_model, {name: TensorRef.of(name, _as_numpy(leaf)) for name, leaf in found.items()})
+    return _fill(pt_model, _refs({"/".join(path): leaf for path, leaf in layers.flat(flax_state).items()}))
 
 
 def _fill(model: Any, refs: Mapping[str, TensorRef]) -> Any:
@@ -252,6 +266,12 @@ def _fill(model: Any, refs: Mapping[str, TensorRef]) -> Any:
     if rest:
         logger.warning("%s: %d weights of the Flax tree are not used: %s", name, len(rest), ", ".join(rest))
     return model
+
+
+def _refs(arrays_by_name: Any) -> dict[str, TensorRef]:
+    if not isinstance(arrays_by_name, Mapping):
+        raise ArgumentError("This is no state.", expected="names to arrays", received=type(arrays_by_name).__name__)
+    return {name: TensorRef.of(name, _as_numpy(value)) for name, value in arrays_by_name.items()}
 
 
 def _as_numpy(value: Any) -> np.ndarray:

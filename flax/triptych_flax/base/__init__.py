@@ -1,0 +1,1 @@
+"""What `FlaxPreTrainedModel` is made of, beside the hooks of core."""
