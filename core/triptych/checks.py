@@ -87,9 +87,8 @@ def layers_and_heads(value: Any) -> list[tuple[int, set[int]]]:
 def parse_as(text: str, old: Any, name: str) -> Any:
     try:
         if isinstance(old, bool):
-            return {"true": True, "1": True, "y": True, "yes": True, "false": False, "0": False, "n": False}[
-                text.lower()
-            ]
+            yes, no = ("true", "1", "y", "yes"), ("false", "0", "n", "no")
+            return {**dict.fromkeys(yes, True), **dict.fromkeys(no, False)}[text.lower()]
         return type(old)(text)
     except (KeyError, ValueError, TypeError) as cause:
         raise ConfigError(f"`{name}` cannot be {text!r}.", expected=f"a {type(old).__name__}") from cause

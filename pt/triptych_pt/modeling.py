@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
-from triptych.modeling.base import ModelBase, refuse_unknown
+from triptych.modeling.base import ModelBase, refuse_untaken
 from triptych.modeling.derived import LiveWeight, declared_ties
 from triptych.modeling.hooks import Answer
 from triptych.nn.parts import Model
@@ -209,9 +209,7 @@ class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, ModelBase):
 
     @classmethod
     def _without_values(cls, config: PretrainedConfig, inputs: Sequence[Any], options: Mapping[str, Any]) -> Any:
-        known = inspect.signature(cls.__init__).parameters
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
-            refuse_unknown({name: value for name, value in options.items() if name not in known}, cls)
+        refuse_untaken(options, cls)
         with parameters_on_meta():
             return cls(config, *inputs, **options)
 

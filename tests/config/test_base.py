@@ -138,6 +138,9 @@ def test_update_is_all_or_nothing() -> None:
     config = BertConfig()
     config.update_from_string("hidden_size=24,use_cache=false")
     assert (config.hidden_size, config.use_cache) == (24, False)
+    for text, value in (("yes", True), ("no", False), ("Y", True), ("N", False)):
+        config.update_from_string(f"use_cache={text}")
+        assert config.use_cache is value
     with pytest.raises(ConfigError):
         config.update({"vocab_size": 5, "hidden_size": -1})
     assert (config.vocab_size, config.hidden_size) == (30522, 24)

@@ -114,7 +114,9 @@ def by_position(method: Method) -> Method:
     return call  # type: ignore[return-value]
 
 
-def check_saving(framework: str, saved_model: bool, signatures: Any, save_function: Any) -> None:
+def check_saving(
+    framework: str, saved_model: bool, version: Any, signatures: Any, save_function: Any, params: Any
+) -> None:
     """Raise `ArgumentError` for arguments of `save_pretrained` that ask for what is not built in."""
     if framework != "tf" and (saved_model or signatures is not None):
         raise ArgumentError(
@@ -122,6 +124,17 @@ def check_saving(framework: str, saved_model: bool, signatures: Any, save_functi
             expected="saved_model=False",
             received=f"saved_model={saved_model!r}" + ("" if signatures is None else ", signatures"),
         )
+    if saved_model and type(version) is not int:
+        raise ArgumentError("version is none.", expected="a whole number, such as 1", received=repr(version)[:80])
+    if params is not None and framework != "flax":
+        raise ArgumentError(
+            "params is of Flax's classes only.", received=type(params).__name__, remedy="pass state_dict instead"
+        )
+    if save_function is not None and not callable(save_function):
+        raise ArgumentError(
+            "save_function cannot be called.", expected="a function (tensors by name, path)",
+            received=repr(save_function)[:80],
+        )  # fmt: skip
     if save_function is not None and framework != "pt":
         raise ArgumentError("save_function is of PyTorch's classes only.", received=repr(save_function)[:80])
 

@@ -37,7 +37,12 @@ class AutoConfig:
 
     @staticmethod
     def for_model(model_type: str, **kwargs: Any) -> PretrainedConfig:
-        """Return a config of `model_type` with the given fields."""
+        """Return a config of `model_type` with the given fields.
+
+        Raises:
+            ArgumentError: it is no text. ConfigError: it is unknown, or a field has an impossible value.
+        """
+        _check_type(model_type)
         return families.family(model_type).config_class(**kwargs)
 
     @staticmethod
@@ -87,11 +92,26 @@ class AutoConfig:
         """Make `config` the class of `model_type`. What is registered already stays as it is.
 
         Raises:
-            ArgumentError: the class says another model_type, or another class has the type and not `exist_ok`.
+            ArgumentError: what is given is no text or no config class; the class says another model_type; or another
+            class has the type and not `exist_ok`.
         """
+        _check_type(model_type)
+        _check_config_class(config)
         if families.is_foreign(model_type) and families.family(model_type).config_class is config:
             return
         families.register(model_type, families.Family(config, "", {}, lambda config, stem: None), exist_ok)  # type: ignore[arg-type,return-value]
+
+
+def _check_type(model_type: object) -> None:
+    if not isinstance(model_type, str):
+        raise ArgumentError("model_type is no text.", expected='text such as "bert"', received=repr(model_type)[:80])
+
+
+def _check_config_class(value: object) -> None:
+    if not (isinstance(value, type) and issubclass(value, PretrainedConfig)):
+        raise ArgumentError(
+            "This is no config class.", expected="a subclass of PretrainedConfig", received=repr(value)[:80]
+        )
 
 
 def _model_type_in(path: Any) -> str | None:
@@ -227,8 +247,9 @@ class LazyAutoMapping(Mapping[type[PretrainedConfig], Any]):
         """Make `value` the model class of the config class `key`, in the place of one that was registered before.
 
         Raises:
-            ArgumentError: a family has a class for it, and not `exist_ok`.
+            ArgumentError: `key` is no config class, or a family has a class for it and not `exist_ok`.
         """
+        _check_config_class(key)
         before = self._extra_content.get(key)
         if before is None and not exist_ok and (model_type := self._type_of(key)) is not None:
             raise ArgumentError(
@@ -386,14 +407,15 @@ class AutoBase:
         chooses. Another class that was registered before is replaced, with a warning unless `exist_ok`.
 
         Raises:
-            ArgumentError: the model class is of another framework or config class, or a family has one already and not
-            `exist_ok`.
+            ArgumentError: what is given is no class of the kind; the model class is of another framework or config
+            class; or a family has one already and not `exist_ok`.
         """
+        _check_config_class(config_class)
         framework = cls.package.removeprefix("triptych_")
         for one in model_class if isinstance(model_class, (tuple, list)) else (model_class,):
-            if not issubclass(one, ModelBase) or one.framework != framework:
+            if not (isinstance(one, type) and issubclass(one, ModelBase)) or one.framework != framework:
                 raise ArgumentError(
-                    f"{cls.__name__} cannot make {one.__name__}.",
+                    f"{cls.__name__} cannot make {getattr(one, '__name__', repr(one)[:80])}.",
                     expected=f"a class of the framework {framework!r}",
                     received=f"one of {getattr(one, 'framework', None)!r}",
                 )

@@ -31,7 +31,7 @@ from triptych.modeling.arguments import take_accepted, warn_of_msgpack
 from triptych.modeling.checkpointing import Checkpointing
 from triptych.modeling.derived import refuse_disagreement
 from triptych.modeling.implementations import ATTENTION_ARGUMENTS, Implementations
-from triptych.modeling.key_names import renamed
+from triptych.modeling.key_names import renamed, stated
 from triptych.modeling.precision import Precision
 from triptych.modeling.saving import Saving
 from triptych.names import AUTO_TASKS
@@ -91,12 +91,14 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         `from_pretrained`.
 
         Raises:
-            ArgumentError: `config` is not of `config_class`. ConfigError: a field of it was set to an impossible value.
+            ArgumentError: `config` is not of `config_class`. ConfigError: a field of it was set to an impossible value,
+            or the constructor takes no such argument.
         """
         config = copy.deepcopy(cls._own_config(config))
         cls._ask_for_attention(config, kwargs)
         wanted = torch_dtype if dtype is None else dtype
         with cls._new_parameters(wanted, kwargs):
+            refuse_untaken(kwargs, cls)
             return cls(config, **kwargs)  # type: ignore[call-arg]
 
     @classmethod
@@ -176,8 +178,8 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         policy = Policy(
             strict,
             ignore_mismatched_sizes,
-            tuple(cls._keys_to_ignore_on_load_missing or ()),
-            tuple(cls._keys_to_ignore_on_load_unexpected or ()),
+            stated(cls, "_keys_to_ignore_on_load_missing", patterns=True),
+            stated(cls, "_keys_to_ignore_on_load_unexpected", patterns=True),
             kwargs.pop("key_mapping", None),
             *cls._kept_wide(),
         )
@@ -260,7 +262,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
             if schema is None and not untied and (ended := cls._end_ties(config, found, named)):
                 raise _TiesEnded(ended)
             report = model.load_report = LoadReport(checkpoint.source)
-            plan = model._fill(found, named, param_dtype, policy, source, readers)
+            plan = model._fill(found, named, param_dtype, policy, source, readers, report)
         unfilled = {a.weight.name for a in plan.assignments} - set(report.assigned)
         if unfilled:
             raise CheckpointError("Weights were planned but not assigned.", received=", ".join(sorted(unfilled)))
@@ -287,8 +289,13 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
             cls._check_config(config)
             return copy.deepcopy(config), kwargs
         source = path if config is None else config
-        if cls.config_class is None:
-            raise ArgumentError(f"{cls.__name__} has no config_class.", remedy="set it, or pass a config object")
+        if not (isinstance(cls.config_class, type) and issubclass(cls.config_class, PretrainedConfig)):
+            raise ArgumentError(
+                f"{cls.__name__} has no config_class.",
+                expected="a subclass of PretrainedConfig",
+                received=repr(cls.config_class)[:80],
+                remedy="set it, or pass a config object",
+            )
         return cls.config_class.from_pretrained(source, subfolder=subfolder, return_unused_kwargs=True, **kwargs)
 
     @classmethod
@@ -318,13 +325,13 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         policy: Policy,
         source: str,
         readers: ExitStack,
+        report: LoadReport,
     ) -> LoadPlan:
-        """Give every weight its value, of `checkpoint` or a new one, at the latest when `readers` close; report it."""
+        """Give every weight its value, of `checkpoint` or a new one at the latest when `readers` close; `report` it."""
         if policy.strict is not False:
             refuse_kept_ties(schema, checkpoint, type(self).__name__, source)
         if not (self._is_of_a_part(self.config) or self.declared_schema is None):
             refuse_disagreement(type(self), schema, self._live_weights())
-        assert self.load_report is not None
         hooked = self._has_load_hooks()
         lenient = replace(policy, strict=False) if hooked else policy
         plan = plan_load(schema, checkpoint, param_dtype, lenient, source)
@@ -332,17 +339,17 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         if param_dtype is not None:
             plan = plan.in_dtypes(own)
         if hooked:
-            plan = self._load_by_hooks(plan, checkpoint, self.load_report.record)
+            plan = self._load_by_hooks(plan, checkpoint, report.record)
             if policy.strict is not False:
                 refuse_missing(plan.missing, policy, source)
         else:
             ahead = readers.enter_context(ReadAhead(plan.assignments, self.framework))
             for assignment in plan.assignments:
-                self._assign(assignment, ahead.read, self.load_report.record)
+                self._assign(assignment, ahead.read, report.record)
         self._initialise([replace(new, dtype=own.get(new.weight.name, new.dtype)) for new in plan.to_initialise])
-        self.load_report.missing_keys = policy.reported(plan.missing)
-        self.load_report.unexpected_keys = list(plan.unexpected)
-        self.load_report.mismatched_keys = list(plan.mismatched)
+        report.missing_keys = policy.reported(plan.missing)
+        report.unexpected_keys = list(plan.unexpected)
+        report.mismatched_keys = list(plan.mismatched)
         return plan
 
     def _handed_over(self, output_loading_info: bool) -> Any:
@@ -370,14 +377,27 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         cls._auto_class = name
 
     def add_model_tags(self, tags: str | Iterable[str]) -> None:
-        """Add tags, each once, to this instance's `model_tags`."""
-        new = [tags] if isinstance(tags, str) else list(tags)
+        """Add tags, each once, to this instance's `model_tags`.
+
+        Raises:
+            ArgumentError: one is no text.
+        """
+        new = [tags] if isinstance(tags, str) else list(tags) if isinstance(tags, Iterable) else [tags]
+        if not all(isinstance(tag, str) for tag in new):
+            raise ArgumentError("A tag is no text.", expected="text, or several", received=repr(tags)[:80])
         self.model_tags = list(dict.fromkeys([*(self.model_tags or []), *new]))  # type: ignore[misc]
 
     @classmethod
     def can_generate(cls) -> bool:
         """Return whether the class has `generate`: one of its own, as long as triptych has none."""
         return defines(cls, "generate")
+
+
+def refuse_untaken(options: Mapping[str, Any], cls: type[ModelBase]) -> None:
+    """Raise as `refuse_unknown` for keyword arguments that the constructor of `cls` does not take."""
+    taken = inspect.signature(cls.__init__).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values()):
+        refuse_unknown({name: value for name, value in options.items() if name not in taken}, cls)
 
 
 def refuse_unknown(options: Mapping[str, Any], cls: type[ModelBase]) -> None:

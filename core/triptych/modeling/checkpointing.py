@@ -38,6 +38,9 @@ class Checkpointing(Hooks):
                 does not know these arguments.
         """
         self._refuse_no_checkpointing()
+        if not isinstance(gradient_checkpointing_kwargs or {}, Mapping):
+            raise ArgumentError("gradient_checkpointing_kwargs is no dict.", expected="names of arguments to values",
+                                received=repr(gradient_checkpointing_kwargs)[:80])  # fmt: skip
         function = self._checkpoint_function(gradient_checkpointing_kwargs)
         if self._sets_each_module():
             if gradient_checkpointing_kwargs:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from triptych.errors import ArgumentError
+from triptych.modeling.key_names import stated
 from triptych.weights import layouts
 from triptych.weights.schema import Axis, Layout, Schema, Weight, vocab_weight
 from triptych.weights.surgery import HEADS, KV_HEADS, VOCAB
@@ -187,10 +188,18 @@ def declared_ties(model: Any, declared: Schema | None = None) -> dict[str, tuple
 
     They are the schema's or, where the class declares none and the config ties, those of `_tied_weights_keys`; a list
     there names no sources and gives none.
+
+    Raises:
+        ArgumentError: `_tied_weights_keys` is neither a list of regular expressions nor a dict of names.
     """
     if declared is not None:
         return {w.name: (w.tied_to, w.layout) for w in declared.values() if w.tied_to}
     keys = model._tied_weights_keys
+    stated(model, "_tied_weights_keys", patterns=True)
+    if isinstance(keys, Mapping) and not all(isinstance(source, str) for source in keys.values()):
+        raise ArgumentError(
+            "_tied_weights_keys is no dict of names.", expected="name -> the weight it shares", received=repr(keys)[:80]
+        )
     ties = isinstance(keys, Mapping) and getattr(model.config, "tie_word_embeddings", True)
     return {name: (source, None) for name, source in keys.items()} if ties else {}
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from triptych.errors import ArgumentError
 from triptych.modeling.schemas import Schemas
-from triptych.modeling.utilities import EmbeddingAccessMixin
+from triptych.modeling.utilities import EmbeddingAccessMixin, undefined
 from triptych.nn import cache
 from triptych.weights.schema import Layout, Weight, vocab_weight
 
@@ -52,11 +52,11 @@ class Embeddings(Schemas, EmbeddingAccessMixin):
         """Replace what maps to the vocabulary.
 
         Raises:
-            NotImplementedError: there is nothing at a known place; override the method.
+            MissingMethodError: there is nothing at a known place; override the method.
         """
         place = self._place(Layout.LINEAR) or ("lm_head" if self._usual_head() is not None else "")
         if not place:
-            raise NotImplementedError(f"{type(self).__name__} does not define set_output_embeddings")
+            raise undefined(self, "set_output_embeddings")
         if attrgetter(place)(self) is None:
             self.set_input_embeddings(new_embeddings)
         else:
@@ -66,17 +66,17 @@ class Embeddings(Schemas, EmbeddingAccessMixin):
         """Return the embeddings of positions: for classes that have such a way to override.
 
         Raises:
-            NotImplementedError: this one has not.
+            MissingMethodError: this one has not.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define get_position_embeddings")
+        raise undefined(self, "get_position_embeddings")
 
     def resize_position_embeddings(self, new_num_position_embeddings: int) -> None:
         """Change the number of positions: for classes that have such a way to override.
 
         Raises:
-            NotImplementedError: this one has not.
+            MissingMethodError: this one has not.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not define resize_position_embeddings")
+        raise undefined(self, "resize_position_embeddings")
 
     def init_cache(self, batch_size: int, max_length: int) -> Any:
         """Return an empty cache for decoding, to be passed as `past_key_values`; each call returns the next.

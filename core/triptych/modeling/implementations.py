@@ -132,6 +132,13 @@ class Implementations(Hooks):
             ArgumentError, MissingBackendError: as `get_correct_attn_implementation`; nothing is changed.
         """
         given = attn_implementation if isinstance(attn_implementation, Mapping) else None
+        parts = {"", *(getattr(self.config, "sub_configs", None) or {})}
+        if given is not None and not given.keys() <= parts:
+            raise ArgumentError(
+                "attn_implementation names configs that the model's does not hold.",
+                expected=" or ".join(map(repr, sorted(parts))),
+                received=", ".join(repr(key) for key in given if key not in parts),
+            )
         models = [m for m in self._modules_inside() if isinstance(m, Implementations)]
         keys = {id(getattr(self.config, key, None)): key for key in getattr(self.config, "sub_configs", None) or {}}
         chosen = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import chain
 from typing import Any
 
@@ -31,6 +31,12 @@ def renamed(
         ArgumentError: no regular expression. InconsistentCheckpointError: two tensors get one name.
     """
     mapping = cls._checkpoint_conversion_mapping if key_mapping is None else key_mapping
+    if mapping is not None and not isinstance(mapping, Mapping):
+        raise ArgumentError(
+            f"{'_checkpoint_conversion_mapping' if key_mapping is None else 'key_mapping'} is no mapping.",
+            expected="a dict: regular expression -> replacement",
+            received=repr(mapping)[:80],
+        )
     known = set(chain(*sources().values())) if mapping and key_mapping is None else set()
     names = {}
     for name in checkpoint:
@@ -68,9 +74,48 @@ def _substituted(name: str, mapping: Mapping[str, str]) -> str:
 
 def fixed_key(fix: Callable[[str], Any], name: str) -> str:
     """Return what a class's `_fix_state_dict_key_on_load` or `..._on_save` makes of `name`: a name or, as since
-    transformers 4.50, a name and whether it is another."""
+    transformers 4.50, a name and whether it is another.
+
+    Raises:
+        ArgumentError: it is neither.
+    """
     fixed = fix(name)
-    return str(fixed[0] if isinstance(fixed, tuple) else fixed)
+    new = fixed[0] if isinstance(fixed, tuple) and fixed else fixed
+    if not isinstance(new, str):
+        raise ArgumentError(
+            f"{getattr(fix, '__name__', 'The renaming')} returns no name for {name}.",
+            expected="a name, or a name and whether it is another",
+            received=repr(fixed)[:80],
+        )
+    return new
+
+
+def stated(cls: Any, attribute: str, patterns: bool = False) -> tuple[str, ...]:
+    """Return what the class, or the model, lists in `attribute`: names of weights or modules, or regular expressions
+    for them, if they are `patterns`.
+
+    Raises:
+        ArgumentError: the attribute is no list of text, or one of it is no regular expression.
+    """
+    value = getattr(cls, attribute)
+    if value is None:
+        return ()
+    is_list = isinstance(value, Collection) and not isinstance(value, (str, bytes))
+    if not is_list or not all(isinstance(item, str) for item in value):
+        raise ArgumentError(
+            f"{attribute} is no list of text.",
+            expected=f"a list of {'regular expressions' if patterns else 'names'}, or None",
+            received=repr(value)[:80],
+        )
+    for item in value if patterns else ():
+        try:
+            re.compile(item)
+        except re.error as cause:
+            raise ArgumentError(
+                f"{attribute} holds no regular expression.", expected="as re.search takes it",
+                received=f"{item!r}: {cause}",
+            ) from cause  # fmt: skip
+    return tuple(value)
 
 
 def written(refs: list[TensorRef], cls: Any) -> list[TensorRef]:

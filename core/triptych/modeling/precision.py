@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from triptych.errors import ArgumentError
 from triptych.modeling.hooks import Hooks
+from triptych.modeling.key_names import stated
 from triptych.weights.plan import is_below
 
 
@@ -23,7 +24,7 @@ class Precision(Hooks):
 
     @classmethod
     def _kept_wide(cls) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        return tuple(cls._keep_in_fp32_modules or ()), tuple(cls._keep_in_fp32_modules_strict or ())
+        return stated(cls, "_keep_in_fp32_modules"), stated(cls, "_keep_in_fp32_modules_strict")
 
     def _refuse_unknown_kept(self) -> None:
         """Raise `ArgumentError` if one of the lists names what no weight is below."""

@@ -18,14 +18,14 @@ from triptych.checkpoints.naming import stored
 from triptych.checkpoints.opening import Checkpoint
 from triptych.checkpoints.saving import save_checkpoint
 from triptych.config import CONFIG_NAME
-from triptych.errors import ArgumentError
+from triptych.errors import ArgumentError, SaveError, ShapeMismatchError, TriptychError
 from triptych.formats.kinds import BIN, Format, format_to_save
 from triptych.hub.pushing import PushToHubMixin, push_files
 from triptych.hub.saved_code import code_of
 from triptych.modeling.arguments import by_position, check_saving, main_process
 from triptych.modeling.derived import refuse_disagreement
 from triptych.modeling.generating import Generating
-from triptych.modeling.key_names import written
+from triptych.modeling.key_names import stated, written
 from triptych.tensors.dtypes import FLOATING
 from triptych.tensors.ref import TensorRef
 from triptych.weights.schema import Schema, Weight
@@ -90,20 +90,21 @@ class Saving(Generating, PushToHubMixin):
 
         Raises:
             SaveError: the checkpoint that was there before still loads. ArgumentError.
+            ShapeMismatchError: of `state_dict`.
             ConfigError: a field of `self.config` was set to an impossible value; nothing is written.
             HubError and its subclasses: of the push; the folder is written then.
             UnsupportedFormatError: a dtype that the format cannot hold.
         """
         chosen = format_to_save(format, safe_serialization, self.framework)
         self._check_config(self.config)
-        check_saving(self.framework, saved_model, signatures, save_function)
+        check_saving(self.framework, saved_model, version, signatures, save_function, params)
         is_main_process = main_process(is_main_process, push_arguments)
         push = self._push_of_save(push_to_hub, save_directory, push_arguments)
         if not is_main_process:
             return
         schema = self.schema
         refs = self._tensor_refs(params) if state_dict is None else self._given_refs(state_dict, schema)
-        left_out = set(self._keys_to_ignore_on_save or ())
+        left_out = set(stated(self, "_keys_to_ignore_on_save"))
         refs = [ref for ref in refs if ref.name not in left_out]
         self._warn_of_sharing(schema)
         if chosen is BIN and state_dict is None:
@@ -143,7 +144,15 @@ class Saving(Generating, PushToHubMixin):
 
         def write(refs: Sequence[TensorRef], file: Path) -> None:
             tensors = {ref.read: self._to_native(ref.read()) for ref in refs}
-            save_function({ref.name: tensors[ref.read] for ref in refs}, str(file))
+            try:
+                save_function({ref.name: tensors[ref.read] for ref in refs}, str(file))
+            except (TriptychError, OSError):  # which a save reports as its own
+                raise
+            except Exception as cause:
+                raise SaveError(
+                    "save_function failed; the folder holds what it held before.",
+                    received=f"{type(cause).__name__}: {cause}",
+                ) from cause
 
         return write
 
@@ -177,15 +186,31 @@ class Saving(Generating, PushToHubMixin):
             raise ArgumentError(
                 "state_dict holds something else.", expected="canonical names to arrays", received=str(cause)
             ) from cause
+        if strange := [name for name in arrays if not isinstance(name, str)]:
+            raise ArgumentError("state_dict has keys that are no names.", expected="canonical names to arrays",
+                                received=", ".join(map(repr, strange))[:80])  # fmt: skip
         refs = {n: TensorRef.of(n, np.array(a) if copied else a) for n, a in arrays.items()}
         return Checkpoint(refs, {}, "state_dict")
 
     def _given_refs(self, state_dict: Mapping[str, Any], schema: Schema) -> list[TensorRef]:
-        """Return arrays by name; without what a wrapper of PyTorch has put before every name."""
+        """Return arrays by name; without what a wrapper of PyTorch has put before every name.
+
+        Raises:
+            ShapeMismatchError: a weight has another shape than the model: what is saved would not load.
+        """
         refs = list(self._in_memory(state_dict).values())
         for prefix in _OF_WRAPPERS:
             if schema.keys().isdisjoint(state_dict) and all(name.startswith(prefix) for name in state_dict):
-                return [dataclasses.replace(ref, name=ref.name.removeprefix(prefix)) for ref in refs]
+                refs = [dataclasses.replace(ref, name=ref.name.removeprefix(prefix)) for ref in refs]
+                break
+        wrong = [ref for ref in refs if ref.name in schema and ref.shape != schema[ref.name].shape]
+        if wrong:
+            raise ShapeMismatchError(
+                "state_dict holds weights of other shapes than the model.",
+                expected=", ".join(f"{ref.name} {schema[ref.name].shape}" for ref in wrong),
+                received=", ".join(f"{ref.name} {ref.shape}" for ref in wrong),
+                remedy="resize the model first, or change its config and load it anew",
+            )
         return refs
 
     def _tensor_refs(self, params: Any = None) -> list[TensorRef]:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from triptych.errors import ArgumentError
+from triptych.errors import ArgumentError, MissingMethodError
 
 logger = logging.getLogger("triptych")
 
@@ -167,7 +167,7 @@ class EmbeddingAccessMixin:
         """Return the layer of the token embeddings.
 
         Raises:
-            NotImplementedError: it is at no usual place; override the method.
+            MissingMethodError: it is at no usual place; override the method.
         """
         place = self._usual_place()
         if place:
@@ -219,5 +219,10 @@ class EmbeddingAccessMixin:
         backbone = getattr(self, prefix, self) if prefix else self
         found = None if backbone is self else getattr(backbone, method, None)
         if found is None:
-            raise NotImplementedError(f"{type(self).__name__} does not define {method}")
+            raise undefined(self, method)
         return found
+
+
+def undefined(model: Any, method: str) -> MissingMethodError:
+    """Return the error for a `method` of which only the author of the model's class can say what it does."""
+    return MissingMethodError(f"{type(model).__name__} does not define {method}.", remedy="override it in the class")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from triptych.errors import (
+    ArgumentError,
     CheckpointError,
     InconsistentCheckpointError,
     ShapeMismatchError,
@@ -83,6 +84,10 @@ class Policy:
     keep_in_fp32: tuple[str, ...] = ()
     keep_in_fp32_strict: tuple[str, ...] = ()
     allow_missing: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.strict is None or isinstance(self.strict, bool)):
+            raise ArgumentError("strict is none.", expected="None, True or False", received=repr(self.strict)[:80])
 
     def reported(self, missing: Iterable[Weight]) -> list[str]:
         """Return the names of those of the weights `missing` that a report lists."""

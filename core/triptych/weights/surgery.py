@@ -165,8 +165,11 @@ def plan_resize(
     zeros.
 
     Raises:
-        ArgumentError: see `target_vocab_size` and `vocab_size`; or a weight would be larger than this machine's memory.
+        ArgumentError: see `target_vocab_size` and `vocab_size`; `seed` is negative or no integer; or a weight would be
+            larger than this machine's memory.
     """
+    if not isinstance(seed, (int, np.integer)) or isinstance(seed, bool) or seed < 0:
+        raise ArgumentError("seed is impossible.", expected="an integer from 0", received=repr(seed)[:80])
     old = vocab_size(schema)
     new = target_vocab_size(old, new_num_tokens, pad_to_multiple_of)
     std = float(getattr(config, "initializer_range", None) or 0.02)
