@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from triptych.config import TRANSFORMERS_VERSION, PretrainedConfig
-from triptych.config.values import dtypes_to_text, plain
-from triptych.errors import ConfigError, MissingFileError, SaveError
-from triptych.files.atomic import write_atomically
+from triptych.config.values import dtypes_to_text, fields_of, plain, write_text
+from triptych.errors import ConfigError, MissingFileError
 from triptych.files.json import read_config
-from triptych.files.paths import GENERATION_CONFIG_NAME, check_subfolder, local_folder, safe_name
-from triptych.generation.options import watermarking
+from triptych.files.paths import GENERATION_CONFIG_NAME, check_subfolder, local_folder, path_of, safe_name
 from triptych.generation.parameters import DEFAULTS, Parameters
 from triptych.hub.fetching import HubFolder, fetch_beside, fetch_config, take_hub_arguments
 from triptych.hub.pushing import PushToHubMixin, push_files
@@ -45,7 +43,6 @@ class GenerationConfig(Parameters, PushToHubMixin):
         for name, default in {**DEFAULTS, **_METADATA}.items():
             setattr(self, name, kwargs.pop(name, copy.copy(default)))
         self.is_assistant = False
-        self.watermarking_config: Any = watermarking(vars(self)["watermarking_config"])
         self.transformers_version = getattr(self, "transformers_version", None) or TRANSFORMERS_VERSION
         for name, value in kwargs.items() if not self._from_model_config else ():
             if callable(getattr(type(self), name, None)) or name.startswith("__"):
@@ -99,8 +96,12 @@ class GenerationConfig(Parameters, PushToHubMixin):
             raise ConfigError("The generation config cannot be written as JSON.", received=str(cause)) from cause
 
     def to_json_file(self, json_file_path: str | os.PathLike[str], use_diff: bool = True) -> None:
-        """Write the text to `json_file_path`, atomically."""
-        write_atomically(Path(json_file_path), self.to_json_string(use_diff).encode())
+        """Write the text to `json_file_path`, atomically.
+
+        Raises:
+            ConfigError: a value that JSON cannot hold. ArgumentError: it is no path. SaveError.
+        """
+        write_text(path_of(json_file_path, "json_file_path"), self.to_json_string(use_diff))
 
     def dict_dtype_to_str(self, d: dict[str, Any]) -> None:
         """Put texts in the place of dtypes, in `d` and in dicts within."""
@@ -144,15 +145,9 @@ class GenerationConfig(Parameters, PushToHubMixin):
         """
         self.validate(strict=True)
         push = self._push_of_save(push_to_hub, save_directory, push_arguments)
-        folder, text = Path(save_directory), self.to_json_string()
-        name = safe_name(os.fspath(config_file_name or GENERATION_CONFIG_NAME), folder, (".json",))
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / name, text.encode())
-        except OSError as cause:
-            raise SaveError(
-                f"{folder / name} could not be saved.", received=str(cause), remedy="see the cause; nothing was changed"
-            ) from cause
+        folder, text = path_of(save_directory, "save_directory", "folder"), self.to_json_string()
+        name = safe_name(_name_of(config_file_name), folder, (".json",))
+        write_text(folder / name, text)
         if push is not None:
             push_files(push, {name: folder / name})
 
@@ -173,7 +168,7 @@ class GenerationConfig(Parameters, PushToHubMixin):
         """
         subfolder, hub = kwargs.pop("subfolder", ""), take_hub_arguments(kwargs)
         take_code_arguments(kwargs)
-        name = os.fspath(config_file_name or GENERATION_CONFIG_NAME)
+        name = _name_of(config_file_name)
         place = fetch_config(pretrained_model_name, subfolder, hub)
         if not isinstance(place, (str, os.PathLike)) or not os.path.isfile(place):
             local_folder(place, subfolder)
@@ -193,12 +188,12 @@ class GenerationConfig(Parameters, PushToHubMixin):
         """Return a config of `config_dict`, overridden by the keyword arguments that are parameters.
 
         Raises:
-            ConfigError.
+            ConfigError. ArgumentError: `config_dict` is no mapping of names to values.
         """
         return_unused = kwargs.pop("return_unused_kwargs", False)
         for name in ("_from_auto", "_from_pipeline"):
             kwargs.pop(name, None)
-        config = cls(**{**config_dict, **kwargs})
+        config = cls(**{**fields_of(config_dict), **kwargs})
         unused = {name: value for name, value in kwargs.items() if name not in config.__dict__}
         return (config, unused) if return_unused else config
 
@@ -209,7 +204,7 @@ class GenerationConfig(Parameters, PushToHubMixin):
         Raises:
             ConfigError: parameters that cannot be meant.
         """
-        values = model_config.to_dict() if isinstance(model_config, PretrainedConfig) else dict(model_config)
+        values = model_config.to_dict() if isinstance(model_config, PretrainedConfig) else dict(fields_of(model_config))
         decoder = _decoder_of(model_config)
         for name, value in (decoder.to_dict() if decoder is not None else {}).items():
             if name in DEFAULTS and values.get(name, DEFAULTS[name]) in (None, DEFAULTS[name]):
@@ -234,6 +229,10 @@ def _decoder_of(config: Any) -> PretrainedConfig | None:
         return None
     decoder = config.get_text_config(decoder=True)
     return None if decoder is config else decoder
+
+
+def _name_of(config_file_name: Any) -> str:
+    return os.fspath(path_of(config_file_name or GENERATION_CONFIG_NAME, "config_file_name"))
 
 
 def read_generation_config(place: Any, subfolder: str = "", name: str = GENERATION_CONFIG_NAME) -> Any:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from triptych.config import GENERATION_DEFAULTS
 from triptych.errors import ConfigError
+from triptych.generation.options import watermarking
 
 logger = logging.getLogger("triptych")
 
@@ -83,6 +84,7 @@ class Parameters:
         Raises:
             ConfigError.
         """
+        self.watermarking_config = watermarking(self.watermarking_config)
         if error := self._error():
             raise ConfigError(f"The generation config is impossible: {error}.")
         minor = self._without_effect()
@@ -100,10 +102,14 @@ class Parameters:
         beams, sequences, tokens = self.num_beams, self.num_return_sequences, self.max_new_tokens
         if not isinstance(self.early_stopping, (bool, type(None))) and self.early_stopping != "never":
             return f"early_stopping is {self.early_stopping!r}, neither a boolean nor 'never'"
-        for name in ("max_length", "min_length", "max_new_tokens", "num_beams", "num_return_sequences"):
+        for name in ("max_length", "min_length", "max_new_tokens", "num_beams", "num_beam_groups",
+                     "num_return_sequences"):  # fmt: skip
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
                 return f"{name} is {value!r}, no integer"
+        for name in ("top_k", "penalty_alpha"):
+            if not isinstance(getattr(self, name), (int, float, type(None))):
+                return f"{name} is {getattr(self, name)!r}, no number"
         if tokens is not None and tokens <= 0:
             return f"max_new_tokens is {tokens}, not positive"
         if self.cache_implementation is not None and self.cache_implementation not in _CACHES:
