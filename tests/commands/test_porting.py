@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from textwrap import dedent
 
@@ -114,7 +115,9 @@ def test_a_checkout_of_transformers_is_known_by_its_path(tmp_path: Path) -> None
     assert (tmp_path / "one.py").read_text() == "from triptych.modeling_utils import PreTrainedModel\n"
 
 
-@pytest.mark.parametrize("text", [b"def (:\n", b"\xff\xfe\x00"])
+@pytest.mark.parametrize(
+    "text", [b"def (:\n", b"\xff\xfe\x00", b"# -*- coding: no -*-\n", b"x = " + b"(" * 9000 + b")" * 9000]
+)
 def test_what_is_no_python_is_refused_and_no_file_is_written(tmp_path: Path, text: bytes) -> None:
     good, bad = tmp_path / "good.py", tmp_path / "bad.py"
     good.write_text("import transformers\n")
@@ -122,6 +125,22 @@ def test_what_is_no_python_is_refused_and_no_file_is_written(tmp_path: Path, tex
     done = run(good, bad)
     assert done.exit_code == 1 and "is no Python" in done.stderr
     assert good.read_text() == "import transformers\n" and bad.read_bytes() == text
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.py")
+    done = run(tmp_path / "pipe.py")
+    assert done.exit_code == 1 and "pipe.py" in done.stderr
+
+
+def test_a_link_stays_a_link(tmp_path: Path) -> None:
+    file, link = tmp_path / "file.py", tmp_path / "link.py"
+    file.write_text("import transformers.modeling_utils as mu\n")
+    link.symlink_to(file)
+    assert run(link, file).exit_code == 2
+    done = run(link)
+    assert done.exit_code == 0 and str(link) in done.stdout
+    assert link.is_symlink() and file.read_text() == "import triptych.modeling_utils as mu\n"
 
 
 def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -14,9 +14,11 @@ from triptych import (
     Axis,
     BertConfig,
     ConfigError,
+    GenerationConfig,
     MissingFileError,
     PretrainedConfig,
     Qwen2Config,
+    SaveError,
     SchemaBuilder,
     T5Config,
     TriptychError,
@@ -489,6 +491,47 @@ def test_a_path_that_is_none(path: object) -> None:
     for load in (open_checkpoint, BertConfig.from_pretrained):
         with pytest.raises(TriptychError, match="(?s)Expected: .*Received: .*Remedy: "):
             load(path)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("make", [BertConfig, GenerationConfig], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("path", [None, "", 7, b"x", []], ids=repr)
+def test_a_path_to_write_that_is_none(make: Any, path: object) -> None:
+    for write in (make().save_pretrained, make().to_json_file):
+        with pytest.raises(ArgumentError, match="is no path"):
+            write(path)
+
+
+@pytest.mark.parametrize("fields", [None, 7, "x", ["x"], {1: 2}], ids=repr)
+def test_fields_that_are_none(fields: Any) -> None:
+    for take in (BertConfig.from_dict, BertConfig().update, GenerationConfig.from_dict):
+        with pytest.raises(ArgumentError, match="no fields of a config"):
+            take(fields)
+
+
+def test_a_folder_where_the_file_should_be_is_a_save_error(tmp_path: Path) -> None:
+    for config in (BertConfig(), GenerationConfig()):
+        with pytest.raises(SaveError):
+            config.to_json_file(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+IMPOSSIBLE: list[dict[str, Any]] = [
+    {"top_k": "x"},
+    {"penalty_alpha": [1]},
+    {"num_beam_groups": 1.5},
+    {"watermarking_config": {"greenlist_ratio": "x"}},
+    {"watermarking_config": {"context_width": None}},
+    {"watermarking_config": {"ngram_len": 2, "keys": [1], "sampling_table_size": "x"}},
+]
+
+
+@pytest.mark.parametrize("given", IMPOSSIBLE, ids=repr)
+def test_impossible_parameters_of_generation_change_nothing(given: dict[str, Any]) -> None:
+    config = GenerationConfig()
+    for take in (GenerationConfig, config.update):
+        with pytest.raises(ConfigError):
+            take(**given)
+    assert config == GenerationConfig()
 
 
 def test_missing_config_is_not_a_default_config(tmp_path: Path) -> None:

@@ -34,10 +34,10 @@ from triptych.checkpoints.sharding import Shard, conventional_names, plan_shards
 from triptych.checkpoints.sharding import parse_size as parse_size
 from triptych.checkpoints.staging import Area
 from triptych.checkpoints.writing import name_in_index, write_weights
-from triptych.errors import ArgumentError, CorruptCheckpointError, SaveError, TriptychError
+from triptych.errors import CorruptCheckpointError, SaveError, TriptychError
 from triptych.files.atomic import Access, create, flush, flush_folder
 from triptych.files.json import json_text, parse_config, read_config
-from triptych.files.paths import CONFIG_NAME
+from triptych.files.paths import CONFIG_NAME, path_of
 from triptych.formats.kinds import SAFETENSORS, SAVE_ID, Format, refuse_reserved
 from triptych.formats.opening import open_file
 from triptych.tensors.ref import TensorRef
@@ -79,7 +79,7 @@ def save_checkpoint(
         SaveError: the folder is a file, is not writable, the disk is full, ...: what was there before still loads.
         ArgumentError, ConfigError, UnsupportedFormatError: before anything is written.
     """
-    target = _folder(folder)
+    target = path_of(folder, "save_directory", "folder")
     shards = plan_shards(tensors, max_shard_size)
     values = None if config is None else parse_config(config.encode(), "The config to save")
     format.names(variant)  # refuses a bad variant before anything is written
@@ -111,7 +111,7 @@ def save_config(folder: str | os.PathLike[str], config: str, also: Mapping[str, 
         SaveError: the folder is a file, is not writable, the disk is full, ...: what was there before is still there.
         ArgumentError, ConfigError: before anything is written.
     """
-    target = _folder(folder)
+    target = path_of(folder, "save_directory", "folder")
     values = parse_config(config.encode(), "The config to save")
     with _saving(target) as area, staging.locked(target):
         roll_forward(area)
@@ -121,14 +121,6 @@ def save_config(folder: str | os.PathLike[str], config: str, also: Mapping[str, 
         kept = {key: before[key] for key in OF_A_FOLDER if key in before}
         area.put(CONFIG_NAME, json_text(_of_the_model(values) | kept).encode())
         flush_folder(target)
-
-
-def _folder(folder: object) -> Path:
-    if not isinstance(folder, (str, os.PathLike)) or not os.fspath(folder):
-        raise ArgumentError(
-            "save_directory is no path.", expected="the path of a folder", received=repr(folder), remedy="pass a folder"
-        )
-    return Path(folder)
 
 
 @contextmanager

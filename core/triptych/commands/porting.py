@@ -44,14 +44,15 @@ def port(
                 target.parent.mkdir(parents=True, exist_ok=True)
             if output is not None or ported.text != file.read_bytes():
                 write_atomically(target, ported.text)
+        shown = [(file if output is None else target, file, ported) for file, target, ported in made]
         if as_json:
             summary = {
-                str(target): {"imports": ported.imports, "remarks": [asdict(remark) for remark in ported.remarks]}
-                for _, target, ported in made
+                str(name): {"imports": ported.imports, "remarks": [asdict(remark) for remark in ported.remarks]}
+                for name, _, ported in shown
             }
             typer.echo(json.dumps(summary))
             return
-        for file, target, ported in made:
-            typer.echo(f"{printable(target)}: {ported.imports} imports, {len(ported.remarks)} remarks")
+        for name, file, ported in shown:
+            typer.echo(f"{printable(name)}: {ported.imports} imports, {len(ported.remarks)} remarks")
             for remark in ported.remarks:
                 typer.echo(f"{printable(file)}:{remark.line}: {printable(remark.what)}: {printable(remark.remedy)}")

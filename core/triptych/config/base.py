@@ -11,6 +11,7 @@ from triptych.checkpoints.resolve import OF_A_FOLDER
 from triptych.checks import parse_as
 from triptych.config.fields import BASE_DEFAULTS
 from triptych.config.reading import Reading
+from triptych.config.values import fields_of
 from triptych.config.writing import Writing
 from triptych.errors import ArgumentError, ConfigError
 
@@ -85,10 +86,14 @@ class PretrainedConfig(Reading, Writing):
         return f"{type(self).__name__} {self.to_json_string()}"
 
     def update(self, config_dict: Mapping[str, Any]) -> None:
-        """Set the fields of `config_dict`; a bad value raises `ConfigError` and changes nothing."""
-        before = dict(self.__dict__)
+        """Set the fields of `config_dict`; a bad value changes nothing.
+
+        Raises:
+            ConfigError. ArgumentError: they are no fields.
+        """
+        given, before = fields_of(config_dict), dict(self.__dict__)
         try:
-            for name, value in config_dict.items():
+            for name, value in given.items():
                 setattr(self, name, value)
             self._validate_whole()
         except Exception:

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 from triptych.checkpoints.held import HeldFolder
 from triptych.config.fields import TRANSFORMERS_VERSION, Fields, arguments_of
-from triptych.config.values import plain
+from triptych.config.values import fields_of, plain
 from triptych.errors import ConfigError, MissingFileError
 from triptych.files.json import read_config
-from triptych.files.paths import CONFIG_NAME, local_folder, safe_name
+from triptych.files.paths import CONFIG_NAME, local_folder, path_of, safe_name
 from triptych.formats.gguf.file import open_gguf
 from triptych.hub.fetching import HubFolder, fetch_beside, fetch_config, take_hub_arguments
 from triptych.hub.remote_code import from_repository, take_code_arguments
@@ -100,12 +100,12 @@ class Reading(Fields):
         constructor of a model.
 
         Raises:
-            ConfigError: an impossible value.
+            ConfigError: an impossible value. ArgumentError: `config_dict` is no mapping of names to values.
         """
         return_unused = kwargs.pop("return_unused_kwargs", False)
         of_caller = {name: kwargs.pop(name) for name in _OF_CALLERS if name in kwargs}
         attention = kwargs.pop("attn_implementation", None)
-        values = {name: value for name, value in config_dict.items() if name != "attn_implementation"}
+        values = {name: value for name, value in fields_of(config_dict).items() if name != "attn_implementation"}
         if of_caller.get("_commit_hash") is not None:
             values.setdefault("_commit_hash", of_caller["_commit_hash"])
         for alias, real in cls.attribute_map.items():
@@ -157,7 +157,7 @@ class Reading(Fields):
     @staticmethod
     def _refuse_contradiction(override: Mapping[str, Any]) -> None:
         number, labels = override.get("num_labels"), override.get("id2label")
-        if number is not None and labels is not None and len(labels) != number:
+        if number is not None and isinstance(labels, Mapping) and len(labels) != number:
             raise ConfigError("`num_labels` contradicts `id2label`.", expected=str(len(labels)), received=repr(number),
                               remedy="pass only one of them")  # fmt: skip
 
@@ -172,7 +172,7 @@ class Reading(Fields):
     @classmethod
     def from_json_file(cls: type[Self], json_file: str | os.PathLike[str]) -> Self:
         """Return the config in one JSON file."""
-        return cls._of(read_config(Path(json_file)))
+        return cls._of(read_config(path_of(json_file, "json_file")))
 
 
 def hold_config(path: Any, subfolder: str = "") -> HeldFolder:

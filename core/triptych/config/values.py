@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from triptych.checks import dtype_name
+from triptych.errors import ArgumentError, SaveError
+from triptych.files.atomic import write_atomically
 
 
 def is_dtype(value: object) -> bool:
@@ -21,6 +24,37 @@ def native_dtype(name: str | None) -> Any:
     """Return PyTorch's dtype `name` where PyTorch is loaded in this process, else `name`."""
     found = getattr(sys.modules.get("torch"), name or "", None)
     return found if is_dtype(found) else name
+
+
+def fields_of(value: Any) -> Mapping[str, Any]:
+    """Return `value`, the fields of a config by name.
+
+    Raises:
+        ArgumentError: it is no mapping, or has a key that is no text.
+    """
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+        return value
+    raise ArgumentError(
+        "These are no fields of a config.",
+        expected="a mapping of names to values",
+        received=repr(value)[:80],
+        remedy="pass a dict, such as to_dict() returns",
+    )
+
+
+def write_text(file: Path, text: str) -> None:
+    """Write `text` to `file`, atomically; its folder is made if it is not there.
+
+    Raises:
+        SaveError: the system refuses; what was there before is still there.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, text.encode())
+    except OSError as cause:
+        raise SaveError(
+            f"{file} could not be saved.", received=str(cause), remedy="see the cause; nothing was changed"
+        ) from cause
 
 
 def plain(value: Any) -> Any:

@@ -7,7 +7,6 @@ import json
 import os
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from triptych.config.fields import (
@@ -18,10 +17,9 @@ from triptych.config.fields import (
     Fields,
     arguments_of,
 )
-from triptych.config.values import dtypes_to_text, newly_made, plain, recursive_diff_dict
+from triptych.config.values import dtypes_to_text, newly_made, plain, recursive_diff_dict, write_text
 from triptych.errors import ArgumentError, ConfigError
-from triptych.files.atomic import write_atomically
-from triptych.files.paths import CONFIG_NAME
+from triptych.files.paths import CONFIG_NAME, path_of
 from triptych.hub.pushing import PushToHubMixin, push_files
 from triptych.hub.remote_code import mapped
 from triptych.hub.saved_code import code_of
@@ -51,7 +49,7 @@ class Writing(Fields, PushToHubMixin):
         self._validate_whole()
         push = self._push_of_save(push_to_hub, save_directory, push_arguments)
         self._warn_of_generation()
-        folder, (auto_map, files) = Path(save_directory), code_of(type(self))
+        folder, (auto_map, files) = path_of(save_directory, "save_directory", "folder"), code_of(type(self))
         config = copy.deepcopy(self)
         config._map_auto(auto_map)
         save_config(folder, config.to_json_string(), also=files)
@@ -79,17 +77,17 @@ class Writing(Fields, PushToHubMixin):
         """Write the config to `json_file_path`, atomically.
 
         Raises:
-            ConfigError: a field was set to an impossible value; nothing is written.
-            SaveError: of a config.json, whose folder may hold a save to be finished first.
+            ConfigError: a field was set to an impossible value; nothing is written. ArgumentError: it is no path.
+            SaveError: the system refuses; what was there before is still there.
         """
         from triptych.checkpoints.saving import save_config
 
         self._validate_whole()
-        file, text = Path(json_file_path), self.to_json_string(use_diff)
+        file, text = path_of(json_file_path, "json_file_path"), self.to_json_string(use_diff)
         if file.name == CONFIG_NAME:
             save_config(file.parent, text)
         else:
-            write_atomically(file, text.encode())
+            write_text(file, text)
 
     def to_dict(self) -> dict[str, Any]:
         """Return every field, JSON-ready; configs within this one as dicts, dtypes as text."""

@@ -11,6 +11,19 @@ CONFIG_NAME = "config.json"
 GENERATION_CONFIG_NAME = "generation_config.json"
 
 
+def path_of(value: object, argument: str, of: str = "file") -> Path:
+    """Return `value` as a path.
+
+    Raises:
+        ArgumentError: it is none; the message names the argument.
+    """
+    if not isinstance(value, (str, os.PathLike)) or not os.fspath(value):
+        raise ArgumentError(
+            f"{argument} is no path.", expected=f"the path of a {of}", received=repr(value)[:80], remedy=f"pass a {of}"
+        )
+    return Path(value)
+
+
 def local_folder(path: object, subfolder: str = "") -> Path:
     """Return `path`/`subfolder` as an existing folder.
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
+from triptych.checks import positive_int, probability
+from triptych.config.values import fields_of
 from triptych.errors import ConfigError
 
 Self = TypeVar("Self", bound="_Watermarking")
@@ -22,15 +24,16 @@ class _Watermarking:
         """Return a config of these fields; keyword arguments go before them.
 
         Raises:
-            ConfigError: there is no such field, or one that must be given is not.
+            ConfigError: there is no such field, or one that must be given is not. ArgumentError: no mapping of names.
         """
+        given = {**fields_of(config_dict), **kwargs}
         try:
-            return cls(**{**config_dict, **kwargs})
+            return cls(**given)
         except TypeError as cause:
             raise ConfigError(
                 f"No {cls.__name__} can be made of this.",
                 expected=", ".join(field.name for field in fields(cls)),
-                received=", ".join({**config_dict, **kwargs}),
+                received=", ".join(given),
             ) from cause
 
     def to_dict(self) -> dict[str, Any]:
@@ -70,9 +73,9 @@ class WatermarkingConfig(_Watermarking):
         if self.seeding_scheme not in ("lefthash", "selfhash"):
             raise ConfigError("seeding_scheme is unknown.", expected="'lefthash' or 'selfhash'",
                               received=repr(self.seeding_scheme))  # fmt: skip
-        if not 0 <= self.greenlist_ratio <= 1:
+        if not probability(self.greenlist_ratio):
             raise ConfigError("greenlist_ratio is no ratio.", expected="0 to 1", received=repr(self.greenlist_ratio))
-        if self.context_width < 1:
+        if not positive_int(self.context_width):
             raise ConfigError("context_width is impossible.", expected="1 or more", received=repr(self.context_width))
 
 
@@ -99,8 +102,8 @@ class SynthIDTextWatermarkingConfig(_Watermarking):
 
     def validate(self) -> None:
         """Raise `ConfigError` for a field that cannot be meant."""
-        if self.sampling_table_size > 2**24:
-            raise ConfigError("sampling_table_size is too large.", expected="at most 2^24",
+        if not positive_int(self.sampling_table_size) or self.sampling_table_size > 2**24:
+            raise ConfigError("sampling_table_size is impossible.", expected="1 to 2^24",
                               received=repr(self.sampling_table_size))  # fmt: skip
 
 

@@ -14,7 +14,8 @@ from triptych.config import PretrainedConfig
 from triptych.errors import ConfigError
 from triptych.files.paths import GENERATION_CONFIG_NAME
 from triptych.generation import GenerationConfig
-from triptych.generation.config import DEFAULTS, read_generation_config
+from triptych.generation.config import read_generation_config
+from triptych.generation.parameters import DEFAULTS
 from triptych.hub.fetching import HubFolder
 from triptych.modeling.absent import WithoutGeneration, defines
 from triptych.modeling.operations import Operations

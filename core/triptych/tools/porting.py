@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.errors import ArgumentError, MissingBackendError, MissingNameError, UnsupportedFormatError
+from triptych.files.regular import open_regular
 from triptych.modeling.absent import NO_GENERATION, absent
 from triptych.names import BACKENDS
 from triptych.transformers4._instead import TOKENIZERS, is_of_tokenizers
@@ -69,9 +72,11 @@ def port_file(path: Path, package: str | None = None) -> Ported:
     """Return what `port` makes of a file. Where it lies in a folder `transformers`, its relative imports are of there.
 
     Raises:
-        UnsupportedFormatError: it is no Python. ArgumentError: `package` is not of transformers.
+        UnsupportedFormatError: it is no Python, or no regular file. ArgumentError: `package` is not of transformers.
     """
-    return port(path.read_bytes(), str(path), _package_of(path) if package is None else package)
+    with open_regular(path) as file:
+        text = file.read()
+    return port(text, str(path), _package_of(path) if package is None else package)
 
 
 def port(text: bytes, name: str = "the text", package: str = "") -> Ported:
@@ -91,6 +96,7 @@ def port(text: bytes, name: str = "the text", package: str = "") -> Ported:
     """
     if package and package.partition(".")[0] != THEIRS:
         raise ArgumentError("This is no package of transformers.", expected=f"{THEIRS}.…", received=package)
+    _refuse_other(text, name)
     try:
         wrapper = MetadataWrapper(cst.parse_module(text))
     except (cst.ParserSyntaxError, UnicodeDecodeError, SyntaxError) as cause:
@@ -99,6 +105,19 @@ def port(text: bytes, name: str = "the text", package: str = "") -> Ported:
     made = wrapper.visit(porter)
     remarks = sorted(set(porter.remarks), key=lambda remark: (remark.line, remark.what))
     return Ported(made.bytes, porter.imports, remarks)
+
+
+def _refuse_other(text: bytes, name: str) -> None:
+    """Raise `UnsupportedFormatError` for what is no Python; libcst says less of it, and ends the process where
+    parentheses are nested a thousand deep."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the file's own texts
+            ast.parse(text, name)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as cause:
+        raise UnsupportedFormatError(
+            f"{name} is no Python.", expected="a file that this Python can read", received=str(cause)
+        ) from cause
 
 
 def _package_of(path: Path) -> str:
@@ -342,13 +361,14 @@ def _members_of(module: str, name: str) -> set[str]:
 
 
 def ported_names(files: Sequence[Path], output: Path | None) -> Iterable[tuple[Path, Path]]:
-    """Return for each file where it is written: in its place, at the file `output`, or in the folder `output`.
+    """Return for each file where it is written: in its place, behind symbolic links; or at the file `output`, or in the
+    folder `output`.
 
     Raises:
         ArgumentError: two files would be one.
     """
     one_file = output is not None and len(files) == 1 and not output.is_dir() and output.suffix == ".py"
-    targets = [file if output is None else output if one_file else output / file.name for file in files]
+    targets = [file.resolve() if output is None else output if one_file else output / file.name for file in files]
     if len(set(targets)) < len(targets):
         raise ArgumentError("Two files would have one name.", received=", ".join(map(str, files)))
     return zip(files, targets, strict=True)

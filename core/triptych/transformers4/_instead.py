@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from triptych.modeling.absent import NO_GENERATION as _GENERATION
-from triptych.names import MODEL_MODULES
+from triptych.names import BACKEND_MODULES, MODEL_MODULES
 
 TOKENIZERS = "tokenizers and processors are no part of triptych: use the package tokenizers, or transformers beside it"
 _TRAINING = "triptych has no trainer: train as the framework does, or with accelerate"
@@ -15,6 +15,9 @@ _FAMILY = (
     "`triptych port` on it"
 )
 _BUILT_IN = "|".join(MODEL_MODULES)
+_STEMS = [BACKEND_MODULES[module][0].removesuffix("Model").removesuffix("PreTrained") for module in MODEL_MODULES]
+_HEAD = r"(PreTrainedModel|LMHeadModel|EncoderModel|Model|For[A-Z]\w+|Config)"
+_KNOWN = rf"(TF|Flax)?({'|'.join(_STEMS)}|Auto|Pre[Tt]rained){_HEAD}"
 
 # Each is matched with the whole of "<module>.<name>" and of ".<name>": what begins with a dot is a name of any module.
 _REMEDIES = [
@@ -41,6 +44,7 @@ _REMEDIES = [
     (r"utils\.fx(\..*)?", "trace with torch.fx or torch.export itself"),
     (r".\w*(Peft|peft)\w*", "adapters are not loaded yet: use the package peft"),
     (r".(\w*Quantized\w*|\w*Offloaded\w*|Sink|Hybrid|Mamba|SlidingWindow)Cache", "use DynamicCache or StaticCache"),
+    (rf"\.(?!{_KNOWN})[A-Z]\w+?{_HEAD}", _FAMILY),
 ]  # fmt: skip
 
 

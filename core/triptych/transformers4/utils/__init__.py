@@ -1,18 +1,15 @@
 """`transformers.utils`: names of files, docstring decorators, logging, and whether a package is installed."""
 
+from triptych.files.paths import CONFIG_NAME as CONFIG_NAME
+from triptych.files.paths import GENERATION_CONFIG_NAME as GENERATION_CONFIG_NAME
+from triptych.formats.kinds import BIN, H5, MSGPACK, SAFETENSORS
 from triptych.transformers4 import exports
 
-WEIGHTS_NAME = "pytorch_model.bin"
-WEIGHTS_INDEX_NAME = "pytorch_model.bin.index.json"
-TF2_WEIGHTS_NAME = "tf_model.h5"
-TF2_WEIGHTS_INDEX_NAME = "tf_model.h5.index.json"
+WEIGHTS_NAME, WEIGHTS_INDEX_NAME = BIN.names()
+TF2_WEIGHTS_NAME, TF2_WEIGHTS_INDEX_NAME = H5.names()
 TF_WEIGHTS_NAME = "model.ckpt"
-FLAX_WEIGHTS_NAME = "flax_model.msgpack"
-FLAX_WEIGHTS_INDEX_NAME = "flax_model.msgpack.index.json"
-SAFE_WEIGHTS_NAME = "model.safetensors"
-SAFE_WEIGHTS_INDEX_NAME = "model.safetensors.index.json"
-CONFIG_NAME = "config.json"
-GENERATION_CONFIG_NAME = "generation_config.json"
+FLAX_WEIGHTS_NAME, FLAX_WEIGHTS_INDEX_NAME = MSGPACK.names()
+SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME = SAFETENSORS.names()
 FEATURE_EXTRACTOR_NAME = "preprocessor_config.json"
 IMAGE_PROCESSOR_NAME = FEATURE_EXTRACTOR_NAME
 PROCESSOR_NAME = "processor_config.json"
