@@ -84,7 +84,7 @@ class Parameters:
         Raises:
             ConfigError.
         """
-        self.watermarking_config = watermarking(self.watermarking_config)
+        self.watermarking_config: Any = watermarking(vars(self)["watermarking_config"])
         if error := self._error():
             raise ConfigError(f"The generation config is impossible: {error}.")
         minor = self._without_effect()
