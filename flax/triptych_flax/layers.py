@@ -79,7 +79,7 @@ def _checked(tree: Any) -> Any:
 
 
 def _refuse_other_than_array(one: Any, name: str) -> None:
-    if not (hasattr(one, "dtype") and hasattr(one, "shape")):
+    if not hasattr(one, "dtype"):  # numbers of JAX, which have one but no shape, are arrays to it
         raise ArgumentError("A parameter is no array.", expected=f"an array for {name}", received=type(one).__name__)
 
 
