@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,6 @@ from keras.src.backend.common import global_state
 from keras.src.backend.common import variables as keras_variables
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras.src.ops import operation as keras_operation
-from keras.src.saving import saving_lib
 
 Initializer = Callable[[Any, Any], Any]
 
@@ -149,15 +149,15 @@ def make_known(kind: type, parts: Callable[[Any], Any], rebuild: Callable[[Any, 
 # -- what Keras does not note of its own accord -----------------------------------------------------------------------
 
 
-class MadeUpName(str):
-    """A name that Keras gave, such as `dense_3`, to a layer or variable without one: it differs from model to model."""
-
-    __slots__ = ()
-
-
 def is_made_up(part: Any) -> bool:
-    """Return whether the name of a layer or variable was given to it by Keras."""
-    return isinstance(part.name, MadeUpName)
+    """Return whether Keras made up the name of a layer or variable: `dense_3` differs from model to model."""
+    return vars(part).get("_made_up_name") is part.name  # and not ==: an equal one may have been given since
+
+
+def name_like(layer: keras.layers.Layer, other: keras.layers.Layer) -> None:
+    """Give `layer` the name of `other`, made up or not."""
+    layer.name = other.name
+    layer.__dict__["_made_up_name"] = vars(other)["_made_up_name"]
 
 
 def place_in(owner: keras.layers.Layer, part: Any) -> tuple[str, ...]:
@@ -188,7 +188,7 @@ def _place(value: Any, part: Any) -> tuple[str, ...] | None:
 @functools.cache
 def _of_keras() -> frozenset[str]:
     """Return the attributes in which Keras itself keeps the parts of every layer."""
-    return frozenset(vars(keras.Sequential()))
+    return frozenset(vars(keras.Sequential(name="any")))  # without a name it would count in those of others
 
 
 def scopes_of(variable: Any) -> tuple[str, ...]:
@@ -218,29 +218,36 @@ def prepare() -> None:
 
     Beyond that some things work as in Keras 2 that Keras 3 refuses: `add_weight` with its name first, with slashes in
     the name, or a number as the shape; a call with flags by position; a list of variables in the place of a tensor.
+
+    It holds for the whole process, and changes no name, value or file of a model that Keras alone makes.
     """
-    if keras_operation.auto_name is _made_up:
-        return
-    keras_operation.auto_name = keras_variables.auto_name = _made_up
+    keras_operation.Operation.__init__ = _init_operation
+    keras_variables.Variable.__init__ = _init_variable
     keras.layers.Layer.add_weight = _add_weight
     keras.layers.Layer.__call__ = _call
-    saving_lib.H5IOStore.make = _make_entry
     tf.register_tensor_conversion_function((list, tuple), _stacked, priority=50)  # before that of TensorFlow, at 99
 
 
-_auto_name, _original_add_weight = keras_operation.auto_name, keras.layers.Layer.add_weight
-_original_call, _original_make_entry = keras.layers.Layer.__call__, saving_lib.H5IOStore.make
+_original_init_operation, _original_init_variable = (
+    keras_operation.Operation.__init__,
+    keras_variables.Variable.__init__,
+)
+_original_add_weight, _original_call = keras.layers.Layer.add_weight, keras.layers.Layer.__call__
+_NAME_OF_VARIABLE = list(inspect.signature(keras_variables.Variable).parameters).index("name")
 _ARGUMENTS_OF_KERAS_2 = ("name", "shape", "dtype", "initializer", "regularizer", "trainable", "constraint")
 
 
-def _made_up(prefix: str) -> str:
-    return MadeUpName(_auto_name(prefix))
+@functools.wraps(_original_init_operation)
+def _init_operation(self: Any, name: str | None = None) -> None:
+    _original_init_operation(self, name)
+    self.__dict__["_made_up_name"] = self.name if name is None else None  # not by setattr: Keras would track it
 
 
-@functools.wraps(_original_make_entry)
-def _make_entry(self: Any, path: str, metadata: Mapping[str, str] | None = None) -> Any:
-    # h5py writes no text that is of another class than `str`, as a made-up name is.
-    return _original_make_entry(self, path, metadata and {key: str(value) for key, value in metadata.items()})
+@functools.wraps(_original_init_variable)
+def _init_variable(self: Any, *args: Any, **kwargs: Any) -> None:
+    _original_init_variable(self, *args, **kwargs)
+    given = kwargs.get("name") or any(args[_NAME_OF_VARIABLE : _NAME_OF_VARIABLE + 1])
+    self._made_up_name = None if given else self.name
 
 
 @functools.wraps(_original_add_weight)
@@ -249,7 +256,9 @@ def _add_weight(self: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
         args, kwargs = (), {**dict(zip(_ARGUMENTS_OF_KERAS_2, args, strict=False)), **kwargs}
     if isinstance(kwargs.get("shape"), int):
         kwargs["shape"] = (kwargs["shape"],)
-    *levels, kwargs["name"] = kwargs["name"].split("/") if kwargs.get("name") else [None]
+    levels: list[str] = []
+    if isinstance(kwargs.get("name"), str):
+        *levels, kwargs["name"] = kwargs["name"].split("/")
     variable = _original_add_weight(self, *args, **kwargs)
     scopes = tf.get_current_name_scope().split("/")
     own = [place for place, scope in enumerate(scopes) if re.fullmatch(rf"{re.escape(self.name)}(_\d+)?", scope)]

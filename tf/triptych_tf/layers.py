@@ -134,7 +134,7 @@ def replace_value(variable: Any, owner: keras.layers.Layer, array: np.ndarray) -
 def replace_layer(owner: keras.layers.Layer, attribute: str, value: keras.layers.Layer) -> None:
     """Put `value` into `owner.attribute`, under the name of the layer that was there."""
     old = getattr(owner, attribute)
-    value.name = old.name
+    internals.name_like(value, old)
     if not value.built:
         value.build(internals.built_for(old))
     internals.put_layer(owner, attribute, value)

@@ -165,8 +165,11 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, keras.Model, Mod
             args = (None, *args[1:])
         elif args and isinstance(args[0], (list, tuple)) and all(map(_is_input, args[0])):
             args = (*args[0], *args[1:])
+        if len(args) > len(names):
+            raise ArgumentError(f"{type(self).__name__} takes fewer inputs.", expected=f"at most {len(names)}: "
+                                f"{', '.join(names)}", received=str(len(args)))  # fmt: skip
         given = {name: value for name, value in zip(names, args, strict=False) if value is not None}
-        return super().__call__(*args[len(names) :], **given, **kwargs)
+        return super().__call__(**given, **kwargs)
 
     def __dir__(self) -> list[str]:
         # Keras saves whatever is listed here, and would never come back from a base_model that is the model itself.
@@ -355,6 +358,9 @@ def _renamed(checkpoint: Checkpoint, schema: Schema, rename: Callable[[str], Seq
     held: dict[str, str] = {}
     for name in schema:
         said = rename(name)
+        if not isinstance(said, (str, Sequence)):
+            raise ArgumentError("tf_to_pt_weight_rename returned no names.", expected="a text, or several",
+                                received=type(said).__name__)  # fmt: skip
         found = [one for one in ((said,) if isinstance(said, str) else said) if one in checkpoint]
         held |= dict.fromkeys([name], found[0]) if found else {}
     used = {old for new, old in held.items() if old != new} - set(schema)

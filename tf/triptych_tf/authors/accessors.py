@@ -16,6 +16,7 @@ from triptych.weights import layouts
 from triptych.weights.schema import Layout, Weight
 from triptych.weights.surgery import VOCAB
 from triptych_tf import arrays, internals, layers
+from triptych_tf.authors.checks import expect, expect_mapping, tensor_of
 
 _TABLES = ("weight", "embeddings", "decoder", "kernel")
 """The attributes in which layers keep a matrix of the vocabulary."""
@@ -39,7 +40,11 @@ class Accessors:
         return super()._backbone(method)  # type: ignore[misc]
 
     def set_input_embeddings(self, value: Any) -> None:
-        """Replace the token embeddings, by a layer or by a matrix [vocab, hidden]."""
+        """Replace the token embeddings, by a layer or by a matrix [vocab, hidden].
+
+        Raises:
+            ArgumentError: `value` is neither, or of another width.
+        """
         old = self.get_input_embeddings()  # type: ignore[attr-defined]
         if self._place(Layout.EMBEDDING) and isinstance(value, keras.layers.Layer):  # type: ignore[attr-defined]
             super().set_input_embeddings(value)  # type: ignore[misc]
@@ -82,8 +87,9 @@ class Accessors:
         """Set biases over the vocabulary, by the names of `get_bias`.
 
         Raises:
-            ArgumentError: another name or length: `resize_token_embeddings` changes lengths.
+            ArgumentError: another name or length: `resize_token_embeddings` changes lengths. No names and arrays.
         """
+        expect_mapping("value", value, "names and arrays")
         biases = self.get_bias() or {}
         arrays_of = {name: _as_array(one) for name, one in value.items()}
         wrong = [name for name, a in arrays_of.items() if name not in biases or a.shape != tuple(biases[name].shape)]
@@ -141,10 +147,13 @@ class Accessors:
                     layers.replace_layer(owner, attribute, value)
             return
         table = _vocabulary_of(value)[0] if isinstance(value, keras.layers.Layer) else value
-        variable = _vocabulary_of(old)[0]
+        variable, array = _vocabulary_of(old)[0], _as_array(table)
+        width = tuple(variable.shape)[1:]
+        wanted = f"a layer, or a matrix of rows of {', '.join(map(str, width))}"
+        expect(array.ndim == len(variable.shape) and array.shape[1:] == width, "value", wanted, array)
         before = variable.shape[0]
         owner = next(owner for _, one, owner in layers.walk(self) if one is variable)
-        layers.replace_value(variable, owner, _as_array(table))
+        layers.replace_value(variable, owner, array)
         self._say_rows(before, variable.shape[0])
 
     def _say_rows(self, before: int, rows: int) -> None:
@@ -177,4 +186,4 @@ def _vocabulary_of(part: Any) -> list[Any]:
 def _as_array(value: Any) -> np.ndarray:
     if isinstance(value, np.ndarray):
         return value
-    return np.array(arrays.to_numpy(keras.ops.convert_to_tensor(value)))
+    return np.array(arrays.to_numpy(tensor_of("value", value)))

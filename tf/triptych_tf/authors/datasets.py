@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import tensorflow as tf
 
 from triptych.errors import ArgumentError
 from triptych.hub.cards import trained_card
+from triptych_tf.authors.checks import expect, expect_mapping, expect_whole, path_of
 
 CARD = "README.md"
 
@@ -41,10 +41,15 @@ class Datasets:
             drop_remainder: leave out a last batch that is smaller; by default if `shuffle`.
 
         Raises:
-            ArgumentError: `dataset` is something else, or has none of the model's inputs.
+            ArgumentError: `dataset` is something else, or has none of the model's inputs; another argument is of
+                another kind; examples of different lengths are to be stacked.
         """
         if not all(hasattr(dataset, name) for name in ("column_names", "__getitem__", "__len__")):
             raise ArgumentError("This is no dataset.", expected="a datasets.Dataset", received=type(dataset).__name__)
+        if batch_size is not None:
+            expect_whole("batch_size", batch_size, 1)
+        expect(tokenizer is None or hasattr(tokenizer, "pad"), "tokenizer", "an object with `pad`", tokenizer)
+        expect(collate_fn is None or callable(collate_fn), "collate_fn", "a function", collate_fn)
         labels = set(self._targets) | {"label", "label_ids"}  # type: ignore[attr-defined]
         called_with = self._called_with()  # type: ignore[attr-defined]
         columns = [name for name in dataset.column_names if name in called_with or name in labels]
@@ -60,6 +65,7 @@ class Datasets:
             for start in range(0, len(order) - (size - 1 if drop else 0), size):
                 chosen = [dataset[int(place)] for place in order[start : start + size]]
                 batch = collate([{name: one[name] for name in columns} for one in chosen])
+                expect_mapping("what makes a batch", batch, "returns names and arrays")
                 arrays = {name: np.asarray(value) for name, value in batch.items()}
                 yield arrays if batch_size else {name: value[0] for name, value in arrays.items()}
 
@@ -105,7 +111,7 @@ class Datasets:
         }
         trained_on = [" ".join(pair) for pair in _paired(_listed(dataset), _listed(dataset_args))]
         text = trained_card(model_name, metadata, trained_on, history.history if history is not None else {})
-        folder = Path(output_dir)
+        folder = path_of("output_dir", output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CARD).write_text(text, encoding="utf-8")
 
@@ -123,7 +129,16 @@ def _collated(
         return lambda examples: collate_fn(examples, **arguments)
     if tokenizer is not None:
         return lambda examples: tokenizer.pad(examples, return_tensors="np")
-    return lambda examples: {name: np.stack([np.asarray(one[name]) for one in examples]) for name in examples[0]}
+    return lambda examples: {name: _stacked(name, [np.asarray(one[name]) for one in examples]) for name in examples[0]}
+
+
+def _stacked(name: str, arrays: list[np.ndarray]) -> np.ndarray:
+    shapes = list(dict.fromkeys(array.shape for array in arrays))
+    if len(shapes) > 1:
+        raise ArgumentError(f"Examples of different shapes cannot be stacked: {name}.", expected="one shape",
+                            received=", ".join(map(str, shapes[:4])), remedy="pass a tokenizer or a collate_fn, "
+                            "which pads them")  # fmt: skip
+    return np.stack(arrays)
 
 
 def _with_open_axes(array: np.ndarray) -> tf.TensorSpec:
@@ -143,6 +158,7 @@ def _parted(batch: Mapping[str, Any], labels: set[str]) -> Any:
 
 
 def _listed(value: str | Sequence[str] | None) -> list[str]:
+    expect(value is None or isinstance(value, (str, Iterable)), "what a card lists", "a text, or several", value)
     return [value] if isinstance(value, str) else list(value or ())
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from triptych.errors import ArgumentError
+from triptych_tf.authors.checks import expect, tensor_of
 
 __all__ = [
     "check_embeddings_within_bounds", "convert_batch_encoding", "dtype_byte_size", "expand_1d", "flatten",
@@ -23,9 +24,14 @@ def get_initializer(initializer_range: float = 0.02) -> keras.initializers.Trunc
 
 
 def shape_list(tensor: Any) -> list[Any]:
-    """Return the shape: numbers, and a scalar tensor for each length that is known only when the graph runs."""
+    """Return the shape: numbers, and a scalar tensor for each length that is known only when the graph runs.
+
+    Raises:
+        ArgumentError: this has no shape.
+    """
     if isinstance(tensor, np.ndarray):
         return list(tensor.shape)
+    expect(hasattr(tensor, "shape"), "tensor", "a tensor or an array", tensor)
     running = tf.shape(tensor) if tf.is_tensor(tensor) else keras.ops.shape(tensor)
     static = list(tensor.shape) if tensor.shape.__class__ is tuple or tensor.shape.rank is not None else None
     if static is None:
@@ -42,8 +48,10 @@ def functional_layernorm(inputs: Any, weight: Any, bias: Any, epsilon: float = 1
     """Normalise `inputs` over `axis`, then scale by `weight` [axis] and shift by `bias` [axis].
 
     Raises:
-        ArgumentError: scale or shift is no vector.
+        ArgumentError: scale or shift is no vector; an argument is no tensor.
     """
+    inputs = tensor_of("inputs", inputs)
+    weight, bias = tensor_of("weight", weight, inputs), tensor_of("bias", bias, inputs)
     if weight.shape.rank != 1 or bias.shape.rank != 1:
         raise ArgumentError("A layer norm has one scale and one shift for each entry of an axis.",
                             expected="two vectors", received=f"{weight.shape} and {bias.shape}")  # fmt: skip
@@ -71,12 +79,13 @@ def scaled_dot_product_attention(
         scale: of the scores; by default one over the root of D.
 
     Raises:
-        ArgumentError: dropout, or both kinds of mask.
+        ArgumentError: dropout, or both kinds of mask; an argument is no tensor.
     """
     if dropout_p or (is_causal and attn_mask is not None):
         raise ArgumentError("This attention has no dropout, and one mask.", expected="dropout_p 0, one of the masks",
                             received=f"dropout_p {dropout_p}, is_causal {is_causal}")  # fmt: skip
-    query = tf.convert_to_tensor(query)
+    query = tensor_of("query", query)
+    key, value = tensor_of("key", key, query), tensor_of("value", value, query)
     size = tf.cast(tf.shape(query)[-1], query.dtype)
     scores = tf.matmul(query, key, transpose_b=True) * (tf.math.rsqrt(size) if scale is None else scale)
     if is_causal:
@@ -89,8 +98,17 @@ def scaled_dot_product_attention(
 
 
 def flatten(input: Any, start_dim: int = 0, end_dim: int = -1) -> tf.Tensor:
-    """Return `input` with the axes from `start_dim` to `end_dim`, both included, as one."""
+    """Return `input` with the axes from `start_dim` to `end_dim`, both included, as one.
+
+    Raises:
+        ArgumentError: `input` is no tensor, or has no such axes in this order.
+    """
+    input = tensor_of("input", input)
     rank = input.shape.rank
+    there = all(-rank <= axis < rank for axis in (start_dim, end_dim))
+    if not there or start_dim % rank > end_dim % rank:
+        raise ArgumentError("These are no axes to join.", expected=f"two of {rank}, the first one first",
+                            received=f"{start_dim} to {end_dim}")  # fmt: skip
     first, last = start_dim % rank, end_dim % rank
     if first == last:
         return input
@@ -105,9 +123,9 @@ def invert_attention_mask(encoder_attention_mask: Any) -> tf.Tensor:
     From [B, K] comes [B, 1, 1, K], from [B, Q, K] [B, 1, Q, K].
 
     Raises:
-        ArgumentError: another number of axes.
+        ArgumentError: another number of axes, or no tensor.
     """
-    mask = tf.convert_to_tensor(encoder_attention_mask)
+    mask = tensor_of("encoder_attention_mask", encoder_attention_mask)
     if mask.shape.rank not in (2, 3):
         raise ArgumentError("This is no attention mask.", expected="two or three axes", received=str(mask.shape))
     mask = tf.cast(mask, tf.float32 if not mask.dtype.is_floating else mask.dtype)
@@ -117,7 +135,8 @@ def invert_attention_mask(encoder_attention_mask: Any) -> tf.Tensor:
 
 def check_embeddings_within_bounds(tensor: Any, embed_dim: int, tensor_name: str = "input_ids") -> None:
     """Raise TensorFlow's InvalidArgumentError if an index of `tensor` is `embed_dim` or above: GPUs give zeros."""
-    limit = tf.cast(embed_dim, tensor.dtype)
+    tensor = tensor_of("tensor", tensor)
+    limit = tf.cast(tensor_of("embed_dim", embed_dim), tensor.dtype)
     tf.debugging.assert_less(
         tensor, limit, message=f"{tensor_name} must be smaller than the embeddings' {embed_dim} rows"
     )
@@ -149,8 +168,9 @@ def save_attributes_to_hdf5_group(group: Any, name: str, data: Any) -> None:
     """Write a list of byte strings as the attribute `name` of an HDF5 group, in chunks where it is long.
 
     Raises:
-        ArgumentError: one string alone is longer than the 64512 bytes that an attribute holds.
+        ArgumentError: one string alone is longer than the 64512 bytes that an attribute holds; `group` is none.
     """
+    expect(hasattr(group, "attrs"), "group", "a group of h5py", group)
     limit = 64512
     long = [one for one in data if len(one) > limit]
     if long:
@@ -168,7 +188,12 @@ def save_attributes_to_hdf5_group(group: Any, name: str, data: Any) -> None:
 
 
 def load_attributes_from_hdf5_group(group: Any, name: str) -> list[str]:
-    """Return the strings that `save_attributes_to_hdf5_group` wrote."""
+    """Return the strings that `save_attributes_to_hdf5_group` wrote.
+
+    Raises:
+        ArgumentError: `group` is none.
+    """
+    expect(hasattr(group, "attrs"), "group", "a group of h5py", group)
     keys = [name] if name in group.attrs else []
     while not keys or (name not in group.attrs and f"{name}{len(keys)}" in group.attrs):
         if f"{name}{len(keys)}" not in group.attrs:
@@ -178,5 +203,13 @@ def load_attributes_from_hdf5_group(group: Any, name: str) -> list[str]:
 
 
 def dtype_byte_size(dtype: Any) -> float:
-    """Return the bytes that one element takes; an eighth for bool."""
-    return 1 / 8 if tf.as_dtype(dtype) == tf.bool else tf.as_dtype(dtype).size
+    """Return the bytes that one element takes; an eighth for bool.
+
+    Raises:
+        ArgumentError: this is no dtype.
+    """
+    try:
+        known = tf.as_dtype(dtype)
+    except TypeError as cause:
+        raise ArgumentError("This is no dtype.", expected="such as tf.float32", received=repr(dtype)[:80]) from cause
+    return 1 / 8 if known == tf.bool else known.size

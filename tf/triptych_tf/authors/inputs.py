@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
+from triptych_tf.authors.checks import expect, expect_mapping
 
 __all__ = [
     "TFModelInputType", "booleans_processing", "input_processing", "keras_serializable", "unpack_inputs",
@@ -38,6 +39,7 @@ def keras_serializable(cls: Layer) -> Layer:
     Raises:
         ArgumentError: `cls` has no config_class, or is no layer.
     """
+    expect(isinstance(cls, type), "cls", "a class", cls)
     config_class = getattr(cls, "config_class", None)
     if config_class is None or not issubclass(cls, keras.layers.Layer):
         raise ArgumentError(
@@ -78,7 +80,11 @@ def unpack_inputs(func: Callable[..., Any]) -> Callable[..., Any]:
     """Let `func`, the `call` of a layer with a `config`, have its inputs by name: see `input_processing`.
 
     The config answers the flags that are None, save in classes called EncoderDecoder: their parts have configs.
+
+    Raises:
+        ArgumentError: `func` is no function, or takes no inputs.
     """
+    expect(bool(_names(func)), "func", "a call with inputs", func)
 
     @functools.wraps(func)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -104,7 +110,9 @@ def input_processing(func: Callable[..., Any], config: Any, **kwargs: Any) -> di
     Raises:
         ArgumentError: an argument that `func` does not have, or a value that is no input.
     """
-    names, more = _names(func), dict(kwargs.pop("kwargs_call", {}))
+    names, more = _names(func), kwargs.pop("kwargs_call", {})
+    expect(bool(names), "func", "a call with inputs", func)
+    expect_mapping("kwargs_call", more, "names and values")
     first = kwargs.pop(names[0], None)
     given = {**_packed(first, names), **kwargs, **_renamed(more, names)}
     unknown = [name for name in given if name not in names]
@@ -125,6 +133,7 @@ def booleans_processing(config: Any, **kwargs: Any) -> dict[str, Any]:
 
 
 def _names(func: Callable[..., Any]) -> list[str]:
+    expect(callable(func), "func", "a function", func)
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return [p.name for p in inspect.signature(func).parameters.values() if p.kind in named and p.name != "self"]
 

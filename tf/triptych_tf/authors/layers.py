@@ -11,6 +11,7 @@ import tensorflow as tf
 from triptych.errors import ArgumentError
 from triptych.nn import functional as fn
 from triptych_tf import ops
+from triptych_tf.authors.checks import expect, expect_whole
 from triptych_tf.authors.functions import get_initializer, shape_list
 
 __all__ = [
@@ -23,10 +24,15 @@ class TFConv1D(keras.layers.Layer):
 
     Args:
         initializer_range: standard deviation of the new weight.
+
+    Raises:
+        ArgumentError: a width is none.
     """
 
     def __init__(self, nf: int, nx: int, initializer_range: float = 0.02, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        expect_whole("nf", nf, 1)
+        expect_whole("nx", nx, 1)
         self.nf, self.nx, self.initializer_range = nf, nx, initializer_range
 
     def build(self, input_shape: Any = None) -> None:
@@ -45,12 +51,17 @@ class TFSharedEmbeddings(keras.layers.Layer):
 
     Args:
         initializer_range: standard deviation of the new weight; by default one over the root of `hidden_size`.
+
+    Raises:
+        ArgumentError: `vocab_size` or `hidden_size` is no positive number.
     """
 
     def __init__(
         self, vocab_size: int, hidden_size: int, initializer_range: float | None = None, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
+        expect_whole("vocab_size", vocab_size, 1)
+        expect_whole("hidden_size", hidden_size, 1)
         self.vocab_size, self.hidden_size = vocab_size, hidden_size
         self.initializer_range = hidden_size**-0.5 if initializer_range is None else initializer_range
         warnings.warn(
@@ -89,17 +100,18 @@ class TFSequenceSummary(keras.layers.Layer):
         initializer_range: standard deviation of the new projection.
 
     Raises:
-        ArgumentError: another summary_type.
+        ArgumentError: another summary_type, or a config without hidden_size.
     """
 
     KINDS = ("last", "first", "mean", "cls_index")
 
     def __init__(self, config: Any, initializer_range: float = 0.02, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.summary_type = config.summary_type if hasattr(config, "summary_use_proj") else "last"
+        self.summary_type = getattr(config, "summary_type", None) if hasattr(config, "summary_use_proj") else "last"
         if self.summary_type not in self.KINDS:
             raise ArgumentError("config.summary_type is unknown.", expected=", ".join(self.KINDS),
                                 received=repr(self.summary_type))  # fmt: skip
+        expect(hasattr(config, "hidden_size"), "config", "a config with hidden_size", config)
         self.hidden_size = config.hidden_size
         self.activation = getattr(config, "summary_activation", None)
         self.has_summary = bool(getattr(config, "summary_use_proj", False))
@@ -116,6 +128,9 @@ class TFSequenceSummary(keras.layers.Layer):
 
     def call(self, inputs: Any, cls_index: Any = None, training: bool | None = None) -> Any:
         """Return [B, H] of `inputs` [B, Q, H]; with "cls_index" [B, ..., H] of [B, ..., Q, H] and places [B, ...]."""
+        if isinstance(inputs, (dict, list, tuple)):
+            there = "hidden_states" in inputs if isinstance(inputs, dict) else len(inputs) > 0
+            expect(there, "inputs", "hidden_states, and cls_index", inputs)
         if isinstance(inputs, dict):
             inputs, cls_index = inputs["hidden_states"], inputs.get("cls_index", cls_index)
         elif isinstance(inputs, (list, tuple)):

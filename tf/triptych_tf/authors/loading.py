@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from triptych.checkpoints.opening import Checkpoint, opened_files
-from triptych.checkpoints.sharding import parse_size
+from triptych.checkpoints.sharding import plan_shards
 from triptych.errors import ShapeMismatchError
+from triptych.tensors.ref import TensorRef
 from triptych.weights.plan import LoadReport, Policy, plan_load
-from triptych_tf import arrays, internals
+from triptych_tf import arrays
+from triptych_tf.authors.checks import expect, expect_model, expect_whole, path_of, paths_of, tensor_of
 
 __all__ = [
     "init_copy_embeddings", "load_tf_shard", "load_tf_sharded_weights", "load_tf_sharded_weights_from_safetensors",
@@ -65,22 +68,12 @@ def load_tf_weights(
 
     Raises:
         ShapeMismatchError: a weight has another shape, unless `ignore_mismatched_sizes`. What opening a file raises.
+        ArgumentError: this is no model, or no path.
     """
-    return _load(model, [resolved_archive_file], ignore_mismatched_sizes)
+    return _load(model, [path_of("resolved_archive_file", resolved_archive_file)], ignore_mismatched_sizes)
 
 
-def load_tf_weights_from_h5(
-    model: Any, resolved_archive_file: Any, ignore_mismatched_sizes: bool = False, _prefix: str | None = None
-) -> Loaded:
-    """Do what `load_tf_weights` does."""
-    return _load(model, [resolved_archive_file], ignore_mismatched_sizes)
-
-
-def load_tf_weights_from_safetensors(
-    model: Any, resolved_archive_file: Any, ignore_mismatched_sizes: bool = False, _prefix: str | None = None
-) -> Loaded:
-    """Do what `load_tf_weights` does."""
-    return _load(model, [resolved_archive_file], ignore_mismatched_sizes)
+load_tf_weights_from_h5 = load_tf_weights_from_safetensors = load_tf_weights
 
 
 def load_tf_sharded_weights(
@@ -95,18 +88,10 @@ def load_tf_sharded_weights(
     Raises:
         CheckpointError: `strict`, and names are missing or unexpected. What `load_tf_weights` raises.
     """
-    return _load(model, shard_files, ignore_mismatched_sizes, strict)
+    return _load(model, paths_of("shard_files", shard_files), ignore_mismatched_sizes, strict)
 
 
-def load_tf_sharded_weights_from_safetensors(
-    model: Any,
-    shard_files: Sequence[Any],
-    ignore_mismatched_sizes: bool = False,
-    strict: bool = False,
-    _prefix: str | None = None,
-) -> Loaded:
-    """Do what `load_tf_sharded_weights` does."""
-    return _load(model, shard_files, ignore_mismatched_sizes, strict)
+load_tf_sharded_weights_from_safetensors = load_tf_sharded_weights
 
 
 def load_tf_shard(
@@ -121,19 +106,27 @@ def load_tf_shard(
     Args:
         model_layer_map: has no effect: the model knows where its weights are.
     """
-    _, unexpected, mismatched = _load(model, [resolved_archive_file], ignore_mismatched_sizes)
+    _, unexpected, mismatched = _load(
+        model, [path_of("resolved_archive_file", resolved_archive_file)], ignore_mismatched_sizes
+    )
     return set(model.load_report.assigned), set(unexpected), set(mismatched)
 
 
-def _load(model: Any, files: Sequence[Any], ignore_mismatched_sizes: bool, strict: bool = False) -> Loaded:
-    checkpoint = opened_files([Path(os.fspath(file)) for file in files])
+def _load(model: Any, files: Sequence[Path], ignore_mismatched_sizes: bool, strict: bool = False) -> Loaded:
+    expect_model("model", model, "tf")
+    checkpoint = opened_files(files)
     refuse_shapes(model, checkpoint, ignore_mismatched_sizes)
     report = fill(model, checkpoint, Policy(strict, ignore_mismatched_sizes))
     return report.missing_keys, report.unexpected_keys, report.mismatched_keys
 
 
 def strip_model_name_and_prefix(name: str, _prefix: str | None = None) -> str:
-    """Return the name of a TensorFlow variable without `_prefix`, and without the scope of its model."""
+    """Return the name of a TensorFlow variable without `_prefix`, and without the scope of its model.
+
+    Raises:
+        ArgumentError: `name` is no text.
+    """
+    expect(isinstance(name, str), "name", "the name of a variable", name)
     if _prefix is not None:
         name = name.removeprefix(_prefix).lstrip("/")
     return name if "model." in name or "/" not in name else name.partition("/")[2]
@@ -145,31 +138,34 @@ def tf_shard_checkpoint(
     """Return file name -> the variables that fit into it, in order, and the index; None for one file.
 
     Raises:
-        ArgumentError: `max_shard_size` is no size.
+        ArgumentError: `max_shard_size` is no size; `weights` are no variables.
     """
-    limit, total = parse_size(max_shard_size), 0
-    groups: list[list[Any]] = [[]]
-    room = limit
-    for weight in weights:
-        size = arrays.to_numpy(internals.tensor_of(weight)).nbytes
-        if groups[-1] and size > room:
-            groups.append([])
-            room = limit
-        groups[-1].append(weight)
-        room, total = room - size, total + size
+    expect(isinstance(weights, Iterable), "weights", "variables", weights)
+    every, refs = [*weights], []
+    for weight in every:
+        expect(hasattr(weight, "name"), "weights", "variables", weight)
+        refs.append(TensorRef.of(weight.name, arrays.to_numpy(tensor_of("weights", weight))))
+    planned, rest = plan_shards(refs, max_shard_size), iter(every)
+    groups = [list(islice(rest, len(shard.tensors))) for shard in planned]
     if len(groups) == 1:
         return {weights_name: groups[0]}, None
-    stem, _, suffix = weights_name.rpartition(".")
-    names = [f"{stem}-{number:05d}-of-{len(groups):05d}.{suffix}" for number in range(1, len(groups) + 1)]
+    stem, suffix = os.path.splitext(weights_name)
+    names = [f"{stem}-{number:05d}-of-{len(groups):05d}{suffix}" for number in range(1, len(groups) + 1)]
     shards = dict(zip(names, groups, strict=True))
     weight_map = {weight.name: name for name, group in shards.items() for weight in group}
-    return shards, {"metadata": {"total_size": total}, "weight_map": weight_map}
+    return shards, {"metadata": {"total_size": sum(ref.nbytes for ref in refs)}, "weight_map": weight_map}
 
 
 def init_copy_embeddings(old_embeddings: Any, new_num_tokens: int) -> tuple[np.ndarray, np.ndarray]:
     """Return which rows of an embedding of `new_num_tokens` rows are old ones, [rows, 1] or [rows] for a vector, and
-    the old values, filled up with -1 where it grows and cut where it shrinks."""
-    old = np.array(arrays.to_numpy(internals.tensor_of(old_embeddings)))
+    the old values, filled up with -1 where it grows and cut where it shrinks.
+
+    Raises:
+        ArgumentError: there are no rows, or the new number is none.
+    """
+    old = np.array(arrays.to_numpy(tensor_of("old_embeddings", old_embeddings)))
+    expect(old.ndim > 0, "old_embeddings", "a matrix or a vector", old)
+    expect_whole("new_num_tokens", new_num_tokens, 0)
     kept = min(len(old), new_num_tokens)
     values = np.full((new_num_tokens, *old.shape[1:]), -1, old.dtype)
     values[:kept] = old[:kept]

@@ -9,6 +9,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from triptych.nn import functional as fn
+from triptych_tf import ops
+from triptych_tf.authors.checks import tensor_of
+
 __all__ = [
     "TFCausalLanguageModelingLoss", "TFMaskedLanguageModelingLoss", "TFMultipleChoiceLoss",
     "TFNextSentencePredictionLoss", "TFQuestionAnsweringLoss", "TFSequenceClassificationLoss",
@@ -20,15 +24,15 @@ _IGNORED = -100
 
 def dummy_loss(y_true: Any, y_pred: Any) -> tf.Tensor:
     """Return `y_pred`, a loss that a model has computed, as its mean per example."""
+    y_pred = tensor_of("y_pred", y_pred)
     axes = list(range(1, y_pred.shape.rank))
     return tf.reduce_mean(y_pred, axis=axes) if axes else y_pred
 
 
 def _cross_entropy(labels: Any, logits: Any) -> tf.Tensor:
     """Return the cross-entropy of each label; a negative one counts as 0, to be masked."""
-    logits = tf.convert_to_tensor(logits)
-    wide = tf.cast(logits, tf.float32) if logits.dtype in (tf.float16, tf.bfloat16) else logits
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.nn.relu(labels), logits=wide)
+    wide = fn.widened(ops, tensor_of("logits", logits))
+    return ops.cross_entropy(wide, tf.nn.relu(labels))
 
 
 def _of_those(counting: tf.Tensor, labels: Any, logits: Any, config: Any) -> tf.Tensor:
@@ -47,7 +51,7 @@ class TFCausalLanguageModelingLoss:
 
     def hf_compute_loss(self, labels: Any, logits: Any) -> tf.Tensor:
         """Return the loss, [1], of `labels` [B, Q] and `logits` [B, Q, vocab]."""
-        labels = tf.convert_to_tensor(labels)
+        labels = tensor_of("labels", labels)
         return _of_those(labels != _IGNORED, labels, logits, self.config)
 
 
@@ -62,7 +66,7 @@ class TFTokenClassificationLoss:
 
     def hf_compute_loss(self, labels: Any, logits: Any) -> tf.Tensor:
         """Return the loss, [1], of `labels` [B, Q] and `logits` [B, Q, classes]."""
-        labels = tf.convert_to_tensor(labels)
+        labels = tensor_of("labels", labels)
         return _of_those(labels >= 0, labels, logits, self.config)
 
 
@@ -73,7 +77,7 @@ class TFNextSentencePredictionLoss:
 
     def hf_compute_loss(self, labels: Any, logits: Any) -> tf.Tensor:
         """Return the loss of each example, [B]; 0 where the label is -100."""
-        labels = tf.convert_to_tensor(labels)
+        labels = tensor_of("labels", labels)
         losses, counting = _cross_entropy(labels, logits), labels != _IGNORED
         if getattr(self.config, "tf_legacy_loss", False):
             return tf.boolean_mask(losses, counting)
@@ -85,7 +89,7 @@ class TFQuestionAnsweringLoss:
 
     def hf_compute_loss(self, labels: Any, logits: Any) -> tf.Tensor:
         """Return the loss, [B], of `labels` (start_position, end_position: [B]) and a pair of `logits` [B, Q]."""
-        start, end = (tf.convert_to_tensor(labels[name]) for name in ("start_position", "end_position"))
+        start, end = (tensor_of(name, labels[name]) for name in ("start_position", "end_position"))
         return (_cross_entropy(start, logits[0]) + _cross_entropy(end, logits[1])) / 2.0
 
 
@@ -94,7 +98,7 @@ class TFSequenceClassificationLoss:
 
     def hf_compute_loss(self, labels: Any, logits: Any) -> tf.Tensor:
         """Return the loss, [B], of `labels` [B] and `logits` [B, classes], or of numbers and `logits` [B, 1]."""
-        labels, logits = tf.convert_to_tensor(labels), tf.convert_to_tensor(logits)
+        labels, logits = tensor_of("labels", labels), tensor_of("logits", logits)
         if logits.shape.rank > 1 and logits.shape[1] != 1:
             return _cross_entropy(labels, logits)
         expected = tf.cast(tf.expand_dims(labels, -1) if labels.shape.rank == 1 else labels, logits.dtype)
@@ -106,4 +110,4 @@ class TFMultipleChoiceLoss:
 
     def hf_compute_loss(self, labels: Any, logits: Any) -> tf.Tensor:
         """Return the loss, [B], of `labels` [B] and `logits` [B, choices]."""
-        return _cross_entropy(tf.convert_to_tensor(labels), logits)
+        return _cross_entropy(tensor_of("labels", labels), logits)

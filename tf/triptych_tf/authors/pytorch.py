@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import enum
 import importlib
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from triptych.checkpoints.legacy import tf_levels
@@ -21,6 +20,7 @@ from triptych.errors import ArgumentError, ShapeMismatchError
 from triptych.tensors.ref import TensorRef
 from triptych.weights.plan import LoadReport, Policy, plan_load
 from triptych_tf import arrays, internals
+from triptych_tf.authors.checks import expect, expect_mapping, expect_model, path_of, paths_of, tensor_of
 from triptych_tf.authors.loading import fill, refuse_shapes
 
 __all__ = [
@@ -75,8 +75,9 @@ def convert_tf_weight_name_to_pt_weight_name(
         name_scope: with which the name starts, and which goes.
 
     Raises:
-        ArgumentError: the name does not start with `name_scope`.
+        ArgumentError: the name does not start with `name_scope`, or is none.
     """
+    expect(isinstance(tf_name, str) and any(map(_levels, tf_name.split("/"))), "tf_name", "a variable's name", tf_name)
     if name_scope is not None:
         if not tf_name.startswith(name_scope) and "final_logits_bias" not in tf_name:
             raise ArgumentError("The variable is of another scope.", expected=f"a name that starts with {name_scope}",
@@ -106,8 +107,13 @@ def apply_transpose(
 
     Raises:
         ShapeMismatchError: it cannot have that shape; nothing is ever reshaped to fit.
+        ArgumentError: an argument is of another kind.
     """
+    expect(isinstance(transpose, TransposeType), "transpose", "a TransposeType", transpose)
     array = weight if isinstance(weight, np.ndarray) else _array_of(weight)
+    rank = {kind: rank for rank, kind in _OF_RANK.items()}.get(transpose, array.ndim)
+    expect(array.ndim == rank, "weight", f"an array of {rank} axes", array)
+    expect(match_shape is None or isinstance(match_shape, Iterable), "match_shape", "a shape", match_shape)
     if transpose is TransposeType.SIMPLE:
         array = np.transpose(array)
     elif transpose is not TransposeType.NO:
@@ -144,10 +150,11 @@ def load_pytorch_checkpoint_in_tf2_model(
 
     Raises:
         CheckpointError: a weight is missing. ShapeMismatchError: one has another shape.
-        UnsafeCheckpointError and others of reading a file.
+        UnsafeCheckpointError and others of reading a file. ArgumentError: an argument is of another kind.
     """
-    paths = pytorch_checkpoint_path if isinstance(pytorch_checkpoint_path, (list, tuple)) else [pytorch_checkpoint_path]
-    checkpoint = opened_files([Path(os.fspath(path)) for path in paths])
+    several = isinstance(pytorch_checkpoint_path, (list, tuple))
+    paths = pytorch_checkpoint_path if several else [pytorch_checkpoint_path]
+    checkpoint = opened_files(paths_of("pytorch_checkpoint_path", paths))
     return _filled(tf_model, checkpoint, allow_missing_keys, output_loading_info, False, tf_to_pt_weight_rename)
 
 
@@ -162,7 +169,7 @@ def load_sharded_pytorch_safetensors_in_tf2_model(
     ignore_mismatched_sizes: bool = False,
 ) -> Any:
     """Fill `tf_model` from all shards of a checkpoint: see `load_pytorch_checkpoint_in_tf2_model`."""
-    checkpoint = opened_files([Path(os.fspath(path)) for path in safetensors_shards])
+    checkpoint = opened_files(paths_of("safetensors_shards", safetensors_shards))
     return _filled(tf_model, checkpoint, allow_missing_keys, output_loading_info, ignore_mismatched_sizes,
                    tf_to_pt_weight_rename)  # fmt: skip
 
@@ -177,23 +184,9 @@ def load_pytorch_model_in_tf2_model(
     tf_to_pt_weight_rename: Renaming = None,
 ) -> Any:
     """Fill `tf_model` from a live model of PyTorch: see `load_pytorch_checkpoint_in_tf2_model`."""
+    expect(callable(getattr(pt_model, "state_dict", None)), "pt_model", "a module of PyTorch", pt_model)
     return load_pytorch_state_dict_in_tf2_model(
         tf_model, pt_model.state_dict(), None, allow_missing_keys, output_loading_info, _prefix, tf_to_pt_weight_rename
-    )
-
-
-def load_pytorch_weights_in_tf2_model(
-    tf_model: Any,
-    pt_state_dict: Mapping[str, Any],
-    tf_inputs: Any = None,
-    allow_missing_keys: bool = False,
-    output_loading_info: bool = False,
-    _prefix: str | None = None,
-    tf_to_pt_weight_rename: Renaming = None,
-) -> Any:
-    """Do what `load_pytorch_state_dict_in_tf2_model` does."""
-    return load_pytorch_state_dict_in_tf2_model(
-        tf_model, pt_state_dict, None, allow_missing_keys, output_loading_info, _prefix, tf_to_pt_weight_rename
     )
 
 
@@ -209,15 +202,21 @@ def load_pytorch_state_dict_in_tf2_model(
     skip_logger_warnings: bool = False,
 ) -> Any:
     """Fill `tf_model` from names and tensors of PyTorch, or arrays: see `load_pytorch_checkpoint_in_tf2_model`."""
+    expect_mapping("pt_state_dict", pt_state_dict, "names and tensors")
     refs = {name: TensorRef.of(name, _array_of(tensor)) for name, tensor in pt_state_dict.items()}
     checkpoint = Checkpoint(refs, {}, "state_dict")
     return _filled(tf_model, checkpoint, allow_missing_keys, output_loading_info, ignore_mismatched_sizes,
                    tf_to_pt_weight_rename)  # fmt: skip
 
 
+load_pytorch_weights_in_tf2_model = load_pytorch_state_dict_in_tf2_model
+
+
 def _filled(
     model: Any, checkpoint: Checkpoint, allow_missing: bool, output_info: bool, mismatched: bool, rename: Renaming
 ) -> Any:
+    expect_model("tf_model", model, "tf")
+    expect(rename is None or callable(rename), "tf_to_pt_weight_rename", "a function", rename)
     with model.renaming(rename):
         report = fill(model, checkpoint, _policy(model, checkpoint, allow_missing, mismatched))
     return (model, report.as_loading_info()) if output_info else model
@@ -252,8 +251,9 @@ def load_tf2_checkpoint_in_pytorch_model(
 
     Raises:
         CheckpointError: a weight is missing. ShapeMismatchError: one has another shape.
+        ArgumentError: an argument is of another kind.
     """
-    checkpoint = opened_files([Path(os.fspath(tf_checkpoint_path))])
+    checkpoint = opened_files([path_of("tf_checkpoint_path", tf_checkpoint_path)])
     return _filled_pytorch(pt_model, checkpoint, allow_missing_keys, output_loading_info)
 
 
@@ -261,6 +261,7 @@ def load_tf2_model_in_pytorch_model(
     pt_model: Any, tf_model: Any, allow_missing_keys: bool = False, output_loading_info: bool = False
 ) -> Any:
     """Fill `pt_model` from a live model of Keras: see `load_tf2_checkpoint_in_pytorch_model`."""
+    expect_model("tf_model", tf_model, "tf")
     refs = {ref.name: ref for ref in tf_model._tensor_refs()}
     checkpoint = Checkpoint(refs, {}, type(tf_model).__name__)
     return _filled_pytorch(pt_model, checkpoint, allow_missing_keys, output_loading_info)
@@ -270,7 +271,10 @@ def load_tf2_weights_in_pytorch_model(
     pt_model: Any, tf_weights: Iterable[Any], allow_missing_keys: bool = False, output_loading_info: bool = False
 ) -> Any:
     """Fill `pt_model` from variables of a Keras model: see `load_tf2_checkpoint_in_pytorch_model`."""
-    named = {_scoped_name(variable): variable for variable in tf_weights}
+    weights = [*tf_weights] if isinstance(tf_weights, Iterable) else [tf_weights]
+    for one in weights:
+        expect(isinstance(one, keras.Variable), "tf_weights", "variables of a Keras model", one)
+    named = {_scoped_name(variable): variable for variable in weights}
     return load_tf2_state_dict_in_pytorch_model(pt_model, named, allow_missing_keys, output_loading_info)
 
 
@@ -281,6 +285,7 @@ def load_tf2_state_dict_in_pytorch_model(
     output_loading_info: bool = False,
 ) -> Any:
     """Fill `pt_model` from names and arrays as TensorFlow has them: see `load_tf2_checkpoint_in_pytorch_model`."""
+    expect_mapping("tf_state_dict", tf_state_dict, "names and arrays")
     refs = {name: TensorRef.of(name, _array_of(value)) for name, value in tf_state_dict.items()}
     checkpoint = Checkpoint(refs, {}, "state_dict", "tf")
     return _filled_pytorch(pt_model, checkpoint, allow_missing_keys, output_loading_info)
@@ -288,6 +293,7 @@ def load_tf2_state_dict_in_pytorch_model(
 
 def _filled_pytorch(model: Any, checkpoint: Checkpoint, allow_missing: bool, output_info: bool) -> Any:
     """Plan the load, and let PyTorch copy the values into the tensors that the model has."""
+    expect_model("pt_model", model, "pt")
     schema = model.schema
     policy = _policy(model, checkpoint, allow_missing, False)
     named = model._named(checkpoint, schema, policy)
@@ -316,4 +322,4 @@ def _array_of(value: Any) -> np.ndarray:
         return value
     if any(cls.__module__ == "torch" for cls in type(value).__mro__):  # it is imported then
         return np.array(importlib.import_module("triptych_pt.arrays").to_numpy(value.detach()))
-    return np.array(arrays.to_numpy(internals.tensor_of(value)))
+    return np.array(arrays.to_numpy(tensor_of("a weight", value)))

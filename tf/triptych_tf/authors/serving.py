@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from triptych.errors import ArgumentError
 from triptych.nn.outputs import ModelOutput
+from triptych_tf.authors.checks import expect
 
 _TEXT = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids", "decoder_attention_mask")
 
@@ -106,6 +107,7 @@ class Serving:
             signatures: a function of TensorFlow, or names and functions. By default `serving_default` takes the inputs
                 of `input_signature`, and `int64_serving` the same with ids of int64.
         """
+        expect(isinstance(folder, (str, os.PathLike)), "folder", "a path", folder)
         archive = keras.export.ExportArchive()
         archive.track(self)
         if signatures is None:
