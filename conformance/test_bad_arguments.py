@@ -100,7 +100,9 @@ def test_registrations(backend: Backend) -> None:
             backend.cls("AutoModel").register(config, model)
 
 
-@pytest.mark.parametrize("keys", [5, "text", [1], ["(["], {"head.weight": 5}], ids=repr)
+@pytest.mark.parametrize(
+    "keys", [5, "text", [1], ["(["], {"head.weight": 5}, {"head.weight": "nowhere.weight"}], ids=repr
+)
 def test_ties_of_a_class_of_ones_own(keys: object) -> None:
     import torch
 

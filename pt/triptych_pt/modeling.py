@@ -107,8 +107,15 @@ class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, ModelBase):
         declared = self.declared_schema
         ties = declared_ties(self, declared)
         for name, (source, _) in ties.items():
-            module, leaf = self._owner(name)
-            module.register_parameter(leaf, self.get_parameter(source))
+            try:
+                (module, leaf), shared = self._owner(name), self.get_parameter(source)
+            except AttributeError as cause:
+                raise ArgumentError(
+                    f"{type(self).__name__} cannot tie {name} to {source}.",
+                    expected="names of layers and parameters of the model, in _tied_weights_keys",
+                    received=str(cause),
+                ) from cause
+            module.register_parameter(leaf, shared)
         if declared is None:
             if not ties and getattr(self.config, "tie_word_embeddings", True):
                 self._tie_embeddings()

@@ -195,11 +195,11 @@ def new_cache(ops: Any, heads: Sequence[int], head_dim: int, batch_size: int, ma
         heads: number of key and value heads of each decoder layer.
         max_length: tokens for which there is room; a growing cache needs none.
     """
-    if ops.GROWING_CACHE:
-        return GrowingCache(ops)
     for name, value in (("batch_size", batch_size), ("max_length", max_length)):
         if type(value) is not int or value < 1:
             raise ArgumentError(f"{name} is impossible.", expected="a positive integer", received=repr(value))
+    if ops.GROWING_CACHE:
+        return GrowingCache(ops)
 
     def empty() -> tuple[Any, ...]:
         return tuple(ops.zeros((batch_size, count, max_length, head_dim), dtype) for count in heads)
