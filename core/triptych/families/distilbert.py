@@ -226,7 +226,7 @@ class DistilBertModel(Model):
         fn.one_input(input_ids, inputs_embeds)
         attentions, states, by_name = fn.output_flags(config, output_attentions, output_hidden_states, return_dict)
         hidden = self.embeddings(input_ids, inputs_embeds)
-        bias = at.padding_bias(ops, attention_mask, hidden.dtype)
+        bias = at.padding_bias(ops, attention_mask, hidden.dtype, hidden)
         masks = at.whole_head_masks(ops, head_mask, config, hidden.dtype, config.n_layers)
         return self.transformer(
             hidden, bias, masks, output_attentions=attentions, output_hidden_states=states, return_dict=by_name
@@ -314,6 +314,7 @@ class DistilBertForMultipleChoice(DistilBertForSequenceClassification):
     ) -> Any:  # fmt: skip
         """Return logits [B, N] for N texts each, ids and mask [B, N, Q], and with `labels` [B] the loss."""
         ops = self.ops
+        fn.one_input(input_ids, inputs_embeds, axes=3)
         ids, mask = (texts_in_a_row(ops, x, 1) for x in (input_ids, attention_mask))
         backbone = self.distilbert(
             ids, mask, head_mask, texts_in_a_row(ops, inputs_embeds, 2),

@@ -143,6 +143,7 @@ class ChoiceHead(EncoderWithHead):
         Ids and masks are [B, N, Q], `inputs_embeds` [B, N, Q, H]; hidden states and attentions are of B * N texts.
         """
         ops = self.ops
+        fn.one_input(input_ids, inputs_embeds, axes=3)
         rows = [texts_in_a_row(ops, x, 1) for x in (input_ids, attention_mask, token_type_ids, position_ids)]
         backbone = self.encoded(
             *rows, head_mask, texts_in_a_row(ops, inputs_embeds, 2),
