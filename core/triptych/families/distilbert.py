@@ -314,7 +314,6 @@ class DistilBertForMultipleChoice(DistilBertForSequenceClassification):
     ) -> Any:  # fmt: skip
         """Return logits [B, N] for N texts each, ids and mask [B, N, Q], and with `labels` [B] the loss."""
         ops = self.ops
-        fn.one_input(input_ids, inputs_embeds, axes=3)
         ids, mask = (texts_in_a_row(ops, x, 1) for x in (input_ids, attention_mask))
         backbone = self.distilbert(
             ids, mask, head_mask, texts_in_a_row(ops, inputs_embeds, 2),

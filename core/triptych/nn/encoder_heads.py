@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from triptych.errors import ArgumentError
 from triptych.nn import functional as fn
 from triptych.nn.axes import hidden_axis, labels_axis
 from triptych.nn.parts import Model
@@ -143,7 +144,6 @@ class ChoiceHead(EncoderWithHead):
         Ids and masks are [B, N, Q], `inputs_embeds` [B, N, Q, H]; hidden states and attentions are of B * N texts.
         """
         ops = self.ops
-        fn.one_input(input_ids, inputs_embeds, axes=3)
         rows = [texts_in_a_row(ops, x, 1) for x in (input_ids, attention_mask, token_type_ids, position_ids)]
         backbone = self.encoded(
             *rows, head_mask, texts_in_a_row(ops, inputs_embeds, 2),
@@ -159,7 +159,16 @@ def texts_in_a_row(ops: Any, x: Any, kept: int) -> Any:
 
 
 def of_each_choice(ops: Any, scores: Any, texts: Any) -> Any:
-    """Return scores [B * N, 1] as [B, N], where `texts` are [B, N, ...]."""
+    """Return scores [B * N, 1] as [B, N], where `texts` are [B, N, ...].
+
+    Raises:
+        ArgumentError: the texts are not N for each.
+    """
+    rows, (_, choices, *_) = scores.shape[0], texts.shape
+    if isinstance(rows, int) and isinstance(choices, int) and rows % choices:
+        raise ArgumentError(
+            "Among which texts is one to be chosen?", expected="ids [B, N, Q]", received=fn.described(texts)
+        )
     return ops.reshape(scores, (-1, ops.shape(texts)[1]))
 
 
