@@ -173,8 +173,8 @@ class FixedCache:
         return self._keys[0].shape[2]
 
     def extend(self, layer: int, key: Any, value: Any) -> tuple[Any, Any]:
-        held = (self._keys[layer], self._values[layer]) if layer < len(self._keys) else (None, None)
-        _require_fitting(*held, key, layer)
+        there = (self._keys[layer], self._values[layer]) if layer < len(self._keys) else (None, None)
+        _require_fitting(*there, key, layer)
         ops, room = self._ops, self._keys[layer].shape[2]
         length = ops.shape(key)[2]
         known = ops.known(self.position)
