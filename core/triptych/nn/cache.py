@@ -173,8 +173,8 @@ class FixedCache:
         return self._keys[0].shape[2]
 
     def extend(self, layer: int, key: Any, value: Any) -> tuple[Any, Any]:
-        there = (self._keys[layer], self._values[layer]) if layer < len(self._keys) else (None, None)
-        _require_fitting(*there, key, layer)
+        there = layer < len(self._keys)
+        _require_fitting(self._keys[layer] if there else None, self._values[layer] if there else None, key, layer)
         ops, room = self._ops, self._keys[layer].shape[2]
         length = ops.shape(key)[2]
         known = ops.known(self.position)
