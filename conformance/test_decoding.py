@@ -170,6 +170,21 @@ def test_a_growing_cache_is_made_unless_config_or_call_say_no(stem: str, tmp_pat
     assert model(**inputs).past_key_values is None
 
 
+def test_caches_of_other_models_are_refused(backend: Backend) -> None:
+    ids = np.ones((2, 3), np.int64)
+    fields: list[dict[str, int]] = [{"num_hidden_layers": 4}, {"num_hidden_layers": 1}, {"num_key_value_heads": 1}]
+    model, *others = (backend.cls("LlamaForCausalLM")(config_of("llama", **one)) for one in ({}, *fields))
+    for other in others:
+        if backend.name != "pt" and other.config.num_hidden_layers == 4:
+            continue  # which has room for all that is computed
+        held = run_raw(backend, other, {"input_ids": ids}, other.init_cache(2, 8)).past_key_values
+        with pytest.raises(ArgumentError, match="another model or batch"):
+            run_raw(backend, model, {"input_ids": ids[:, :1]}, held)
+    held = run_raw(backend, model, {"input_ids": ids}, model.init_cache(2, 8)).past_key_values
+    with pytest.raises(ArgumentError, match="another model or batch"):
+        run_raw(backend, model, {"input_ids": ids[:1, :1]}, held)
+
+
 def test_caches_are_asked_for(backend: Backend, tmp_path: Path) -> None:
     config = config_of("llama", use_cache=backend.name != "pt")
     model = backend.load("LlamaForCausalLM", random_folder(tmp_path, config, "LlamaForCausalLM"))

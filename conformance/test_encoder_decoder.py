@@ -287,6 +287,17 @@ def test_what_cannot_be_one_of_the_two_is_refused(tmp_path: Path) -> None:
         EncoderDecoderConfig(encoder=bert, decoder={"vocab_size": 3})
     with pytest.raises(ConfigError, match="not the width of the encoder"):
         EncoderDecoderConfig(encoder=bert, decoder={**decoder.to_dict(), "cross_attention_hidden_size": 5})
+    whole = EncoderDecoderConfig.from_encoder_decoder_configs(bert, config_of("bert"))
+    for given, named in (
+        ({"encoder": 3, "decoder": 4}, "is no model"),
+        ({"config": whole, "encoder": PT.cls("BertForMaskedLM")(bert)}, "another model"),
+        ({"config": whole, "encoder": PT.cls("GPT2Model")(config_of("gpt2"))}, "another model"),
+        ({"config": whole, "encoder": PT.cls("BertModel")(config_of("bert", intermediate_size=5))}, "another size"),
+    ):
+        with pytest.raises(ArgumentError, match=named):
+            cls(**given)
+    with pytest.raises(ConfigError, match="What is the decoder"):
+        EncoderDecoderConfig.from_encoder_decoder_configs(bert, {})
     with pytest.raises(ArgumentError, match="Where is the decoder"):
         cls.from_encoder_decoder_pretrained(encoder_model=PT.cls("BertModel")(bert))
 

@@ -134,6 +134,32 @@ def test_losses_agree_with_transformers_5(name: str, tmp_path: Path) -> None:
             assert_close(ours[output], value, what=f"{backend.name} {output}")
 
 
+IDS = np.ones((2, 4), np.int64)
+UNFIT = {
+    "ids of one axis": ("BertForMaskedLM", {}, {"input_ids": IDS[0]}, "input_ids: wrong shape"),
+    "one text each": ("BertForMultipleChoice", {}, {"input_ids": IDS}, "Among which texts"),
+    "a short mask": ("BertForMaskedLM", {}, {"input_ids": IDS, "attention_mask": IDS[:, :3]}, "mask"),
+    "too few labels": ("BertForMaskedLM", {}, {"input_ids": IDS, "labels": IDS[:, :3]}, "labels"),
+    "too many labels": ("BertForSequenceClassification", {}, {"input_ids": IDS, "labels": IDS[0]}, "labels"),
+    "labels of one text": (
+        "BertForSequenceClassification", {"problem_type": "multi_label_classification"},
+        {"input_ids": IDS, "labels": np.ones(2, np.float32)}, "labels",
+    ),
+    "states of another width": (
+        "BertLMHeadModel", {"is_decoder": True, "add_cross_attention": True},
+        {"input_ids": IDS, "encoder_hidden_states": np.zeros((2, 3, 5), np.float32)}, "encoder_hidden_states",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNFIT)
+def test_arrays_that_do_not_fit_are_refused(backend: Backend, case: str) -> None:
+    stem, fields, inputs, named = UNFIT[case]
+    model = backend.cls(stem)(BertConfig(**SMALL, **fields))
+    with pytest.raises(ArgumentError, match=named):
+        backend.run(model, inputs)
+
+
 @pytest.mark.parametrize("golden", [Golden(n) for n in Golden.of_bert], ids=Golden.of_bert)
 def test_tuples_and_flags(backend: Backend, golden: Golden) -> None:
     model = backend.load(golden.stem, golden.folder)

@@ -410,9 +410,9 @@ class BertModel(Model):
         if config.is_decoder and not each_query:
             bias = at.causal_bias(ops, attention_mask, hidden, cache)
         else:
-            bias = at.padding_bias(ops, attention_mask, hidden.dtype)
+            bias = at.padding_bias(ops, attention_mask, hidden.dtype, hidden if cache is None else None)
         memory = encoder_hidden_states if config.is_decoder else None
-        memory_bias = None if memory is None else at.padding_bias(ops, encoder_attention_mask, hidden.dtype)
+        memory_bias = None if memory is None else at.memory_bias(ops, memory, encoder_attention_mask, hidden)
         masks = at.whole_head_masks(ops, head_mask, config, hidden.dtype, config.num_hidden_layers)
         encoded = self.encoder(
             hidden, bias, masks, memory, memory_bias, past_key_values=cache,

@@ -226,7 +226,7 @@ class DistilBertModel(Model):
         fn.one_input(input_ids, inputs_embeds)
         attentions, states, by_name = fn.output_flags(config, output_attentions, output_hidden_states, return_dict)
         hidden = self.embeddings(input_ids, inputs_embeds)
-        bias = at.padding_bias(ops, attention_mask, hidden.dtype)
+        bias = at.padding_bias(ops, attention_mask, hidden.dtype, hidden)
         masks = at.whole_head_masks(ops, head_mask, config, hidden.dtype, config.n_layers)
         return self.transformer(
             hidden, bias, masks, output_attentions=attentions, output_hidden_states=states, return_dict=by_name

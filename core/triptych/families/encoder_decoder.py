@@ -14,6 +14,7 @@ from triptych.nn import functional as fn
 from triptych.nn import outputs
 from triptych.nn.axes import hidden_axis
 from triptych.nn.parts import Model
+from triptych.nn.stack import encoder_output
 from triptych.weights.schema import Schema
 
 SIDES = ("encoder", "decoder")
@@ -43,7 +44,14 @@ class EncoderDecoderConfig(PretrainedConfig):
     def from_encoder_decoder_configs(
         cls, encoder_config: PretrainedConfig, decoder_config: PretrainedConfig, **kwargs: Any
     ) -> EncoderDecoderConfig:
-        """Return a config of copies of both. `decoder_config` itself becomes that of a decoder with cross-attention."""
+        """Return a config of copies of both. `decoder_config` itself becomes that of a decoder with cross-attention.
+
+        Raises:
+            ConfigError: one of the two is no config. What the constructor raises.
+        """
+        for side, config in zip(SIDES, (encoder_config, decoder_config), strict=True):
+            if not isinstance(config, PretrainedConfig):
+                raise ConfigError(f"What is the {side}?", expected="a config", received=repr(config)[:80])
         decoder_config.is_decoder = decoder_config.add_cross_attention = True
         return cls(encoder=encoder_config.to_dict(), decoder=decoder_config.to_dict(), **kwargs)
 
@@ -171,7 +179,7 @@ class EncoderDecoderModel(Model):
                 **flags, **_passed_on(config.encoder, "", more),
             )  # fmt: skip
         else:
-            encoded = _as_output(encoder_outputs)
+            encoded = encoder_output(encoder_outputs)
         memory = encoded["last_hidden_state"]
         if self.enc_to_dec_proj is not None:
             memory = self.enc_to_dec_proj(memory)
@@ -219,23 +227,6 @@ def _passed_on(config: PretrainedConfig, task: str, arguments: Mapping[str, Any]
             f"A model of model_type {config.model_type!r} has no such argument.", received=", ".join(strange)
         )
     return given
-
-
-def _as_output(given: Any) -> Any:
-    """Return what the caller says the encoder returned."""
-    if isinstance(given, outputs.ModelOutput):
-        return given
-    names = ("last_hidden_state", "hidden_states", "attentions")
-    found = dict(given) if isinstance(given, Mapping) else {}
-    if isinstance(given, (tuple, list)):
-        found = dict(zip(names, given, strict=False))
-    if found.get("last_hidden_state") is None or not set(found) <= set(names):
-        raise ArgumentError(
-            "encoder_outputs is no output of the encoder.",
-            expected=f"an output, a mapping of {names}, or a tuple that starts with the first of them",
-            received=f"{type(given).__name__} of {list(found)}",
-        )
-    return outputs.BaseModelOutput(**found)
 
 
 class _Schema(RecordedSchema):

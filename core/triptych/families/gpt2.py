@@ -288,7 +288,7 @@ class GPT2Model(Model):
         hidden = words + self.wpe(at.positions(ops, words, cache) if position_ids is None else position_ids)
         hidden = self.drop(hidden if token_type_ids is None else hidden + self.wte(token_type_ids))
         bias = at.causal_bias(ops, attention_mask, hidden, cache)
-        memory_bias = at.padding_bias(ops, encoder_attention_mask, hidden.dtype)
+        memory_bias = at.memory_bias(ops, encoder_hidden_states, encoder_attention_mask, hidden)
         masks = at.whole_head_masks(ops, head_mask, config, hidden.dtype, config.n_layer)
         arguments = [(None, bias, mask, encoder_hidden_states, memory_bias) for mask in masks]
         states, more = run_each(self.h, hidden, arguments, stack=self, output_attentions=flags[0], cache=cache)
@@ -400,7 +400,7 @@ class GPT2DoubleHeadsModel(GPT2WithHead):
         states are scored, the last if None; `mc_labels` [B] say which choice is right, `labels` as `input_ids`.
         """
         ops = self.ops
-        fn.one_input(input_ids, inputs_embeds)
+        fn.one_input(input_ids, inputs_embeds, axes=None)
         leading = ops.shape(inputs_embeds)[:-1] if input_ids is None else ops.shape(input_ids)
         ids, mask, types, places, own = (
             _flat(ops, x, 1) for x in (input_ids, attention_mask, token_type_ids, position_ids, labels)

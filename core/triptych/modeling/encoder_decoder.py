@@ -10,7 +10,8 @@ from typing import Any
 from triptych.config import PretrainedConfig
 from triptych.config.fields import BASE_DEFAULTS, OF_THE_OBJECT
 from triptych.errors import ArgumentError, ConfigError
-from triptych.families.encoder_decoder import SIDES, EncoderDecoderConfig
+from triptych.families import Member
+from triptych.families.encoder_decoder import SIDES, EncoderDecoderConfig, members
 from triptych.modeling.auto import AutoConfig
 from triptych.names import BACKENDS
 from triptych.nn import functional as fn
@@ -57,7 +58,7 @@ class EncoderDecoder:
             side: options.pop("model", None) or cls._load_side(side, path, inputs[side], options)
             for (side, options), path in zip(own.items(), paths, strict=True)
         }
-        _refuse_without_attention(models["decoder"])
+        _require_models(models)
         config = EncoderDecoderConfig.from_encoder_decoder_configs(*(m.config for m in models.values()), **kwargs)
         return cls._of_two(config, models)
 
@@ -158,6 +159,15 @@ def _taken(kwargs: dict[str, Any], prefix: str) -> dict[str, Any]:
     return {name.removeprefix(prefix): kwargs.pop(name) for name in own}
 
 
+def _require_models(models: Mapping[str, Any]) -> None:
+    """Raise unless these are models, by side, and the decoder has attention to an encoder."""
+    for side, model in models.items():
+        if not isinstance(getattr(model, "config", None), PretrainedConfig):
+            raise ArgumentError(f"The {side} is no model.", expected="a model", received=repr(model)[:80])
+    if "decoder" in models:
+        _refuse_without_attention(models["decoder"])
+
+
 def _refuse_without_attention(decoder: Any) -> None:
     if not decoder.config.add_cross_attention:
         raise ArgumentError(
@@ -173,11 +183,12 @@ def composed(config: Any, encoder: Any, decoder: Any) -> tuple[EncoderDecoderCon
     A model's config becomes that of its side; a field that `config` says otherwise is set in it.
 
     Raises:
-        ArgumentError: neither, or the decoder was made without attention to an encoder.
+        ArgumentError: neither; a model that is none, of another type than its config, or without what its side is for;
+            or the decoder was made without attention to an encoder.
+        ConfigError: a family that can be neither.
     """
     given = {side: model for side, model in zip(SIDES, (encoder, decoder), strict=True) if model is not None}
-    if "decoder" in given:
-        _refuse_without_attention(decoder)
+    _require_models(given)
     if config is None:
         if len(given) < len(SIDES):
             raise ArgumentError(
@@ -186,9 +197,31 @@ def composed(config: Any, encoder: Any, decoder: Any) -> tuple[EncoderDecoderCon
                 received=", ".join(given) or "nothing",
             )
         config = EncoderDecoderConfig.from_encoder_decoder_configs(encoder.config, decoder.config)
-    for side, model in given.items() if isinstance(config, EncoderDecoderConfig) else ():
-        _share(config, side, model.config)
+    if isinstance(config, EncoderDecoderConfig):  # the constructor refuses another
+        wanted = dict(zip(SIDES, members(config), strict=True))
+        for side, model in given.items():
+            _require_fitting(side, model, wanted[side])
+        for side, model in given.items():
+            _share(config, side, model.config)
     return config, given
+
+
+def _require_fitting(side: str, model: Any, wanted: Member) -> None:
+    """Raise unless `model` can be the model `wanted`."""
+    part, kind = getattr(type(model), "declared_part", None), wanted.config.model_type
+    if model.config.model_type != kind or part is None or not issubclass(part, wanted.part):
+        raise ArgumentError(
+            f"The {side} is another model than this config needs.",
+            expected=f"{wanted.part.__name__}, of model_type {kind!r}",
+            received=f"{type(model).__name__} of {model.config.model_type!r}",
+        )
+    there = wanted.schema().weights
+    for name, weight in model.declared_schema.weights.items():
+        if name in there and weight.shape != there[name].shape:
+            raise ArgumentError(
+                f"The {side} is of another size than its config.", expected=f"{name} {there[name].shape}",
+                received=str(weight.shape), remedy=f"leave out config, or change config.{side}",
+            )  # fmt: skip
 
 
 def _share(config: EncoderDecoderConfig, side: str, own: PretrainedConfig) -> None:

@@ -59,11 +59,38 @@ def attend(
     return merge_heads(ops, context), probabilities
 
 
-def padding_bias(ops: Any, attention_mask: Any, dtype: Any) -> Any:
-    """Turn a mask of 1 and 0, [B, K] or [B, Q, K], into what is added to scores, broadcastable to [B, N, Q, K]."""
+def padding_bias(ops: Any, attention_mask: Any, dtype: Any, keys: Any = None) -> Any:
+    """Turn a mask of 1 and 0, [B, K] or [B, Q, K], into what is added to scores, broadcastable to [B, N, Q, K].
+
+    Raises:
+        ArgumentError: the mask has another rank, or another length than `keys` [B, K, H], if those are given.
+    """
     if attention_mask is None:
         return None
+    if keys is not None and fn.differ(attention_mask.shape[-1:], keys.shape[1:2]):
+        raise ArgumentError(
+            "A mask does not fit what it is for.", expected=f"a mask of {keys.shape[1]}, the number of tokens",
+            received=f"one of shape {fn.described(attention_mask)}",
+        )  # fmt: skip
     return (1 - ops.cast(_spread(attention_mask), dtype)) * ops.lowest(dtype)
+
+
+def memory_bias(ops: Any, memory: Any, attention_mask: Any, hidden: Any) -> Any:
+    """Return what the mask of an encoder's states `memory` [B, S, H], if there are any, adds to scores of `hidden`
+    [B, Q, H]: see `padding_bias`.
+
+    Raises:
+        ArgumentError: the states fit neither `hidden` nor the mask.
+    """
+    if memory is not None:
+        given, (batch, _, width) = fn.shape_of(memory), hidden.shape
+        one_for_all = given is not None and given[:1] == (1,)
+        if fn.differ(given, (None if one_for_all else batch, None, width)):
+            raise ArgumentError(
+                "encoder_hidden_states do not fit.", expected=f"the states of an encoder, [{batch}, S, {width}]",
+                received=fn.described(memory),
+            )  # fmt: skip
+    return padding_bias(ops, attention_mask, hidden.dtype, memory)
 
 
 def _spread(attention_mask: Any) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from triptych.errors import ArgumentError
+from triptych.nn import functional as fn
 
 
 class GrowingCache:
@@ -33,14 +34,25 @@ class GrowingCache:
     @classmethod
     def of(cls, ops: Any, layers: Sequence[Sequence[Any]]) -> GrowingCache:
         """Return the cache of a tuple for each layer, as transformers 4 has them: key and value [B, N, K, D], and
-        perhaps those of the encoder's output."""
+        perhaps those of the encoder's output.
+
+        Raises:
+            ArgumentError: some of them hold more tokens.
+        """
         made = cls(ops)
         for number, (key, value, *memory) in enumerate(layers):
             made.keys[number], made.values[number] = key, value
             made.position = ops.shape(key)[2]
             if memory:
                 made._memory[number] = (memory[0], memory[1])
+        made._require_even()
         return made
+
+    def _require_even(self) -> None:
+        """Raise unless each layer holds as many tokens."""
+        lengths = [key.shape[2:3] for key in self.keys.values()]
+        if any(fn.differ(length, lengths[0]) for length in lengths):
+            raise _of_another_model("as many tokens in each layer", ", ".join(str(*length) for length in lengths))
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -66,10 +78,15 @@ class GrowingCache:
         return self.position + new
 
     def extend(self, layer: int, key: Any, value: Any) -> tuple[Any, Any]:
-        """Append to layer `layer` and return all its keys and values."""
+        """Append to layer `layer` and return all its keys and values.
+
+        Raises:
+            ArgumentError: the cache is of another model or batch.
+        """
         if not self._grows:
             return key, value
-        if layer in self.keys:
+        if layer in self.keys or self.position:
+            _require_fitting(self.keys.get(layer), self.values.get(layer), key, layer)
             key = self._ops.concat([self.keys[layer], key], 2)
             value = self._ops.concat([self.values[layer], value], 2)
         self.keys[layer], self.values[layer] = key, value
@@ -84,9 +101,14 @@ class GrowingCache:
         return self._memory[layer]
 
     def after(self, new: Any) -> GrowingCache | None:
-        """Return what the model returns as `past_key_values`, once all layers are extended."""
+        """Return what the model returns as `past_key_values`, once all layers are extended.
+
+        Raises:
+            ArgumentError: a layer was not extended, as the cache is of a model that has more of them.
+        """
         if not self._grows:
             return None
+        self._require_even()
         self.position += new
         return self
 
@@ -151,6 +173,8 @@ class FixedCache:
         return self._keys[0].shape[2]
 
     def extend(self, layer: int, key: Any, value: Any) -> tuple[Any, Any]:
+        there = layer < len(self._keys)
+        _require_fitting(self._keys[layer] if there else None, self._values[layer] if there else None, key, layer)
         ops, room = self._ops, self._keys[layer].shape[2]
         length = ops.shape(key)[2]
         known = ops.known(self.position)
@@ -179,6 +203,23 @@ class FixedCache:
             "memory": self._memory,
             "position": self.position + new,
         }
+
+
+def _require_fitting(keys: Any, values: Any, new: Any, layer: int) -> None:
+    """Raise unless the keys and values that a cache holds of a layer fit new ones, [B, N, K, D]."""
+    batch, heads, _, width = new.shape
+    length = None if keys is None else keys.shape[2]
+    for held in (keys, values):
+        if fn.differ(fn.shape_of(held), (batch, heads, length, width)):
+            expected = f"[{batch}, {heads}, past, {width}] in layer {layer}"
+            raise _of_another_model(expected, "nothing" if held is None else fn.described(held))
+
+
+def _of_another_model(expected: str, received: str) -> ArgumentError:
+    return ArgumentError(
+        "past_key_values is of another model or batch.", expected=expected, received=received,
+        remedy="pass what this model returned for the tokens before",
+    )  # fmt: skip
 
 
 def extended(cache: Any, layer: int, key: Any, value: Any) -> tuple[Any, Any]:
@@ -243,7 +284,9 @@ def opened(ops: Any, past_key_values: Any, use_cache: bool | None, config: Any =
 
 
 def _is_tuples(past_key_values: Any) -> bool:
-    """Return whether this is a sequence of a tuple for each layer, of two or four arrays."""
+    """Return whether this is a sequence of a tuple for each layer, of two or four arrays of four axes."""
     rows = past_key_values if isinstance(past_key_values, (tuple, list)) else ()
-    kinds = [isinstance(row, (tuple, list)) and len(row) in (2, 4) and hasattr(row[0], "shape") for row in rows]
-    return bool(kinds) and all(kinds)
+    kinds = [isinstance(row, (tuple, list)) and len(row) in (2, 4) for row in rows]
+    if not kinds or not all(kinds):
+        return False
+    return all(len(fn.shape_of(array) or ()) == 4 for row in rows for array in row)

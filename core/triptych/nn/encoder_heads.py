@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from triptych.errors import ArgumentError
 from triptych.nn import functional as fn
 from triptych.nn.axes import hidden_axis, labels_axis
 from triptych.nn.parts import Model
@@ -158,7 +159,16 @@ def texts_in_a_row(ops: Any, x: Any, kept: int) -> Any:
 
 
 def of_each_choice(ops: Any, scores: Any, texts: Any) -> Any:
-    """Return scores [B * N, 1] as [B, N], where `texts` are [B, N, ...]."""
+    """Return scores [B * N, 1] as [B, N], where `texts` are [B, N, ...].
+
+    Raises:
+        ArgumentError: the texts are not N for each.
+    """
+    rows, (_, choices, *_) = scores.shape[0], texts.shape
+    if isinstance(rows, int) and isinstance(choices, int) and rows % choices:
+        raise ArgumentError(
+            "Among which texts is one to be chosen?", expected="ids [B, N, Q]", received=fn.described(texts)
+        )
     return ops.reshape(scores, (-1, ops.shape(texts)[1]))
 
 

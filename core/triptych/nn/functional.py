@@ -11,7 +11,8 @@ Shapes: B batch, Q query length, K key length, N heads, D head_dim, H hidden, C 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from triptych.errors import ArgumentError
@@ -99,11 +100,59 @@ def scores_of_vocabulary(ops: Any, head: Any, embedding: Any, hidden: Any) -> An
     return ops.matmul(hidden, ops.transpose(ops.cast(ops.table(embedding), hidden.dtype), (1, 0)))
 
 
-def one_input(input_ids: Any, inputs_embeds: Any) -> None:
-    """Raise unless exactly one of the two is given."""
+def one_input(input_ids: Any, inputs_embeds: Any, axes: int | None = 2) -> None:
+    """Raise unless exactly one of the two is given, ids with `axes` axes or embeddings with one more; None for any."""
     if (input_ids is None) == (inputs_embeds is None):
         received = "neither" if input_ids is None else "both"
         raise ArgumentError("Which input?", expected="either input_ids or inputs_embeds", received=received)
+    name, given = ("input_ids", input_ids) if inputs_embeds is None else ("inputs_embeds", inputs_embeds)
+    if axes is None:
+        return
+    rank = axes + (inputs_embeds is not None)
+    if differ(shape_of(given), [None] * rank):
+        raise ArgumentError(f"{name}: wrong shape.", expected=f"an array of {rank} axes", received=described(given))
+
+
+def shape_of(x: Any) -> tuple[Any, ...] | None:
+    """Return the lengths of the axes of an array, those known only at run time as None; None for what is no array."""
+    return tuple(x.shape) if hasattr(x, "shape") else None
+
+
+def described(x: Any) -> str:
+    """Return what `x` is, for the text of an error."""
+    shape = shape_of(x)
+    return type(x).__name__ if shape is None else str(shape)
+
+
+def differ(one: Sequence[Any] | None, other: Sequence[Any]) -> bool:
+    """Return whether shapes are known to differ: in their ranks, or in an axis of which both lengths are integers."""
+    if one is None or len(one) != len(other):
+        return True
+    pairs = zip(one, other, strict=True)
+    return any(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs)
+
+
+def require_labels(labels: Any, places: Sequence[Any], flat: bool = False) -> None:
+    """Raise unless there is a label for each of `places`, the shape of what is scored, as far as that is known.
+
+    `flat` labels may be of another shape, if there are as many of them. A list is left to the framework.
+
+    Raises:
+        ArgumentError: there are others.
+    """
+    _require_array(labels)
+    given, wanted = shape_of(labels), tuple(places)
+    if given is None:
+        return
+    known = all(isinstance(length, int) for length in (*given, *wanted))
+    wrong = known and math.prod(given) != math.prod(wanted) if flat else differ(given, wanted)
+    if wrong:
+        raise ArgumentError("The labels do not fit.", expected=f"labels of shape {wanted}", received=str(given))
+
+
+def _require_array(labels: Any) -> None:
+    if shape_of(labels) is None and not isinstance(labels, (list, tuple)):
+        raise ArgumentError("The labels are no array.", expected="an array", received=repr(labels)[:80])
 
 
 def output_flags(
@@ -122,6 +171,7 @@ def classification_loss(ops: Any, config: PretrainedConfig, logits: Any, labels:
 
     One label means regression (mean squared error); integer labels, cross-entropy; others, binary cross-entropy.
     """
+    _require_array(labels)
     kind = config.problem_type
     if kind is None:
         single = config.num_labels > 1 and ops.is_integer(labels)
@@ -129,6 +179,7 @@ def classification_loss(ops: Any, config: PretrainedConfig, logits: Any, labels:
         kind = "regression" if config.num_labels == 1 else kind
     if kind == "single_label_classification":
         return token_loss(ops, logits, labels)
+    require_labels(labels, logits.shape, flat=kind == "regression")
     if kind == "regression":
         difference = ops.reshape(logits, (-1,)) - ops.cast(ops.reshape(labels, (-1,)), logits.dtype)
         return ops.mean(difference * difference)
@@ -139,6 +190,7 @@ def classification_loss(ops: Any, config: PretrainedConfig, logits: Any, labels:
 
 def token_loss(ops: Any, logits: Any, labels: Any, ignore_index: int = -100) -> Any:
     """Return the mean cross-entropy of `logits` [..., C] against integer `labels` [...], without `ignore_index`."""
+    require_labels(labels, logits.shape[:-1], flat=True)
     logits, classes = widened(ops, logits), ops.shape(logits)[-1]
     logits, labels = ops.reshape(logits, (-1, classes)), ops.reshape(labels, (-1,))
     counted = labels != ignore_index
@@ -150,6 +202,7 @@ def token_loss(ops: Any, logits: Any, labels: Any, ignore_index: int = -100) -> 
 def replaced_token_loss(ops: Any, logits: Any, labels: Any, attention_mask: Any) -> Any:
     """Return the mean binary cross-entropy of `logits` [B, Q] against `labels` of 0 and 1, over the masked-in tokens
     (Clark et al., 2020)."""
+    require_labels(labels, logits.shape)
     logits = widened(ops, logits)
     losses = ops.softplus(logits) - logits * ops.cast(labels, logits.dtype)
     if attention_mask is None:
@@ -160,6 +213,7 @@ def replaced_token_loss(ops: Any, logits: Any, labels: Any, attention_mask: Any)
 
 def next_token_loss(ops: Any, logits: Any, labels: Any) -> Any:
     """Return the mean cross-entropy of each position's logits [B, Q, C] against the following label of [B, Q]."""
+    require_labels(labels, logits.shape[:-1])
     return token_loss(ops, logits[:, :-1], labels[:, 1:])
 
 
@@ -186,8 +240,9 @@ def shifted_right(ops: Any, config: PretrainedConfig, labels: Any) -> Any:
     """Return the decoder's input ids [B, Q] for `labels`: a start token, and all labels but the last.
 
     Raises:
-        ArgumentError: the config has no `decoder_start_token_id` or `pad_token_id`.
+        ArgumentError: the config has no `decoder_start_token_id` or `pad_token_id`; the labels are of another rank.
     """
+    require_labels(labels, (None, None))
     if config.decoder_start_token_id is None or config.pad_token_id is None:
         raise ArgumentError(
             "The decoder's input cannot be made of the labels.",

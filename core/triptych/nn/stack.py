@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from triptych.errors import ArgumentError
+from triptych.nn import outputs
 from triptych.nn.cache import GrowingCache
 from triptych.nn.heads import task_output
 
@@ -73,6 +75,26 @@ def result(kind: Any, flags: tuple[bool, bool, bool], states: States, **fields: 
         attentions=tuple(states[1]) if flags[0] else None,
     )
     return made if flags[2] else made.to_tuple()
+
+
+def encoder_output(given: Any) -> outputs.ModelOutput:
+    """Return what a caller says that the encoder returned: an output, a mapping, or a tuple.
+
+    Raises:
+        ArgumentError: it has no `last_hidden_state` that is an array.
+    """
+    names = outputs.BaseModelOutput.fields()
+    found = dict(given) if isinstance(given, Mapping) else {}
+    if isinstance(given, (tuple, list)):
+        found = dict(zip(names, given, strict=False))
+    known = isinstance(given, outputs.ModelOutput) or set(found) <= set(names)
+    if not (known and hasattr(found.get("last_hidden_state"), "shape")):
+        raise ArgumentError(
+            "encoder_outputs is no output of the encoder.",
+            expected=f"an output, a mapping of {names}, or a tuple that starts with the first of them",
+            received=f"{type(given).__name__} of {list(found)}",
+        )
+    return given if isinstance(given, outputs.ModelOutput) else outputs.BaseModelOutput(**found)
 
 
 def finish(m: Any, backbone: Any, logits: Any, labels: Any, return_dict: bool | None) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from triptych.nn import functional as fn
 from triptych.nn import outputs
 from triptych.nn.axes import heads_axis, hidden_axis, vocab_axis
 from triptych.nn.parts import Model, Part
-from triptych.nn.stack import caller, finish
+from triptych.nn.stack import caller, encoder_output, finish
 from triptych.weights.schema import Axis
 
 
@@ -310,10 +309,11 @@ class T5Layers(Part):
         hidden = table(input_ids) if inputs_embeds is None and table is not None else inputs_embeds
         flags = fn.output_flags(config, output_attentions, output_hidden_states, return_dict)
         cache = caches.opened(ops, past_key_values, use_cache, config) if decoder else None
-        bias = at.padding_bias(ops, attention_mask, hidden.dtype)
         if decoder:
             bias = at.causal_bias(ops, attention_mask, hidden, cache)
-        memory_bias = at.padding_bias(ops, encoder_attention_mask, hidden.dtype)
+        else:
+            bias = at.padding_bias(ops, attention_mask, hidden.dtype, hidden)
+        memory_bias = at.memory_bias(ops, encoder_hidden_states, encoder_attention_mask, hidden)
         masks, cross_masks = (
             self.masks(mask, hidden, cross) for mask, cross in ((head_mask, False), (cross_attn_head_mask, True))
         )
@@ -370,25 +370,6 @@ def encode(
     )  # fmt: skip
 
 
-def _encoded(
-    m: Any, given: Any, input_ids: Any, attention_mask: Any, head_mask: Any, inputs_embeds: Any,
-    flags: tuple[bool, bool, bool],
-) -> dict[str, Any]:  # fmt: skip
-    if given is None:
-        return dict(encode(m, input_ids, attention_mask, head_mask, inputs_embeds, flags))
-    names = ("last_hidden_state", "hidden_states", "attentions")
-    found = dict(given) if isinstance(given, Mapping) else {}
-    if isinstance(given, (tuple, list)):
-        found = dict(zip(names, given, strict=False))
-    if found.get("last_hidden_state") is None or not set(found) <= set(names):
-        raise ArgumentError(
-            "encoder_outputs is no output of the encoder.",
-            expected=f"a mapping of {names}, or a tuple that starts with the first of them",
-            received=f"{type(given).__name__} of {list(found)}",
-        )
-    return found
-
-
 class T5Model(Model):
     """Encoder and decoder."""
 
@@ -423,7 +404,10 @@ class T5Model(Model):
         ops, config = self.ops, self.config
         flags = fn.output_flags(config, output_attentions, output_hidden_states, return_dict)
         cache = caches.opened(ops, past_key_values, use_cache, config)
-        encoded = _encoded(self, encoder_outputs, input_ids, attention_mask, head_mask, inputs_embeds, flags)
+        if encoder_outputs is None:
+            encoded = encode(self, input_ids, attention_mask, head_mask, inputs_embeds, flags)
+        else:
+            encoded = encoder_output(encoder_outputs)
         if (decoder_input_ids is None) == (decoder_inputs_embeds is None):
             raise ArgumentError(
                 "What does the decoder read?",
@@ -442,7 +426,7 @@ class T5Model(Model):
             decoder_hidden_states=decoded.hidden_states,
             decoder_attentions=decoded.attentions,
             cross_attentions=decoded.cross_attentions,
-            **{f"encoder_{name}": value for name, value in encoded.items()},
+            **{f"encoder_{name}": encoded.get(name) for name in outputs.BaseModelOutput.fields()},
         )
         return made if flags[2] else made.to_tuple()
 
