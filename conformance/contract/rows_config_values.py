@@ -63,7 +63,8 @@ def fields_of_every_config(backend: Backend, folder: Path) -> None:
     )  # fmt: skip
     given = {name: name for name in none if not name.endswith(("_id", "size", "type", "architectures", "params"))}
     given |= {"cross_attention_hidden_size": 3, "architectures": ["X"], "task_specific_params": {"a": {"b": 1}}}
-    given |= {"problem_type": "regression", "is_encoder_decoder": True, "return_dict": False, "pad_token_id": 7}
+    given |= {"problem_type": "regression", "is_encoder_decoder": True, "return_dict": False}
+    given |= {"output_hidden_states": True, **{name: 7 for name in none if name.endswith("_token_id")}}
     again = PretrainedConfig.from_dict(PretrainedConfig(**given).to_dict())
     assert {name: getattr(again, name) for name in given} == given
     config.num_labels = 3

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from live_models import IDS, assert_equal_states
 from probing import IN_ALL
@@ -23,7 +24,7 @@ from walk import row
 @row("11.1", pt="Y")
 @row("11.2", pt="Y")
 @row("11.5", pt="Y", tf="Y")
-@row("11.8", pt="Y", note="trainable, exclude_embeddings: in all three")
+@row("11.8", pt="Y", flax="Y", note="trainable, exclude_embeddings: in all three")
 def surgery_and_counts(backend: Backend, folder: Path) -> None:
     model = backend.cls("BertModel")(BertConfig(**SMALL["bert"]))
     whole, without = model.num_parameters(), model.num_parameters(exclude_embeddings=True)
@@ -32,6 +33,10 @@ def surgery_and_counts(backend: Backend, folder: Path) -> None:
     assert model.config.vocab_size == 32 and model.num_parameters() == whole + 12
     assert np.shape(backend.weights(model)["embeddings.word_embeddings.weight"]) == (32, 12)
     assert model.get_input_embeddings() is not None and model.get_output_embeddings() is None
+    if backend.name == "pt":
+        table = torch.nn.Embedding(32, 12)
+        model.set_input_embeddings(table)
+        assert model.get_input_embeddings() is table and model.embeddings.word_embeddings is table
     model.prune_heads({0: [1]})
     assert np.shape(backend.weights(model)["encoder.layer.0.attention.self.query.weight"]) == (8, 12)
 

@@ -108,8 +108,10 @@ for number in ("5.5.83", "5.5.84", "5.5.85"):
     row(number, note="refused by name: the whole model is loaded, to be moved", pt="R")(
         refuses([], [{"device_map": "balanced"}, {"device_map": 0}, {"device_map": {"": "cuda:0"}}])
     )
-state("5.5.86", "there is no device_map", pt="R")
-state("5.5.87", "there is no device_map", pt="R")
+for number in ("5.5.86", "5.5.87"):
+    row(number, note="there is no device_map", pt="R")(
+        refuses([], [{"device_map": "auto", "offload_folder": "x"}, {"device_map": {"": "disk"}}])
+    )
 row("7.56", note="None and 'cpu' are accepted", flax="R")(refuses([{"device_map": "cpu"}], [{"device_map": "auto"}]))
 
 
@@ -217,7 +219,6 @@ def safetensors_go_before_msgpack(backend: Backend, folder: Path) -> None:
 
 
 state("5.6.26", "there are no device maps", pt="R")
-state("5.6.27", "there are no adapters", pt="R")
 
 
 # -- names in the checkpoint, and the report

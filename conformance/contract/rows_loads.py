@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -63,7 +64,7 @@ def other_shapes(backend: Backend, folder: Path) -> None:
         backend.load(STEM, folder)
 
 
-@shows("5.5.14 5.5.17 5.5.18 5.5.54 5.5.56 5.5.60 6.95 11.20 5.1.17 5.1.18")
+@shows("5.5.14 5.5.17 5.5.18 5.5.54 5.5.56 6.95 11.20 5.1.17 5.1.18")
 def which_file_is_taken(backend: Backend, folder: Path) -> None:
     formats = {"safetensors": {}, "bin": {"from_pt": True}, "h5": {"from_tf": True}, "msgpack": {"from_flax": True}}
     models = {format: small(backend) for format in formats}
@@ -81,7 +82,18 @@ def which_file_is_taken(backend: Backend, folder: Path) -> None:
         backend.load(STEM, folder, use_safetensors=True)
 
 
-@shows("5.5.16 5.6.3 11.16")
+@shows("5.5.60")
+def what_metadata_say_of_the_format(backend: Backend, folder: Path) -> None:
+    model = small(backend)
+    model.save_pretrained(folder)
+    file = folder / "model.safetensors"
+    arrays = load_file(file)
+    for metadata in ({"format": "pt"}, {"format": "mlx"}, None):
+        save_file(arrays, file, metadata)
+        assert same(backend, backend.load(STEM, folder), model)
+
+
+@shows("5.5.16 5.6.3 11.16 6.91")
 def arrays_in_memory(backend: Backend, folder: Path) -> None:
     model, other = small(backend), small(backend)
     arrays = backend.weights(other)
@@ -148,6 +160,7 @@ def proxies(backend: Backend, folder: Path) -> None:
             load(folder, proxies={"https": "x"})
 
 
+@row("6.110", "on purpose silent when all is well, as in the other frameworks (11.25)", tf="R")
 @shows("5.5.93 5.5.95 5.5.99 6.109 7.61 8.49 11.25")
 def heads_and_backbones(backend: Backend, folder: Path) -> None:
     base, head = small(backend, "BertModel"), small(backend)
@@ -157,8 +170,10 @@ def heads_and_backbones(backend: Backend, folder: Path) -> None:
         _, info = backend.load(STEM, folder / "base", output_loading_info=True)
     assert sorted(info["missing_keys"]) == ["classifier.bias", "classifier.weight"]
     assert [text for text in said if "classifier.weight" in text]
-    with messages() as said:
+    with messages(logging.INFO) as said:
         backend.load(STEM, folder / "head")
+    assert not [text for text in said if "weights" in text or "used" in text], said
+    with messages() as said:
         loaded, info = backend.load("BertModel", folder / "head", output_loading_info=True)
     assert sorted(info["unexpected_keys"]) == ["classifier.bias", "classifier.weight"] and said == []
     inside = backend.weights(head)

@@ -25,7 +25,7 @@ from triptych_conformance import Backend
 from walk import row
 
 
-@shows("5.6.14 5.6.29 6.88")
+@shows("5.6.14 5.6.29 6.88 6.91")
 def what_config_json_says(backend: Backend, folder: Path) -> None:
     model = small(backend)
     model.save_pretrained(folder / "none", is_main_process=False)
@@ -140,6 +140,7 @@ def bin_keeps_all_aliases(backend: Backend, folder: Path) -> None:
 
     model = backend.cls("GPT2LMHeadModel")(GPT2Config(**SMALL["gpt2"]))
     model.save_pretrained(folder, safe_serialization=False)
+    # torch as a second reader, of a file of our own; weights_only runs nothing.
     tensors = torch.load(folder / "pytorch_model.bin", weights_only=True)
     one, other = tensors["lm_head.weight"], tensors["transformer.wte.weight"]
     assert one.untyped_storage().data_ptr() == other.untyped_storage().data_ptr(), "written once"

@@ -20,7 +20,7 @@ from triptych import (
 )
 from triptych_conformance import Backend, assert_close
 from triptych_tf import utilities as tfu
-from walk import row, state
+from walk import row
 
 
 @row("8.18", tf="Y", note="nothing is reshaped to fit: axes of length 1 come and go")
@@ -111,6 +111,3 @@ def keras_fills_pytorch(backend: Backend, folder: Path) -> None:
         assert load(one) is one and one.bert.encoder.layer[0].output.dense.weight is weight
         with torch.no_grad():
             assert_close(one(**inputs).logits, expected)
-
-
-state("6.110", "on purpose silent when all is well, as in the other frameworks (11.25)", tf="R")

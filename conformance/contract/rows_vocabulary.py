@@ -25,6 +25,7 @@ from triptych_conformance import Backend
 from walk import row
 
 
+@row("5.4.78", note="see 5.7", pt="Y")
 @shows("5.7.1 5.7.2 5.7.3 5.7.5 5.7.7 5.7.8 5.7.10 5.7.14 5.7.16")
 def the_vocabulary_changes(backend: Backend, folder: Path) -> None:
     model = Headed(live_models.Config(tie_word_embeddings=False)).to(torch.bfloat16)
@@ -50,6 +51,7 @@ def an_empty_vocabulary(backend: Backend, folder: Path) -> None:
         Headed(live_models.Config()).resize_token_embeddings(0)
 
 
+@row("5.4.79", note="see 5.8", pt="Y")
 @shows("5.8.1 5.8.3 5.8.5 6.69")
 def heads_are_pruned(backend: Backend, folder: Path) -> None:
     model = small(backend)
