@@ -92,7 +92,8 @@ def test_jax_compiles_differentiates_and_rematerialises(kind: str) -> None:
     expected = model(**inputs).logits
     compiled = jax.jit(lambda params, inputs: model(**inputs, params=params).logits)
     assert_close(np.asarray(compiled(model.params, inputs)), np.asarray(expected))
-    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):  # its own bytes
+    # Its own bytes, made here: that whole models of ours pickle is what is tested.
+    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
         assert np.array_equal(other(**inputs).logits, expected)
     fields = {name: getattr(model.module, name) for name in ("config", "dtype")}
     module = nn.remat(type(model.module))(**fields)

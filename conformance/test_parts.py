@@ -40,6 +40,7 @@ def test_parts_are_found_by_their_names(backend: Backend, family: str) -> None:
     prefix, module = PACKAGES[backend.name][1], home(backend.name, family)
     for name in NAMES[family]:
         part = getattr(module, prefix + name)
+        # Its own bytes, made here: that pickle finds a class under its name is what is tested.
         assert pickle.loads(pickle.dumps(part)) is part
     if backend.name == "flax":
         assert getattr(module, MODULES[family])

@@ -40,7 +40,8 @@ def test_the_command_says_what_the_page_says(ported: str) -> None:
 
 def test_the_models_of_the_page_share_their_checkpoints(ported: str) -> None:
     try:
-        exec(compile(Path(USE).read_text(), USE, "exec"), {"__name__": "page"})  # with its own asserts
+        # Code of our own page, copied to a temporary folder: it is run as its readers run it, and has its own asserts.
+        exec(compile(Path(USE).read_text(), USE, "exec"), {"__name__": "page"})
     finally:
         for name in FILES:
             sys.modules.pop(Path(name).stem, None)

@@ -169,9 +169,6 @@ def frozen_embeddings_may_have_a_gradient(backend: Backend, folder: Path) -> Non
     assert not model.embed(IDS).requires_grad
 
 
-state("5.9.4", pt="R", note="no adapters: `enable_input_require_grads` is called by whoever adds them")
-
-
 @row("5.4.54", pt="Y")
 @row("2.40", pt="Y", note="the config warns, the model heeds it")
 def the_old_field_of_a_config_is_heeded_once(backend: Backend, folder: Path) -> None:

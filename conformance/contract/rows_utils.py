@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import triptych
-from triptych import TriptychError
+from triptych import MissingNameError, TriptychError
 from triptych_conformance import Backend, assert_close
 from walk import row, state
 
@@ -109,7 +109,7 @@ def hub_trifles(backend: Backend, folder: Path) -> None:
         download_url("config.json")
 
 
-state("4.31", "", pt="Y")  # tests/hub/test_files.py shows it, against a hub of its own
+state("4.31", "tests/hub shows it, against a hub of its own", pt="Y")
 
 
 @row("4.36", pt="Y")
@@ -214,7 +214,10 @@ def small_functions(backend: Backend, folder: Path) -> None:
     assert torch.get_default_dtype() is torch.float32
 
 
-state("5.1.12", "PyTorch's own allocator does it; nothing to warm where files are mapped", pt="R")
+@row("5.1.12", "PyTorch's own allocator does it; nothing to warm where files are mapped", pt="R")
+def nothing_is_warmed_up(backend: Backend, folder: Path) -> None:
+    with pytest.raises(MissingNameError, match="caching_allocator_warmup"):
+        from triptych.modeling_utils import caching_allocator_warmup  # noqa: F401
 
 
 # -- mixins -----------------------------------------------------------------------------------------------------

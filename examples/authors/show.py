@@ -53,6 +53,7 @@ def models_of(framework: str, library: str) -> Any:
     text = re.sub(r"(?m)^from triptych(?=[. ])", f"from {library}", text)
     module = types.ModuleType(f"authors_models_{framework}")
     sys.modules[module.__name__] = module
+    # The file beside this one, with other import lines: importlib would read it as it is on disk.
     exec(compile(text, f"models_{framework}.py", "exec"), vars(module))
     return module
 

@@ -58,6 +58,7 @@ def test_a_model_of_a_foreign_config_class_is_saved_and_loaded(tmp_path: Path) -
     assert torch.equal(again.layer.weight, model.layer.weight)
     given = OfTheirConfig.from_pretrained(tmp_path, config=TheirConfig(width=3))
     assert torch.equal(given.layer.weight, model.layer.weight)
+    # Its own bytes, made here: that such a config pickles is what is tested.
     for config in (pickle.loads(pickle.dumps(again.config)), copy.deepcopy(again.config)):
         assert config == again.config and config.twice == 6 and config is not again.config
 

@@ -27,6 +27,7 @@ def test_a_dataclass_is_made_of_its_fields(made: Both) -> None:
     assert dict(made) == {"loss": 1, "logits": [2]} and "extra" not in made
     made.extra, made["loss"] = 3, 4
     assert made.to_tuple() == (4, [2], 3) and made.loss == 4
+    # Its own bytes, made here: that outputs pickle is what is tested.
     for other in (copy.copy(made), copy.deepcopy(made), pickle.loads(pickle.dumps(made))):
         assert type(other) is Both and other.to_tuple() == made.to_tuple() and other.loss == 4
 

@@ -70,6 +70,7 @@ def test_one_module_under_two_names_is_one() -> None:
 
 def test_a_star_import_brings_what_the_module_has() -> None:
     held: dict[str, object] = {}
+    # A star is allowed at the top of a module alone, so the statement, which is written here, has a dict for one.
     exec("from triptych.modeling_outputs import *", held)
     assert {"BaseModelOutput", "MoeModelOutputWithPast", "ModelOutput"} <= set(held)
 
@@ -100,7 +101,7 @@ def test_a_star_import_brings_what_the_module_has() -> None:
 )
 def test_what_is_missing_says_what_to_do(statement: str, remedy: str) -> None:
     with pytest.raises(ImportError, match=remedy) as caught:
-        exec(statement)
+        exec(statement)  # one of those above: what the statement raises is tested, which importlib would not
     assert type(caught.value) is MissingNameError
 
 
