@@ -38,7 +38,8 @@ def fill(model: Any, checkpoint: Checkpoint, policy: Policy) -> LoadReport:
     schema = model.schema
     report = model.load_report = LoadReport(checkpoint.source)
     with ExitStack() as readers, model.refilling():
-        model._fill(schema, model._named(checkpoint, schema, policy), None, policy, checkpoint.source, readers)
+        named = model._named(checkpoint, schema, policy)
+        model._fill(schema, named, None, policy, checkpoint.source, readers, report)
     return report
 
 
