@@ -34,7 +34,7 @@ TEMPLATE, TEMPLATE_JSON = "chat_template.jinja", "chat_template.json"
 FILES = (TOKENIZER, TOKENIZER_CONFIG, SPECIAL_TOKENS, TEMPLATE, TEMPLATE_JSON)
 _ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _RENDERING = Path(__file__).with_name("rendering.py")
-_PATIENCE = 30
+PATIENCE = 30
 """Seconds that a template has, those of its process' start among them; it is allowed 10 of computing."""
 _INHERITED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "SYSTEMROOT", "TZ", "LANG", "LC_ALL")
 
@@ -182,17 +182,17 @@ def _rendered(template: str, values: Mapping[str, Any]) -> str:
             env={name: os.environ[name] for name in _INHERITED if name in os.environ},
             capture_output=True,
             encoding="utf-8",
-            timeout=_PATIENCE,
+            timeout=PATIENCE,
         )
     except subprocess.TimeoutExpired as cause:
-        raise _too_much(f"{_PATIENCE} seconds") from cause
+        raise _too_much(f"{PATIENCE} seconds") from cause
     if done.returncode:
         raise _too_much(f"ended with status {done.returncode} {done.stderr[-200:]}")
     answer = json.loads(done.stdout)
     if "limit" in answer:
         raise _too_much(answer["limit"])
     if "error" in answer:
-        raise ArgumentError("The chat template does not make text of the messages.", received=answer["error"])
+        raise ArgumentError("The chat template makes no text of the messages.", received=answer["error"])
     return str(answer["text"])
 
 
