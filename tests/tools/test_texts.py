@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from transformers import PreTrainedTokenizerFast
 
+from hub_models import REPO
+from hub_server import Hub
 from small_tokenizer import TEMPLATE, save_tokenizer, small_tokenizer
 from triptych import (
     ArgumentError,
@@ -21,9 +23,10 @@ from triptych import (
     MissingBackendError,
     MissingFileError,
 )
+from triptych.hub.snapshot import HubOptions
 from triptych.tools import texts
 from triptych.tools.rendering import render
-from triptych.tools.texts import Texts, open_texts
+from triptych.tools.texts import Texts, fetched, open_texts
 
 HELLO = [{"role": "user", "content": "Hello\nyou"}]
 
@@ -176,3 +179,17 @@ def test_a_missing_package_is_named(package: str, tmp_path: Path, monkeypatch: p
 
     with pytest.raises(MissingBackendError, match=rf"package {package}.*triptych\[generate\]"):
         use()
+
+
+def test_of_a_repository_the_files_of_one_commit_are_fetched(hub: Hub, tmp_path: Path) -> None:
+    save_tokenizer(tmp_path / "saved")
+    (tmp_path / "saved/model.safetensors").write_text("large")
+    hub.create(REPO)
+    commit = hub.commit_folder(REPO, tmp_path / "saved")
+    folder, found = fetched(REPO, HubOptions())
+    assert found == commit and sorted(path.name for path in folder.iterdir()) == [
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ]
+    assert open_texts(folder).chat_template == TEMPLATE
+    assert fetched(str(tmp_path / "saved"), HubOptions()) == (tmp_path / "saved", None)
