@@ -147,7 +147,18 @@ class FlaxSuppressTokensAtBeginLogitsProcessor(FlaxLogitsProcessor, lengths.Supp
 class FlaxSuppressTokensLogitsProcessor(FlaxLogitsProcessor, lengths.SuppressTokens): ...
 
 
-class FlaxWhisperTimeStampLogitsProcessor(FlaxLogitsProcessor, audio.WhisperTimeStamp): ...
+class FlaxWhisperTimeStampLogitsProcessor(FlaxLogitsProcessor, audio.WhisperTimeStamp):
+    """As in the other frameworks; its arguments are those that transformers had in Flax.
+
+    Args:
+        generate_config: see `triptych.generation.audio.WhisperTimeStamp`; and whether it `is_multilingual`.
+        model_config: has no effect.
+        decoder_input_length: length of the prompt, before the forced tokens.
+    """
+
+    def __init__(self, generate_config: Any, model_config: Any, decoder_input_length: int) -> None:
+        begin = decoder_input_length + 1 + (2 if generate_config.is_multilingual else 0)
+        audio.WhisperTimeStamp.__init__(self, ops, generate_config, begin)
 
 
 class FlaxWhisperNoSpeechDetection(FlaxLogitsProcessor, audio.WhisperNoSpeechDetection): ...
@@ -159,9 +170,7 @@ class FlaxClassifierFreeGuidanceLogitsProcessor(FlaxLogitsProcessor, guidance.Cl
 class FlaxAlternatingCodebooksLogitsProcessor(FlaxLogitsProcessor, audio.AlternatingCodebooks): ...
 
 
-class FlaxUnbatchedClassifierFreeGuidanceLogitsProcessor(
-    FlaxLogitsProcessor, guidance.UnbatchedClassifierFreeGuidance
-): ...
+class FlaxUnbatchedClassifierFreeGuidanceLogitsProcessor(FlaxLogitsProcessor, guidance.UnbatchedGuidance): ...
 
 
 class FlaxBarkEosPrioritizerLogitsProcessor(FlaxLogitsProcessor, audio.BarkEosPrioritizer): ...

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from triptych.errors import ArgumentError
 from triptych.generation.lengths import without
 from triptych.generation.processors import Processor, among, check, count, is_number, tokens, when
 
@@ -88,7 +89,7 @@ class WhisperTimeStamp(Processor):
         if by_probability is None:
             by_probability = getattr(generate_config, "_detect_timestamp_from_logprob", True)
         self.by_probability = bool(by_probability)
-        self.begin_index = begin_index or len(generate_config.forced_decoder_ids or ()) + 1
+        self.begin_index = begin_index or len(getattr(generate_config, "forced_decoder_ids", None) or ()) + 1
         self.max_initial_timestamp_index = getattr(generate_config, "max_initial_timestamp_index", None)
 
     def set_begin_index(self, begin_index: int) -> None:
@@ -145,6 +146,9 @@ class WhisperNoSpeechDetection(Processor):
         no_speech_token: the token that says so.
         begin_index: where the text begins.
         scores_is_logprobs: whether scores are logarithms of probabilities.
+
+    Raises:
+        ArgumentError: the token is none; or, in the call, a model is needed and there is none.
     """
 
     eager_only = True
@@ -178,10 +182,20 @@ class WhisperNoSpeechDetection(Processor):
 
     def process(self, ids: Any, scores: Any, length: Any) -> Any:
         if length == self.begin_index:
-            asked, logs = scores, self.is_scores_logprobs
-            if self.start_of_trans_offset > 1:
-                asked = self.model(**self.inputs).logits[:, self.begin_index - self.start_of_trans_offset]
-                logs = False
+            asked, logs = self._asked(scores)
             probabilities = self.ops.exp(asked) if logs else self.ops.softmax(asked, "float32")
             self._no_speech_prob = probabilities[:, self.no_speech_token]
         return scores
+
+    def _asked(self, scores: Any) -> tuple[Any, bool]:
+        """Return the scores that tell, and whether they are logarithms of probabilities."""
+        if self.start_of_trans_offset <= 1:
+            return scores, self.is_scores_logprobs
+        if self.model is None or self.inputs is None:
+            raise ArgumentError(
+                "Whether there is speech cannot be asked of a model.",
+                expected="a model and its inputs",
+                received="neither, or one of them",
+                remedy="call set_model and set_inputs before",
+            )
+        return self.model(**self.inputs).logits[:, self.begin_index - self.start_of_trans_offset], False

@@ -76,34 +76,6 @@ class ClassifierFreeGuidance(Processor):
         return unguided + (guided - unguided) * self.guidance_scale
 
 
-class UnbatchedGuidance(Processor):
-    """Logarithms of probabilities are moved away from those that the model gives without the prompt.
-
-    Args:
-        guidance_scale: 1 changes nothing but that; above 1 away, below 1 towards what comes without the prompt.
-        unconditional: called with ids [rows, positions] and their length; returns the logits [rows, vocabulary] of the
-            next token without the prompt. See `Unconditional`.
-
-    Raises:
-        ArgumentError: the scale is no number.
-    """
-
-    eager_only = True
-
-    def __init__(self, ops: Any, guidance_scale: float, unconditional: Callable[[Any, Any], Any]) -> None:
-        super().__init__(ops)
-        check(is_number(guidance_scale), "guidance_scale", "a number", guidance_scale)
-        self.guidance_scale = float(guidance_scale)
-        self.unconditional = unconditional
-
-    def process(self, ids: Any, scores: Any, length: Any) -> Any:
-        scores = self.ops.log_softmax(scores)
-        if self.guidance_scale == 1:
-            return scores
-        unguided = self.ops.log_softmax(self.unconditional(ids, length))
-        return self.guidance_scale * (scores - unguided) + unguided
-
-
 class Unconditional:
     """The logits of a model for a text that begins with other tokens than the one that is generated.
 
@@ -114,7 +86,7 @@ class Unconditional:
         use_cache: keep keys and values from step to step, where caches grow; elsewhere all is computed in each step.
     """
 
-    def __init__(self, ops: Any, model: Callable[..., Any], ids: Any, attention_mask: Any, use_cache: bool) -> None:
+    def __init__(self, ops: Any, model: Any, ids: Any, attention_mask: Any, use_cache: bool) -> None:
         self.ops, self.model = ops, model
         self.ids, self.mask = ids, attention_mask
         self.use_cache = bool(use_cache) and ops.GROWING_CACHE
@@ -144,25 +116,42 @@ class Unconditional:
         return self.ops.cast(self.ops.zeros_like(like) + 1, dtype)
 
 
-class UnbatchedClassifierFreeGuidance(UnbatchedGuidance):
+class UnbatchedGuidance(Processor):
     """Logarithms of probabilities are moved away from those that the model gives without the prompt.
 
     Args:
         guidance_scale: 1 changes nothing but that; above 1 away, below 1 towards what comes without the prompt.
         model, unconditional_ids, unconditional_attention_mask, use_cache: those of `Unconditional`.
+        unconditional: in their place, a function of ids [rows, positions] and their length that returns the logits
+            [rows, vocabulary] of the next token without the prompt.
 
     Raises:
         ArgumentError: the scale is no number.
     """
 
+    eager_only = True
+
     def __init__(
         self,
         ops: Any,
         guidance_scale: float,
-        model: Callable[..., Any],
+        model: Callable[..., Any] | None = None,
         unconditional_ids: Any = None,
         unconditional_attention_mask: Any = None,
         use_cache: bool | None = True,
+        unconditional: Callable[[Any, Any], Any] | None = None,
     ) -> None:
-        context = Unconditional(ops, model, unconditional_ids, unconditional_attention_mask, bool(use_cache))
-        super().__init__(ops, guidance_scale, context)
+        super().__init__(ops)
+        check(is_number(guidance_scale), "guidance_scale", "a number", guidance_scale)
+        self.guidance_scale = float(guidance_scale)
+        if unconditional is None:
+            check(callable(model), "model", "a model", model)
+            unconditional = Unconditional(ops, model, unconditional_ids, unconditional_attention_mask, bool(use_cache))
+        self.unconditional = unconditional
+
+    def process(self, ids: Any, scores: Any, length: Any) -> Any:
+        scores = self.ops.log_softmax(scores)
+        if self.guidance_scale == 1:
+            return scores
+        unguided = self.ops.log_softmax(self.unconditional(ids, length))
+        return self.guidance_scale * (scores - unguided) + unguided

@@ -94,7 +94,7 @@ class _Making:
                 received=f"guidance_scale={self.config.guidance_scale!r} alone",
                 remedy="set guidance_scale to None",
             )
-        yield UnbatchedGuidance(self.ops, self.config.guidance_scale, unconditional)
+        yield UnbatchedGuidance(self.ops, self.config.guidance_scale, unconditional=unconditional)
 
     def against_repetition(self, encoder_ids: Any) -> Iterator[Processor]:
         ops, config = self.ops, self.config
