@@ -118,6 +118,7 @@ BACKEND_MODULES: dict[str, tuple[str, ...]] = {
     "llama": _classes("Llama", *_OF_LLAMA),
     "mistral": _classes("Mistral", *_OF_LLAMA),
     "opt": _classes("OPT", "ForCausalLM", _SEQUENCE, _SPAN),
+    "generation": ("GenerationMixin",),
     "processors": (
         "LogitsProcessor",
         "LogitsWarper",
@@ -162,7 +163,8 @@ BACKEND_MODULES: dict[str, tuple[str, ...]] = {
     "t5": _classes("T5", "ForConditionalGeneration", "EncoderModel", _SEQUENCE, _TOKEN, _SPAN),
 }
 
-MODEL_MODULES = tuple(module for module in BACKEND_MODULES if module not in ("modeling", "auto", "processors"))
+_NOT_MODELS = ("modeling", "auto", "generation", "processors")
+MODEL_MODULES = tuple(module for module in BACKEND_MODULES if module not in _NOT_MODELS)
 
 BACKENDS: dict[str, tuple[str, str]] = {
     "pt": ("triptych_pt", ""),

@@ -10,6 +10,7 @@ from triptych_flax.bert import *  # noqa: E402, F403
 from triptych_flax.distilbert import *  # noqa: E402, F403
 from triptych_flax.electra import *  # noqa: E402, F403
 from triptych_flax.encoder_decoder import *  # noqa: E402, F403
+from triptych_flax.generation import *  # noqa: E402, F403
 from triptych_flax.gpt2 import *  # noqa: E402, F403
 from triptych_flax.llama import *  # noqa: E402, F403
 from triptych_flax.mistral import *  # noqa: E402, F403

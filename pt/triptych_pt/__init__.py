@@ -10,6 +10,7 @@ from triptych_pt.bert import *  # noqa: E402, F403
 from triptych_pt.distilbert import *  # noqa: E402, F403
 from triptych_pt.electra import *  # noqa: E402, F403
 from triptych_pt.encoder_decoder import *  # noqa: E402, F403
+from triptych_pt.generation import *  # noqa: E402, F403
 from triptych_pt.gpt2 import *  # noqa: E402, F403
 from triptych_pt.llama import *  # noqa: E402, F403
 from triptych_pt.mistral import *  # noqa: E402, F403

@@ -298,7 +298,8 @@ def begins(buffers: Any, views: Any) -> bool:
     if buffers[0].is_inference() and not torch.is_inference_mode_enabled():
         return False
     pairs = zip(buffers, views, strict=True)
-    return all(x.data_ptr() == view.data_ptr() and x.stride() == view.stride() for x, view in pairs)
+    same = [x.data_ptr() == view.data_ptr() and x.stride() == view.stride() for x, view in pairs]
+    return False not in same  # `all` is another function here
 
 
 def write_into(buffer: Any, values: Any, start: int) -> None:

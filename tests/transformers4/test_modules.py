@@ -78,7 +78,8 @@ def test_a_star_import_brings_what_the_module_has() -> None:
 @pytest.mark.parametrize(
     ("statement", "remedy"),
     [
-        ("from triptych.generation import GenerationMixin", "generate"),
+        ("from triptych.generation import BeamSearchScorer", "num_beams"),
+        ("from triptych.generation.beam_constraints import PhrasalConstraint", "prefix_allowed_tokens_fn"),
         ("from triptych import AutoTokenizer", "tokenizers"),
         ("from triptych import Trainer", "accelerate"),
         ("from triptych import pipeline", "call tokenizer and model"),

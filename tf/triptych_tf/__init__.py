@@ -31,6 +31,7 @@ from triptych_tf.bert import *  # noqa: E402, F403
 from triptych_tf.distilbert import *  # noqa: E402, F403
 from triptych_tf.electra import *  # noqa: E402, F403
 from triptych_tf.encoder_decoder import *  # noqa: E402, F403
+from triptych_tf.generation import *  # noqa: E402, F403
 from triptych_tf.gpt2 import *  # noqa: E402, F403
 from triptych_tf.llama import *  # noqa: E402, F403
 from triptych_tf.mistral import *  # noqa: E402, F403

@@ -19,14 +19,16 @@ from triptych.generation.streaming import TextIteratorStreamer as TextIteratorSt
 from triptych.generation.streaming import TextStreamer as TextStreamer
 from triptych.names import defined_in as _defined_in
 
-_OF_BACKENDS = {name: place for name, place in _defined_in().items() if place.endswith(".processors")}
+_OF_BACKENDS = {name: place for name, place in _defined_in().items() if place.endswith((".generation", ".processors"))}
 
 # So that `triptych.generation.logits_process` is a module, as in transformers.
 __path__.append(f"{Path(__path__[0]).parent}/transformers4/generation")
 
 
 def __getattr__(name: str) -> object:
-    """Import a name of a backend on first use, so that only its framework is loaded."""
-    if name not in _OF_BACKENDS:
+    """Import a name of a backend on first use, so that only its framework is loaded; or a class of outputs."""
+    place = _OF_BACKENDS.get(name, "triptych.generation.outputs" if name.endswith("Output") else "")
+    found = getattr(importlib.import_module(place), name, None) if place else None
+    if found is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(_OF_BACKENDS[name]), name)
+    return found  # type: ignore[no-any-return]

@@ -53,9 +53,10 @@ def beam_search(search: Search, beams: Beams, ids: Any, length: Any) -> Found:
     """Return the best continuations of the prompts, which are the first `length` columns of `ids` [B, L]."""
     run = _Run(search, beams, ids.shape[0], ids.shape[1], length)
     logits, held = search.steps.first(ids, length)
-    state = run.advance(logits, held, length, run.start(ids))
-    state = search.loop(run.goes_on, run.body, state)
-    return run.best(state[1])
+    begun = run.advance(logits, held, length, run.start(ids))
+    _, state, held = search.loop(run.goes_on, run.body, begun)
+    search.watch.close(lambda: search.steps.cache(held))
+    return run.best(state)
 
 
 State = dict[str, Any]

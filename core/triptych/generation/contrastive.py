@@ -12,6 +12,7 @@ from typing import Any
 
 from triptych.generation.buckets import widened
 from triptych.generation.search import Search
+from triptych.nn import cache as caches
 
 _OF_ROWS = ("attentions", "hidden_states", "decoder_attentions", "cross_attentions", "decoder_hidden_states")
 
@@ -44,11 +45,11 @@ def contrastive_search(search: Search, contrast: Contrast, ids: Any, length: Any
     ops, steps = search.ops, search.steps
     logits, held = steps.first(ids, length)
     run = _Run(search, contrast, ids, steps.outputs)
-    held = steps.repeated(held, run.count, ids.shape[0])
+    held = steps.repeated(held, run.count)
     finished = ops.zeros_like(logits[:, 0]) > 0
     state = ids, length, finished, logits, run.directions, held
     ids, length, *_, held = search.loop(run.goes_on, run.body, state)
-    search.watch.close(steps.reordered(held, ops.arange(ids.shape[0], ids) * run.count), ahead=1)
+    search.watch.close(lambda: run.cache(held))
     return ids, length
 
 
@@ -57,7 +58,7 @@ class _Run:
         self.search, self.ops, self.steps, self.alpha = search, search.ops, search.steps, contrast.alpha
         self.outputs = outputs
         """What the model returned for the last token that was chosen."""
-        self.count = contrast.candidates
+        self.count, self.texts = contrast.candidates, ids.shape[0]
         states = self.steps.states()
         self.offset = states.shape[1] - self.steps.width
         columns = ids.shape[1] + self.offset
@@ -94,6 +95,12 @@ class _Run:
         directions = ops.put(directions, ops.gather(new, rows), length + self.offset)
         held = self.steps.reordered(held, ops.repeat(rows, count))
         return ids, length + 1, finished, ops.gather(logits, rows), directions, held
+
+    def cache(self, held: Any) -> Any:
+        """Return the cache of the texts, without the last token: the other searches do not read that."""
+        rows = self.ops.arange(self.texts, self.directions) * self.count
+        cache = self.steps.cache(self.steps.reordered(held, rows))
+        return caches.cropped(cache, caches.length_of(self.ops, cache) - 1)
 
     def _likeness(self, directions: Any, new: Any, length: Any) -> Any:
         """Return how like each candidate, `new` [B * K, H], is to the token before it that it is most like, [B, K]."""

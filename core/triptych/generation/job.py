@@ -8,8 +8,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from triptych.errors import ArgumentError
 from triptych.generation.beams import Beams, Found, beam_search
 from triptych.generation.config import GenerationConfig
+from triptych.generation.contrastive import Contrast, contrastive_search
 from triptych.generation.request import Tokens
 from triptych.generation.search import Search, sample
 from triptych.generation.steps import FixedSteps, Steps, WholeSteps
@@ -68,8 +70,7 @@ class Job:
         """
         config, ops = self.config, self.model._ops
         draw = None if noise is None else noise[0](ops, noise[1])
-        many = self.mode in _BEAMS
-        times = (config.num_beams if many else config.num_return_sequences) or 1
+        times = (config.num_beams if self.mode in _BEAMS else config.num_return_sequences) or 1
         steps = self._steps(call, inputs, times)
         eos = ops.cast(ops.constant(list(self.tokens.eos), ids), ids.dtype) if self.tokens.eos else None
         search = Search(
@@ -77,15 +78,32 @@ class Job:
             draw=None if draw is None else draw.one, eos=eos, pad=self.tokens.pad, watch=self.watch,
         )  # fmt: skip
         search.process = self.process_for(self, search, ids, inputs, length)
-        if many:
+        found = self._found(search, draw, inputs, ids, length)
+        self.watch.encoded = steps.encoded
+        return found
+
+    def _found(self, search: Search, draw: Any, inputs: Mapping[str, Any], ids: Any, length: Any) -> Found:
+        if self.mode in _BEAMS:
             return beam_search(search, self._beams(draw), ids, length)
-        texts, end = sample(search, ids, length)
+        if self.mode == "contrastive_search":
+            texts, end = contrastive_search(search, self._contrast(inputs), ids, length)
+        else:
+            texts, end = sample(search, ids, length)
         return Found(texts, None, end, None)
 
     def _steps(self, call: Callable[..., Any], inputs: Mapping[str, Any], times: int) -> Steps:
         whole = self.calls is FixedSteps and self.config.use_cache is False
-        calls = WholeSteps if whole else self.calls
-        return calls(self.model, call, inputs, times, self.flags, self.width, self.room)
+        calls, flags = WholeSteps if whole else self.calls, self.flags
+        if self.mode == "contrastive_search":
+            flags = {**flags, "output_hidden_states": True}
+        return calls(self.model, call, inputs, times, flags, self.width, self.room)
+
+    def _contrast(self, inputs: Mapping[str, Any]) -> Contrast:
+        config = self.config
+        if config.use_cache is False:
+            raise ArgumentError("Contrastive search goes by a cache.", expected="use_cache=True", received="False")
+        mask = inputs.get("decoder_attention_mask" if self.model._encodes() else "attention_mask")
+        return Contrast(config.top_k, config.penalty_alpha, mask)
 
     def _beams(self, draw: Any) -> Beams:
         config = self.config

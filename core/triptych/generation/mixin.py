@@ -206,6 +206,7 @@ class Generation:
                 expected="no streamer, stopping criteria, max_time, stop_strings, scores, logits, attentions or states",
                 remedy="call generate without compiling it",
             )
+        watch.keeps_cache &= eager
         job = self._job(asked, config, mode, tokens, prompt, limit, watch, eager, compiled)
         noise = None
         if config.do_sample:
@@ -264,7 +265,8 @@ class Generation:
             raise ArgumentError("Beams cannot be streamed.", expected="num_beams=1", received=str(config.num_beams))
         criteria, ops = criteria_of(config, asked.tokenizer, asked.criteria), self._ops
         asks = [lambda ids, scores, length: ops.constant(stopped(criteria, ids, scores, length), ids)] if criteria else []
-        return Recorder(keep if config.return_dict_in_generate else (), streamer, asks)
+        returned = bool(config.return_dict_in_generate) and self.class_prefix != "Flax"
+        return Recorder(keep if config.return_dict_in_generate else (), streamer, asks, keeps_cache=returned)
 
     def _output(self, job: Job, prompt: Prompt, found: Found, texts: Any) -> Any:
         fields, watch = job.watch.fields(), job.watch
@@ -272,13 +274,12 @@ class Generation:
             fields["scores" if self.class_prefix == "Flax" else "sequences_scores"] = found.scores
             if self.class_prefix == "Flax" and "scores" in watch.keep:
                 fields["step_scores"] = watch.found["scores"]
-            elif job.config.output_scores:
-                new = _longest(found) - prompt.ids.shape[1]
-                fields["beam_indices"] = found.rows[:, prompt.ids.shape[1] :][:, :new]
-        if watch.outputs is not None and self.class_prefix != "Flax":
-            fields["past_key_values"] = _of(watch.outputs, "past_key_values")
-        if self._encodes() and (encoded := _encoded(watch, prompt)) is not None:
-            fields |= {f"encoder_{n}": _of(encoded, n) for n in ("attentions", "hidden_states") if n in watch.keep}
+            new = _longest(found) - prompt.ids.shape[1]
+            fields["beam_indices"] = found.rows[:, prompt.ids.shape[1] :][:, :new]
+        if self.class_prefix != "Flax":
+            fields["past_key_values"] = watch.cache
+        if self._encodes() and watch.encoded is not None:
+            fields |= {f"encoder_{n}": _of(watch.encoded, n) for n in ("attentions", "hidden_states") if n in watch.keep}
         return output_class(self.class_prefix, job.mode, self._encodes())(sequences=texts, **fields)
 
 
@@ -294,10 +295,6 @@ def _longest(found: Found) -> int:
 
 def _of(outputs: Any, name: str) -> Any:
     return outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
-
-
-def _encoded(watch: Recorder, prompt: Prompt) -> Any:
-    return prompt.inputs.get("encoder_outputs") or watch.encoded
 
 
 def _states(encoder_outputs: Any) -> Any:

@@ -8,7 +8,7 @@ each token was chosen for, -1 behind the end.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Union
 
 from triptych.nn.outputs import ModelOutput
 
@@ -51,7 +51,22 @@ _OF_PYTORCH = {
     for mode in _MODES.values()
     for kind in ("DecoderOnly", "EncoderDecoder")
 }
-globals().update(_CLASSES | _OF_PYTORCH)
+_MADE = _CLASSES | _OF_PYTORCH
+
+
+def _either(*stems: str) -> Any:
+    kinds = ("DecoderOnlyOutput", "EncoderDecoderOutput")
+    return Union[*(_MADE[f"{stem}{kind}"] for stem in stems for kind in kinds)]
+
+
+_UNIONS = {
+    **{f"{prefix}{mode}Output": _either(f"{prefix}{mode}") for prefix in ("", "TF") for mode in _MODES.values()},
+    "GenerateNonBeamOutput": _either("Generate"),
+    "GenerateBeamOutput": _either("GenerateBeam"),
+    "GenerateOutput": _either("Generate", "GenerateBeam"),
+    "TFGenerateOutput": _either(*(f"TF{mode}" for mode in _MODES.values())),
+}
+globals().update(_MADE | _UNIONS)
 
 
 def output_class(prefix: str, mode: str, encodes: bool) -> Any:

@@ -21,6 +21,13 @@ class Watch:
     def note(self, outputs: Any, logits: Any, scores: Any) -> None:
         """See what the model returned, its scores [R, V], and what the processors made of them."""
 
+    def records(self) -> bool:
+        """Return whether what the model returns is kept."""
+        return False
+
+    def close(self, cache: Callable[[], Any]) -> None:
+        """See the cache behind the last token that was read, which `cache` returns."""
+
     def stops(self, ids: Any, length: Any, scores: Any) -> Any:
         """Return whether each row ends here [R], or all of them; None for no."""
         return None
@@ -105,5 +112,6 @@ def sample(search: Search, ids: Any, length: Any) -> tuple[Any, Any]:
         logits, held = steps.next(held, ids, length)
         return (*append(ids, length, finished, logits), held)
 
-    ids, length, *_ = search.loop(goes_on, body, (*append(ids, length, finished, logits), held))
+    ids, length, _, held = search.loop(goes_on, body, (*append(ids, length, finished, logits), held))
+    search.watch.close(lambda: steps.cache(held))
     return ids, length

@@ -7,8 +7,10 @@ is how many columns hold tokens; in a compiled loop nobody knows it before it ru
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import SimpleNamespace
 from typing import Any
 
+from triptych.errors import ArgumentError
 from triptych.nn.functional import shape_of
 
 Held = Any
@@ -37,7 +39,7 @@ class Steps:
         self.outputs: Any = None
         """What the model returned last."""
         self.encoded: Any = None
-        """What the encoder returned, where it is called by itself."""
+        """What the encoder returned, of B rows: a mapping."""
 
     def first(self, ids: Any, length: Any) -> tuple[Any, Held]:
         """Return the scores [R, V] of the token after the prompt `ids` [B, L], and what the next call reads."""
@@ -50,6 +52,30 @@ class Steps:
     def reordered(self, held: Held, rows: Any) -> Held:
         """Return what is held, of each of `rows` [R], which are rows of the same text."""
         raise NotImplementedError
+
+    def repeated(self, held: Held, times: int) -> Held:
+        """Return what is held, with `times` rows for each, one after the other."""
+        return _mapped(held, lambda x: self.ops.repeat(x, times))
+
+    def cache(self, held: Held) -> Any:
+        """Return the cache among what is held, or None."""
+        return held.get("past_key_values")
+
+    def states(self) -> Any:
+        """Return the hidden states [R, T, H] of the last call, for the T tokens that it read.
+
+        Raises:
+            ArgumentError: the model returned none.
+        """
+        name = "decoder_hidden_states" if self.model._encodes() else "hidden_states"
+        outputs = self.outputs
+        found = outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
+        if not found:
+            raise ArgumentError(
+                "The model returns no hidden states.", expected=f"{name} for output_hidden_states=True",
+                remedy="return them, or generate without penalty_alpha",
+            )  # fmt: skip
+        return found[-1]
 
     def _run(self, inputs: Mapping[str, Any]) -> Any:
         self.outputs = self.call(**inputs, **self.flags, return_dict=True)
@@ -93,6 +119,7 @@ class FixedSteps(Steps):
         inputs, encodes = self.inputs, self.model._encodes()
         own = {name: x for name, x in inputs.items() if "head_mask" not in name and name != "token_type_ids"}
         if encodes:
+            self.encoded = {name: outputs.get(f"encoder_{name}") for name in ("attentions", "hidden_states")}
             for name in ("input_ids", "inputs_embeds", "encoder_outputs"):
                 own.pop(name, None)
             own["encoder_outputs"] = (outputs["encoder_last_hidden_state"],)
@@ -122,6 +149,9 @@ class FixedSteps(Steps):
         cache = held["cache"]
         moved = {name: _mapped(cache[name], lambda x: self.ops.gather(x, rows)) for name in ("keys", "values")}
         return {**held, "cache": {**cache, **moved}}
+
+    def cache(self, held: Held) -> Any:
+        return held["cache"]
 
     def _each(self, x: Any) -> Any:
         return x if self.times == 1 else self.ops.repeat(x, self.times)
@@ -160,7 +190,8 @@ class HookedSteps(Steps):
         encodes = model._encodes()
         if encodes and held.get("encoder_outputs") is None:
             name = model.main_input_name
-            held = model._prepare_encoder_decoder_kwargs_for_generation(held.get(name), held, name, self.flags)
+            flags = SimpleNamespace(**self.flags)
+            held = model._prepare_encoder_decoder_kwargs_for_generation(held.get(name), held, name, flags)
         self.encoded = held.get("encoder_outputs")
         ids, held = model._expand_inputs_for_generation(
             expand_size=self.times, is_encoder_decoder=encodes, input_ids=ids[:, :length], **held
@@ -177,6 +208,16 @@ class HookedSteps(Steps):
     def reordered(self, held: Held, rows: Any) -> Held:
         past = held.get("past_key_values")
         return held if past is None else {**held, "past_key_values": self.model._reorder_cache(past, rows)}
+
+    def repeated(self, held: Held, times: int) -> Held:
+        others = {name: value for name, value in held.items() if name != "past_key_values"}
+        _, others = self.model._expand_inputs_for_generation(
+            expand_size=times, is_encoder_decoder=self.model._encodes(), input_ids=None, **others
+        )
+        if (past := held.get("past_key_values")) is None:
+            return others
+        rows = self.ops.arange(self.outputs.logits.shape[0], self.outputs.logits)
+        return {**others, "past_key_values": self.model._reorder_cache(past, self.ops.repeat(rows, times))}
 
 
 class PreparedSteps(Steps):

@@ -16,15 +16,19 @@ class Recorder(Watch):
     Args:
         keep: names of fields of the output that are recorded.
         criteria: functions of tokens, scores and length, which return whether each row ends, or all, or None.
+        keeps_cache: whether the cache is a field of the output, too.
     """
 
     def __init__(
-        self, keep: Sequence[str] = (), streamer: Any = None, criteria: Sequence[Callable[[Any, Any, Any], Any]] = ()
-    ) -> None:
+        self, keep: Sequence[str] = (), streamer: Any = None, criteria: Sequence[Callable[[Any, Any, Any], Any]] = (),
+        keeps_cache: bool = False,
+    ) -> None:  # fmt: skip
         self.keep, self.streamer, self.criteria = set(keep), streamer, criteria
         self.found: dict[str, list[Any]] = {}
-        self.outputs: Any = None
+        self.keeps_cache = keeps_cache
+        self.cache: Any = None
         self.encoded: Any = None
+        """What the encoder returned."""
 
     def watches(self) -> bool:
         """Return whether there is anything to see."""
@@ -35,15 +39,19 @@ class Recorder(Watch):
             self.streamer.put(tokens)
 
     def note(self, outputs: Any, logits: Any, scores: Any) -> None:
-        if self.encoded is None:
-            self.encoded = outputs
-        self.outputs = outputs
         for name, value in (("logits", logits), ("scores", scores)):
             if name in self.keep:
                 self.found.setdefault(name, []).append(value)
         for name in _OF_OUTPUTS:
             if name.removeprefix("decoder_").replace("cross_", "") in self.keep and (value := _of(outputs, name)) is not None:
                 self.found.setdefault(name, []).append(value)
+
+    def records(self) -> bool:
+        return bool(self.keep)
+
+    def close(self, cache: Callable[[], Any]) -> None:
+        if self.keeps_cache:
+            self.cache = cache()
 
     def stops(self, ids: Any, length: Any, scores: Any) -> Any:
         ends = None

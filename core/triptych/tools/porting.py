@@ -13,7 +13,7 @@ from typing import Any
 
 from triptych.errors import ArgumentError, MissingBackendError, MissingNameError, UnsupportedFormatError
 from triptych.files.regular import open_regular
-from triptych.modeling.absent import NO_GENERATION, absent
+from triptych.modeling.absent import absent
 from triptych.names import BACKENDS
 from triptych.transformers4._instead import TOKENIZERS, is_of_tokenizers
 
@@ -27,7 +27,6 @@ except ImportError as cause:
     ) from cause
 
 THEIRS, OURS = "transformers", "triptych"
-_WITHOUT_GENERATION = ("GenerationMixin", "TFGenerationMixin", "FlaxGenerationMixin")
 _ARGUMENTS = {
     "device_map": "load the model, and move it with `.to(device)`",
     "load_in_8bit": "quantised models are not made yet: load it in bfloat16",
@@ -84,7 +83,7 @@ def port(text: bytes, name: str = "the text", package: str = "") -> Ported:
 
     A name that triptych does not have, and that the text does not use, is no longer imported, and is `Any` where only
     annotations have it; one that it uses still is imported, so that the import says what to do; tokenizers and
-    processors are still imported from transformers. `GenerationMixin` is taken from the bases of classes, too.
+    processors are still imported from transformers.
 
     Args:
         name: of the file, for messages.
@@ -272,28 +271,17 @@ class _Porter(cst.CSTTransformer):
             self._inherited |= _members_of(module, name)
             return True
         used = self._used[_bound(alias)] > 0
-        if used or name in _WITHOUT_GENERATION:
+        if used:
             self._remark(node, error.detail.removesuffix("."), error.remedy)
         return used
 
     # -- the rest ---------------------------------------------------------------------------------------------------
-
-    def leave_ClassDef(self, original_node: cst.ClassDef, updated_node: cst.ClassDef) -> cst.ClassDef:
-        bases = [base for base in updated_node.bases if _name(base.value) not in _WITHOUT_GENERATION]
-        if len(bases) == len(updated_node.bases) or any(self._used[name] > 0 for name in _WITHOUT_GENERATION):
-            return updated_node
-        self._remark(original_node, f"{updated_node.name.value} is no GenerationMixin any more", NO_GENERATION)
-        if bases:
-            bases[-1] = bases[-1].with_changes(comma=cst.MaybeSentinel.DEFAULT)
-        return updated_node.with_changes(bases=bases)
 
     def visit_FunctionDef(self, node: cst.FunctionDef) -> None:
         self._defined.add(node.name.value)
 
     def visit_Call(self, node: cst.Call) -> None:
         called = _name(node.func).rpartition(".")[2]
-        if called == "generate":
-            self._remark(node, "`generate` is called", NO_GENERATION)
         if called not in ("from_pretrained", "from_config", "_from_config"):
             return
         for argument in node.args:

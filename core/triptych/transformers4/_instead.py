@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 
-from triptych.modeling.absent import NO_GENERATION as _GENERATION
 from triptych.names import BACKEND_MODULES, MODEL_MODULES
 
 TOKENIZERS = "tokenizers and processors are no part of triptych: use the package tokenizers, or transformers beside it"
 _TRAINING = "triptych has no trainer: train as the framework does, or with accelerate"
+_GENERATION = "pass what it was made of to generate: the parameters of GenerationConfig"
+_BEAMS = "pass num_beams to generate, which keeps its beams itself"
+_CONSTRAINTS = "pass prefix_allowed_tokens_fn to generate, or a LogitsProcessor of your own"
 _TF1 = "checkpoints of TensorFlow 1 are not read: convert them with transformers 4 first"
 _FAMILY = (
     f"the families are {', '.join(MODEL_MODULES)}; take the model's own file from transformers 4 and run "
@@ -22,9 +24,10 @@ _KNOWN = rf"(TF|Flax)?({'|'.join(_STEMS)}|Auto|Pre[Tt]rained){_HEAD}"
 # Each is matched with the whole of "<module>.<name>" and of ".<name>": what begins with a dot is a name of any module.
 _REMEDIES = [
     (rf"models\.(?!({_BUILT_IN}|auto)\b)\w+(\..*)?", _FAMILY),
+    (r"generation\.beam_search(\..*)?|.\w*Beam(SearchScorer|Scorer|Hypotheses)", _BEAMS),
+    (r"generation\.beam_constraints(\..*)?|.\w*Constraint(ListState)?", _CONSTRAINTS),
     (r"generation(\..*)?", _GENERATION),
-    (r".\w*(LogitsProcessor|LogitsWarper|StoppingCriteria|Streamer|BeamScorer|GenerationMixin)\w*", _GENERATION),
-    (r".\w*Generat\w+Output", _GENERATION),
+    (r".\w*(LogitsProcessor|LogitsWarper|StoppingCriteria|Streamer)\w*", _GENERATION),
     (r"(tokenization|feature_extraction)\w*(\..*)?|processing_utils(\..*)?|(image|audio)_\w+(\..*)?", TOKENIZERS),
     (r".\w*(Tokenizer\w*|Processor|FeatureExtractor|BatchEncoding|DataCollator\w*)|data(\..*)?", TOKENIZERS),
     (r"trainer\w*(\..*)?|training_args\w*(\..*)?|optimization\w*(\..*)?|.\w*Train(er|ing)\w*", _TRAINING),
