@@ -12,7 +12,6 @@ from triptych.generation.buckets import widened
 from triptych.generation.job import Job
 from triptych.generation.mixin import Asked
 from triptych.generation.steps import FixedSteps, PreparedSteps, Steps
-
 from triptych_flax import ops
 
 __all__ = ["FlaxGenerationMixin"]

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from triptych.errors import ArgumentError
+from triptych.generation.healing import healed
 from triptych.generation.hooks import Hooks
 from triptych.generation.mixin import Asked
 from triptych.generation.steps import HookedSteps, Steps
@@ -38,12 +40,30 @@ class Generates(Hooks):
         **kwargs: Any,
     ) -> Any:
         """Return texts that go on from prompts."""
+        if custom_generate is not None:
+            raise ArgumentError(
+                "No code of a repository is run to generate.", expected="custom_generate=None",
+                received=repr(custom_generate)[:80],
+                remedy="import the function generate of its file, and call it with the model",
+            )  # fmt: skip
         asked = Asked(
             inputs, generation_config, logits_processor, stopping_criteria, prefix_allowed_tokens_fn, streamer,
             assistant_model, negative_prompt_ids, negative_prompt_attention_mask, use_model_defaults, tokenizer,
             noise=(_Native, None), seed=seed,
         )  # fmt: skip
         return self._generate(asked, kwargs)  # type: ignore[attr-defined]
+
+    def heal_tokens(self, input_ids: torch.Tensor, tokenizer: Any = None) -> torch.Tensor:
+        """Return prompts [B, P'] whose last token may be another that begins like it: see
+        `triptych.generation.healing.healed`. `generate` does so first with `token_healing=True`.
+
+        Args:
+            input_ids: prompts [B, P].
+
+        Raises:
+            ArgumentError: there is no tokenizer, or it has no token for padding.
+        """
+        return self._as_ids(healed(self, input_ids, tokenizer))
 
     def _steps_class(self) -> type[Steps]:
         return HookedSteps

@@ -12,9 +12,8 @@ from typing import Any
 
 from triptych.generation.buckets import widened
 from triptych.generation.search import Search
+from triptych.generation.steps import OF_ROWS
 from triptych.nn import cache as caches
-
-_OF_ROWS = ("attentions", "hidden_states", "decoder_attentions", "cross_attentions", "decoder_hidden_states")
 
 
 @dataclass
@@ -122,7 +121,7 @@ def _direction(ops: Any, states: Any) -> Any:
 def _of_rows(ops: Any, outputs: Any, rows: Any) -> dict[str, Any]:
     """Return of what the model returned, of all candidates, the `rows` [B]."""
     found = {}
-    for name in _OF_ROWS:
+    for name in OF_ROWS:
         layers = outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
         if layers is not None:
             found[name] = tuple(ops.gather(layer, rows) for layer in layers)

@@ -17,14 +17,16 @@ from triptych.generation.beams import Found
 from triptych.generation.buckets import bucket, in_buckets, widened
 from triptych.generation.config import GenerationConfig
 from triptych.generation.drawing import Seeded
+from triptych.generation.healing import healed
 from triptych.generation.job import Job
-from triptych.generation.outputs import output_class
+from triptych.generation.outputs import output_of
 from triptych.generation.processing import process_of
 from triptych.generation.random import key_of
 from triptych.generation.search import python_loop
 from triptych.generation.steps import FixedSteps, Steps
 from triptych.generation.stopping import criteria_of, stopped
 from triptych.generation.streaming import as_streamer
+from triptych.generation.transitions import Transitions
 from triptych.generation.watching import Recorder
 from triptych.nn.functional import shape_of
 
@@ -66,7 +68,7 @@ class Prompt:
     """Places of the prompt that are embeddings and no tokens."""
 
 
-class Generation:
+class Generation(Transitions):
     """Part of the base classes: how prompts become texts."""
 
     _ops: Any
@@ -147,6 +149,9 @@ class Generation:
                 raise ArgumentError("There is no prompt.", expected=f"{name}, or bos_token_id to begin with")
             main = np.full((rows, 0 if embeds is not None else 1), 0 if first is None else first, np.int64)
         ids = self._checked(main, name)
+        if config.token_healing:
+            ids = self._as_ids(healed(self, ids, asked.tokenizer, **self._params_of(asked)))
+            inputs["attention_mask"] = ids != asked.tokenizer.pad_token_id
         embedded = 0 if embeds is None else embeds.shape[1] - ids.shape[1]
         if embedded < 0:
             raise ArgumentError("inputs_embeds do not stand for the tokens of the prompt.",
@@ -169,6 +174,9 @@ class Generation:
         ids = self._as_ids(start) if ids is None else self._checked(ids, "decoder_input_ids")
         return Prompt(ids, self._given(inputs))
 
+    def _params_of(self, asked: Asked) -> dict[str, Any]:
+        return {} if asked.params is None else {"params": asked.params}
+
     def _checked(self, ids: Any, name: str) -> Any:
         ids = self._as_ids(ids)
         if len(shape_of(ids) or ()) != 2:
@@ -182,6 +190,8 @@ class Generation:
         """Return the mask of the prompt; None if all of it counts."""
         ops = self._ops
         if mask is None:
+            if "attention_mask" not in self._call_arguments():  # type: ignore[attr-defined]
+                return None
             if config.pad_token_id is None or config.pad_token_id in tokens.eos or not ids.shape[1]:
                 return None
             mask = ops.cast(ids != config.pad_token_id, "int32")
@@ -271,7 +281,8 @@ class Generation:
     def _output(self, job: Job, prompt: Prompt, found: Found, texts: Any) -> Any:
         fields, watch = job.watch.fields(), job.watch
         if found.scores is not None:
-            fields["scores" if self.class_prefix == "Flax" else "sequences_scores"] = found.scores
+            if self.class_prefix == "Flax" or job.config.output_scores:
+                fields["scores" if self.class_prefix == "Flax" else "sequences_scores"] = found.scores
             if self.class_prefix == "Flax" and "scores" in watch.keep:
                 fields["step_scores"] = watch.found["scores"]
             new = _longest(found) - prompt.ids.shape[1]
@@ -280,7 +291,7 @@ class Generation:
             fields["past_key_values"] = watch.cache
         if self._encodes() and watch.encoded is not None:
             fields |= {f"encoder_{n}": _of(watch.encoded, n) for n in ("attentions", "hidden_states") if n in watch.keep}
-        return output_class(self.class_prefix, job.mode, self._encodes())(sequences=texts, **fields)
+        return output_of(self.class_prefix, job.mode, self._encodes(), {"sequences": texts, **fields})
 
 
 def _reads_encoder_ids(config: GenerationConfig) -> bool:

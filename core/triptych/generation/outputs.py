@@ -8,6 +8,7 @@ each token was chosen for, -1 behind the end.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Union
 
 from triptych.nn.outputs import ModelOutput
@@ -69,8 +70,13 @@ _UNIONS = {
 globals().update(_MADE | _UNIONS)
 
 
-def output_class(prefix: str, mode: str, encodes: bool) -> Any:
-    """Return the class of what `generate` returns in a framework: `prefix` is that of its classes."""
+def output_of(prefix: str, mode: str, encodes: bool, fields: Mapping[str, Any]) -> Any:
+    """Return what `generate` returns in a framework: `prefix` is that of its classes. Fields stand in their order."""
+    cls = _class_of(prefix, mode, encodes)
+    return cls(**{name: fields[name] for name in cls.__annotations__ if fields.get(name) is not None})
+
+
+def _class_of(prefix: str, mode: str, encodes: bool) -> Any:
     kind = "EncoderDecoder" if encodes else "DecoderOnly"
     beams = "beam" in mode
     if prefix == "Flax":

@@ -13,6 +13,8 @@ from typing import Any
 from triptych.errors import ArgumentError
 from triptych.nn.functional import shape_of
 
+OF_ROWS = ("attentions", "hidden_states", "decoder_attentions", "cross_attentions", "decoder_hidden_states")
+"""What a model may return beside scores, with a row for each text: tuples of an array for each layer."""
 Held = Any
 """What one call hands to the next: arrays, or containers of them."""
 
@@ -109,10 +111,24 @@ class FixedSteps(Steps):
         cache = model.init_cache(ids.shape[0], self.room)
         outputs = self._run({**inputs, **given, "past_key_values": cache})
         cache = {**outputs["past_key_values"], "position": ops.cast(ops.constant(count, ids), "int32")}
+        self.outputs = self._recorded(outputs, cache, self.times)
         held = {"cache": cache, "mask": mask, **self._kept(outputs)}
         if places is not None:
             held["place"] = places[:, count - 1][:, None] + 1
         return self._each(self._scores(outputs, count - 1)), _mapped(held, self._each)
+
+    def _recorded(self, outputs: Any, cache: Any, times: int) -> Any:
+        """Return `outputs` of R rows, with attention to the places of the cache that are filled alone."""
+        filled = self.ops.known(cache["position"]) if self.flags else None
+        if filled is None:
+            return outputs
+        found = dict(outputs)
+        for name in OF_ROWS:
+            if (layers := outputs.get(name)) is not None:
+                layers = [self.ops.repeat(x, times) if times > 1 else x for x in layers]
+                own = name in ("attentions", "decoder_attentions")
+                found[name] = tuple(x[..., :filled] if own else x for x in layers)
+        return found
 
     def _kept(self, outputs: Any) -> dict[str, Any]:
         """Return which inputs later calls have too."""
@@ -140,6 +156,7 @@ class FixedSteps(Steps):
         if "type" in held:
             inputs["token_type_ids"] = held["type"]
         outputs = self._run({**inputs, "past_key_values": held["cache"]})
+        self.outputs = self._recorded(outputs, outputs["past_key_values"], 1)
         held = {**held, "cache": outputs["past_key_values"]}
         if "place" in held:
             held["place"] = held["place"] + 1

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from triptych.generation.search import Watch
-
-_OF_OUTPUTS = ("attentions", "hidden_states", "decoder_attentions", "cross_attentions", "decoder_hidden_states")
+from triptych.generation.steps import OF_ROWS
 
 
 class Recorder(Watch):
@@ -42,8 +41,9 @@ class Recorder(Watch):
         for name, value in (("logits", logits), ("scores", scores)):
             if name in self.keep:
                 self.found.setdefault(name, []).append(value)
-        for name in _OF_OUTPUTS:
-            if name.removeprefix("decoder_").replace("cross_", "") in self.keep and (value := _of(outputs, name)) is not None:
+        for name in OF_ROWS:
+            kept = name.removeprefix("decoder_").removeprefix("cross_") in self.keep
+            if kept and (value := _of(outputs, name)) is not None:
                 self.found.setdefault(name, []).append(value)
 
     def records(self) -> bool:

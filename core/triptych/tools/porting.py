@@ -149,9 +149,6 @@ class _Names(cst.CSTVisitor):
     def visit_ImportFrom(self, node: cst.ImportFrom) -> bool:
         return False
 
-    def visit_ClassDef(self, node: cst.ClassDef) -> None:
-        self.used.subtract(name for base in node.bases if (name := _name(base.value)) in _WITHOUT_GENERATION)
-
     def visit_Name(self, node: cst.Name) -> None:
         self._count(node.value)
 

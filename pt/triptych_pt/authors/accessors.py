@@ -11,7 +11,7 @@ from torch import nn
 
 from triptych.errors import ArgumentError
 from triptych.generation.options import CompileConfig
-from triptych.modeling.absent import NO_GENERATION, Absent
+from triptych.modeling.absent import Absent
 from triptych_pt import internals
 from triptych_pt.authors.losses import loss_of
 from triptych_pt.internals import parameters_on_meta
@@ -19,6 +19,7 @@ from triptych_pt.utilities import no_init_weights
 
 _ADAPTERS = "adapters are not built in: load the model, and them with peft: PeftModel.from_pretrained(model, ...)"
 _FUSED = "attn_implementation='sdpa' computes attention fused"
+_BATCHES = "call generate with prompts of one batch, padded on the left: requests do not join one that runs"
 _AS_THEY_ARE = "the layers of a model are used as they are"
 
 
@@ -227,10 +228,9 @@ class Accessors:
     active_adapters = Absent(_ADAPTERS)
     get_adapter_state_dict = Absent(_ADAPTERS)
     delete_adapter = Absent(_ADAPTERS)
-    heal_tokens = Absent(NO_GENERATION)
-    load_custom_generate = Absent(NO_GENERATION)
-    init_continuous_batching = Absent(NO_GENERATION)
-    generate_batch = Absent(NO_GENERATION)
+    load_custom_generate = Absent("import the function generate of its file, and call it with the model")
+    init_continuous_batching = Absent(_BATCHES)
+    generate_batch = Absent(_BATCHES)
 
 
 def _checked(plan: Any) -> dict[str, Any] | None:

@@ -10,7 +10,6 @@ import keras
 import numpy as np
 
 from triptych.errors import ArgumentError
-from triptych.modeling.absent import NO_GENERATION, Absent
 from triptych.modeling.derived import LiveWeight
 from triptych.weights import layouts
 from triptych.weights.schema import Layout, Weight
@@ -24,12 +23,6 @@ _TABLES = ("weight", "embeddings", "decoder", "kernel")
 
 class Accessors:
     """Part of `TFPreTrainedModel`: embeddings and heads, also those of a main layer that is no model itself."""
-
-    greedy_search = Absent(NO_GENERATION)
-    sample = Absent(NO_GENERATION)
-    beam_search = Absent(NO_GENERATION)
-    contrastive_search = Absent(NO_GENERATION)
-    seed_generator = Absent(NO_GENERATION)
 
     # -- from the main layer, and from the head -----------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The class that says that a model generates in TensorFlow, and what `generate` returns, where transformers had them."""
+"""The class that says that a model generates in Keras, and what `generate` returns, where transformers had them."""
 
 from triptych.transformers4 import exports
 
