@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 import torch
 
@@ -441,3 +442,33 @@ def test_an_impossible_token_is_refused_in_the_call(name: str) -> None:
 
 WARPERS = ["temperature", "top_k", "top_p", "min_p", "typical", "epsilon", "eta"]
 DRAWS = 20_000
+
+
+def drawn(name: str, scores: np.ndarray) -> np.ndarray:
+    """Return as many draws as `DRAWS` of a token by the scores [vocabulary] of one text."""
+    rows = np.broadcast_to(scores, (DRAWS, len(scores))).copy()
+    if name == "pt":
+        chances = torch.softmax(native(name, rows), -1)
+        return torch.multinomial(chances, 1, generator=torch.Generator().manual_seed(0))[:, 0].numpy()
+    if name == "tf":
+        return tf.random.stateless_categorical(native(name, scores[None]), DRAWS, seed=(0, 0))[0].numpy()
+    return np.asarray(jax.random.categorical(jax.random.PRNGKey(0), native(name, rows)))
+
+
+@PARALLEL
+@pytest.mark.parametrize("label", WARPERS)
+def test_what_is_drawn_is_distributed_as_the_warper_says(name: str, label: str) -> None:
+    if name == "flax":
+        warped = scores_when_compiled(name)[label][0]
+    else:
+        warped = np.asarray(called(name, CASES[label], inputs_of(name), 1, made(name, CASES[label])))
+    for row, theirs in zip(warped, RECORDED[label][0], strict=True):
+        expected = np.exp(theirs.astype(np.float64) - theirs.max())
+        expected = expected / expected.sum() * DRAWS
+        found = np.bincount(drawn(name, row), minlength=len(row))
+        assert not found[expected == 0].any()
+        often = expected >= 5  # the others are one cell, as the test of chi-square wants it
+        cells = [(found[often], expected[often]), (found[~often].sum()[None], expected[~often].sum()[None])]
+        found, expected = (np.concatenate(x) for x in zip(*cells, strict=True))
+        if often.sum() > 1:
+            assert scipy.stats.chisquare(found[expected > 0], expected[expected > 0]).pvalue > 1e-4
