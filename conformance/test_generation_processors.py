@@ -25,8 +25,10 @@ from processor_cases import CASES, INPUTS, LENGTHS, SYNTHID, TABLE, Case
 from processor_configs import CONFIGS, PROMPT_LENGTH
 from triptych import ArgumentError, GenerationConfig, MissingMethodError
 from triptych.errors import ConfigError
+from triptych.generation.drawing import Seeded
 from triptych.generation.ordering import processors_for
 from triptych.generation.processors import Processor, ProcessorList, refuse_eager_only
+from triptych.generation.random import key_of
 from triptych.names import BACKEND_MODULES, BACKENDS
 from triptych_conformance import assert_close
 from triptych_flax import ops as flax_ops
@@ -446,13 +448,8 @@ DRAWS = 20_000
 
 def drawn(name: str, scores: np.ndarray) -> np.ndarray:
     """Return as many draws as `DRAWS` of a token by the scores [vocabulary] of one text."""
-    rows = np.broadcast_to(scores, (DRAWS, len(scores))).copy()
-    if name == "pt":
-        chances = torch.softmax(native(name, rows), -1)
-        return torch.multinomial(chances, 1, generator=torch.Generator().manual_seed(0))[:, 0].numpy()
-    if name == "tf":
-        return tf.random.stateless_categorical(native(name, scores[None]), DRAWS, seed=(0, 0))[0].numpy()
-    return np.asarray(jax.random.categorical(jax.random.PRNGKey(0), native(name, rows)))
+    ops, rows = OPS[name], np.broadcast_to(scores, (DRAWS, len(scores))).copy()
+    return np.asarray(Seeded(ops, key_of(ops, 7)).one(native(name, rows), 1))
 
 
 @PARALLEL
@@ -466,7 +463,7 @@ def test_what_is_drawn_is_distributed_as_the_warper_says(name: str, label: str) 
         expected = np.exp(theirs.astype(np.float64) - theirs.max())
         expected = expected / expected.sum() * DRAWS
         found = np.bincount(drawn(name, row), minlength=len(row))
-        assert not found[expected == 0].any()
+        assert not found[expected == 0].any() and found.sum() == DRAWS
         often = expected >= 5  # the others are one cell, as the test of chi-square wants it
         cells = [(found[often], expected[often]), (found[~often].sum()[None], expected[~often].sum()[None])]
         found, expected = (np.concatenate(x) for x in zip(*cells, strict=True))

@@ -30,6 +30,16 @@ if TYPE_CHECKING:
     from triptych.families.roberta import RobertaConfig as RobertaConfig
     from triptych.families.t5 import T5Config as T5Config
     from triptych.generation import GenerationConfig as GenerationConfig
+    from triptych.generation.stopping import ConfidenceCriteria as ConfidenceCriteria
+    from triptych.generation.stopping import EosTokenCriteria as EosTokenCriteria
+    from triptych.generation.stopping import MaxLengthCriteria as MaxLengthCriteria
+    from triptych.generation.stopping import MaxTimeCriteria as MaxTimeCriteria
+    from triptych.generation.stopping import StoppingCriteria as StoppingCriteria
+    from triptych.generation.stopping import StoppingCriteriaList as StoppingCriteriaList
+    from triptych.generation.stopping import StopStringCriteria as StopStringCriteria
+    from triptych.generation.streaming import AsyncTextIteratorStreamer as AsyncTextIteratorStreamer
+    from triptych.generation.streaming import TextIteratorStreamer as TextIteratorStreamer
+    from triptych.generation.streaming import TextStreamer as TextStreamer
     from triptych.hub.pushing import PushToHubMixin as PushToHubMixin
     from triptych.modeling.auto import AutoConfig as AutoConfig
     from triptych.tensors.ref import TensorRef as TensorRef

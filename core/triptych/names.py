@@ -29,6 +29,11 @@ CORE_MODULES: dict[str, tuple[str, ...]] = {
     "triptych.families.roberta": ("RobertaConfig",),
     "triptych.families.t5": ("T5Config",),
     "triptych.generation": ("GenerationConfig",),
+    "triptych.generation.stopping": (
+        "ConfidenceCriteria", "EosTokenCriteria", "MaxLengthCriteria", "MaxTimeCriteria", "StopStringCriteria",
+        "StoppingCriteria", "StoppingCriteriaList",
+    ),
+    "triptych.generation.streaming": ("AsyncTextIteratorStreamer", "TextIteratorStreamer", "TextStreamer"),
     "triptych.hub.pushing": ("PushToHubMixin",),
     "triptych.modeling.auto": ("AutoConfig",),
     "triptych.tensors.ref": ("TensorRef",),

@@ -21,7 +21,6 @@ from triptych.checkpoints.opening import Checkpoint
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
 from triptych.formats.kinds import Format
-from triptych.modeling.absent import NO_GENERATION, Absent
 from triptych.modeling.base import logger, refuse_unknown
 from triptych.modeling.derived import LiveWeight
 from triptych.modeling.hooks import Answer
@@ -33,11 +32,12 @@ from triptych.weights.plan import Assignment, NewWeight, Policy
 from triptych.weights.schema import Layout, Weight
 from triptych_flax import arrays, layers, make, ops
 from triptych_flax.base.operations import Operations
+from triptych_flax.generation import Generates
 
 __all__ = ["FlaxPreTrainedModel"]
 
 
-class FlaxPreTrainedModel(Operations):
+class FlaxPreTrainedModel(Generates, Operations):
     """Base class of Flax models: a config, a linen module and, unless `_do_init=False`, its parameters.
 
     A class sets `module_class`, a linen module with the fields `config` and `dtype`, and is then called as
@@ -70,7 +70,6 @@ class FlaxPreTrainedModel(Operations):
     _modules_stay = True
     _missing_keys: Collection[layers.Path] = frozenset()
     """Paths of the parameters that the load of this model did not find."""
-    update_inputs_for_generation = Absent(NO_GENERATION)
 
     def __init_subclass__(cls, part: type[Model] | None = None, **kwargs: Any) -> None:
         """Run the module of `part`, a declaration, if the class statement names one."""

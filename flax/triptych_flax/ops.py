@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from triptych_flax.internals import is_traced
@@ -199,6 +200,19 @@ def zeros(shape: Sequence[Any], dtype: Any) -> Any:
 def write(buffer: Any, values: Any, start: Any) -> Any:
     return jax.lax.dynamic_update_slice_in_dim(buffer, values, start, axis=2)
 
+WORD = "uint32"
+"""The integers in which `triptych.generation.random` computes words of 32 bits."""
+
+
+def word(value: int) -> Any:
+    """Return a word of 32 bits as an array without axes."""
+    return jnp.asarray(np.uint32(value))
+
+
+def put(buffer: Any, column: Any, position: Any) -> Any:
+    """Return `buffer` [R, L, ...] with `column` [R, ...] at `position` of the second axis."""
+    return jax.lax.dynamic_update_slice_in_dim(buffer, column.astype(buffer.dtype)[:, None], position, axis=1)
+
 
 def take_along(x: Any, indices: Any) -> Any:
     return jnp.take_along_axis(x, indices, axis=-1)
@@ -221,8 +235,35 @@ def log(x: Any) -> Any:
     return jnp.log(x)
 
 
+def all(x: Any) -> Any:
+    return jnp.all(x)
+
+
+def any(x: Any, axis: int | None = None) -> Any:
+    return jnp.any(x, axis)
+
+
+def invert(x: Any) -> Any:
+    return jnp.logical_not(x)
+
+
+def minimum_of(x: Any) -> Any:
+    """Return the least along the last axis, which stays with length 1."""
+    return jnp.min(x, axis=-1, keepdims=True)
+
+
 def repeat(x: Any, times: int) -> Any:
     return jnp.repeat(x, times, axis=0)
+
+
+def while_loop(condition: Any, body: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return `state` as `body` makes it anew while `condition` holds; both take its parts."""
+    return jax.lax.while_loop(lambda s: condition(*s), lambda s: body(*s), state)
+
+
+def compiles() -> bool:
+    """Return whether what is computed now is recorded, to run later and with other values."""
+    return bool(is_traced(jnp.zeros(())))
 
 
 def known(x: Any) -> int | None:

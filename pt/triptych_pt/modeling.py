@@ -32,6 +32,7 @@ from triptych_pt.authors.accessors import Accessors
 from triptych_pt.authors.attention import ALL_ATTENTION_FUNCTIONS
 from triptych_pt.authors.losses import loss_type
 from triptych_pt.authors.mixin import ModuleUtilsMixin
+from triptych_pt.generation import Generates
 from triptych_pt.internals import building_empty, parameters_on_meta
 from triptych_pt.layers import describe
 from triptych_pt.make import Conv1D, RMSNorm
@@ -40,7 +41,7 @@ __all__ = ["PreTrainedModel"]
 Self = TypeVar("Self", bound="PreTrainedModel")
 
 
-class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, ModelBase):
+class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, Generates, ModelBase):
     """Base class of PyTorch models. Subclasses build their modules in `__init__` and end it with `self.post_init()`.
 
     Raises:

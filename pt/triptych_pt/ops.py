@@ -204,6 +204,21 @@ def write(buffer: Any, values: Any, start: Any) -> Any:
     result[:, :, start : start + values.shape[2]] = values
     return result
 
+WORD = "int64"
+"""The integers in which `triptych.generation.random` computes words of 32 bits."""
+
+
+def word(value: int) -> Any:
+    """Return a word of 32 bits as an array without axes."""
+    return torch.tensor(value, dtype=torch.int64)
+
+
+def put(buffer: Any, column: Any, position: Any) -> Any:
+    """Return `buffer` [R, L, ...] with `column` [R, ...] at `position` of the second axis."""
+    result = buffer.clone()
+    result[:, position] = column
+    return result
+
 
 def take_along(x: Any, indices: Any) -> Any:
     return torch.take_along_dim(x, indices.long(), dim=-1)
@@ -226,8 +241,37 @@ def log(x: Any) -> Any:
     return torch.log(x)
 
 
+def all(x: Any) -> Any:
+    return torch.all(x)
+
+
+def any(x: Any, axis: int | None = None) -> Any:
+    return torch.any(x) if axis is None else torch.any(x, dim=axis)
+
+
+def invert(x: Any) -> Any:
+    return torch.logical_not(x)
+
+
+def minimum_of(x: Any) -> Any:
+    """Return the least along the last axis, which stays with length 1."""
+    return torch.amin(x, dim=-1, keepdim=True)
+
+
 def repeat(x: Any, times: int) -> Any:
     return x.repeat_interleave(times, dim=0)
+
+
+def while_loop(condition: Any, body: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return `state` as `body` makes it anew while `condition` holds; both take its parts."""
+    while condition(*state):
+        state = body(*state)
+    return state
+
+
+def compiles() -> bool:
+    """Return whether what is computed now is recorded, to run later and with other values."""
+    return bool(torch.compiler.is_compiling())
 
 
 def known(x: Any) -> int | None:

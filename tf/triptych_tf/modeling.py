@@ -34,12 +34,13 @@ from triptych_tf.authors.datasets import Datasets
 from triptych_tf.authors.inputs import takes_more
 from triptych_tf.authors.serving import Serving
 from triptych_tf.authors.training import Training
+from triptych_tf.generation import Generates
 
 __all__ = ["TFPreTrainedModel"]
 logger = logging.getLogger("triptych")
 
 
-class TFPreTrainedModel(Accessors, Training, Serving, Datasets, keras.Model, ModelBase):
+class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Generates, keras.Model, ModelBase):
     """Base class of Keras models. Layers have the names of the canonical weights; `layer_._0` stands for `layer.0`.
 
     A class without `build` is built by a symbolic call on `dummy_inputs` when its weights are first asked for.

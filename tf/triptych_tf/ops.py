@@ -197,7 +197,7 @@ def pick(x: Any, indices: Any) -> Any:
 
 
 def constant(value: Any, like: Any) -> Any:
-    return tf.constant(value)
+    return tf.convert_to_tensor(value)
 
 
 def zeros(shape: Sequence[Any], dtype: Any) -> Any:
@@ -206,6 +206,20 @@ def zeros(shape: Sequence[Any], dtype: Any) -> Any:
 
 def write(buffer: Any, values: Any, start: Any) -> Any:
     return keras.ops.slice_update(buffer, (0, 0, start, 0), values)
+
+WORD = "int64"
+"""The integers in which `triptych.generation.random` computes words of 32 bits."""
+
+
+def word(value: int) -> Any:
+    """Return a word of 32 bits as an array without axes."""
+    return tf.constant(value, tf.int64)
+
+
+def put(buffer: Any, column: Any, position: Any) -> Any:
+    """Return `buffer` [R, L, ...] with `column` [R, ...] at `position` of the second axis."""
+    start = (0, position, *[0] * (len(buffer.shape) - 2))
+    return keras.ops.slice_update(buffer, start, tf.cast(column, buffer.dtype)[:, None])
 
 
 def take_along(x: Any, indices: Any) -> Any:
@@ -229,8 +243,50 @@ def log(x: Any) -> Any:
     return tf.math.log(x)
 
 
+def all(x: Any) -> Any:
+    return tf.reduce_all(x)
+
+
+def any(x: Any, axis: int | None = None) -> Any:
+    return tf.reduce_any(x, axis)
+
+
+def invert(x: Any) -> Any:
+    return tf.logical_not(x)
+
+
+def minimum_of(x: Any) -> Any:
+    """Return the least along the last axis, which stays with length 1."""
+    return tf.reduce_min(x, axis=-1, keepdims=True)
+
+
 def repeat(x: Any, times: int) -> Any:
     return tf.repeat(x, times, axis=0)
+
+
+def while_loop(condition: Any, body: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return `state` as `body` makes it anew while `condition` holds; both take its parts."""
+    leaves = tf.nest.flatten(state)
+    places = [place for place, leaf in enumerate(leaves) if leaf is not None]
+
+    def whole(values: Sequence[Any]) -> Any:
+        full = [None] * len(leaves)
+        for place, value in zip(places, values, strict=True):
+            full[place] = value
+        return tf.nest.pack_sequence_as(state, full)
+
+    def flat(values: Any) -> list[Any]:
+        return [leaf for leaf in tf.nest.flatten(values) if leaf is not None]
+
+    found = tf.while_loop(
+        lambda *values: condition(*whole(values)), lambda *values: flat(body(*whole(values))), flat(state)
+    )
+    return whole(found)  # type: ignore[no-any-return]
+
+
+def compiles() -> bool:
+    """Return whether what is computed now is recorded, to run later and with other values."""
+    return not tf.executing_eagerly()
 
 
 def known(x: Any) -> int | None:

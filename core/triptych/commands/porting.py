@@ -16,7 +16,7 @@ _PORT_HELP = """Make files that were written for transformers 4 files for tripty
 What will not work here is listed, line by line, with what to do. A name that triptych does not have, and the file does
 not use, is no longer imported; of one that it uses the import fails, and says what to do; tokenizers are still imported
 from transformers. GenerationMixin is taken from the bases of classes, as triptych does not generate yet. Needs libcst:
-pip install 'triptych[port]'."""
+pip install 'triptych\\[port]'."""
 
 
 @app.command(help=_PORT_HELP, epilog="Example: triptych port modeling_mine.py configuration_mine.py --output ported")

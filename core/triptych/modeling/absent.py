@@ -9,9 +9,7 @@ from typing import Any, NoReturn
 
 from triptych.errors import MissingMethodError
 
-NO_GENERATION = (
-    "triptych does not generate yet: call the model in a loop over `init_cache`, or generate in transformers"
-)
+NO_GENERATION = "a later release has it: until then, generate in transformers"
 
 
 class Absent:
@@ -40,11 +38,3 @@ def absent(cls: type, name: str) -> Absent | None:
 def defines(cls: type, name: str) -> bool:
     """Return whether `cls` has a method `name` indeed."""
     return absent(cls, name) is None and callable(getattr(cls, name, None))
-
-
-class WithoutGeneration:
-    """Part of `ModelBase`: generation, which a later release has."""
-
-    generate = Absent(NO_GENERATION)
-    prepare_inputs_for_generation = Absent(NO_GENERATION)
-    compute_transition_scores = Absent(NO_GENERATION)

@@ -26,7 +26,6 @@ from triptych.errors import ArgumentError, CheckpointError, ConfigError
 from triptych.formats.kinds import read_order
 from triptych.hub.fetching import fetch_config, fetch_model, names_in, take_hub_arguments
 from triptych.hub.remote_code import take_code_arguments
-from triptych.modeling.absent import defines
 from triptych.modeling.arguments import take_accepted, warn_of_msgpack
 from triptych.modeling.checkpointing import Checkpointing
 from triptych.modeling.derived import refuse_disagreement
@@ -389,8 +388,9 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
 
     @classmethod
     def can_generate(cls) -> bool:
-        """Return whether the class has `generate`: one of its own, as long as triptych has none."""
-        return defines(cls, "generate")
+        """Return whether the class scores the next token, so that `generate` works: by its declaration, or as authors
+        say it, by `prepare_inputs_for_generation` or `GenerationMixin`."""
+        return cls._may_generate()
 
 
 def refuse_untaken(options: Mapping[str, Any], cls: type[ModelBase]) -> None:

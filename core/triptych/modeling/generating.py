@@ -15,9 +15,9 @@ from triptych.errors import ConfigError
 from triptych.files.paths import GENERATION_CONFIG_NAME
 from triptych.generation import GenerationConfig
 from triptych.generation.config import read_generation_config
+from triptych.generation.mixin import Generation
 from triptych.generation.parameters import DEFAULTS
 from triptych.hub.fetching import HubFolder
-from triptych.modeling.absent import WithoutGeneration, defines
 from triptych.modeling.operations import Operations
 
 logger = logging.getLogger("triptych")
@@ -25,7 +25,7 @@ logger = logging.getLogger("triptych")
 _TASKS = ("CausalLM", "Seq2SeqLM")
 
 
-class Generating(Operations, WithoutGeneration):
+class Generating(Operations, Generation):
     """Part of `ModelBase`: `generation_config`."""
 
     @property
@@ -46,7 +46,7 @@ class Generating(Operations, WithoutGeneration):
         """Return whether the class scores the next token, by its declaration or as authors say it."""
         part = cls.declared_part
         declared = part is not None and bool({part.task, *part.other_tasks} & set(_TASKS))
-        said = defines(cls, "prepare_inputs_for_generation") or defines(cls, "generate")
+        said = cls._overrides("prepare_inputs_for_generation") or cls._overrides("generate")
         return declared or said or any(base.__name__ == "GenerationMixin" for base in cls.__mro__)
 
     @classmethod

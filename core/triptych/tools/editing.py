@@ -24,6 +24,7 @@ from triptych.checkpoints.saving import save_checkpoint
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError, ShapeMismatchError, UnsupportedFormatError
 from triptych.files.json import json_text, repeated
+from triptych.formats.gguf.tokenizer import tokenizer_files, tokenizer_kind
 from triptych.formats.kinds import COMPANIONS, Format
 from triptych.modeling.quantised import quantised_by
 from triptych.tensors import arrays
@@ -45,6 +46,7 @@ class Draft:
     - `schema`: the weights that the family knows; None for an unknown architecture.
     - `format`: in which it is written unless told otherwise: that of the source.
     - `notes`: what a user should know about the result.
+    - `described`: files to write beside the weights, made of the metadata of a GGUF file: those of its tokenizer.
     """
 
     source: Path
@@ -53,6 +55,7 @@ class Draft:
     schema: Schema | None
     format: Format
     notes: tuple[str, ...] = ()
+    described: Mapping[str, bytes] = dataclasses.field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
@@ -72,9 +75,12 @@ def open_draft(path: Path, variant: str | None = None) -> Draft:
         InconsistentCheckpointError: copies of one weight differ. What `open_source` raises.
     """
     source = open_source(path, variant)
+    described = tokenizer_files(source.metadata)
     notes = _notes(source)
+    if (kind := tokenizer_kind(source.metadata)) and not described:
+        notes += (f"the tokenizer ({kind}) is not written: take tokenizer.json from the original model",)
     if source.schema is None or source.config is None:
-        return Draft(path, source.tensors, source.config, None, source.format, notes)
+        return Draft(path, source.tensors, source.config, None, source.format, notes, described)
     config, schema = dict(source.config), source.schema
     untied = [weight for weight in differing_ties(schema, source.tensors) if weight.untie_flag is not None]
     if untied:
@@ -86,7 +92,7 @@ def open_draft(path: Path, variant: str | None = None) -> Draft:
     weights, rest = matched(schema, source.tensors)
     tensors = {name: dataclasses.replace(ref, name=name) for name, ref in weights.items()}
     tensors |= {name: source.tensors[name] for name in rest}
-    return Draft(path, tensors, config, schema, source.format, notes)
+    return Draft(path, tensors, config, schema, source.format, notes, described)
 
 
 def _without_tie(config: Mapping[str, Any], flag: str) -> dict[str, Any]:
@@ -310,7 +316,8 @@ def write(
 ) -> list[Path]:
     """Write `draft` into the folder `destination` in one atomic step and return its weight files.
 
-    Tokenizer files and the like (`COMPANIONS`) are copied beside them.
+    Tokenizer files and the like (`COMPANIONS`) are copied beside them; those of a GGUF file's tokenizer are made of its
+    metadata.
 
     Args:
         format: None for that of the source.
@@ -333,7 +340,7 @@ def write(
         max_shard_size=max_shard_size,
         format=chosen,
         scope=tf_scope(_stem(draft)),
-        also={file.name: file.read_bytes() for file in beside if file.is_file()},
+        also={**draft.described, **{file.name: file.read_bytes() for file in beside if file.is_file()}},
     )
 
 

@@ -36,6 +36,7 @@ class Source:
     - `format`: how it is stored.
     - `generic`: canonical names that are known from the rules of layers alone (`triptych.checkpoints.legacy_generic`).
     - `unknown`: names in `tensors` that no rule knows; they are as in the files.
+    - `metadata`: that of a GGUF file, as it stands there.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class Source:
     format: Format
     generic: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def open_source(path: Path, variant: str | None = None) -> Source:
@@ -57,8 +59,9 @@ def open_source(path: Path, variant: str | None = None) -> Source:
     """
     if is_gguf(path):
         raw = open_checkpoint(path)
-        values = dict(open_gguf(path).config)
-        return Source(path, raw, dict(raw), values, file_schema(values, raw), SAFETENSORS)
+        opened = open_gguf(path)
+        values, schema = dict(opened.config), file_schema(opened.config, raw)
+        return Source(path, raw, dict(raw), values, schema, SAFETENSORS, metadata=opened.metadata)
     if path.is_file():
         raise ArgumentError("The source has no name of a format.", expected="*.gguf or a folder", received=str(path))
     folder = local_folder(path)

@@ -41,6 +41,7 @@ from triptych.formats.gguf import types
 from triptych.formats.gguf.file import GgufFile, open_gguf
 from triptych.formats.gguf.header import read_header
 from triptych.tools.editing import open_draft, write
+from triptych.tools.texts import open_texts
 from triptych_conformance import assert_close
 
 # -- models that transformers made ---------------------------------------------------------------------------------
@@ -469,8 +470,8 @@ def test_smollm2_converted_continues_as_it_should(smollm2: GgufFile, tmp_path: P
     write(open_draft(smollm2.path), tmp_path / "smollm2")
     model = LlamaForCausalLM.from_pretrained(tmp_path / "smollm2").eval()
     assert model.num_parameters() == 134_515_008
-    tokenizer = build_tokenizer(smollm2.metadata)
-    ids = torch.tensor([tokenizer.encode("The capital of France is").ids])
+    tokenizer = open_texts(tmp_path / "smollm2")
+    ids = torch.tensor([tokenizer.encode("The capital of France is")])
     new = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=3, do_sample=False)[0, ids.shape[1] :]
     assert tokenizer.decode(new.tolist()).startswith(" Paris")
 

@@ -1,0 +1,97 @@
+"""One call of `generate`, ready to run: what is static in it, and a function of the arrays that is the same when it is
+compiled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from triptych.generation.beams import Beams, Found, beam_search
+from triptych.generation.config import GenerationConfig
+from triptych.generation.request import Tokens
+from triptych.generation.search import Search, sample
+from triptych.generation.steps import FixedSteps, Steps, WholeSteps
+from triptych.generation.watching import Recorder
+
+_BEAMS = ("beam_search", "beam_sample", "group_beam_search")
+_OF_LENGTH = ("max_length", "max_new_tokens", "max_time", "stop_strings")
+"""Parameters that are arguments of the compiled function, or have no part in it."""
+
+
+Noise = tuple[Callable[[Any, Any], Any], Any] | None
+
+
+@dataclass
+class Job:
+    """What is static in a call.
+
+    Args:
+        mode: as `GenerationConfig.get_generation_mode` names it.
+        columns: of the buffer of tokens; `width`, those of the prompt; `room`, tokens for which a cache has room.
+        calls: how the model is called: a class of `triptych.generation.steps`.
+    """
+
+    model: Any
+    config: GenerationConfig
+    mode: str
+    tokens: Tokens
+    columns: int
+    width: int
+    room: int
+    calls: type[Steps]
+    loop: Callable[..., Any]
+    process_for: Callable[..., Any]
+    """From this job, the inputs and the search to what changes scores."""
+    watch: Recorder = field(default_factory=Recorder)
+    flags: Mapping[str, bool] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """What a compiled function of this job depends on, beside the shapes of its arguments."""
+        values = {name: value for name, value in self.config.to_dict().items() if name not in _OF_LENGTH}
+        static = (self.mode, self.columns, self.width, self.room, self.tokens.eos, self.tokens.pad)
+        return json.dumps([values, static], sort_keys=True, default=repr)
+
+    def run(
+        self, call: Callable[..., Any], ids: Any, inputs: Mapping[str, Any], length: Any, limit: Any, noise: Noise = None
+    ) -> Found:
+        """Search.
+
+        Args:
+            call: the model.
+            ids: prompts in a buffer of padding, [B, columns]; `length` of its columns are theirs.
+            inputs: further arguments of the model's first call.
+            limit: how many columns may be filled.
+            noise: what draws: a class of `triptych.generation.drawing` or like one, and what it is made of; or None.
+        """
+        config, ops = self.config, self.model._ops
+        draw = None if noise is None else noise[0](ops, noise[1])
+        many = self.mode in _BEAMS
+        times = (config.num_beams if many else config.num_return_sequences) or 1
+        steps = self._steps(call, inputs, times)
+        eos = ops.cast(ops.constant(list(self.tokens.eos), ids), ids.dtype) if self.tokens.eos else None
+        search = Search(
+            ops=ops, steps=steps, process=lambda ids, scores, length: scores, max_length=limit, loop=self.loop,
+            draw=None if draw is None else draw.one, eos=eos, pad=self.tokens.pad, watch=self.watch,
+        )  # fmt: skip
+        search.process = self.process_for(self, inputs, search, length)
+        if many:
+            return beam_search(search, self._beams(draw), ids, length)
+        texts, end = sample(search, ids, length)
+        return Found(texts, None, end, None)
+
+    def _steps(self, call: Callable[..., Any], inputs: Mapping[str, Any], times: int) -> Steps:
+        whole = self.calls is FixedSteps and self.config.use_cache is False
+        calls = WholeSteps if whole else self.calls
+        return calls(self.model, call, inputs, times, self.flags, self.width, self.room)
+
+    def _beams(self, draw: Any) -> Beams:
+        config = self.config
+        groups = config.num_beam_groups or 1
+        return Beams(
+            count=config.num_beams // groups, groups=groups, length_penalty=config.length_penalty,
+            early_stopping=config.early_stopping, kept=config.num_return_sequences or 1,
+            candidates=max(2, 1 + len(self.tokens.eos)), draw=None if draw is None else draw.several,
+        )  # fmt: skip

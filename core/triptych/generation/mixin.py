@@ -1,0 +1,295 @@
+"""`generate`, as far as it is the same in the three frameworks: a part of their base classes."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from triptych.errors import ArgumentError, MissingMethodError
+from triptych.generation import request
+from triptych.generation.beams import Found
+from triptych.generation.buckets import bucket, in_buckets, widened
+from triptych.generation.config import GenerationConfig
+from triptych.generation.drawing import Seeded
+from triptych.generation.job import Job
+from triptych.generation.outputs import output_class
+from triptych.generation.random import key_of
+from triptych.generation.search import python_loop
+from triptych.generation.steps import FixedSteps, Steps
+from triptych.generation.watching import Recorder
+from triptych.nn.functional import shape_of
+
+logger = logging.getLogger("triptych")
+
+
+@dataclass
+class Asked:
+    """What a call of `generate` was given, beside parameters of the config and inputs of the model."""
+
+    inputs: Any = None
+    config: Any = None
+    processors: Any = None
+    criteria: Any = None
+    prefix: Any = None
+    streamer: Any = None
+    assistant: Any = None
+    negative_ids: Any = None
+    negative_mask: Any = None
+    use_model_defaults: bool | None = None
+    tokenizer: Any = None
+    noise: Any = None
+    """What draws where there is no `seed`: see `triptych.generation.job`."""
+    seed: Any = None
+    params: Any = None
+    compiled: bool = False
+    """Whether the whole search is compiled, for this call."""
+    may_loop: bool = False
+    """Whether it may be a loop of Python nevertheless, where it is watched."""
+
+
+@dataclass
+class Prompt:
+    """Tokens [B, P] that there are, and further inputs of the first call."""
+
+    ids: Any
+    inputs: dict[str, Any] = field(default_factory=dict)
+    embedded: int = 0
+    """Places of the prompt that are embeddings and no tokens."""
+
+
+class Generation:
+    """Part of the base classes: how prompts become texts."""
+
+    _ops: Any
+    config: Any
+    generation_config: Any
+    main_input_name: str
+    class_prefix: str
+    _pads_to_the_end = False
+    """Whether texts are always as long as they might have become."""
+
+    def _encodes(self) -> bool:
+        """Return whether the prompt is an encoder's, and a decoder writes the text."""
+        return bool(getattr(self.config, "is_encoder_decoder", False))
+
+    def _steps_class(self) -> type[Steps]:
+        """Return how the model is called."""
+        raise NotImplementedError
+
+    def _has_own_hooks(self) -> bool:
+        """Return whether the class says itself how it is called, as transformers 4 has it."""
+        return self._overrides("prepare_inputs_for_generation")
+
+    @classmethod
+    def _overrides(cls, name: str) -> bool:
+        """Return whether a class of someone's has this method of its own."""
+        owner = next((one for one in cls.__mro__ if name in vars(one)), None)
+        return owner is not None and not owner.__module__.startswith("triptych")
+
+    def _as_ids(self, tokens: Any) -> Any:
+        """Return tokens as integers of the framework, where the model is."""
+        raise NotImplementedError
+
+    def _generate(self, asked: Asked, kwargs: dict[str, Any]) -> Any:
+        """Return what `generate` returns; see there."""
+        if not type(self).can_generate():  # type: ignore[attr-defined]
+            raise MissingMethodError(
+                f"{type(self).__name__} does not generate.", remedy="use a class with a head that scores the next "
+                "token, ...ForCausalLM or ...ForConditionalGeneration; or give yours prepare_inputs_for_generation",
+            )  # fmt: skip
+        config, rest = request.settled(self.generation_config, asked.config, kwargs, asked.use_model_defaults)
+        mode = config.get_generation_mode(asked.assistant)
+        tokens = request.special_tokens(config, self._encodes())
+        given = set(kwargs) | self._said(asked)
+        prompt = self._prompt(asked, rest, config, tokens)
+        request.refuse_unknown(prompt.inputs, self._known_inputs(), type(self))
+        limit = request.longest(config, prompt.ids.shape[1] + prompt.embedded, given, self._positions())
+        return self._search(asked, config, mode, tokens, prompt, limit - prompt.embedded)
+
+    def _said(self, asked: Asked) -> set[str]:
+        """Return which parameters of length a config says, so that a default among them is meant."""
+        said = [asked.config, self.generation_config]
+        return {"max_length"} if any(getattr(one, "max_length", 20) not in (None, 20) for one in said) else set()
+
+    def _positions(self) -> int | None:
+        found = getattr(self.config, "max_position_embeddings", None)
+        return found if isinstance(found, int) else None
+
+    def _known_inputs(self) -> set[str]:
+        """Return the arguments that may be passed on to the model."""
+        known = set(self._call_arguments())  # type: ignore[attr-defined]
+        hook = inspect.signature(self.prepare_inputs_for_generation).parameters
+        return known | {name for name, one in hook.items() if one.kind is not one.VAR_KEYWORD}
+
+    # -- the prompt ---------------------------------------------------------------------------------------------
+
+    def _prompt(self, asked: Asked, kwargs: dict[str, Any], config: GenerationConfig, tokens: request.Tokens) -> Prompt:
+        name, inputs = self.main_input_name, dict(kwargs)
+        if asked.inputs is not None and inputs.get(name) is not None:
+            raise ArgumentError(f"The prompt is given twice, as inputs and as {name}.", remedy="pass one of the two")
+        main = inputs.pop(name, None) if asked.inputs is None else asked.inputs
+        if self._encodes():
+            return self._decoder_prompt(main, inputs, config, tokens)
+        embeds = inputs.get("inputs_embeds")
+        if main is None:
+            rows = 1 if embeds is None else embeds.shape[0]
+            first = config.bos_token_id
+            if embeds is None and first is None:
+                raise ArgumentError("There is no prompt.", expected=f"{name}, or bos_token_id to begin with")
+            main = np.full((rows, 0 if embeds is not None else 1), 0 if first is None else first, np.int64)
+        ids = self._checked(main, name)
+        embedded = 0 if embeds is None else embeds.shape[1] - ids.shape[1]
+        if embedded < 0:
+            raise ArgumentError("inputs_embeds do not stand for the tokens of the prompt.",
+                                expected=f"{ids.shape[1]} places", received=str(embeds.shape[1]))  # fmt: skip
+        inputs["attention_mask"] = self._mask(inputs.get("attention_mask"), ids, config, tokens)
+        return Prompt(ids, self._given(inputs), embedded)
+
+    def _decoder_prompt(self, main: Any, inputs: dict[str, Any], config: GenerationConfig, tokens: Any) -> Prompt:
+        """Return the decoder's first tokens, and the encoder's inputs."""
+        if main is not None:
+            main = self._checked(main, self.main_input_name)
+            inputs["attention_mask"] = self._mask(inputs.get("attention_mask"), main, config, tokens)
+            inputs[self.main_input_name] = main
+        sources = (main, inputs.get("inputs_embeds"), _states(inputs.get("encoder_outputs")))
+        rows = next((source.shape[0] for source in sources if source is not None), None)
+        if rows is None:
+            raise ArgumentError("There is no prompt.", expected=f"{self.main_input_name}, or encoder_outputs")
+        ids = inputs.pop("decoder_input_ids", None)
+        start = np.full((rows, 1), tokens.start, np.int64)
+        ids = self._as_ids(start) if ids is None else self._checked(ids, "decoder_input_ids")
+        return Prompt(ids, self._given(inputs))
+
+    def _checked(self, ids: Any, name: str) -> Any:
+        ids = self._as_ids(ids)
+        if len(shape_of(ids) or ()) != 2:
+            raise ArgumentError(f"{name}: wrong shape.", expected="tokens [B, P]", received=str(shape_of(ids)))
+        return ids
+
+    def _given(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in inputs.items() if value is not None}
+
+    def _mask(self, mask: Any, ids: Any, config: GenerationConfig, tokens: request.Tokens) -> Any:
+        """Return the mask of the prompt; None if all of it counts."""
+        ops = self._ops
+        if mask is None:
+            if config.pad_token_id is None or config.pad_token_id in tokens.eos or not ids.shape[1]:
+                return None
+            mask = ops.cast(ids != config.pad_token_id, "int32")
+        mask = self._as_ids(mask)
+        whole = ops.known(ops.all(mask == 1))
+        if not self._encodes() and not self._has_own_hooks() and not whole and whole is not None:
+            if ops.known(ops.any(mask[:, -1] == 0)):
+                logger.warning("The prompts are padded on the right; a decoder goes on better from padding on the left.")
+        return None if whole and not self._has_own_hooks() else mask
+
+    # -- the search ---------------------------------------------------------------------------------------------
+
+    def _search(
+        self, asked: Asked, config: GenerationConfig, mode: str, tokens: request.Tokens, prompt: Prompt, limit: int
+    ) -> Any:
+        ops, watch = self._ops, self._watch(asked, config)
+        compiled = asked.compiled and not (ops.compiles() or (asked.may_loop and watch.watches()))
+        eager = not (compiled or ops.compiles())
+        if watch.watches() and not eager:
+            raise ArgumentError(
+                "A compiled search cannot be watched.",
+                expected="no streamer, stopping criteria, max_time, stop_strings, scores, logits, attentions or states",
+                remedy="call generate without compiling it",
+            )
+        job = self._job(asked, config, mode, tokens, prompt, limit, watch, eager, compiled)
+        noise = None
+        if config.do_sample:
+            noise = asked.noise if asked.seed is None else (Seeded, key_of(ops, asked.seed))
+        watch.put(prompt.ids)
+        ids = widened(ops, prompt.ids, job.columns, tokens.pad)
+        if compiled:
+            inputs = self._in_buckets(prompt, job)
+            found = self._run_compiled(asked, job, ids, inputs, prompt.ids.shape[1], limit, noise)
+        else:
+            found = job.run(self._caller(asked, eager), ids, prompt.inputs, prompt.ids.shape[1], limit, noise)
+        watch.end()
+        texts = found.ids[:, : _longest(found) if eager and not self._pads_to_the_end else limit]
+        if not (config.return_dict_in_generate or self.class_prefix == "Flax"):
+            return texts
+        return self._output(job, prompt, found, texts)
+
+    def _job(
+        self, asked: Asked, config: GenerationConfig, mode: str, tokens: request.Tokens, prompt: Prompt, limit: int,
+        watch: Recorder, eager: bool, compiled: bool,
+    ) -> Job:  # fmt: skip
+        flags = {name: True for name in ("output_attentions", "output_hidden_states") if getattr(config, name)}
+        width, columns, calls = prompt.ids.shape[1], limit, self._steps_class()
+        if compiled and calls is FixedSteps:
+            columns = bucket(limit)
+            width = width if prompt.embedded else min(bucket(width, self._positions()), columns)
+        return Job(
+            self, config, mode, tokens, columns=columns, width=width, room=columns + prompt.embedded, calls=calls,
+            loop=python_loop if eager else self._ops.while_loop, process_for=processes(asked), watch=watch, flags=flags,
+        )  # fmt: skip
+
+    def _in_buckets(self, prompt: Prompt, job: Job) -> dict[str, Any]:
+        if job.calls is not FixedSteps or prompt.embedded:
+            return prompt.inputs
+        most = None if self.config.model_type == "t5" else self._positions()
+        return in_buckets(self._ops, prompt.inputs, job.width, self._encodes(), lambda length: bucket(length, most))
+
+    def _caller(self, asked: Asked, eager: bool) -> Any:
+        """Return what calls the model."""
+        return self
+
+    def _run_compiled(
+        self, asked: Asked, job: Job, ids: Any, inputs: dict[str, Any], length: int, limit: int, noise: Any
+    ) -> Found:
+        """Run the job, compiled once for all that differ only in their arrays."""
+        raise NotImplementedError
+
+    def _watch(self, asked: Asked, config: GenerationConfig) -> Recorder:
+        keep = [name.removeprefix("output_") for name in config.extra_output_flags if getattr(config, name)]
+        return Recorder(keep if config.return_dict_in_generate else (), asked.streamer, ())
+
+    def _output(self, job: Job, prompt: Prompt, found: Found, texts: Any) -> Any:
+        fields, watch = job.watch.fields(), job.watch
+        if found.scores is not None:
+            fields["scores" if self.class_prefix == "Flax" else "sequences_scores"] = found.scores
+            if self.class_prefix == "Flax" and "scores" in watch.keep:
+                fields["step_scores"] = watch.found["scores"]
+            elif job.config.output_scores:
+                new = _longest(found) - prompt.ids.shape[1]
+                fields["beam_indices"] = found.rows[:, prompt.ids.shape[1] :][:, :new]
+        if watch.outputs is not None and self.class_prefix != "Flax":
+            fields["past_key_values"] = _of(watch.outputs, "past_key_values")
+        if self._encodes() and (encoded := _encoded(watch, prompt)) is not None:
+            fields |= {f"encoder_{n}": _of(encoded, n) for n in ("attentions", "hidden_states") if n in watch.keep}
+        return output_class(self.class_prefix, job.mode, self._encodes())(sequences=texts, **fields)
+
+
+def processes(asked: Asked) -> Any:
+    def none(job: Job, inputs: Mapping[str, Any], search: Any, length: Any) -> Any:
+        return lambda ids, scores, length: scores
+
+    return none
+
+
+def _longest(found: Found) -> int:
+    """Return the length of the longest text; nothing of this is traced."""
+    return int(np.max(np.asarray(found.lengths)))
+
+
+def _of(outputs: Any, name: str) -> Any:
+    return outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
+
+
+def _encoded(watch: Recorder, prompt: Prompt) -> Any:
+    return prompt.inputs.get("encoder_outputs") or watch.encoded
+
+
+def _states(encoder_outputs: Any) -> Any:
+    if encoder_outputs is None:
+        return None
+    return encoder_outputs["last_hidden_state"] if isinstance(encoder_outputs, Mapping) else encoder_outputs[0]

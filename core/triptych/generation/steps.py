@@ -1,0 +1,211 @@
+"""Calls of a model, one after another: from tokens to the scores of the next, and to what the next call reads.
+
+Shapes: B texts, R rows (B times the beams or answers of each), L columns of the buffer `ids` [R, L], V tokens. `length`
+is how many columns hold tokens; in a compiled loop nobody knows it before it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from triptych.nn.functional import shape_of
+
+Held = Any
+"""What one call hands to the next: arrays, or containers of them."""
+
+
+class Steps:
+    """Calls of one model.
+
+    Args:
+        call: the model, called by name; with the parameters, where it holds none.
+        inputs: arguments of the first call, B rows each.
+        times: rows for each text.
+        flags: `output_attentions` and `output_hidden_states`, where they are asked for.
+        width: columns of the prompt.
+        room: tokens for which a cache has room.
+    """
+
+    def __init__(
+        self, model: Any, call: Callable[..., Any], inputs: Mapping[str, Any], times: int, flags: Mapping[str, bool],
+        width: int, room: int,
+    ) -> None:  # fmt: skip
+        self.model, self.call, self.inputs, self.times, self.flags = model, call, dict(inputs), times, dict(flags)
+        self.width, self.room = width, room
+        self.ops = model._ops
+        self.outputs: Any = None
+        """What the model returned last."""
+        self.encoded: Any = None
+        """What the encoder returned, where it is called by itself."""
+
+    def first(self, ids: Any, length: Any) -> tuple[Any, Held]:
+        """Return the scores [R, V] of the token after the prompt `ids` [B, L], and what the next call reads."""
+        raise NotImplementedError
+
+    def next(self, held: Held, ids: Any, length: Any) -> tuple[Any, Held]:
+        """Return the scores [R, V] of the token after column `length` - 1 of `ids` [R, L], and what the next reads."""
+        raise NotImplementedError
+
+    def reordered(self, held: Held, rows: Any) -> Held:
+        """Return what is held, of each of `rows` [R], which are rows of the same text."""
+        raise NotImplementedError
+
+    def _run(self, inputs: Mapping[str, Any]) -> Any:
+        self.outputs = self.call(**inputs, **self.flags, return_dict=True)
+        return self.outputs
+
+    def _scores(self, outputs: Any, column: Any) -> Any:
+        logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs.logits
+        return self.ops.cast(logits[:, column], "float32")
+
+
+class FixedSteps(Steps):
+    """Calls over a cache of fixed size: of `width` tokens, then of one each.
+
+    The prompt may be shorter than `width`. What stands behind it is not seen by the tokens before, and is written over.
+    """
+
+    def first(self, ids: Any, length: Any) -> tuple[Any, Held]:
+        ops, model, inputs = self.ops, self.model, self.inputs
+        known = model._call_arguments()
+        embeds = inputs.pop("inputs_embeds", None) if not model._encodes() else None
+        name = "decoder_input_ids" if model._encodes() else "input_ids"
+        given = {name: ids[:, : self.width]} if embeds is None else {"inputs_embeds": embeds}
+        count = length if embeds is None else embeds.shape[1]
+        mask_name = "decoder_attention_mask" if model._encodes() else "attention_mask"
+        mask, places = inputs.pop(mask_name, None), None
+        if mask is not None:
+            given[mask_name] = mask
+            if (name := mask_name.replace("attention_mask", "position_ids")) in known and name not in inputs:
+                places = ops.maximum(ops.cumsum(ops.cast(mask, "int32")) - 1, 0)
+                given[name] = places
+        cache = model.init_cache(ids.shape[0], self.room)
+        outputs = self._run({**inputs, **given, "past_key_values": cache})
+        cache = {**outputs["past_key_values"], "position": ops.cast(ops.constant(count, ids), "int32")}
+        held = {"cache": cache, "mask": mask, **self._kept(outputs)}
+        if places is not None:
+            held["place"] = places[:, count - 1][:, None] + 1
+        return self._each(self._scores(outputs, count - 1)), _mapped(held, self._each)
+
+    def _kept(self, outputs: Any) -> dict[str, Any]:
+        """Return which inputs later calls have too."""
+        inputs, encodes = self.inputs, self.model._encodes()
+        own = {name: x for name, x in inputs.items() if "head_mask" not in name and name != "token_type_ids"}
+        if encodes:
+            for name in ("input_ids", "inputs_embeds", "encoder_outputs"):
+                own.pop(name, None)
+            own["encoder_outputs"] = (outputs["encoder_last_hidden_state"],)
+        found: dict[str, Any] = {"inputs": own}
+        if not encodes and inputs.get("token_type_ids") is not None:
+            found["type"] = inputs["token_type_ids"][:, -1:]
+        return found
+
+    def next(self, held: Held, ids: Any, length: Any) -> tuple[Any, Held]:
+        encodes = self.model._encodes()
+        prefix = "decoder_" if encodes else ""
+        inputs = {**held["inputs"], f"{prefix}input_ids": ids[:, length - 1][:, None]}
+        inputs |= {name: x for name, x in self.inputs.items() if "head_mask" in name}
+        if held["mask"] is not None:
+            inputs[f"{prefix}attention_mask"] = held["mask"]
+        if "place" in held:
+            inputs[f"{prefix}position_ids"] = held["place"]
+        if "type" in held:
+            inputs["token_type_ids"] = held["type"]
+        outputs = self._run({**inputs, "past_key_values": held["cache"]})
+        held = {**held, "cache": outputs["past_key_values"]}
+        if "place" in held:
+            held["place"] = held["place"] + 1
+        return self._scores(outputs, 0), held
+
+    def reordered(self, held: Held, rows: Any) -> Held:
+        cache = held["cache"]
+        moved = {name: _mapped(cache[name], lambda x: self.ops.gather(x, rows)) for name in ("keys", "values")}
+        return {**held, "cache": {**cache, **moved}}
+
+    def _each(self, x: Any) -> Any:
+        return x if self.times == 1 else self.ops.repeat(x, self.times)
+
+
+class WholeSteps(Steps):
+    """Calls without a cache: the whole text is read for each token. For models that are called over a buffer."""
+
+    def first(self, ids: Any, length: Any) -> tuple[Any, Held]:
+        each = {name: self.ops.repeat(x, self.times) if shape_of(x) and "head_mask" not in name else x
+                for name, x in self.inputs.items()} if self.times > 1 else self.inputs  # fmt: skip
+        ids = self.ops.repeat(ids, self.times) if self.times > 1 else ids
+        return self.next(each, ids, length)
+
+    def next(self, held: Held, ids: Any, length: Any) -> tuple[Any, Held]:
+        ops, encodes = self.ops, self.model._encodes()
+        name = "decoder_attention_mask" if encodes else "attention_mask"
+        inputs = {**held, ("decoder_input_ids" if encodes else "input_ids"): ids}
+        if (mask := held.get(name)) is not None:
+            ahead = ops.cast(ops.zeros((mask.shape[0], ids.shape[1] - mask.shape[1]), "int32"), mask.dtype) + 1
+            inputs[name] = ops.concat([mask, ahead], 1)
+            if not encodes and "position_ids" in self.model._call_arguments():
+                inputs["position_ids"] = ops.maximum(ops.cumsum(ops.cast(inputs[name], "int32")) - 1, 0)
+        return self._scores(self._run(inputs), length - 1), held
+
+    def reordered(self, held: Held, rows: Any) -> Held:
+        return held
+
+
+class HookedSteps(Steps):
+    """Calls as the methods of a class say which generates in transformers 4: `prepare_inputs_for_generation`,
+    `_update_model_kwargs_for_generation` and `_reorder_cache`. Rows are multiplied before the first call."""
+
+    def first(self, ids: Any, length: Any) -> tuple[Any, Held]:
+        model, held = self.model, self.inputs
+        encodes = model._encodes()
+        if encodes and held.get("encoder_outputs") is None:
+            name = model.main_input_name
+            held = model._prepare_encoder_decoder_kwargs_for_generation(held.get(name), held, name, self.flags)
+        self.encoded = held.get("encoder_outputs")
+        ids, held = model._expand_inputs_for_generation(
+            expand_size=self.times, is_encoder_decoder=encodes, input_ids=ids[:, :length], **held
+        )
+        return self.next(held, ids, length)
+
+    def next(self, held: Held, ids: Any, length: Any) -> tuple[Any, Held]:
+        model = self.model
+        inputs = model.prepare_inputs_for_generation(ids[:, :length], **held)
+        outputs = self._run(inputs)
+        held = model._update_model_kwargs_for_generation(outputs, held, is_encoder_decoder=model._encodes())
+        return self._scores(outputs, -1), held
+
+    def reordered(self, held: Held, rows: Any) -> Held:
+        past = held.get("past_key_values")
+        return held if past is None else {**held, "past_key_values": self.model._reorder_cache(past, rows)}
+
+
+class PreparedSteps(Steps):
+    """Calls as Flax classes of transformers 4 say: `prepare_inputs_for_generation` once, and
+    `update_inputs_for_generation` after each call. Rows are multiplied before the first call."""
+
+    def first(self, ids: Any, length: Any) -> tuple[Any, Held]:
+        ops, inputs, columns = self.ops, self.inputs, ids.shape[1]
+        each = {n: ops.repeat(x, self.times) if shape_of(x) and self.times > 1 else x for n, x in inputs.items()}
+        ids = (ops.repeat(ids, self.times) if self.times > 1 else ids)[:, : self.width]
+        held = self.model.prepare_inputs_for_generation(ids, columns, **each)
+        return self._next(held, ids, self.width - 1)
+
+    def next(self, held: Held, ids: Any, length: Any) -> tuple[Any, Held]:
+        return self._next(held, ids[:, length - 1][:, None], 0)
+
+    def _next(self, held: Held, tokens: Any, column: Any) -> tuple[Any, Held]:
+        self.outputs = self.call(tokens, **held, **self.flags, return_dict=True)
+        return self._scores(self.outputs, column), self.model.update_inputs_for_generation(self.outputs, held)
+
+    def reordered(self, held: Held, rows: Any) -> Held:
+        cache = _mapped(held["past_key_values"], lambda x: self.ops.gather(x, rows))
+        return {**held, "past_key_values": cache}
+
+
+def _mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
+    """Return `tree` with `function` of every array that has rows."""
+    if isinstance(tree, Mapping):
+        return {name: _mapped(value, function) for name, value in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        return tuple(_mapped(value, function) for value in tree)
+    return function(tree) if shape_of(tree) else tree

@@ -1,0 +1,66 @@
+"""What sees a search that runs as a loop of Python: streamers, criteria, and the record of scores and states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from triptych.generation.search import Watch
+
+_OF_OUTPUTS = ("attentions", "hidden_states", "decoder_attentions", "cross_attentions", "decoder_hidden_states")
+
+
+class Recorder(Watch):
+    """Record what a call asks for, hand tokens to a streamer, and ask criteria whether a text ends.
+
+    Args:
+        keep: names of fields of the output that are recorded.
+        criteria: functions of tokens, scores and length, which return whether each row ends, or all, or None.
+    """
+
+    def __init__(
+        self, keep: Sequence[str] = (), streamer: Any = None, criteria: Sequence[Callable[[Any, Any, Any], Any]] = ()
+    ) -> None:
+        self.keep, self.streamer, self.criteria = set(keep), streamer, criteria
+        self.found: dict[str, list[Any]] = {}
+        self.outputs: Any = None
+        self.encoded: Any = None
+
+    def watches(self) -> bool:
+        """Return whether there is anything to see."""
+        return bool(self.keep or self.streamer is not None or self.criteria)
+
+    def put(self, tokens: Any) -> None:
+        if self.streamer is not None:
+            self.streamer.put(tokens)
+
+    def note(self, outputs: Any, logits: Any, scores: Any) -> None:
+        if self.encoded is None:
+            self.encoded = outputs
+        self.outputs = outputs
+        for name, value in (("logits", logits), ("scores", scores)):
+            if name in self.keep:
+                self.found.setdefault(name, []).append(value)
+        for name in _OF_OUTPUTS:
+            if name.removeprefix("decoder_").replace("cross_", "") in self.keep and (value := _of(outputs, name)) is not None:
+                self.found.setdefault(name, []).append(value)
+
+    def stops(self, ids: Any, length: Any, scores: Any) -> Any:
+        ends = None
+        for criterion in self.criteria:
+            said = criterion(ids, scores, length)
+            ends = said if ends is None else ends if said is None else ends | said
+        return ends
+
+    def end(self) -> None:
+        """Tell the streamer that nothing more comes."""
+        if self.streamer is not None:
+            self.streamer.end()
+
+    def fields(self) -> dict[str, tuple[Any, ...]]:
+        """Return what was recorded, by the names of the output's fields."""
+        return {name: tuple(values) for name, values in self.found.items()}
+
+
+def _of(outputs: Any, name: str) -> Any:
+    return outputs.get(name) if hasattr(outputs, "get") else getattr(outputs, name, None)

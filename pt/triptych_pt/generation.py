@@ -1,0 +1,69 @@
+"""`generate` in PyTorch: see `triptych.generation.mixin`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from triptych.generation.hooks import Hooks
+from triptych.generation.mixin import Asked
+from triptych.generation.steps import HookedSteps, Steps
+
+__all__ = ["GenerationMixin"]
+
+
+class Generates(Hooks):
+    """Part of `PreTrainedModel`."""
+
+    @torch.no_grad()
+    def generate(
+        self,
+        inputs: torch.Tensor | None = None,
+        generation_config: Any = None,
+        logits_processor: Any = None,
+        stopping_criteria: Any = None,
+        prefix_allowed_tokens_fn: Callable[[int, torch.Tensor], list[int]] | None = None,
+        synced_gpus: bool | None = None,
+        assistant_model: Any = None,
+        streamer: Any = None,
+        negative_prompt_ids: torch.Tensor | None = None,
+        negative_prompt_attention_mask: torch.Tensor | None = None,
+        use_model_defaults: bool | None = None,
+        custom_generate: Any = None,
+        *,
+        seed: int | None = None,
+        tokenizer: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Return texts that go on from prompts."""
+        asked = Asked(
+            inputs, generation_config, logits_processor, stopping_criteria, prefix_allowed_tokens_fn, streamer,
+            assistant_model, negative_prompt_ids, negative_prompt_attention_mask, use_model_defaults, tokenizer,
+            noise=(_Native, None), seed=seed,
+        )  # fmt: skip
+        return self._generate(asked, kwargs)  # type: ignore[attr-defined]
+
+    def _steps_class(self) -> type[Steps]:
+        return HookedSteps
+
+    def _as_ids(self, tokens: Any) -> torch.Tensor:
+        return torch.as_tensor(tokens, dtype=torch.int64, device=self.device)
+
+
+class GenerationMixin(Generates):
+    """A base class that says that a model generates, as in transformers 4; `PreTrainedModel` has all its methods."""
+
+
+class _Native:
+    """Draws of PyTorch's own generator, in the order in which transformers 4 asks for them."""
+
+    def __init__(self, ops: Any, state: Any) -> None:
+        pass
+
+    def one(self, scores: torch.Tensor, step: Any) -> torch.Tensor:
+        return torch.multinomial(torch.softmax(scores, dim=-1), 1)[:, 0]
+
+    def several(self, scores: torch.Tensor, count: int, step: Any) -> torch.Tensor:
+        return torch.multinomial(torch.softmax(scores, dim=-1), count)
