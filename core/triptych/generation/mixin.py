@@ -238,7 +238,8 @@ class Generation:
             width = width if prompt.embedded else min(bucket(width, self._positions()), columns)
         return Job(
             self, config, mode, tokens, columns=columns, width=width, room=columns + prompt.embedded, calls=calls,
-            loop=python_loop if eager else self._ops.while_loop, process_for=process_for, watch=watch, flags=flags,
+            loop=python_loop if eager else self._ops.while_loop,
+            process_for=process_for, custom=tuple(asked.processors or ()), watch=watch, flags=flags,
         )  # fmt: skip
 
     def _in_buckets(self, prompt: Prompt, job: Job) -> dict[str, Any]:
