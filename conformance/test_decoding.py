@@ -252,15 +252,7 @@ def test_a_real_model_names_the_capital_of_france(backend: Backend, smollm2: Pat
 
 
 def test_the_command_line_goes_on_with_a_text(backend: Backend, smollm2: Path) -> None:
-    asked = [
-        str(smollm2),
-        "The capital of France is",
-        "--no-chat",
-        "--max-new-tokens",
-        "3",
-        "--framework",
-        backend.name,
-    ]
-    done = CliRunner().invoke(app, ["generate", *asked])
+    options = ["--no-chat", "--max-new-tokens", "3", "--framework", backend.name]
+    done = CliRunner().invoke(app, ["generate", str(smollm2), "The capital of France is", *options])
     assert done.exit_code == 0, done.output
     assert done.stdout.startswith("The capital of France is Paris")
