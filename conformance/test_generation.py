@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from generating import padded_equal, sequences
 from golden_models import Golden
 from small_models import config_of, random_folder
-from triptych import ArgumentError, ConfigError, GenerationConfig
 from triptych_conformance import BACKENDS, Backend
 
 RECORDED: dict[str, dict[str, Any]] = {

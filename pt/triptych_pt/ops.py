@@ -204,6 +204,7 @@ def write(buffer: Any, values: Any, start: Any) -> Any:
     result[:, :, start : start + values.shape[2]] = values
     return result
 
+
 WORD = "int64"
 """The integers in which `triptych.generation.random` computes words of 32 bits."""
 

@@ -58,7 +58,13 @@ class Job:
         return json.dumps([values, static], sort_keys=True, default=repr)
 
     def run(
-        self, call: Callable[..., Any], ids: Any, inputs: Mapping[str, Any], length: Any, limit: Any, noise: Noise = None
+        self,
+        call: Callable[..., Any],
+        ids: Any,
+        inputs: Mapping[str, Any],
+        length: Any,
+        limit: Any,
+        noise: Noise = None,
     ) -> Found:
         """Search.
 
