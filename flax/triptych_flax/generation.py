@@ -101,7 +101,7 @@ class Generates(Generation):
             flags = {name: value for name, value in inputs.items() if isinstance(value, bool)}
             key = (*sorted(flags.items()), self.config.to_json_string())
             if key not in held:
-                held[key] = jax.jit(lambda params, arrays: self(**arrays, **flags, params=params))
+                held[key] = jax.jit(lambda params, arrays: self._call_of(params)(**arrays, **flags))
             return held[key](asked.params, {name: x for name, x in inputs.items() if name not in flags})
 
         return call
