@@ -9,18 +9,22 @@ import jax.numpy as jnp
 
 from triptych.generation.beams import Found
 from triptych.generation.buckets import widened
-from triptych.generation.job import Job
-from triptych.generation.mixin import Asked
+from triptych.generation.job import Compiled, Job
+from triptych.generation.mixin import Asked, Generation
 from triptych.generation.steps import FixedSteps, PreparedSteps, Steps
 from triptych_flax import ops
 
 __all__ = ["FlaxGenerationMixin"]
 
 
-class Generates:
+class Generates(Generation):
     """Part of `FlaxPreTrainedModel`."""
 
     _pads_to_the_end = True
+    params: Any
+    decode: Any
+    init_cache: Any
+    _call_arguments: Any
 
     def generate(
         self,
@@ -49,7 +53,7 @@ class Generates:
             noise=(_Native, key), seed=seed, params=self.params if params is None else params, compiled=trace,
             may_loop=True,
         )  # fmt: skip
-        return self._generate(asked, kwargs)  # type: ignore[attr-defined]
+        return self._generate(asked, kwargs)
 
     def prepare_inputs_for_generation(
         self, input_ids: Any, max_length: int, attention_mask: Any = None, **kwargs: Any
@@ -62,11 +66,11 @@ class Generates:
             attention_mask: [R, P], or that of an encoder's input.
         """
         rows = input_ids.shape[0]
-        found = {**kwargs, "past_key_values": self.init_cache(rows, max_length)}  # type: ignore[attr-defined]
-        if self._encodes() or attention_mask is None:  # type: ignore[attr-defined]
+        found = {**kwargs, "past_key_values": self.init_cache(rows, max_length)}
+        if self._encodes() or attention_mask is None:
             return {**found, **({} if attention_mask is None else {"attention_mask": attention_mask})}
         mask = widened(ops, jnp.asarray(attention_mask), max_length, 1)
-        if "position_ids" in self._call_arguments() and kwargs.get("position_ids") is None:  # type: ignore[attr-defined]
+        if "position_ids" in self._call_arguments() and kwargs.get("position_ids") is None:
             found["position_ids"] = jnp.maximum(jnp.cumsum(mask, -1)[:, : input_ids.shape[1]] - 1, 0)
         return {**found, "attention_mask": mask}
 
@@ -78,7 +82,7 @@ class Generates:
         return new
 
     def _steps_class(self) -> type[Steps]:
-        return PreparedSteps if self._has_own_hooks() else FixedSteps  # type: ignore[attr-defined]
+        return PreparedSteps if self._has_own_hooks() else FixedSteps
 
     def _as_ids(self, tokens: Any) -> jax.Array:
         return jnp.asarray(tokens).astype(jnp.int32)
@@ -88,13 +92,25 @@ class Generates:
         return lambda *inputs, **options: model(*inputs, **options, params=params)
 
     def _caller(self, asked: Asked, eager: bool) -> Any:
-        return self._call_of(asked.params)
+        if not (eager and asked.compiled) or self._has_own_hooks():
+            return self._call_of(asked.params)
+        held = self.__dict__.setdefault("_generating", Compiled())
+
+        def call(**inputs: Any) -> Any:
+            """Call the model, compiled: where the search itself is a loop of Python."""
+            flags = {name: value for name, value in inputs.items() if isinstance(value, bool)}
+            key = (*sorted(flags.items()), self.config.to_json_string())
+            if key not in held:
+                held[key] = jax.jit(lambda params, arrays: self._call_of(params)(**arrays, **flags))
+            return held[key](asked.params, {name: x for name, x in inputs.items() if name not in flags})
+
+        return call
 
     def _run_compiled(
         self, asked: Asked, job: Job, ids: Any, inputs: dict[str, Any], length: int, limit: int, noise: Any
     ) -> Found:
         factory, state = (None, None) if noise is None else noise
-        held = self.__dict__.setdefault("_generating", {})
+        held = self.__dict__.setdefault("_generating", Compiled())
         key = (job.key, factory, self.config.to_json_string())
         if key not in held:
 
@@ -107,7 +123,7 @@ class Generates:
 
 
 class FlaxGenerationMixin(Generates):
-    """A base class that says that a model generates, as in transformers 4; `FlaxPreTrainedModel` has all its methods."""
+    """A base class that says that a model generates, as in transformers 4; `FlaxPreTrainedModel` has its methods."""
 
 
 class _Native:

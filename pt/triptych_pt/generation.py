@@ -10,14 +10,16 @@ import torch
 from triptych.errors import ArgumentError
 from triptych.generation.healing import healed
 from triptych.generation.hooks import Hooks
-from triptych.generation.mixin import Asked
+from triptych.generation.mixin import Asked, Generation
 from triptych.generation.steps import HookedSteps, Steps
 
 __all__ = ["GenerationMixin"]
 
 
-class Generates(Hooks):
+class Generates(Hooks, Generation):
     """Part of `PreTrainedModel`."""
+
+    device: Any
 
     @torch.no_grad()
     def generate(
@@ -51,7 +53,7 @@ class Generates(Hooks):
             assistant_model, negative_prompt_ids, negative_prompt_attention_mask, use_model_defaults, tokenizer,
             noise=(_Native, None), seed=seed,
         )  # fmt: skip
-        return self._generate(asked, kwargs)  # type: ignore[attr-defined]
+        return self._generate(asked, kwargs)
 
     def heal_tokens(self, input_ids: torch.Tensor, tokenizer: Any = None) -> torch.Tensor:
         """Return prompts [B, P'] whose last token may be another that begins like it: see
@@ -63,7 +65,7 @@ class Generates(Hooks):
         Raises:
             ArgumentError: there is no tokenizer, or it has no token for padding.
         """
-        return self._as_ids(healed(self, input_ids, tokenizer))
+        return self._as_ids(healed(self, input_ids, tokenizer)[0])
 
     def _steps_class(self) -> type[Steps]:
         return HookedSteps

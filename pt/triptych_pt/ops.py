@@ -209,6 +209,7 @@ def write(buffer: Any, values: Any, start: Any) -> Any:
     result[:, :, start : start + values.shape[2]] = values
     return result
 
+
 WORD = "int64"
 """The integers in which `triptych.generation.random` computes words of 32 bits."""
 
@@ -298,8 +299,7 @@ def begins(buffers: Any, views: Any) -> bool:
     if buffers[0].is_inference() and not torch.is_inference_mode_enabled():
         return False
     pairs = zip(buffers, views, strict=True)
-    same = [x.data_ptr() == view.data_ptr() and x.stride() == view.stride() for x, view in pairs]
-    return False not in same  # `all` is another function here
+    return False not in [x.data_ptr() == view.data_ptr() and x.stride() == view.stride() for x, view in pairs]
 
 
 def write_into(buffer: Any, values: Any, start: int) -> None:

@@ -13,16 +13,16 @@ _BIAS, _OWN = 10.0, 11.0
 """What tokens that begin like the last one have more than others, and what that one itself has."""
 
 
-def healed(model: Any, ids: Any, tokenizer: Any, **options: Any) -> list[list[int]]:
+def healed(model: Any, ids: Any, tokenizer: Any, params: Any = None) -> tuple[Any, Any]:
     """Return prompts whose last token may be a longer one, on a decoder that generates.
 
     Args:
         ids: prompts [B, P], as the tokenizer makes them of their text without spaces around it.
         tokenizer: the model's; its texts of tokens and its padding are read.
-        options: further arguments of `generate`.
+        params: of a model that holds none.
 
     Returns:
-        Prompts [B, P'], a list of lists, padded as the tokenizer does.
+        Prompts [B, P'], padded as the tokenizer does, and which of their tokens count, 1 or 0: lists of lists.
 
     Raises:
         ArgumentError: there is no tokenizer, or it has no token for padding.
@@ -34,7 +34,9 @@ def healed(model: Any, ids: Any, tokenizer: Any, **options: Any) -> list[list[in
     rows = [list(row) for row in tokenizer(texts, padding=True)["input_ids"]]
     rows = [[pad if token == tokenizer.bos_token_id else token for token in row] for row in rows]
     pieces = {token: text for text, token in tokenizer.get_vocab().items()}
-    return [_healed_row(model, row, pieces, tokenizer, options) for row in rows]
+    options = {} if params is None else {"params": params}
+    rows = [_healed_row(model, row, pieces, tokenizer, options) for row in rows]
+    return rows, [[int(token != pad) for token in row] for row in rows]
 
 
 def _healed_row(model: Any, row: list[int], pieces: dict[int, str], tokenizer: Any, options: Any) -> list[int]:

@@ -4,7 +4,7 @@ compiled."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,8 @@ _OF_LENGTH = ("max_length", "max_new_tokens", "max_time", "stop_strings")
 """Parameters that are arguments of the compiled function, or have no part in it."""
 
 
+_KEPT = 32
+"""Compiled searches of one model that are kept."""
 Noise = tuple[Callable[[Any, Any], Any], Any] | None
 
 
@@ -46,6 +48,8 @@ class Job:
     loop: Callable[..., Any]
     process_for: Callable[..., Any]
     """From this job, the search, the prompt, the inputs and the length to what changes scores."""
+    custom: Sequence[Any] = ()
+    """Processors of the caller's."""
     watch: Recorder = field(default_factory=Recorder)
     flags: Mapping[str, bool] = field(default_factory=dict)
 
@@ -53,11 +57,18 @@ class Job:
     def key(self) -> str:
         """What a compiled function of this job depends on, beside the shapes of its arguments."""
         values = {name: value for name, value in self.config.to_dict().items() if name not in _OF_LENGTH}
-        static = (self.mode, self.columns, self.width, self.room, self.tokens.eos, self.tokens.pad)
+        own = [id(one) for one in self.custom]  # which a compiled function keeps alive
+        static = (self.mode, self.columns, self.width, self.room, self.tokens.eos, self.tokens.pad, own)
         return json.dumps([values, static], sort_keys=True, default=repr)
 
     def run(
-        self, call: Callable[..., Any], ids: Any, inputs: Mapping[str, Any], length: Any, limit: Any, noise: Noise = None
+        self,
+        call: Callable[..., Any],
+        ids: Any,
+        inputs: Mapping[str, Any],
+        length: Any,
+        limit: Any,
+        noise: Noise = None,
     ) -> Found:
         """Search.
 
@@ -96,7 +107,8 @@ class Job:
         calls, flags = WholeSteps if whole else self.calls, self.flags
         if self.mode == "contrastive_search":
             flags = {**flags, "output_hidden_states": True}
-        return calls(self.model, call, inputs, times, flags, self.width, self.room)
+        cache_for = self.model._cache_maker(self.config)
+        return calls(self.model, call, inputs, times, flags, self.width, self.room, cache_for)
 
     def _contrast(self, inputs: Mapping[str, Any]) -> Contrast:
         config = self.config
@@ -113,3 +125,19 @@ class Job:
             early_stopping=config.early_stopping, kept=config.num_return_sequences or 1,
             candidates=max(2, 1 + len(self.tokens.eos)), draw=None if draw is None else draw.several,
         )  # fmt: skip
+
+
+class Compiled(dict[Any, Any]):
+    """Compiled searches of one model by what is static in them; the oldest goes when there are too many. They are not
+    copied or pickled with the model: they are made anew."""
+
+    def __setitem__(self, key: Any, function: Any) -> None:
+        super().__setitem__(key, function)
+        if len(self) > _KEPT:
+            del self[next(iter(self))]
+
+    def __reduce__(self) -> Any:
+        return Compiled, ()
+
+    def __deepcopy__(self, memo: Any) -> Compiled:
+        return Compiled()

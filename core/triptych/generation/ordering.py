@@ -39,10 +39,11 @@ def processors_for(
     ops: Any,
     generation_config: GenerationConfig,
     *,
-    prompt_length: int,
+    prompt_length: Any,
     eos_token_ids: Sequence[int] | None = None,
     vocab_size: int | None = None,
     encoder_ids: Any = None,
+    padding: Any = None,
     prefix_allowed_tokens_fn: Callable[[int, Any], Any] | None = None,
     custom: Iterable[Callable[..., Any]] | None = None,
     unconditional: Callable[[Any, Any], Any] | None = None,
@@ -50,10 +51,11 @@ def processors_for(
     """Return the processors and, to be applied after them, the warpers that a config asks for, in order.
 
     Args:
-        prompt_length: positions of the prompt, of a decoder's where there is an encoder.
+        prompt_length: positions of the prompt, of a decoder's where there is an encoder; in a compiled loop a scalar.
         eos_token_ids: tokens that end a text, or None.
         vocab_size: that of the model's config; watermarks need it.
         encoder_ids: int [inputs, positions] of the encoder; of a decoder alone, its prompt; None if there are none.
+        padding: int [inputs], how many positions of each prompt are padding on its left; None for none.
         prefix_allowed_tokens_fn: see `PrefixConstrained`.
         custom: processors of the user, which come after those of the config.
         unconditional: see `UnbatchedGuidance`; `guidance_scale` needs it.
@@ -66,7 +68,7 @@ def processors_for(
     processors = ProcessorList(
         [
             *made.guided(unconditional),
-            *made.against_repetition(encoder_ids),
+            *made.against_repetition(encoder_ids, padding),
             *made.of_tokens(),
             *made.of_lengths(),
             *made.constrained(prefix_allowed_tokens_fn),
@@ -80,7 +82,7 @@ def processors_for(
 class _Making:
     """Makes the processors of a config, each group in order."""
 
-    def __init__(self, ops: Any, config: GenerationConfig, prompt_length: int, eos: list[int] | None) -> None:
+    def __init__(self, ops: Any, config: GenerationConfig, prompt_length: Any, eos: list[int] | None) -> None:
         self.ops, self.config, self.prompt_length, self.eos = ops, config, prompt_length, eos
         self.beams, self.groups = config.num_beams or 1, config.num_beam_groups or 1
 
@@ -96,7 +98,7 @@ class _Making:
             )
         yield UnbatchedGuidance(self.ops, self.config.guidance_scale, unconditional=unconditional)
 
-    def against_repetition(self, encoder_ids: Any) -> Iterator[Processor]:
+    def against_repetition(self, encoder_ids: Any, padding: Any) -> Iterator[Processor]:
         ops, config = self.ops, self.config
         if config.sequence_bias is not None:
             yield SequenceBias(ops, config.sequence_bias)
@@ -105,7 +107,7 @@ class _Making:
         if config.encoder_repetition_penalty not in (None, 1) and _has_ids(encoder_ids, "encoder_repetition_penalty"):
             yield EncoderRepetitionPenalty(ops, config.encoder_repetition_penalty, encoder_ids)
         if config.repetition_penalty not in (None, 1):
-            yield RepetitionPenalty(ops, config.repetition_penalty)
+            yield RepetitionPenalty(ops, config.repetition_penalty, padding)
         if (config.no_repeat_ngram_size or 0) > 0:
             yield NoRepeatNGram(ops, config.no_repeat_ngram_size)
         size = config.encoder_no_repeat_ngram_size
@@ -154,11 +156,13 @@ class _Making:
             )
         return ExponentialDecayLengthPenalty(self.ops, penalty, self.eos, self.prompt_length)
 
-    def _begin(self) -> int:
+    def _begin(self) -> Any:
         """Return how many tokens there are before the first that is free."""
-        forced = self.config.forced_decoder_ids
-        is_forced = self.config.forced_bos_token_id is not None and self.prompt_length <= 1
-        return self.prompt_length + is_forced + (forced[-1][0] if forced else 0)
+        begin, forced = self.prompt_length, self.config.forced_decoder_ids
+        if self.config.forced_bos_token_id is not None:
+            short = begin <= 1
+            begin = begin + (int(short) if isinstance(short, bool) else self.ops.cast(short, "int32"))
+        return begin + (forced[-1][0] if forced else 0)
 
     def warpers(self) -> Iterator[Processor]:
         ops, config = self.ops, self.config

@@ -14,7 +14,8 @@ class Recorder(Watch):
 
     Args:
         keep: names of fields of the output that are recorded.
-        criteria: functions of tokens, scores and length, which return whether each row ends, or all, or None.
+        criteria: functions of tokens, the scores that are kept so far and the length, which return whether each row
+            ends, or all, or None.
         keeps_cache: whether the cache is a field of the output, too.
     """
 
@@ -54,9 +55,9 @@ class Recorder(Watch):
             self.cache = cache()
 
     def stops(self, ids: Any, length: Any, scores: Any) -> Any:
-        ends = None
+        ends, kept = None, tuple(self.found.get("scores", ())) or None
         for criterion in self.criteria:
-            said = criterion(ids, scores, length)
+            said = criterion(ids, kept, length)
             ends = said if ends is None else ends if said is None else ends | said
         return ends
 
