@@ -1,4 +1,4 @@
-"""Classes of authors, as transformers 4 has them: they say themselves how they are called, and hold caches of their own.
+"""Classes of authors, as transformers 4 has them: they say how they are called, and hold caches of their own.
 
 One model three times: words and places are added, and each token sees those before it once. NumPy computes it, too.
 """
@@ -90,7 +90,7 @@ class Mine(PreTrainedModel, GenerationMixin):
         self.mix = torch.nn.Linear(WIDTH, WIDTH, bias=False)
         self.post_init()
 
-    def forward(self, input_ids: Any, past_key_values: Any = None, use_cache: Any = None, return_dict: Any = None) -> Any:
+    def forward(self, input_ids: Any, past_key_values: Any = None, use_cache: Any = None, **others: Any) -> Any:
         past = self.length_of(past_key_values)
         hidden = self.words(input_ids) + self.places(torch.arange(past, past + input_ids.shape[1]))
         keys = self.mix(hidden)[:, None]

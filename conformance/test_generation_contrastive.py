@@ -55,17 +55,13 @@ def cases_of(name: str, whole: bool = True) -> list[dict[str, Any]]:
     return cases if whole else [case for case in ending if "attention_mask" in case["inputs"]][:1]
 
 
-@pytest.mark.parametrize(
-    ("backend", "name"), [*(("pt", name) for name in STEMS), *(("tf", name) for name in STEMS)]
-)
+@pytest.mark.parametrize(("backend", "name"), [*(("pt", name) for name in STEMS), *(("tf", name) for name in STEMS)])
 def test_it_finds_the_tokens_of_transformers_4(backend: str, name: str) -> None:
     for case in cases_of(name, whole=backend == "pt"):
         assert_same(found(backend, name, case["inputs"], **case["options"]), case["sequences"], 0)
 
 
-@pytest.mark.parametrize(
-    ("backend", "name"), [("tf", "t5-v11"), ("flax", "llama-gqa"), ("flax", "t5-v11")]
-)
+@pytest.mark.parametrize(("backend", "name"), [("tf", "t5-v11"), ("flax", "llama-gqa"), ("flax", "t5-v11")])
 def test_compiled_it_finds_the_same(backend: str, name: str) -> None:
     (case,) = cases_of(name, whole=False)
     compiled = {"jit_compile": True} if backend == "tf" else {"trace": True}

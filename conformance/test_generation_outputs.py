@@ -15,6 +15,8 @@ import transformers
 
 import triptych
 from places import GOLDEN
+from small_models import config_of, random_folder
+from small_tokenizer import small_tokenizer
 from triptych import ArgumentError
 from triptych.names import BACKENDS
 from triptych_conformance import assert_close
@@ -114,13 +116,13 @@ def test_the_scores_of_tokens_are_those_of_transformers(backend: str, name: str,
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_scores_of_a_beam_are_those_of_its_tokens(backend: str) -> None:
-    ours = found("pt" if backend == "flax" else backend, "gpt2-lm", "beam")
+    ours = found("pt" if backend == "flax" else backend, "gpt2-lm", "beam", eos_token_id=57, length_penalty=-1.0)
     rows = np.asarray(ours.beam_indices)
     given = ours.sequences, ours.scores, ours.beam_indices
     if backend == "flax":
         given = jnp.asarray(ours.sequences), tuple(map(jnp.asarray, ours.scores)), jnp.asarray(rows)
     single = np.asarray(model_of(backend, "gpt2-lm").compute_transition_scores(*given))
-    assert_close(single.sum(1) / (rows >= 0).sum(1) ** 1.7, ours.sequences_scores, what="scores of texts")
+    assert_close(single.sum(1) / (rows >= 0).sum(1) ** -1.0, ours.sequences_scores, what="scores of texts")
     assert (rows < 0).any() and (single[rows < 0] == 0).all()
 
 
@@ -190,3 +192,37 @@ def test_what_does_not_generate_here_is_refused() -> None:
     for method in ("load_custom_generate", "init_continuous_batching", "generate_batch"):
         with pytest.raises(triptych.MissingMethodError, match=method):
             getattr(model, method)()
+
+
+@pytest.fixture(scope="module")
+def healing(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any, Any]:
+    """A random GPT-2 of both libraries, and a tokenizer some of whose tokens begin like others."""
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=small_tokenizer(), bos_token="<s>", eos_token="</s>", pad_token="</s>", padding_side="left"
+    )
+    config = config_of("gpt2", vocab_size=len(tokenizer), bos_token_id=tokenizer.bos_token_id,
+                       eos_token_id=tokenizer.eos_token_id)  # fmt: skip
+    folder = random_folder(tmp_path_factory.mktemp("healing"), config, "GPT2LMHeadModel")
+    ours = triptych.GPT2LMHeadModel.from_pretrained(folder)
+    return ours, transformers.GPT2LMHeadModel.from_pretrained(folder), tokenizer
+
+
+@pytest.mark.parametrize("texts", [["the la", " stop"], ["a st"], ["s"], ["top ne", "ne"]])
+def test_prompts_are_healed_as_transformers_does(healing: tuple[Any, Any, Any], texts: list[str]) -> None:
+    ours, theirs, tokenizer = healing
+    ids = tokenizer(texts, return_tensors="pt", padding=True).input_ids
+    healed = ours.heal_tokens(ids, tokenizer)
+    np.testing.assert_array_equal(healed, theirs.heal_tokens(ids.clone(), tokenizer))
+    mask = (healed != tokenizer.pad_token_id).long()
+    np.testing.assert_array_equal(
+        ours.generate(ids, tokenizer=tokenizer, token_healing=True, max_new_tokens=3),
+        ours.generate(healed, attention_mask=mask, max_new_tokens=3),
+    )
+
+
+def test_prompts_are_healed_by_a_tokenizer(healing: tuple[Any, Any, Any]) -> None:
+    ours, _, tokenizer = healing
+    ids = tokenizer(["the la"], return_tensors="pt").input_ids
+    assert (ours.heal_tokens(ids, tokenizer) != ids).any()
+    with pytest.raises(ArgumentError, match="tokenizer"):
+        ours.generate(ids, token_healing=True, max_new_tokens=3)

@@ -20,7 +20,7 @@ PROMPTS: dict[str, Any] = {
 SETTINGS: list[dict[str, Any]] = [
     {"penalty_alpha": 0.6, "top_k": 4},
     {"penalty_alpha": 0.95, "top_k": 6},
-    {"penalty_alpha": 0.8, "top_k": 5, "repetition_penalty": 1.4},
+    {"penalty_alpha": 0.8, "top_k": 5, "suppress_tokens": [9, 21, 44, 67, 83]},
 ]
 MORE: dict[str, Any] = {"max_new_tokens": 9, "pad_token_id": 0}
 

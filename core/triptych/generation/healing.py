@@ -45,10 +45,10 @@ def _healed_row(model: Any, row: list[int], pieces: dict[int, str], tokenizer: A
         return row
     like = [token for token, piece in pieces.items() if piece.startswith(last)]
     before = row[:-1]
-    if all(token == pad for token in before):  # nothing else is there: go on from the beginning
-        before = [*before[:-1], bos] if bos is not None else before
     if len(like) < 2 or not before:
         return row
+    if bos is not None and all(token == pad for token in before):  # nothing else is there: go on from the beginning
+        before[-1] = bos
     bias = {(token,): _OWN if token == row[-1] else _BIAS for token in like}
     config = GenerationConfig(max_new_tokens=1, pad_token_id=pad, sequence_bias=bias)
     found = model.generate(model._as_ids([before]), generation_config=config, use_model_defaults=False, **options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from triptych.generation.on_host import on_host
 class Transitions:
     """Part of the base classes."""
 
-    _ops: Any
+    _ops: ClassVar[Any]
 
     def compute_transition_scores(
         self, sequences: Any, scores: Any, beam_indices: Any = None, normalize_logits: bool = False
@@ -52,7 +52,7 @@ def transition_scores(
         ArgumentError: there are no scores, or fewer steps than tokens.
     """
     if not scores:
-        raise ArgumentError("There are no scores.", expected="some of each step", remedy="generate with output_scores=True")
+        raise ArgumentError("There are no scores.", expected="those of each step", remedy="pass output_scores=True")
     count = sequences.shape[0]
     rows = np.repeat(np.arange(count)[:, None], len(scores), 1) if beam_indices is None else on_host(beam_indices)
     steps = int((rows >= 0).sum(-1).max())

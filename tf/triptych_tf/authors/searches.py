@@ -9,7 +9,6 @@ import tensorflow as tf
 from triptych.errors import ArgumentError
 from triptych.generation.config import GenerationConfig
 
-
 _OF_THE_CONFIG = (
     "max_length", "length_penalty", "early_stopping", "num_return_sequences", "pad_token_id", "eos_token_id",
     "output_attentions", "output_hidden_states", "output_scores", "return_dict_in_generate",
