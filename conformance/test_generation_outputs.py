@@ -79,11 +79,13 @@ def assert_equal(one: Any, other: Any, what: str) -> None:
     assert_close(np.where(there, one, 0), np.where(there, other, 0), what=what)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("backend", "name", "padded"), [
-    ("pt", "gpt2-lm", True), ("pt", "llama-gqa", False), ("pt", "t5-v11", True),
-    ("tf", "gpt2-lm", False), ("tf", "t5-v11", True),
-])  # fmt: skip
+OUTPUTS = [
+    *(("pt", *case, mode) for case in (("gpt2-lm", True), ("llama-gqa", False), ("t5-v11", True)) for mode in MODES),
+    *(("tf", *case, mode) for case in (("gpt2-lm", False), ("t5-v11", True)) for mode in ("greedy", "beam")),
+]
+
+
+@pytest.mark.parametrize(("backend", "name", "padded", "mode"), OUTPUTS)
 def test_outputs_are_those_of_transformers(backend: str, name: str, padded: bool, mode: str) -> None:
     theirs, ours = expected(name, mode, padded), found(backend, name, mode, padded)
     kind = "EncoderDecoder" if name == "t5-v11" else "DecoderOnly"
@@ -99,8 +101,9 @@ def test_outputs_are_those_of_transformers(backend: str, name: str, padded: bool
     assert len(ours.past_key_values) >= 2
 
 
-@pytest.mark.parametrize(("backend", "name"), [("pt", "gpt2-lm"), ("tf", "t5-v11")])
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("backend", "name", "mode"), [*(("pt", "gpt2-lm", mode) for mode in MODES), ("tf", "t5-v11", "beam")]
+)
 def test_the_scores_of_tokens_are_those_of_transformers(backend: str, name: str, mode: str) -> None:
     theirs, ours = expected(name, mode, True), found(backend, name, mode, True)
     teacher = getattr(transformers, STEMS[name]).from_pretrained(GOLDEN / name / "pt-safetensors")
