@@ -9,8 +9,6 @@ from typing import Any, NoReturn
 
 from triptych.errors import MissingMethodError
 
-NO_GENERATION = "a later release has it: until then, generate in transformers"
-
 
 class Absent:
     """Stands in a class for a method that there is not."""
