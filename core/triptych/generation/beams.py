@@ -109,7 +109,7 @@ class _Run:
             "running_scores": ops.take_along(found["scores"], kept), "over": ops.all(found["ends"]),
         }  # fmt: skip
         new |= self._finished(state, found, texts, rows, length + 1)
-        new["open"] = self._improvable(new, state["open"], length + 1)
+        new["open"] = self._improvable(new, state["open"], length + 1, found["scores"])
         origins = ops.reshape(ops.take_along(found["beams"], kept) + owner * k, (-1,))
         return length + 1, new, self.search.steps.reordered(held, origins)
 
@@ -136,13 +136,19 @@ class _Run:
             scores = search.process(rows, ops.reshape(log_probs[:, group], (-1, words)), length)
             processed.append(ops.reshape(scores, (self.batch, 1, k, words)))
             one = self._best(scores, before[:, group], ids[:, group], length)
-            chosen.append(ops.take_along(one["tokens"], one["next"]))
+            chosen.append(self._taken(one, ops.reshape(state["open"], (self.batch, groups))[:, group, None]))
             found.append(one)
         search.watch.note(search.steps.outputs, logits, ops.reshape(ops.concat(processed, 1), (-1, words)))
         if groups == 1:
             return found[0]
         together = {name: ops.concat([one[name][:, None] for one in found], 1) for name in found[0]}
         return {name: ops.reshape(x, (self.owners, x.shape[-1])) for name, x in together.items()}
+
+    def _taken(self, found: dict[str, Any], is_open: Any) -> Any:
+        """Return the tokens [B, K] that a group takes, for groups after it to avoid; one that is done takes padding."""
+        ops = self.ops
+        tokens = ops.take_along(found["tokens"], found["next"])
+        return ops.where(is_open, tokens, ops.zeros_like(tokens) + self.search.pad)
 
     def _best(self, scores: Any, before: Any, ids: Any, length: Any) -> dict[str, Any]:
         """Return candidates of one group of each text, of `scores` [B * K, V] and those of its beams before [B, K]."""
@@ -158,7 +164,8 @@ class _Run:
         places = ops.cast(places, ids.dtype)
         tokens, origin = places % words, places // words
         ends = self._ends(tokens, origin, ids, length)
-        _, following = ops.topk(ops.where(ends, values + _LOWEST, values), beams.count)
+        over = self.search.ends(tokens)  # and not where there is no more room: tokens of groups count there too
+        _, following = ops.topk(ops.where(over, values + _LOWEST, values), beams.count)
         return {"scores": values, "beams": origin, "tokens": tokens, "ends": ends, "next": following}
 
     def _ends(self, tokens: Any, origin: Any, ids: Any, length: Any) -> Any:
@@ -199,14 +206,20 @@ class _Run:
         new = ops.cast(ops.constant(length - self.begin, like), "float32")
         return new**power
 
-    def _improvable(self, state: State, open_before: Any, length: Any) -> Any:
-        """Return whether a running beam may become better than the worst that is done, [T, 1]."""
+    def _improvable(self, state: State, open_before: Any, length: Any, candidates: Any) -> Any:
+        """Return whether a running beam may become better than the worst that is done, [T, 1].
+
+        Of groups it is asked of the best of all candidates, one that ends among them, as transformers 4 does.
+        """
         ops = self.ops
         longest = self.beams.early_stopping == "never" and self.beams.length_penalty > 0
         reach = self._penalty(self.search.max_length if longest else length, state["done_scores"])
-        best = state["running_scores"][:, :1] / reach
+        best = (state["running_scores"] if self.beams.groups == 1 else candidates)[:, :1] / reach
         worst = ops.minimum_of(ops.where(state["is_done"], state["done_scores"], state["done_scores"] * 0 + _LOWEST))
-        return open_before & (best > worst)
+        is_open = open_before & (best > worst)
+        if self.beams.groups > 1 and self.beams.early_stopping is True:
+            is_open = is_open & ops.invert(self._all_done(state))
+        return is_open
 
     def best(self, state: State) -> Found:
         ops, beams = self.ops, self.beams
