@@ -13,7 +13,8 @@ from triptych import BertConfig, BertForMaskedLM
 from triptych.errors import ArgumentError, ConfigError
 from triptych_pt import utilities
 from triptych_pt.authors import losses, masks
-from triptych_pt.authors.caches import DynamicCache, EncoderDecoderCache, StaticCache
+from triptych_pt.authors.caches import DynamicCache, EncoderDecoderCache
+from triptych_pt.authors.fixed_caches import StaticCache
 
 CONFIG = BertConfig(vocab_size=16, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
 LINEAR, CONV = nn.Linear(4, 3), utilities.Conv1D(3, 4)

@@ -19,8 +19,9 @@ from triptych.backends import is_installed
 FRAMEWORKS = {"torch", "tensorflow", "keras", "jax", "flax"}
 HUB_CLIENT = {"huggingface_hub", "httpx", "httpx2", "requests"}
 COMPUTING = (
-    "nn.attention", "nn.axes", "nn.cache", "nn.decoder_heads", "nn.encoder_heads", "nn.functional", "nn.heads",
-    "nn.outputs", "nn.parts", "nn.recording", "nn.rotary", "nn.stack", "weights.layouts", "weights.schema",
+    "nn.attention", "nn.axes", "nn.cache", "nn.decoder_heads", "nn.encoder_heads", "nn.fitting", "nn.fixed_cache",
+    "nn.functional", "nn.growing_cache", "nn.heads", "nn.outputs", "nn.parts", "nn.recording", "nn.rotary", "nn.stack",
+    "weights.layouts", "weights.schema",
 )  # fmt: skip
 GOLDEN = ROOT / "tests/golden/bert-mlm"
 

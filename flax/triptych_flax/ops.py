@@ -147,6 +147,10 @@ def gather(x: Any, indices: Any) -> Any:
     return jnp.asarray(x)[indices]
 
 
+def rows_of(x: Any, rows: Any) -> Any:
+    return jnp.take(x, rows, axis=0)
+
+
 def pick(x: Any, indices: Any) -> Any:
     return x[jnp.arange(x.shape[0]), indices]
 

@@ -220,6 +220,11 @@ def _is_own(kind: type[nn.Module], method: str) -> bool:
     return not owner.__module__.startswith("torch.")
 
 
+def transforms_are_active() -> bool:
+    """Return whether a transform of `torch.func` wraps tensors, of which a buffer of plain ones takes none."""
+    return bool(torch._C._are_functorch_transforms_active())
+
+
 def building_empty() -> bool:
     """Return whether this thread is building a model whose weights come from a checkpoint."""
     return _building.depth > 0

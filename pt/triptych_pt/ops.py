@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from triptych_pt import internals
+from triptych_pt.authors import named_caches
 
 FUSED_ATTENTION = True
 """Whether there is a function for the whole of attention: `fused_attention`."""
@@ -150,6 +151,10 @@ def gather(x: Any, indices: Any) -> Any:
     return x[indices]
 
 
+def rows_of(x: Any, rows: Any) -> Any:
+    return x.index_select(0, rows.to(x.device))
+
+
 def pick(x: Any, indices: Any) -> Any:
     return x[torch.arange(x.shape[0], device=x.device), indices]
 
@@ -235,6 +240,40 @@ def while_loop(condition: Any, body: Any, state: tuple[Any, ...]) -> tuple[Any, 
 def compiles() -> bool:
     """Return whether what is computed now is recorded, to run later and with other values."""
     return bool(torch.compiler.is_compiling())
+
+
+def buffer(x: Any, size: int, rows: Any) -> Any:
+    """Return room for `size` tokens like those of `x` [B, N, K, D], of as many texts as there are `rows`."""
+    return x.new_empty((rows.shape[0], x.shape[1], size, x.shape[3]))
+
+
+def may_write(*arrays: Any) -> bool:
+    """Return whether nothing records what is computed of these, for a gradient or a graph: so that a cache may write
+    them into a buffer, where they would be concatenated."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    kinds = {(type(x), x.dtype, x.device) for x in arrays}
+    return len(kinds) == 1 and type(arrays[0]) is torch.Tensor and not internals.transforms_are_active()
+
+
+def begins(buffers: Any, views: Any) -> bool:
+    """Return whether `views` are the first tokens of `buffers`, which may be written into here."""
+    if buffers[0].is_inference() and not torch.is_inference_mode_enabled():
+        return False
+    pairs = zip(buffers, views, strict=True)
+    return all(x.data_ptr() == view.data_ptr() and x.stride() == view.stride() for x, view in pairs)
+
+
+def write_into(buffer: Any, values: Any, start: int) -> None:
+    buffer.data[:, :, start : start + values.shape[2]] = values  # of `data`: no view of what is before is changed
+
+
+def write_rows_into(buffer: Any, x: Any, rows: Any) -> None:
+    torch.index_select(x, 0, rows.to(x.device), out=buffer.data[:, :, : x.shape[2]])
+
+
+def named_cache(name: str, config: Any, batch_size: int, max_length: int, dtype: Any, device: Any) -> Any:
+    return named_caches.named(name, config, batch_size, max_length, _dtype(dtype), device)
 
 
 def known(x: Any) -> int | None:

@@ -148,6 +148,10 @@ def gather(x: Any, indices: Any) -> Any:
     return tf.gather(x, indices)
 
 
+def rows_of(x: Any, rows: Any) -> Any:
+    return tf.gather(x, rows)
+
+
 def pick(x: Any, indices: Any) -> Any:
     return tf.gather(x, indices, batch_dims=1)
 

@@ -184,7 +184,7 @@ class LlamaAttention(Part):
             tables = tuple(table[:, None] for table in position_embeddings)
         query, key = rotate(ops, query, *tables), rotate(ops, key, *tables)
         if held is not None:
-            key, value = caches.extended(held, self.index, key, value)
+            key, value = caches.extended(held, self.index, key, value, cache_position)
         bias = at.over_keys(attention_mask, key)
         if bias is None and self.is_causal and getattr(config, "_attn_implementation", "eager") != "eager":
             bias = at.causal_over(ops, None, query, key)

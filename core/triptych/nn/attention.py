@@ -107,16 +107,21 @@ def causal_bias(ops: Any, attention_mask: Any, hidden: Any, cache: Any = None, w
         attention_mask: 1 and 0 for the tokens so far, [B, past + Q], or None. Over a cache of fixed size it may be of
             any length from that to the cache's; what it does not reach lies ahead.
         window: how many tokens back a query sees, itself included.
+
+    Raises:
+        ArgumentError: the mask has another length, or the cache has no room.
     """
     length = ops.shape(hidden)[1]
     queries = query_positions(ops, hidden, cache)[:, None]
-    keys = ops.arange(key_count(length, cache), hidden)[None, :]
+    first, count = key_span(length, cache, window)
+    keys = ops.arange(count, hidden)[None, :]
+    keys = keys + first if first else keys  # a sliding cache has let go of those before
     allowed = keys <= queries
     if window is not None:
         allowed = allowed & (keys > queries - window)
     seen = ops.cast(allowed, hidden.dtype)[None, None, :, :]
     if attention_mask is not None:
-        seen = seen * ops.cast(_spread(_reaching(ops, attention_mask, length, cache)), hidden.dtype)
+        seen = seen * ops.cast(_spread(_reaching(ops, attention_mask, length, cache, window)), hidden.dtype)
     return (1 - seen) * ops.lowest(hidden.dtype)
 
 
@@ -146,21 +151,23 @@ def query_positions(ops: Any, hidden: Any, cache: Any) -> Any:
     return places if cache is None else places + cache.position
 
 
-def key_count(length: Any, cache: Any) -> Any:
-    return length if cache is None else cache.keys_after(length)
+def key_span(length: Any, cache: Any, window: int | None = None) -> tuple[int, Any]:
+    """Return the place of the first key that `length` queries see, and how many keys they see."""
+    return (0, length) if cache is None else cache.span(length, window)
 
 
-def _reaching(ops: Any, attention_mask: Any, length: Any, cache: Any) -> Any:
-    """Return the mask, lengthened to the keys of a cache of fixed size."""
-    given, wanted = ops.shape(attention_mask)[-1], key_count(length, cache)
+def _reaching(ops: Any, attention_mask: Any, length: Any, cache: Any, window: int | None = None) -> Any:
+    """Return the mask for the keys of the cache: lengthened, if that is of a fixed size; without what it let go of."""
+    first, count = key_span(length, cache, window)
+    given, wanted = ops.shape(attention_mask)[-1], first + count
     if not isinstance(given, int) or not isinstance(wanted, int) or given == wanted:
-        return attention_mask
-    if given > wanted or cache is None or ops.GROWING_CACHE:
+        return attention_mask[..., first:] if first else attention_mask
+    if given > wanted or cache is None or not cache.fixed:
         raise ArgumentError(
             "attention_mask has a wrong length.", expected=f"{wanted}, the past included", received=str(given)
         )
     ahead = ops.zeros((*ops.shape(attention_mask)[:-1], wanted - given), attention_mask.dtype) + 1
-    return ops.concat([attention_mask, ahead], -1)
+    return ops.concat([attention_mask, ahead], -1)[..., first:]
 
 
 def head_masks(

@@ -2,231 +2,28 @@
 
 Each framework has its own way. PyTorch: an object that grows. TensorFlow and JAX: a dict of arrays of a fixed size, so
 that a call is compiled once for all steps. A call never changes the cache that it is given, it returns another: so one
-text can be continued in several ways.
+text can be continued in several ways. The caches of transformers (`DynamicCache`, `StaticCache`, ...) are changed, as
+there; so are they by `reordered`, `repeated` and `cropped`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triptych.errors import ArgumentError
 from triptych.nn import functional as fn
+from triptych.nn.fixed_cache import FixedCache, is_state, rows_of_state
+from triptych.nn.growing_cache import GrowingCache, HeldCache, rows_of_memory
 
 
-class GrowingCache:
-    """Keys and values [B, N, K, D] of each decoder layer, of `position` tokens; reads as a sequence of layers."""
-
-    def __init__(self, ops: Any, asked: bool = True) -> None:
-        """`asked` says whether the call asks for the cache, and not the config."""
-        self._ops, self.asked = ops, asked
-        self.keys: dict[int, Any] = {}
-        self.values: dict[int, Any] = {}
-        self.position = 0
-        self._memory: dict[int, tuple[Any, Any]] = {}
-        self._grows = True
-
-    def stay_empty(self) -> bool:
-        """Keep nothing of the call that begins, and return True; False if something is held already."""
-        self._grows = bool(self.keys or self._memory or self.position)
-        return not self._grows
-
-    @classmethod
-    def of(cls, ops: Any, layers: Sequence[Sequence[Any]]) -> GrowingCache:
-        """Return the cache of a tuple for each layer, as transformers 4 has them: key and value [B, N, K, D], and
-        perhaps those of the encoder's output.
-
-        Raises:
-            ArgumentError: some of them hold more tokens.
-        """
-        made = cls(ops)
-        for number, (key, value, *memory) in enumerate(layers):
-            made.keys[number], made.values[number] = key, value
-            made.position = ops.shape(key)[2]
-            if memory:
-                made._memory[number] = (memory[0], memory[1])
-        made._require_even()
-        return made
-
-    def _require_even(self) -> None:
-        """Raise unless each layer holds as many tokens."""
-        lengths = [key.shape[2:3] for key in self.keys.values()]
-        if any(fn.differ(length, lengths[0]) for length in lengths):
-            raise _of_another_model("as many tokens in each layer", ", ".join(str(*length) for length in lengths))
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __getitem__(self, layer: int) -> tuple[Any, ...]:
-        """Return key and value of a layer, and those of the encoder's output if it has attended to that."""
-        number = range(len(self))[layer]
-        return (self.keys[number], self.values[number], *self._memory.get(number, ()))
-
-    def branch(self) -> GrowingCache:
-        """Return a cache of the same tensors, to which a call appends without changing this one."""
-        made = GrowingCache(self._ops, self.asked)
-        made.keys, made.values, made.position = dict(self.keys), dict(self.values), self.position
-        made._memory = dict(self._memory)
-        return made
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return the number of tokens held, under the name that transformers gives it."""
-        return self.position
-
-    def keys_after(self, new: Any) -> Any:
-        """Return how many keys a query sees once `new` tokens are appended."""
-        return self.position + new
-
-    def extend(self, layer: int, key: Any, value: Any) -> tuple[Any, Any]:
-        """Append to layer `layer` and return all its keys and values.
-
-        Raises:
-            ArgumentError: the cache is of another model or batch.
-        """
-        if not self._grows:
-            return key, value
-        if layer in self.keys or self.position:
-            _require_fitting(self.keys.get(layer), self.values.get(layer), key, layer)
-            key = self._ops.concat([self.keys[layer], key], 2)
-            value = self._ops.concat([self.values[layer], value], 2)
-        self.keys[layer], self.values[layer] = key, value
-        return key, value
-
-    def memory(self, layer: int, make: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
-        """Return keys and values of the encoder's output, which `make` computes once."""
-        if not self._grows:
-            return make()
-        if layer not in self._memory:
-            self._memory[layer] = make()
-        return self._memory[layer]
-
-    def after(self, new: Any) -> GrowingCache | None:
-        """Return what the model returns as `past_key_values`, once all layers are extended.
-
-        Raises:
-            ArgumentError: a layer was not extended, as the cache is of a model that has more of them.
-        """
-        if not self._grows:
-            return None
-        self._require_even()
-        self.position += new
-        return self
-
-    def __bool__(self) -> bool:
-        return True
-
-    def to_legacy_cache(self) -> tuple[tuple[Any, ...], ...]:
-        """Return a tuple for each layer."""
-        return tuple(self[layer] for layer in range(len(self)))
-
-
-class HeldCache(GrowingCache):
-    """A cache of transformers' kind (`DynamicCache`, `EncoderDecoderCache`), which a call changes, and returns."""
-
-    def __init__(self, ops: Any, held: Any) -> None:
-        super().__init__(ops)
-        self.held, self._own = held, getattr(held, "self_attention_cache", held)
-        self._others = getattr(held, "cross_attention_cache", None)
-        self.position = int(self._own.get_seq_length())
-
-    def branch(self) -> GrowingCache:
-        return self
-
-    def extend(self, layer: int, key: Any, value: Any) -> tuple[Any, Any]:
-        if not self._grows:
-            return key, value
-        return self._own.update(key, value, layer, {})  # type: ignore[no-any-return]
-
-    def memory(self, layer: int, make: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
-        if self._others is None or not self._grows:
-            return super().memory(layer, make)
-        if not self.held.is_updated.get(layer):
-            self._others.update(*make(), layer, {})
-            self.held.is_updated[layer] = True
-        return self._others.key_cache[layer], self._others.value_cache[layer]
-
-    def after(self, new: Any) -> Any:
-        return self.held if self._grows else None
-
-
-def _may_grow(cache: Any) -> bool:
-    """Return whether this is a cache of transformers' kind without a fixed size."""
-    own = getattr(cache, "self_attention_cache", cache)
-    return hasattr(own, "update") and hasattr(own, "key_cache") and own.get_max_cache_shape() is None
-
-
-class FixedCache:
-    """The same over a dict: `keys` and `values`, tuples of [B, N, max_length, D]; `position`, an int32 scalar; and
-    `memory`, keys and values of the encoder's output by layer, empty before the first call.
-
-    Raises:
-        ArgumentError: the tokens do not fit. In a compiled call, where that is unknown, the outputs become NaN.
-    """
-
-    def __init__(self, ops: Any, state: Mapping[str, Any]) -> None:
-        self._ops = ops
-        self._keys, self._values = list(state["keys"]), list(state["values"])
-        self._memory = dict(state["memory"])
-        self.position = state["position"]
-
-    def keys_after(self, new: Any) -> Any:
-        return self._keys[0].shape[2]
-
-    def extend(self, layer: int, key: Any, value: Any) -> tuple[Any, Any]:
-        there = layer < len(self._keys)
-        _require_fitting(self._keys[layer] if there else None, self._values[layer] if there else None, key, layer)
-        ops, room = self._ops, self._keys[layer].shape[2]
-        length = ops.shape(key)[2]
-        known = ops.known(self.position)
-        if known is not None and isinstance(length, int) and known + length > room:
-            raise ArgumentError(
-                "The cache is full.",
-                expected=f"at most {room} tokens",
-                received=str(known + length),
-                remedy="make a larger one: init_cache(batch_size, max_length)",
-            )
-        fits = self.position + length <= room
-        for held, new in ((self._keys, key), (self._values, value)):
-            written = ops.write(held[layer], ops.cast(new, held[layer].dtype), self.position)
-            held[layer] = ops.where(fits, written, ops.cast(ops.constant(float("nan"), key), written.dtype))
-        return ops.cast(self._keys[layer], key.dtype), ops.cast(self._values[layer], value.dtype)
-
-    def memory(self, layer: int, make: Callable[[], tuple[Any, Any]]) -> tuple[Any, Any]:
-        if str(layer) not in self._memory:
-            self._memory[str(layer)] = make()
-        return self._memory[str(layer)]
-
-    def after(self, new: Any) -> dict[str, Any]:
-        return {
-            "keys": tuple(self._keys),
-            "values": tuple(self._values),
-            "memory": self._memory,
-            "position": self.position + new,
-        }
-
-
-def _require_fitting(keys: Any, values: Any, new: Any, layer: int) -> None:
-    """Raise unless the keys and values that a cache holds of a layer fit new ones, [B, N, K, D]."""
-    batch, heads, _, width = new.shape
-    length = None if keys is None else keys.shape[2]
-    for held in (keys, values):
-        if fn.differ(fn.shape_of(held), (batch, heads, length, width)):
-            expected = f"[{batch}, {heads}, past, {width}] in layer {layer}"
-            raise _of_another_model(expected, "nothing" if held is None else fn.described(held))
-
-
-def _of_another_model(expected: str, received: str) -> ArgumentError:
-    return ArgumentError(
-        "past_key_values is of another model or batch.", expected=expected, received=received,
-        remedy="pass what this model returned for the tokens before",
-    )  # fmt: skip
-
-
-def extended(cache: Any, layer: int, key: Any, value: Any) -> tuple[Any, Any]:
-    """Append to a cache of this module, or to one with the method `update` of transformers' caches."""
+def extended(cache: Any, layer: int, key: Any, value: Any, cache_position: Any = None) -> tuple[Any, Any]:
+    """Append to a cache of this room, or to one with the method `update` of transformers' caches, at `cache_position`
+    [Q] if that is given."""
     if hasattr(cache, "extend"):
         return cache.extend(layer, key, value)  # type: ignore[no-any-return]
-    return cache.update(key, value, layer, {})  # type: ignore[no-any-return]
+    where = {} if cache_position is None else {"cache_position": cache_position}
+    return cache.update(key, value, layer, where)  # type: ignore[no-any-return]
 
 
 def new_cache(ops: Any, heads: Sequence[int], head_dim: int, batch_size: int, max_length: int, dtype: Any) -> Any:
@@ -234,13 +31,14 @@ def new_cache(ops: Any, heads: Sequence[int], head_dim: int, batch_size: int, ma
 
     Args:
         heads: number of key and value heads of each decoder layer.
-        max_length: tokens for which there is room; a growing cache needs none.
+        max_length: tokens for which there is room; a growing cache grows beyond them too.
+
+    Raises:
+        ArgumentError: a size is impossible.
     """
-    for name, value in (("batch_size", batch_size), ("max_length", max_length)):
-        if type(value) is not int or value < 1:
-            raise ArgumentError(f"{name} is impossible.", expected="a positive integer", received=repr(value))
+    _require_sizes(batch_size, max_length)
     if ops.GROWING_CACHE:
-        return GrowingCache(ops)
+        return GrowingCache(ops, room=max_length)
 
     def empty() -> tuple[Any, ...]:
         return tuple(ops.zeros((batch_size, count, max_length, head_dim), dtype) for count in heads)
@@ -248,10 +46,41 @@ def new_cache(ops: Any, heads: Sequence[int], head_dim: int, batch_size: int, ma
     return {"keys": empty(), "values": empty(), "memory": {}, "position": ops.zeros((), "int32")}
 
 
+def new_named_cache(
+    ops: Any, implementation: str | None, config: Any, batch_size: int, max_length: int, dtype: Any, device: Any = None
+) -> Any:
+    """Return an empty cache of the kind that `GenerationConfig.cache_implementation` names; None: the framework's own.
+
+    Args:
+        config: of a model with a decoder: it has `cached_heads` and `head_dim`.
+        batch_size: rows, those of beams included.
+        max_length: tokens for which there is room.
+        device: where to keep it, in PyTorch.
+
+    Raises:
+        ArgumentError: the framework has no such cache, the config none of that kind, or a size is impossible.
+    """
+    if implementation is None or (implementation == "static" and not ops.GROWING_CACHE):
+        return new_cache(ops, config.cached_heads, config.head_dim, batch_size, max_length, dtype)
+    _require_sizes(batch_size, max_length)
+    if not ops.GROWING_CACHE:
+        raise ArgumentError(
+            "The caches of this framework are of a fixed size.", expected="cache_implementation='static', or None",
+            received=repr(implementation), remedy="leave it out, or generate in PyTorch",
+        )  # fmt: skip
+    return ops.named_cache(implementation, config, batch_size, max_length, dtype, device)
+
+
+def _require_sizes(batch_size: Any, max_length: Any) -> None:
+    for name, value in (("batch_size", batch_size), ("max_length", max_length)):
+        if type(value) is not int or value < 1:
+            raise ArgumentError(f"{name} is impossible.", expected="a positive integer", received=repr(value))
+
+
 def opened(ops: Any, past_key_values: Any, use_cache: bool | None, config: Any = None) -> Any:
     """Return the cache of a call, or None: there is one if it was given, or asked for where caches grow. There it may
-    be one of transformers 4: a tuple of keys and values for each layer, or a `DynamicCache`, which the call changes;
-    and there `use_cache=None` is what the `config` of a decoder says.
+    be one of transformers 4: a tuple of keys and values for each layer, or a `DynamicCache` or another class of
+    `triptych.cache_utils`, which the call changes; and there `use_cache=None` is what the `config` of a decoder says.
 
     Raises:
         ArgumentError: another kind of cache; `use_cache=True` without one where its size must be known first.
@@ -260,18 +89,14 @@ def opened(ops: Any, past_key_values: Any, use_cache: bool | None, config: Any =
         return past_key_values.branch()
     if isinstance(past_key_values, FixedCache):  # of this very call: a model hands it to its decoder
         return past_key_values
-    if isinstance(past_key_values, Mapping) and {"keys", "values", "memory", "position"} <= set(past_key_values):
+    if is_state(past_key_values):
         return FixedCache(ops, past_key_values)
     if ops.GROWING_CACHE and _is_tuples(past_key_values):
         return GrowingCache.of(ops, past_key_values)
-    if ops.GROWING_CACHE and _may_grow(past_key_values):
+    if ops.GROWING_CACHE and HeldCache.takes(past_key_values):
         return HeldCache(ops, past_key_values)
     if past_key_values is not None:
-        raise ArgumentError(
-            "past_key_values is no cache of triptych.",
-            expected="what init_cache or an earlier call returned; where caches grow, also tuples or a DynamicCache",
-            received=type(past_key_values).__name__,
-        )
+        raise _no_cache(past_key_values)
     if use_cache and not ops.GROWING_CACHE:
         raise ArgumentError(
             "A cache of fixed size must be made first.",
@@ -283,6 +108,14 @@ def opened(ops: Any, past_key_values: Any, use_cache: bool | None, config: Any =
     return GrowingCache(ops, asked=use_cache is not None) if wanted else None
 
 
+def _no_cache(given: Any) -> ArgumentError:
+    return ArgumentError(
+        "past_key_values is no cache of triptych.",
+        expected="what init_cache or an earlier call returned; where caches grow, also tuples or a DynamicCache",
+        received=type(given).__name__,
+    )
+
+
 def _is_tuples(past_key_values: Any) -> bool:
     """Return whether this is a sequence of a tuple for each layer, of two or four arrays of four axes."""
     rows = past_key_values if isinstance(past_key_values, (tuple, list)) else ()
@@ -290,3 +123,97 @@ def _is_tuples(past_key_values: Any) -> bool:
     if not kinds or not all(kinds):
         return False
     return all(len(fn.shape_of(array) or ()) == 4 for row in rows for array in row)
+
+
+def reordered(ops: Any, cache: Any, rows: Any) -> Any:
+    """Return a cache, of any kind that a model takes or returns, of the `rows` [R] of the batch, integers, in this
+    order, as beams ask for; an object of transformers' kind is changed and returned. What is held of an encoder's
+    output goes along.
+
+    Raises:
+        ArgumentError: it is no cache.
+    """
+    if cache is None:
+        return None
+    if isinstance(cache, GrowingCache):
+        return cache.of_rows(rows)
+    if is_state(cache):
+        return rows_of_state(ops, cache, rows)
+    if _is_tuples(cache):
+        return tuple(_rows_of_layer(ops, layer, rows) for layer in cache)
+    if not hasattr(cache, "reorder_cache"):
+        raise _no_cache(cache)
+    cache.reorder_cache(rows)
+    return cache
+
+
+def _rows_of_layer(ops: Any, layer: Sequence[Any], rows: Any) -> tuple[Any, ...]:
+    own = ops.rows_of(layer[0], rows), ops.rows_of(layer[1], rows)
+    return own if len(layer) == 2 else (*own, *rows_of_memory(ops, (layer[2], layer[3]), rows, layer[0]))
+
+
+def repeated(ops: Any, cache: Any, times: int) -> Any:
+    """Return a cache in which each row of the batch stands `times` times, one after the other: see `reordered`."""
+    array = _an_array_of(cache)
+    if array is None or times == 1:
+        return cache
+    return reordered(ops, cache, ops.arange(ops.shape(array)[0] * times, array) // times)
+
+
+def _an_array_of(cache: Any) -> Any:
+    """Return keys of a cache, [B, N, K, D], or None if it has none yet.
+
+    Raises:
+        ArgumentError: it is no cache.
+    """
+    found: Any
+    if isinstance(cache, GrowingCache):
+        found = list(cache.keys.values())
+    elif is_state(cache):
+        found = list(cache["keys"])
+    elif cache is None or _is_tuples(cache):
+        found = [layer[0] for layer in cache or ()]
+    else:
+        found = getattr(getattr(cache, "self_attention_cache", cache), "key_cache", None)
+        if found is None:
+            raise _no_cache(cache)
+    return next((keys for keys in found if len(fn.shape_of(keys) or ()) == 4), None)
+
+
+def cropped(cache: Any, length: Any) -> Any:
+    """Return a cache of the first `length` tokens of the text, at most those that it holds: see `reordered`.
+
+    Raises:
+        ArgumentError: it is no cache, or of a kind that cannot forget the last tokens.
+    """
+    if isinstance(cache, GrowingCache):
+        return cache.first_tokens(length)
+    if is_state(cache):  # what is behind the position is never seen
+        return {**cache, "position": cache["position"] * 0 + length}
+    if _is_tuples(cache):
+        return tuple((layer[0][:, :, :length], layer[1][:, :, :length], *layer[2:]) for layer in cache)
+    if cache is not None and not hasattr(cache, "crop"):
+        raise ArgumentError(
+            "This cache cannot be cropped.", expected="one that grows: a DynamicCache", received=type(cache).__name__
+        )
+    if cache is not None:
+        cache.crop(length)
+    return cache
+
+
+def length_of(ops: Any, cache: Any) -> Any:
+    """Return the number of tokens that a cache holds, 0 for None: an int, or in a compiled call perhaps a scalar.
+
+    Raises:
+        ArgumentError: it is no cache.
+    """
+    if cache is None:
+        return 0
+    if isinstance(cache, Mapping) and is_state(cache):
+        known = ops.known(cache["position"])
+        return cache["position"] if known is None else known
+    if _is_tuples(cache):
+        return ops.shape(cache[0][0])[2]
+    if not hasattr(cache, "get_seq_length"):
+        raise _no_cache(cache)
+    return int(cache.get_seq_length())

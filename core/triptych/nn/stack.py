@@ -9,7 +9,7 @@ from typing import Any
 
 from triptych.errors import ArgumentError
 from triptych.nn import outputs
-from triptych.nn.cache import GrowingCache
+from triptych.nn.growing_cache import GrowingCache
 from triptych.nn.heads import task_output
 
 States = tuple[list[Any], list[Any]]

@@ -43,7 +43,8 @@ _REMEDIES = [
     (r"dynamic_module_utils(\..*)?", "AutoModel.from_pretrained(..., trust_remote_code=True) loads such classes"),
     (r"utils\.fx(\..*)?", "trace with torch.fx or torch.export itself"),
     (r".\w*(Peft|peft)\w*", "adapters are not loaded yet: use the package peft"),
-    (r".(\w*Quantized\w*|\w*Offloaded\w*|Sink|Hybrid|Mamba|SlidingWindow)Cache", "use DynamicCache or StaticCache"),
+    (r".(\w*QuantizedCache(Config)?|SinkCache|MambaCache|CacheConfig|StaticCacheConfig)",
+     "it is not there: use DynamicCache, StaticCache, or one of the other caches of triptych.cache_utils"),
     (rf"\.(?!{_KNOWN})[A-Z]\w+?{_HEAD}", _FAMILY),
 ]  # fmt: skip
 

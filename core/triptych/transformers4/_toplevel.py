@@ -16,7 +16,10 @@ exports(
         "triptych.utils.logging": "logging=",
         "triptych.generation.options": "CompileConfig SynthIDTextWatermarkingConfig WatermarkingConfig",
         "triptych.modeling_utils": "AttentionInterface Conv1D SequenceSummary apply_chunking_to_forward prune_layer",
-        "triptych.cache_utils": "Cache DynamicCache EncoderDecoderCache StaticCache",
+        "triptych.cache_utils": """
+            Cache DynamicCache EncoderDecoderCache HybridCache OffloadedCache OffloadedStaticCache SlidingWindowCache
+            StaticCache
+        """,
         "triptych.modeling_tf_utils": "TFSequenceSummary TFSharedEmbeddings shape_list",
         "triptych.utils": """
             ADAPTER_SAFE_WEIGHTS_NAME ADAPTER_WEIGHTS_NAME CONFIG_NAME FLAX_WEIGHTS_NAME

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,11 @@ class Cache:
     """Base class of caches."""
 
     is_compileable = False
+
+    @property
+    def seen_tokens(self) -> int | None:
+        """The number of tokens that the first layer was given, where that is counted."""
+        return getattr(self, "_seen_tokens", None)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, cache_kwargs: Any = None
@@ -56,11 +61,15 @@ class Cache:
 class DynamicCache(Cache):
     """A cache that grows: `key_cache` and `value_cache` are lists of tensors, one for each layer."""
 
-    def __init__(self, _distributed_cache_data: Iterable[Pair] | None = None) -> None:
+    def __init__(
+        self, _distributed_cache_data: Iterable[Pair] | int | None = None, num_hidden_layers: int | None = None
+    ) -> None:
+        """A number of layers says nothing: layers come as they are updated."""
         self._seen_tokens = 0
         self.key_cache: list[Any] = []
         self.value_cache: list[Any] = []
-        for layer, (key, value, *_) in enumerate(_pairs(_distributed_cache_data)):
+        data = None if isinstance(_distributed_cache_data, int) else _distributed_cache_data
+        for layer, (key, value, *_) in enumerate(_pairs(data)):
             self.update(key, value, layer)
 
     def __len__(self) -> int:
@@ -102,7 +111,9 @@ class DynamicCache(Cache):
         return tuple(self)
 
     @classmethod
-    def from_legacy_cache(cls, past_key_values: Iterable[Pair] | None = None) -> DynamicCache:
+    def from_legacy_cache(
+        cls, past_key_values: Iterable[Pair] | None = None, num_hidden_layers: int | None = None
+    ) -> DynamicCache:
         """Return a cache of pairs of tensors.
 
         Raises:
@@ -125,77 +136,32 @@ class DynamicCache(Cache):
         """Keep the rows that `indices` name."""
         self._each(lambda tensor: tensor[indices, ...])
 
+    def batch_split(
+        self, full_batch_size: int, split_size: int, num_hidden_layers: int | None = None
+    ) -> list[DynamicCache]:
+        """Return a cache for each `split_size` of the rows, in order."""
+        return [self._slice(start, start + split_size) for start in range(0, full_batch_size, split_size)]
+
+    def _slice(self, start: int, stop: int) -> DynamicCache:
+        made = DynamicCache()
+        made._seen_tokens = self._seen_tokens
+        made.key_cache, made.value_cache = list(self.key_cache), list(self.value_cache)
+        made._each(lambda tensor: tensor[start:stop])
+        return made
+
+    @classmethod
+    def from_batch_splits(cls, splits: Sequence[DynamicCache], num_hidden_layers: int | None = None) -> DynamicCache:
+        """Return the cache of all rows of `splits`, one after the other."""
+        made = cls()
+        for layer in range(len(splits[0])):
+            parts = [split[layer] for split in splits if len(split.key_cache[layer])]
+            if parts:
+                made.update(torch.cat([key for key, _ in parts]), torch.cat([value for _, value in parts]), layer)
+        return made
+
     def _each(self, change: Any) -> None:
         for tensors in (self.key_cache, self.value_cache):
             tensors[:] = [change(tensor) if len(tensor) else tensor for tensor in tensors]
-
-
-class StaticCache(Cache):
-    """A cache of a fixed size: `update` writes at `cache_kwargs["cache_position"]`, and returns all places.
-
-    Args:
-        config: with `num_hidden_layers`, `num_attention_heads`, and some of `num_key_value_heads`, `head_dim`,
-            `hidden_size` and `max_position_embeddings`.
-        max_cache_len: tokens; `config.max_position_embeddings` by default.
-
-    Raises:
-        ArgumentError: no batch size.
-    """
-
-    is_compileable = True
-
-    def __init__(
-        self,
-        config: Any,
-        batch_size: int | None = None,
-        max_cache_len: int | None = None,
-        device: Any = None,
-        dtype: torch.dtype = torch.float32,
-        max_batch_size: int | None = None,
-        layer_device_map: dict[int, Any] | None = None,
-    ) -> None:
-        rows = batch_size if batch_size is not None else max_batch_size
-        if rows is None:
-            raise ArgumentError("How many rows?", expected="batch_size")
-        self.max_batch_size = self.batch_size = rows
-        self.max_cache_len = config.max_position_embeddings if max_cache_len is None else max_cache_len
-        heads = config.num_attention_heads
-        self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-        self.num_key_value_heads = getattr(config, "num_key_value_heads", None) or heads
-        self.dtype = dtype
-        shape = (rows, self.num_key_value_heads, self.max_cache_len, self.head_dim)
-        places = [(layer_device_map or {}).get(layer, device) for layer in range(config.num_hidden_layers)]
-        self.key_cache = [torch.zeros(shape, dtype=dtype, device=place) for place in places]
-        self.value_cache = [torch.zeros(shape, dtype=dtype, device=place) for place in places]
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, cache_kwargs: Any = None
-    ) -> Pair:
-        places = (cache_kwargs or {}).get("cache_position")
-        keys, values = self.key_cache[layer_idx], self.value_cache[layer_idx]
-        if places is None:
-            keys[:, :, : key_states.shape[2]] = key_states
-            values[:, :, : value_states.shape[2]] = value_states
-        else:
-            keys.index_copy_(2, places, key_states.to(keys.dtype))
-            values.index_copy_(2, places, value_states.to(values.dtype))
-        return keys, values
-
-    def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Return the number of places that were written, judged by whether the first row's keys are zeros."""
-        return int((self.key_cache[layer_idx][0, 0] != 0).any(dim=-1).sum())
-
-    def get_max_cache_shape(self) -> int | None:
-        return self.max_cache_len
-
-    def reset(self) -> None:
-        """Write zeros everywhere, in place."""
-        for tensor in (*self.key_cache, *self.value_cache):
-            tensor.zero_()
-
-    def _each(self, change: Any) -> None:
-        for tensors in (self.key_cache, self.value_cache):
-            tensors[:] = [change(tensor) for tensor in tensors]
 
 
 class EncoderDecoderCache(Cache):
@@ -257,6 +223,53 @@ class EncoderDecoderCache(Cache):
             ArgumentError: a cache is of a fixed size.
         """
         self._both("crop")[0].crop(maximum_length)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat each row.
+
+        Raises:
+            ArgumentError: a cache is of a fixed size.
+        """
+        for cache in self._both("batch_repeat_interleave"):
+            cache.batch_repeat_interleave(repeats)
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep the rows that `indices` name.
+
+        Raises:
+            ArgumentError: a cache is of a fixed size.
+        """
+        for cache in self._both("batch_select_indices"):
+            cache.batch_select_indices(indices)
+
+    def batch_split(
+        self, full_batch_size: int, split_size: int, num_hidden_layers: int | None = None
+    ) -> list[EncoderDecoderCache]:
+        """Return a cache for each `split_size` of the rows, in order.
+
+        Raises:
+            ArgumentError: a cache is of a fixed size.
+        """
+        own, others = (cache.batch_split(full_batch_size, split_size) for cache in self._both("batch_split"))
+        return [EncoderDecoderCache(*pair) for pair in zip(own, others, strict=True)]
+
+    @classmethod
+    def from_batch_splits(
+        cls, splits: Sequence[EncoderDecoderCache], num_hidden_layers: int | None = None
+    ) -> EncoderDecoderCache:
+        """Return the cache of all rows of `splits`, one after the other."""
+        return cls(
+            DynamicCache.from_batch_splits([split.self_attention_cache for split in splits]),
+            DynamicCache.from_batch_splits([split.cross_attention_cache for split in splits]),
+        )
+
+    def check_dynamic_cache(self, method: str) -> None:
+        """Raise unless both caches grow.
+
+        Raises:
+            ArgumentError: one does not.
+        """
+        self._both("crop")
 
     def _both(self, method: str) -> tuple[Any, Any]:
         """Return the two caches, which have this method."""

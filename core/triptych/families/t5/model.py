@@ -109,7 +109,7 @@ class T5Attention(Part):
         elif crossed:
             key, value = past_key_value.memory(self.index, keys_and_values)
         else:
-            key, value = caches.extended(past_key_value, self.index, *keys_and_values())
+            key, value = caches.extended(past_key_value, self.index, *keys_and_values(), cache_position)
         if position_bias is None:
             bias = at.over_keys(mask, key)
             position_bias = bias
