@@ -15,6 +15,7 @@ from triptych_flax.llama import *  # noqa: E402, F403
 from triptych_flax.mistral import *  # noqa: E402, F403
 from triptych_flax.modeling import *  # noqa: E402, F403
 from triptych_flax.opt import *  # noqa: E402, F403
+from triptych_flax.processors import *  # noqa: E402, F403
 from triptych_flax.qwen2 import *  # noqa: E402, F403
 from triptych_flax.qwen3 import *  # noqa: E402, F403
 from triptych_flax.roberta import *  # noqa: E402, F403

@@ -16,6 +16,8 @@ FUSED_ATTENTION = False
 """Whether there is a function for the whole of attention: `fused_attention`."""
 GROWING_CACHE = False
 """Whether a cache of keys and values grows from call to call, or has a fixed size."""
+CALLS_WITH_LENGTH = True
+"""Whether processors of users are called with the number of tokens: `(input_ids, scores, cur_len)`."""
 
 
 def shape(x: Any) -> Any:
@@ -137,6 +139,42 @@ def minimum(x: Any, y: Any) -> Any:
 
 def cumsum(x: Any) -> Any:
     return jnp.cumsum(x, axis=-1)
+
+
+def sum_last(x: Any) -> Any:
+    return jnp.sum(x, axis=-1, keepdims=True)
+
+
+def max_last(x: Any) -> Any:
+    return jnp.max(x, axis=-1, keepdims=True)
+
+
+def argsort(x: Any, descending: bool) -> Any:
+    """Return where the sorted values of the last axis are; equal ones stay in their order."""
+    return jnp.argsort(x, axis=-1, descending=descending, stable=True)
+
+
+def put_along(x: Any, indices: Any) -> Any:
+    """Return what has x[row, place] at [row, indices[row, place]]: the inverse of `take_along` of a permutation."""
+    return jnp.put_along_axis(jnp.zeros_like(x), indices, x, axis=-1, inplace=False)
+
+
+def column(x: Any, position: Any) -> Any:
+    """Return x[:, position] as [rows, 1]; a position outside is the nearest one, where it is traced."""
+    return jnp.take(x, jnp.clip(position, 0, x.shape[1] - 1), axis=1)[:, None]
+
+
+def counts(indices: Any, counted: Any, size: int) -> Any:
+    """Return int32 [rows, size]: how often each number is in its row of indices [rows, places], where `counted`."""
+    counted = jnp.broadcast_to(counted, indices.shape)
+    rows = jnp.arange(indices.shape[0])[:, None]
+    found = jnp.zeros((indices.shape[0], size), jnp.int32)
+    return found.at[rows, jnp.where(counted, indices, 0)].add(counted.astype(jnp.int32))
+
+
+def add_at(x: Any, columns: Any, values: Any) -> Any:
+    """Return x [rows, size] with values [rows, n] added in these columns [n], none of them twice."""
+    return x.at[:, columns].add(values)
 
 
 def concat(parts: Sequence[Any], axis: int) -> Any:

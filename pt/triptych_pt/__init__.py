@@ -15,6 +15,7 @@ from triptych_pt.llama import *  # noqa: E402, F403
 from triptych_pt.mistral import *  # noqa: E402, F403
 from triptych_pt.modeling import *  # noqa: E402, F403
 from triptych_pt.opt import *  # noqa: E402, F403
+from triptych_pt.processors import *  # noqa: E402, F403
 from triptych_pt.qwen2 import *  # noqa: E402, F403
 from triptych_pt.qwen3 import *  # noqa: E402, F403
 from triptych_pt.roberta import *  # noqa: E402, F403

@@ -17,6 +17,8 @@ FUSED_ATTENTION = True
 """Whether there is a function for the whole of attention: `fused_attention`."""
 GROWING_CACHE = True
 """Whether a cache of keys and values grows from call to call, or has a fixed size."""
+CALLS_WITH_LENGTH = False
+"""Whether processors of users are called with the number of tokens: `(input_ids, scores, cur_len)`."""
 
 
 def _dtype(dtype: Any) -> torch.dtype:
@@ -141,6 +143,41 @@ def minimum(x: Any, y: Any) -> Any:
 
 def cumsum(x: Any) -> Any:
     return torch.cumsum(x, dim=-1, dtype=x.dtype)
+
+
+def sum_last(x: Any) -> Any:
+    return torch.sum(x, dim=-1, keepdim=True)
+
+
+def max_last(x: Any) -> Any:
+    return torch.amax(x, dim=-1, keepdim=True)
+
+
+def argsort(x: Any, descending: bool) -> Any:
+    """Return where the sorted values of the last axis are; equal ones stay in their order."""
+    return torch.argsort(x, dim=-1, descending=descending, stable=True)
+
+
+def put_along(x: Any, indices: Any) -> Any:
+    """Return what has x[row, place] at [row, indices[row, place]]: the inverse of `take_along` of a permutation."""
+    return torch.empty_like(x).scatter(-1, indices, x)
+
+
+def column(x: Any, position: Any) -> Any:
+    """Return x[:, position] as [rows, 1]; a position outside is the nearest one, where it is traced."""
+    return x[:, position][:, None]
+
+
+def counts(indices: Any, counted: Any, size: int) -> Any:
+    """Return int32 [rows, size]: how often each number is in its row of indices [rows, places], where `counted`."""
+    counted = counted.expand_as(indices)
+    found = torch.zeros((indices.shape[0], size), dtype=torch.int32, device=indices.device)
+    return found.scatter_add(1, torch.where(counted, indices, 0).long(), counted.int())
+
+
+def add_at(x: Any, columns: Any, values: Any) -> Any:
+    """Return x [rows, size] with values [rows, n] added in these columns [n], none of them twice."""
+    return x.index_add(-1, columns, values.expand(x.shape[0], -1))
 
 
 def concat(parts: Sequence[Any], axis: int) -> Any:

@@ -36,6 +36,7 @@ from triptych_tf.llama import *  # noqa: E402, F403
 from triptych_tf.mistral import *  # noqa: E402, F403
 from triptych_tf.modeling import *  # noqa: E402, F403
 from triptych_tf.opt import *  # noqa: E402, F403
+from triptych_tf.processors import *  # noqa: E402, F403
 from triptych_tf.qwen2 import *  # noqa: E402, F403
 from triptych_tf.qwen3 import *  # noqa: E402, F403
 from triptych_tf.roberta import *  # noqa: E402, F403

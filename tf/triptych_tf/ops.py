@@ -14,6 +14,8 @@ FUSED_ATTENTION = False
 """Whether there is a function for the whole of attention: `fused_attention`."""
 GROWING_CACHE = False
 """Whether a cache of keys and values grows from call to call, or has a fixed size."""
+CALLS_WITH_LENGTH = True
+"""Whether processors of users are called with the number of tokens: `(input_ids, scores, cur_len)`."""
 
 
 def _dtype(dtype: Any) -> tf.DType:
@@ -138,6 +140,48 @@ def minimum(x: Any, y: Any) -> Any:
 
 def cumsum(x: Any) -> Any:
     return keras.ops.cumsum(x, axis=-1)
+
+
+def sum_last(x: Any) -> Any:
+    return tf.reduce_sum(x, axis=-1, keepdims=True)
+
+
+def max_last(x: Any) -> Any:
+    return tf.reduce_max(x, axis=-1, keepdims=True)
+
+
+def argsort(x: Any, descending: bool) -> Any:
+    """Return where the sorted values of the last axis are; equal ones stay in their order."""
+    return tf.argsort(x, axis=-1, direction="DESCENDING" if descending else "ASCENDING", stable=True)
+
+
+def put_along(x: Any, indices: Any) -> Any:
+    """Return what has x[row, place] at [row, indices[row, place]]: the inverse of `take_along` of a permutation."""
+    return tf.tensor_scatter_nd_update(tf.zeros_like(x), _with_rows(indices), x)
+
+
+def column(x: Any, position: Any) -> Any:
+    """Return x[:, position] as [rows, 1]; a position outside is the nearest one, where it is traced."""
+    return tf.gather(x, tf.clip_by_value(position, 0, x.shape[1] - 1), axis=1)[:, None]
+
+
+def counts(indices: Any, counted: Any, size: int) -> Any:
+    """Return int32 [rows, size]: how often each number is in its row of indices [rows, places], where `counted`."""
+    counted = tf.broadcast_to(counted, tf.shape(indices))
+    places = _with_rows(tf.where(counted, indices, 0))
+    return tf.scatter_nd(places, tf.cast(counted, tf.int32), (tf.shape(indices)[0], size))
+
+
+def add_at(x: Any, columns: Any, values: Any) -> Any:
+    """Return x [rows, size] with values [rows, n] added in these columns [n], none of them twice."""
+    places = tf.broadcast_to(columns, (tf.shape(x)[0], tf.shape(columns)[0]))
+    return tf.tensor_scatter_nd_add(x, _with_rows(places), tf.broadcast_to(values, tf.shape(places)))
+
+
+def _with_rows(indices: Any) -> Any:
+    """Return indices [rows, places] as pairs of row and index."""
+    rows = tf.range(tf.shape(indices)[0], dtype=indices.dtype)[:, None]
+    return tf.stack([tf.broadcast_to(rows, tf.shape(indices)), indices], axis=-1)
 
 
 def concat(parts: Sequence[Any], axis: int) -> Any:

@@ -43,7 +43,7 @@ class Job:
     calls: type[Steps]
     loop: Callable[..., Any]
     process_for: Callable[..., Any]
-    """From this job, the inputs and the search to what changes scores."""
+    """From this job, the search, the prompt, the inputs and the length to what changes scores."""
     watch: Recorder = field(default_factory=Recorder)
     flags: Mapping[str, bool] = field(default_factory=dict)
 
@@ -76,7 +76,7 @@ class Job:
             ops=ops, steps=steps, process=lambda ids, scores, length: scores, max_length=limit, loop=self.loop,
             draw=None if draw is None else draw.one, eos=eos, pad=self.tokens.pad, watch=self.watch,
         )  # fmt: skip
-        search.process = self.process_for(self, inputs, search, length)
+        search.process = self.process_for(self, search, ids, inputs, length)
         if many:
             return beam_search(search, self._beams(draw), ids, length)
         texts, end = sample(search, ids, length)

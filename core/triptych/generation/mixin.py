@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,12 @@ from triptych.generation.config import GenerationConfig
 from triptych.generation.drawing import Seeded
 from triptych.generation.job import Job
 from triptych.generation.outputs import output_class
+from triptych.generation.processing import process_of
 from triptych.generation.random import key_of
 from triptych.generation.search import python_loop
 from triptych.generation.steps import FixedSteps, Steps
+from triptych.generation.stopping import criteria_of, stopped
+from triptych.generation.streaming import as_streamer
 from triptych.generation.watching import Recorder
 from triptych.nn.functional import shape_of
 
@@ -225,16 +229,20 @@ class Generation:
     ) -> Job:  # fmt: skip
         flags = {name: True for name in ("output_attentions", "output_hidden_states") if getattr(config, name)}
         width, columns, calls = prompt.ids.shape[1], limit, self._steps_class()
-        if compiled and calls is FixedSteps:
+        negative = (asked.negative_ids, asked.negative_mask)
+        process_for = partial(
+            process_of, compiled=not eager, custom=asked.processors, prefix=asked.prefix, negative=negative
+        )
+        if compiled and calls is FixedSteps and not _reads_encoder_ids(config):
             columns = bucket(limit)
             width = width if prompt.embedded else min(bucket(width, self._positions()), columns)
         return Job(
             self, config, mode, tokens, columns=columns, width=width, room=columns + prompt.embedded, calls=calls,
-            loop=python_loop if eager else self._ops.while_loop, process_for=processes(asked), watch=watch, flags=flags,
+            loop=python_loop if eager else self._ops.while_loop, process_for=process_for, watch=watch, flags=flags,
         )  # fmt: skip
 
     def _in_buckets(self, prompt: Prompt, job: Job) -> dict[str, Any]:
-        if job.calls is not FixedSteps or prompt.embedded:
+        if job.calls is not FixedSteps or prompt.embedded or _reads_encoder_ids(job.config):
             return prompt.inputs
         most = None if self.config.model_type == "t5" else self._positions()
         return in_buckets(self._ops, prompt.inputs, job.width, self._encodes(), lambda length: bucket(length, most))
@@ -251,7 +259,12 @@ class Generation:
 
     def _watch(self, asked: Asked, config: GenerationConfig) -> Recorder:
         keep = [name.removeprefix("output_") for name in config.extra_output_flags if getattr(config, name)]
-        return Recorder(keep if config.return_dict_in_generate else (), asked.streamer, ())
+        streamer = None if asked.streamer is None else as_streamer(asked.streamer)
+        if streamer is not None and (config.num_beams or 1) > 1:
+            raise ArgumentError("Beams cannot be streamed.", expected="num_beams=1", received=str(config.num_beams))
+        criteria, ops = criteria_of(config, asked.tokenizer, asked.criteria), self._ops
+        asks = [lambda ids, scores, length: ops.constant(stopped(criteria, ids, scores, length), ids)] if criteria else []
+        return Recorder(keep if config.return_dict_in_generate else (), streamer, asks)
 
     def _output(self, job: Job, prompt: Prompt, found: Found, texts: Any) -> Any:
         fields, watch = job.watch.fields(), job.watch
@@ -269,11 +282,9 @@ class Generation:
         return output_class(self.class_prefix, job.mode, self._encodes())(sequences=texts, **fields)
 
 
-def processes(asked: Asked) -> Any:
-    def none(job: Job, inputs: Mapping[str, Any], search: Any, length: Any) -> Any:
-        return lambda ids, scores, length: scores
-
-    return none
+def _reads_encoder_ids(config: GenerationConfig) -> bool:
+    """Return whether a processor reads the tokens of the prompt, among which no padding may be."""
+    return config.encoder_repetition_penalty not in (None, 1) or bool(config.encoder_no_repeat_ngram_size)
 
 
 def _longest(found: Found) -> int:

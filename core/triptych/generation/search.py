@@ -48,6 +48,8 @@ class Search:
     eos: Any = None
     pad: int = 0
     watch: Watch = field(default_factory=Watch)
+    chosen: list[Any] = field(default_factory=list)
+    """Tokens [B, K] that the groups of beams before have taken in this step."""
 
     def seen(self, ids: Any, length: Any) -> Any:
         """Return the buffer as processors get it: where it is no compiled loop of fixed shapes, its tokens alone."""

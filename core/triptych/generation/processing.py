@@ -1,0 +1,71 @@
+"""The processors of one call of `generate`, put together."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from triptych.generation.guidance import Unconditional
+from triptych.generation.job import Job
+from triptych.generation.ordering import processors_for
+from triptych.generation.processors import ProcessorList, refuse_eager_only
+from triptych.generation.search import Process, Search
+
+
+def process_of(
+    job: Job, search: Search, ids: Any, inputs: Mapping[str, Any], length: Any, compiled: bool,
+    custom: Any = None, prefix: Callable[..., Any] | None = None, negative: tuple[Any, Any] = (None, None),
+) -> Process:  # fmt: skip
+    """Return what changes the scores of a job.
+
+    Args:
+        ids: the prompt [B, columns], of which `length` columns are filled.
+        inputs: those of the model's first call.
+        custom: processors of the caller's.
+        prefix: a function that says which tokens may follow.
+        negative: tokens and their mask, from which guidance leads away.
+
+    Raises:
+        As `processors_for` does. ArgumentError: a processor cannot be compiled.
+    """
+    model, ops = job.model, search.ops
+    config = copy.copy(job.config)
+    config.max_length = search.max_length
+    unconditional = None
+    if config.guidance_scale not in (None, 1):
+        tokens, mask = (None if one is None else model._as_ids(one) for one in negative)
+        unconditional = Unconditional(ops, search.steps.call, tokens, mask, config.use_cache is not False)
+    encodes = model._encodes()
+    processors, warpers = processors_for(
+        ops, config, prompt_length=length, eos_token_ids=job.tokens.eos or None,
+        vocab_size=getattr(model.config.get_text_config(), "vocab_size", None),
+        encoder_ids=inputs.get(model.main_input_name) if encodes else ids[:, : job.width],
+        prefix_allowed_tokens_fn=prefix, custom=custom, unconditional=unconditional,
+    )  # fmt: skip
+    every = ProcessorList([*processors, *warpers])
+    if compiled:
+        refuse_eager_only(every)
+    if not every:
+        return _unchanged
+    groups = config.num_beam_groups or 1
+
+    def process(ids: Any, scores: Any, length: Any) -> Any:
+        if groups == 1:
+            return every(ids, scores, length)
+        return every(ids, scores, length, **_of_groups(ops, search.chosen, groups, scores, ids))
+
+    return process
+
+
+def _unchanged(ids: Any, scores: Any, length: Any) -> Any:
+    return scores
+
+
+def _of_groups(ops: Any, chosen: list[Any], groups: int, scores: Any, ids: Any) -> dict[str, Any]:
+    """Return what the diversity of groups goes by: the tokens [batch * beams] that groups before have taken now."""
+    if not chosen:
+        return {"current_tokens": ops.zeros_like(ids[:, 0]) + ops.zeros((groups, 1), "int32"), "beam_group_idx": 0}
+    empty = ops.zeros_like(chosen[0])
+    together = ops.concat([*chosen, *[empty] * (groups - len(chosen))], 1)
+    return {"current_tokens": ops.reshape(together, (-1,)), "beam_group_idx": len(chosen)}
