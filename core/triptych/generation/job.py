@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from triptych.generation.assisted import MODE as ASSISTED
+from triptych.generation.assisted import assisted, drafter_of
 from triptych.generation.beams import Beams, Found, beam_search
 from triptych.generation.config import GenerationConfig
+from triptych.generation.drafting import Assistant
 from triptych.generation.request import Tokens
 from triptych.generation.search import Search, sample
 from triptych.generation.steps import FixedSteps, Steps, WholeSteps
@@ -46,6 +49,7 @@ class Job:
     """From this job, the search, the prompt, the inputs and the length to what changes scores."""
     watch: Recorder = field(default_factory=Recorder)
     flags: Mapping[str, bool] = field(default_factory=dict)
+    assistant: Assistant | None = None
 
     @property
     def key(self) -> str:
@@ -79,6 +83,11 @@ class Job:
         search.process = self.process_for(self, search, ids, inputs, length)
         if many:
             return beam_search(search, self._beams(draw), ids, length)
+        if self.mode == ASSISTED:
+            varies = getattr(draw, "varies", False)
+            drafter = drafter_of(self, search, self.assistant, ids, inputs, varies)
+            texts, end = assisted(search, drafter, ids, length, varies)
+            return Found(texts, None, end, None)
         texts, end = sample(search, ids, length)
         return Found(texts, None, end, None)
 
@@ -86,6 +95,10 @@ class Job:
         whole = self.calls is FixedSteps and self.config.use_cache is False
         calls = WholeSteps if whole else self.calls
         return calls(self.model, call, inputs, times, self.flags, self.width, self.room)
+
+    def steps_of(self, model: Any, call: Callable[..., Any], inputs: Mapping[str, Any]) -> Steps:
+        """Return calls of another model for the same texts."""
+        return replace(self, model=model, calls=model._steps_class(), flags={})._steps(call, inputs, 1)
 
     def _beams(self, draw: Any) -> Beams:
         config = self.config

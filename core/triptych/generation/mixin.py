@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from triptych.errors import ArgumentError, MissingMethodError
-from triptych.generation import request
+from triptych.generation import assisted, request
 from triptych.generation.beams import Found
 from triptych.generation.buckets import bucket, in_buckets, widened
 from triptych.generation.config import GenerationConfig
+from triptych.generation.drafting import Assistant
 from triptych.generation.drawing import Seeded
 from triptych.generation.job import Job
 from triptych.generation.outputs import output_class
@@ -108,6 +109,7 @@ class Generation:
             )  # fmt: skip
         config, rest = request.settled(self.generation_config, asked.config, kwargs, asked.use_model_defaults)
         mode = config.get_generation_mode(asked.assistant)
+        assisted.refuse_unbuilt(mode, kwargs)
         tokens = request.special_tokens(config, self._encodes())
         given = set(kwargs) | self._said(asked)
         prompt = self._prompt(asked, rest, config, tokens)
@@ -198,7 +200,8 @@ class Generation:
         self, asked: Asked, config: GenerationConfig, mode: str, tokens: request.Tokens, prompt: Prompt, limit: int
     ) -> Any:
         ops, watch = self._ops, self._watch(asked, config)
-        compiled = asked.compiled and not (ops.compiles() or (asked.may_loop and watch.watches()))
+        loops = watch.watches() or mode == assisted.MODE
+        compiled = asked.compiled and not (ops.compiles() or (asked.may_loop and loops))
         eager = not (compiled or ops.compiles())
         if watch.watches() and not eager:
             raise ArgumentError(
@@ -206,6 +209,8 @@ class Generation:
                 expected="no streamer, stopping criteria, max_time, stop_strings, scores, logits, attentions or states",
                 remedy="call generate without compiling it",
             )
+        if mode == assisted.MODE:
+            assisted.require_possible(self, config, asked.assistant, prompt, compiled=not eager)
         job = self._job(asked, config, mode, tokens, prompt, limit, watch, eager, compiled)
         noise = None
         if config.do_sample:
@@ -233,12 +238,14 @@ class Generation:
         process_for = partial(
             process_of, compiled=not eager, custom=asked.processors, prefix=asked.prefix, negative=negative
         )
+        helper = asked.assistant and Assistant(asked.assistant, asked.assistant._caller(Asked(), eager))
         if compiled and calls is FixedSteps and not _reads_encoder_ids(config):
             columns = bucket(limit)
             width = width if prompt.embedded else min(bucket(width, self._positions()), columns)
         return Job(
             self, config, mode, tokens, columns=columns, width=width, room=columns + prompt.embedded, calls=calls,
             loop=python_loop if eager else self._ops.while_loop, process_for=process_for, watch=watch, flags=flags,
+            assistant=helper,
         )  # fmt: skip
 
     def _in_buckets(self, prompt: Prompt, job: Job) -> dict[str, Any]:
@@ -279,7 +286,8 @@ class Generation:
             fields["past_key_values"] = _of(watch.outputs, "past_key_values")
         if self._encodes() and (encoded := _encoded(watch, prompt)) is not None:
             fields |= {f"encoder_{n}": _of(encoded, n) for n in ("attentions", "hidden_states") if n in watch.keep}
-        return output_class(self.class_prefix, job.mode, self._encodes())(sequences=texts, **fields)
+        mode = job.mode if job.mode != assisted.MODE else "sample" if job.config.do_sample else "greedy_search"
+        return output_class(self.class_prefix, mode, self._encodes())(sequences=texts, **fields)
 
 
 def _reads_encoder_ids(config: GenerationConfig) -> bool:
