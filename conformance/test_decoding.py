@@ -249,3 +249,10 @@ def test_a_real_model_names_the_capital_of_france(backend: Backend, smollm2: Pat
     assert tokenizer.decode(text[0]).startswith("The capital of France is Paris")
     if backend.name != "pt":
         assert len(compiled) == 2
+
+
+def test_the_command_line_goes_on_with_a_text(backend: Backend, smollm2: Path) -> None:
+    options = ["--no-chat", "--max-new-tokens", "3", "--framework", backend.name]
+    done = CliRunner().invoke(app, ["generate", str(smollm2), "The capital of France is", *options])
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("The capital of France is Paris")

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 import torch
 
@@ -24,8 +25,10 @@ from processor_cases import CASES, INPUTS, LENGTHS, SYNTHID, TABLE, Case
 from processor_configs import CONFIGS, PROMPT_LENGTH
 from triptych import ArgumentError, GenerationConfig, MissingMethodError
 from triptych.errors import ConfigError
+from triptych.generation.drawing import Seeded
 from triptych.generation.ordering import processors_for
 from triptych.generation.processors import Processor, ProcessorList, refuse_eager_only
+from triptych.generation.random import key_of
 from triptych.names import BACKEND_MODULES, BACKENDS
 from triptych_conformance import assert_close
 from triptych_flax import ops as flax_ops
@@ -441,3 +444,28 @@ def test_an_impossible_token_is_refused_in_the_call(name: str) -> None:
 
 WARPERS = ["temperature", "top_k", "top_p", "min_p", "typical", "epsilon", "eta"]
 DRAWS = 20_000
+
+
+def drawn(name: str, scores: np.ndarray) -> np.ndarray:
+    """Return as many draws as `DRAWS` of a token by the scores [vocabulary] of one text."""
+    ops, rows = OPS[name], np.broadcast_to(scores, (DRAWS, len(scores))).copy()
+    return np.asarray(Seeded(ops, key_of(ops, 7)).one(native(name, rows), 1))
+
+
+@PARALLEL
+@pytest.mark.parametrize("label", WARPERS)
+def test_what_is_drawn_is_distributed_as_the_warper_says(name: str, label: str) -> None:
+    if name == "flax":
+        warped = scores_when_compiled(name)[label][0]
+    else:
+        warped = np.asarray(called(name, CASES[label], inputs_of(name), 1, made(name, CASES[label])))
+    for row, theirs in zip(warped, RECORDED[label][0], strict=True):
+        expected = np.exp(theirs.astype(np.float64) - theirs.max())
+        expected = expected / expected.sum() * DRAWS
+        found = np.bincount(drawn(name, row), minlength=len(row))
+        assert not found[expected == 0].any() and found.sum() == DRAWS
+        often = expected >= 5  # the others are one cell, as the test of chi-square wants it
+        cells = [(found[often], expected[often]), (found[~often].sum()[None], expected[~often].sum()[None])]
+        found, expected = (np.concatenate(x) for x in zip(*cells, strict=True))
+        if often.sum() > 1:
+            assert scipy.stats.chisquare(found[expected > 0], expected[expected > 0]).pvalue > 1e-4

@@ -221,6 +221,9 @@ CLOSE = re.compile(r"^(is_?close|all_?close|assert_allclose|assert\w*_almost_equ
 SIZE = {"abs", "absolute", "fabs", "norm"}
 OPTIONS = {"atol", "rtol", "abs_tol", "rel_tol"}
 ALLOWED = {
+    ("conformance/test_generation_processors.py", "test_what_is_drawn_is_distributed_as_the_warper_says"): (
+        "statistics of random draws"
+    ),
     ("conformance/test_surgery.py", "test_new_rows_lie_around_the_mean"): "statistics of random rows",
     ("conformance/contract/rows_live.py", "the_bases_own_initialisation"): "statistics of random weights",
     ("conformance/contract/rows_vocabulary.py", "new_rows_around_the_mean"): "statistics of random rows",

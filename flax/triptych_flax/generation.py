@@ -10,18 +10,21 @@ import jax.numpy as jnp
 from triptych.generation.beams import Found
 from triptych.generation.buckets import widened
 from triptych.generation.job import Job
-from triptych.generation.mixin import Asked
+from triptych.generation.mixin import Asked, Generation
 from triptych.generation.steps import FixedSteps, PreparedSteps, Steps
-
 from triptych_flax import ops
 
 __all__ = ["FlaxGenerationMixin"]
 
 
-class Generates:
+class Generates(Generation):
     """Part of `FlaxPreTrainedModel`."""
 
     _pads_to_the_end = True
+    params: Any
+    decode: Any
+    init_cache: Any
+    _call_arguments: Any
 
     def generate(
         self,
@@ -51,7 +54,7 @@ class Generates:
             noise=(_Native, key), seed=seed, params=self.params if params is None else params, compiled=trace,
             may_loop=True,
         )  # fmt: skip
-        return self._generate(asked, kwargs)  # type: ignore[attr-defined]
+        return self._generate(asked, kwargs)
 
     def prepare_inputs_for_generation(
         self, input_ids: Any, max_length: int, attention_mask: Any = None, **kwargs: Any
@@ -64,11 +67,11 @@ class Generates:
             attention_mask: [R, P], or that of an encoder's input.
         """
         rows = input_ids.shape[0]
-        found = {**kwargs, "past_key_values": self.init_cache(rows, max_length)}  # type: ignore[attr-defined]
-        if self._encodes() or attention_mask is None:  # type: ignore[attr-defined]
+        found = {**kwargs, "past_key_values": self.init_cache(rows, max_length)}
+        if self._encodes() or attention_mask is None:
             return {**found, **({} if attention_mask is None else {"attention_mask": attention_mask})}
         mask = widened(ops, jnp.asarray(attention_mask), max_length, 1)
-        if "position_ids" in self._call_arguments() and kwargs.get("position_ids") is None:  # type: ignore[attr-defined]
+        if "position_ids" in self._call_arguments() and kwargs.get("position_ids") is None:
             found["position_ids"] = jnp.maximum(jnp.cumsum(mask, -1)[:, : input_ids.shape[1]] - 1, 0)
         return {**found, "attention_mask": mask}
 
@@ -80,7 +83,7 @@ class Generates:
         return new
 
     def _steps_class(self) -> type[Steps]:
-        return PreparedSteps if self._has_own_hooks() else FixedSteps  # type: ignore[attr-defined]
+        return PreparedSteps if self._has_own_hooks() else FixedSteps
 
     def _as_ids(self, tokens: Any) -> jax.Array:
         return jnp.asarray(tokens).astype(jnp.int32)
@@ -109,7 +112,7 @@ class Generates:
 
 
 class FlaxGenerationMixin(Generates):
-    """A base class that says that a model generates, as in transformers 4; `FlaxPreTrainedModel` has all its methods."""
+    """A base class that says that a model generates, as in transformers 4; `FlaxPreTrainedModel` has its methods."""
 
 
 class _Native:

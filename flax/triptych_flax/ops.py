@@ -204,6 +204,7 @@ def zeros(shape: Sequence[Any], dtype: Any) -> Any:
 def write(buffer: Any, values: Any, start: Any) -> Any:
     return jax.lax.dynamic_update_slice_in_dim(buffer, values, start, axis=2)
 
+
 WORD = "uint32"
 """The integers in which `triptych.generation.random` computes words of 32 bits."""
 

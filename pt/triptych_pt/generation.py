@@ -8,14 +8,16 @@ from typing import Any
 import torch
 
 from triptych.generation.hooks import Hooks
-from triptych.generation.mixin import Asked
+from triptych.generation.mixin import Asked, Generation
 from triptych.generation.steps import HookedSteps, Steps
 
 __all__ = ["GenerationMixin"]
 
 
-class Generates(Hooks):
+class Generates(Hooks, Generation):
     """Part of `PreTrainedModel`."""
+
+    device: Any
 
     @torch.no_grad()
     def generate(
@@ -43,7 +45,7 @@ class Generates(Hooks):
             assistant_model, negative_prompt_ids, negative_prompt_attention_mask, use_model_defaults, tokenizer,
             noise=(_Native, None), seed=seed,
         )  # fmt: skip
-        return self._generate(asked, kwargs)  # type: ignore[attr-defined]
+        return self._generate(asked, kwargs)
 
     def _steps_class(self) -> type[Steps]:
         return HookedSteps

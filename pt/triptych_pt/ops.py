@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -210,6 +209,7 @@ def write(buffer: Any, values: Any, start: Any) -> Any:
     result[:, :, start : start + values.shape[2]] = values
     return result
 
+
 WORD = "int64"
 """The integers in which `triptych.generation.random` computes words of 32 bits."""
 
@@ -299,7 +299,7 @@ def begins(buffers: Any, views: Any) -> bool:
     if buffers[0].is_inference() and not torch.is_inference_mode_enabled():
         return False
     pairs = zip(buffers, views, strict=True)
-    return builtins.all(x.data_ptr() == view.data_ptr() and x.stride() == view.stride() for x, view in pairs)
+    return False not in [x.data_ptr() == view.data_ptr() and x.stride() == view.stride() for x, view in pairs]
 
 
 def write_into(buffer: Any, values: Any, start: int) -> None:
@@ -354,7 +354,7 @@ def recomputed(stack: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
     """
     function = getattr(stack, "_gradient_checkpointing_func", None) or checkpointing()
     run, inputs = internals.flattened(layer, *args, **kwargs)
-    if torch.is_grad_enabled() and not builtins.any(isinstance(x, torch.Tensor) and x.requires_grad for x in inputs):
+    if torch.is_grad_enabled() and True not in [isinstance(x, torch.Tensor) and x.requires_grad for x in inputs]:
         # A reentrant checkpoint gives the layer's parameters no gradient unless one of its inputs gets one too.
         inputs[0] = inputs[0].detach().requires_grad_()
     return function(run, *inputs)

@@ -133,6 +133,7 @@ def test_confidence() -> None:
     ids = np.array([[2, 1]])
     assert ConfidenceCriteria(0.74)(ids, sure) is False
     assert ConfidenceCriteria(0.76)(ids, sure) is True
+    assert ConfidenceCriteria(0.76)(ids, sure[-1]) is True
     with pytest.raises(ArgumentError, match="output_scores"):
         ConfidenceCriteria(0.5)(ids, None)
 

@@ -9,13 +9,13 @@ import tensorflow as tf
 from triptych.generation.beams import Found
 from triptych.generation.hooks import Hooks
 from triptych.generation.job import Job
-from triptych.generation.mixin import Asked
+from triptych.generation.mixin import Asked, Generation
 from triptych.generation.steps import FixedSteps, HookedSteps, Steps
 
 __all__ = ["TFGenerationMixin"]
 
 
-class Generates(Hooks):
+class Generates(Hooks, Generation):
     """Part of `TFPreTrainedModel`."""
 
     @tf.autograph.experimental.do_not_convert
@@ -44,10 +44,10 @@ class Generates(Hooks):
             assistant_model, negative_prompt_ids, negative_prompt_attention_mask, use_model_defaults, tokenizer,
             noise=(_Native, pair), seed=seed if pair is None else None, compiled=jit_compile,
         )  # fmt: skip
-        return self._generate(asked, kwargs)  # type: ignore[attr-defined]
+        return self._generate(asked, kwargs)
 
     def _steps_class(self) -> type[Steps]:
-        return HookedSteps if self._has_own_hooks() else FixedSteps  # type: ignore[attr-defined]
+        return HookedSteps if self._has_own_hooks() else FixedSteps
 
     def _as_ids(self, tokens: Any) -> tf.Tensor:
         return tf.cast(tokens, tf.int32)
@@ -55,16 +55,17 @@ class Generates(Hooks):
     def _run_compiled(
         self, asked: Asked, job: Job, ids: Any, inputs: dict[str, Any], length: int, limit: int, noise: Any
     ) -> Found:
+        model: Any = self
         factory, state = (None, ()) if noise is None else (noise[0], () if noise[1] is None else noise[1])
         held = self.__dict__.get("_generating") or {}
         self.__dict__["_generating"] = held  # not by setattr: Keras would track what is in it
-        key = (job.key, factory, self.config.to_json_string())  # type: ignore[attr-defined]
+        key = (job.key, factory, self.config.to_json_string())
         if key not in held:
 
             @tf.function(jit_compile=True, autograph=False)
             def run(ids: Any, inputs: Any, length: Any, limit: Any, state: Any) -> Any:
                 draws = None if factory is None else (factory, state if state != () else None)
-                found = job.run(self, ids, inputs, length, limit, draws)
+                found = job.run(model, ids, inputs, length, limit, draws)
                 return {name: value for name, value in vars(found).items() if value is not None}
 
             held[key] = run

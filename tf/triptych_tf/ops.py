@@ -211,6 +211,7 @@ def zeros(shape: Sequence[Any], dtype: Any) -> Any:
 def write(buffer: Any, values: Any, start: Any) -> Any:
     return keras.ops.slice_update(buffer, (0, 0, start, 0), values)
 
+
 WORD = "int64"
 """The integers in which `triptych.generation.random` computes words of 32 bits."""
 

@@ -126,7 +126,9 @@ class _Run:
         ids = ops.reshape(state["running"], (self.batch, groups, k, self.columns))
         log_probs = ops.reshape(ops.log_softmax(logits), (self.batch, groups, k, words))
         before = ops.reshape(state["running_scores"], (self.batch, groups, k))
-        found, chosen, processed = [], [], []
+        found: list[dict[str, Any]] = []
+        chosen: list[Any] = []
+        processed: list[Any] = []
         for group in range(groups):
             rows = search.seen(ops.reshape(ids[:, group], (-1, self.columns)), length)
             search.chosen = chosen
@@ -222,5 +224,7 @@ def _of_each(ops: Any, texts: Any, places: Any) -> Any:
     """Return of `texts` [T, N, L] those at `places` [T, M]."""
     owners, count, columns = texts.shape
     offset = ops.cast(ops.arange(owners, texts) * count, "int32")[:, None]
-    flat = ops.gather(ops.reshape(texts, (owners * count, columns)), ops.reshape(ops.cast(places, "int32") + offset, (-1,)))
+    flat = ops.gather(
+        ops.reshape(texts, (owners * count, columns)), ops.reshape(ops.cast(places, "int32") + offset, (-1,))
+    )
     return ops.reshape(flat, (owners, -1, columns))

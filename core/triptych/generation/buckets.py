@@ -28,8 +28,10 @@ def widened(ops: Any, x: Any, columns: int, value: Any) -> Any:
     return ops.concat([x, more], 1)
 
 
-def in_buckets(ops: Any, inputs: Mapping[str, Any], width: int, encoded: bool, size: Callable[[int], int]) -> dict[str, Any]:
-    """Return inputs of the first call, widened: a decoder's to `width`, those of an encoder to a bucket of their own."""
+def in_buckets(
+    ops: Any, inputs: Mapping[str, Any], width: int, encoded: bool, size: Callable[[int], int]
+) -> dict[str, Any]:
+    """Return inputs of the first call, widened: a decoder's to `width`, an encoder's to a bucket of their own."""
     found = dict(inputs)
     if not encoded:
         return {name: widened(ops, x, width, _PADDING[name]) if name in _PADDING else x for name, x in found.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from triptych.nn import cache as caches
 from triptych.nn.functional import shape_of
@@ -16,7 +16,7 @@ _CACHES = ("past_key_values", "mems", "past_buckets_states")
 class Hooks:
     """Part of the base classes; authors override these."""
 
-    _ops: Any
+    _ops: ClassVar[Any]
     config: Any
 
     def prepare_inputs_for_generation(
@@ -43,9 +43,16 @@ class Hooks:
         prompt = inputs_embeds if not past and not encodes else None
         fresh = input_ids.shape[1] - past
         ids = input_ids[:, past:] if fresh > 0 else input_ids[:, -1:]
-        found = {"inputs_embeds": prompt} if prompt is not None else {"decoder_input_ids" if encodes else "input_ids": ids}
+        found = (
+            {"inputs_embeds": prompt} if prompt is not None else {"decoder_input_ids" if encodes else "input_ids": ids}
+        )
         new = ids.shape[1] if prompt is None else prompt.shape[1]
-        if not encodes and "position_ids" in known and kwargs.get("position_ids") is None and attention_mask is not None:
+        if (
+            not encodes
+            and "position_ids" in known
+            and kwargs.get("position_ids") is None
+            and attention_mask is not None
+        ):
             counted = ops.maximum(ops.cumsum(ops.cast(attention_mask, "int32")) - 1, 0)
             kwargs["position_ids"] = counted
         for name in ("position_ids", "token_type_ids"):

@@ -4,7 +4,7 @@ compiled."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -47,6 +47,8 @@ class Job:
     loop: Callable[..., Any]
     process_for: Callable[..., Any]
     """From this job, the search, the prompt, the inputs and the length to what changes scores."""
+    custom: Sequence[Any] = ()
+    """Processors of the caller's."""
     watch: Recorder = field(default_factory=Recorder)
     flags: Mapping[str, bool] = field(default_factory=dict)
     assistant: Assistant | None = None
@@ -55,11 +57,18 @@ class Job:
     def key(self) -> str:
         """What a compiled function of this job depends on, beside the shapes of its arguments."""
         values = {name: value for name, value in self.config.to_dict().items() if name not in _OF_LENGTH}
-        static = (self.mode, self.columns, self.width, self.room, self.tokens.eos, self.tokens.pad)
+        own = [id(one) for one in self.custom]  # which a compiled function keeps alive
+        static = (self.mode, self.columns, self.width, self.room, self.tokens.eos, self.tokens.pad, own)
         return json.dumps([values, static], sort_keys=True, default=repr)
 
     def run(
-        self, call: Callable[..., Any], ids: Any, inputs: Mapping[str, Any], length: Any, limit: Any, noise: Noise = None
+        self,
+        call: Callable[..., Any],
+        ids: Any,
+        inputs: Mapping[str, Any],
+        length: Any,
+        limit: Any,
+        noise: Noise = None,
     ) -> Found:
         """Search.
 

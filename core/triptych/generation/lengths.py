@@ -39,6 +39,7 @@ class MinNewTokens(Processor):
     """The text does not end before `min_new_tokens` came after the prompt's `prompt_length_to_skip`.
 
     Args:
+        prompt_length_to_skip: an integer, or in a compiled loop a scalar.
         eos_token_id: the token that ends a text, or several.
         device: has no effect; tokens are where the scores are.
 
@@ -47,10 +48,13 @@ class MinNewTokens(Processor):
     """
 
     def __init__(
-        self, ops: Any, prompt_length_to_skip: int, min_new_tokens: int, eos_token_id: Any, device: Any = None
+        self, ops: Any, prompt_length_to_skip: Any, min_new_tokens: int, eos_token_id: Any, device: Any = None
     ) -> None:
         super().__init__(ops)
-        self.prompt_length_to_skip = count(prompt_length_to_skip, "prompt_length_to_skip", least=0)
+        traced = hasattr(prompt_length_to_skip, "shape")
+        self.prompt_length_to_skip = (
+            prompt_length_to_skip if traced else count(prompt_length_to_skip, "prompt_length_to_skip", least=0)
+        )
         self.min_new_tokens = count(min_new_tokens, "min_new_tokens", least=0)
         self.eos_token_id = tokens(eos_token_id, "eos_token_id")
 

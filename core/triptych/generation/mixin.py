@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -70,12 +70,13 @@ class Prompt:
 class Generation:
     """Part of the base classes: how prompts become texts."""
 
-    _ops: Any
+    _ops: ClassVar[Any]
     config: Any
     generation_config: Any
-    main_input_name: str
-    class_prefix: str
-    _pads_to_the_end = False
+    main_input_name: ClassVar[str]
+    class_prefix: ClassVar[str]
+    prepare_inputs_for_generation: Any
+    _pads_to_the_end: ClassVar[bool] = False
     """Whether texts are always as long as they might have become."""
 
     def _encodes(self) -> bool:
@@ -143,11 +144,9 @@ class Generation:
             return self._decoder_prompt(main, inputs, config, tokens)
         embeds = inputs.get("inputs_embeds")
         if main is None:
-            rows = 1 if embeds is None else embeds.shape[0]
-            first = config.bos_token_id
-            if embeds is None and first is None:
+            if embeds is None and config.bos_token_id is None:
                 raise ArgumentError("There is no prompt.", expected=f"{name}, or bos_token_id to begin with")
-            main = np.full((rows, 0 if embeds is not None else 1), 0 if first is None else first, np.int64)
+            main = np.full((1, 1), config.bos_token_id) if embeds is None else np.zeros((embeds.shape[0], 0), np.int64)
         ids = self._checked(main, name)
         embedded = 0 if embeds is None else embeds.shape[1] - ids.shape[1]
         if embedded < 0:
@@ -191,7 +190,9 @@ class Generation:
         whole = ops.known(ops.all(mask == 1))
         if not self._encodes() and not self._has_own_hooks() and not whole and whole is not None:
             if ops.known(ops.any(mask[:, -1] == 0)):
-                logger.warning("The prompts are padded on the right; a decoder goes on better from padding on the left.")
+                logger.warning(
+                    "The prompts are padded on the right; a decoder goes on better from padding on the left."
+                )
         return None if whole and not self._has_own_hooks() else mask
 
     # -- the search ---------------------------------------------------------------------------------------------
@@ -238,14 +239,15 @@ class Generation:
         process_for = partial(
             process_of, compiled=not eager, custom=asked.processors, prefix=asked.prefix, negative=negative
         )
-        helper = asked.assistant and Assistant(asked.assistant, asked.assistant._caller(Asked(), eager))
+        assistant = None if asked.assistant is None else Assistant(asked.assistant, asked.assistant._caller(Asked(), eager))
         if compiled and calls is FixedSteps and not _reads_encoder_ids(config):
             columns = bucket(limit)
             width = width if prompt.embedded else min(bucket(width, self._positions()), columns)
         return Job(
             self, config, mode, tokens, columns=columns, width=width, room=columns + prompt.embedded, calls=calls,
-            loop=python_loop if eager else self._ops.while_loop, process_for=process_for, watch=watch, flags=flags,
-            assistant=helper,
+            loop=python_loop if eager else self._ops.while_loop,
+            process_for=process_for, custom=tuple(asked.processors or ()), watch=watch, flags=flags,
+            assistant=assistant,
         )  # fmt: skip
 
     def _in_buckets(self, prompt: Prompt, job: Job) -> dict[str, Any]:
@@ -270,11 +272,14 @@ class Generation:
         if streamer is not None and (config.num_beams or 1) > 1:
             raise ArgumentError("Beams cannot be streamed.", expected="num_beams=1", received=str(config.num_beams))
         criteria, ops = criteria_of(config, asked.tokenizer, asked.criteria), self._ops
-        asks = [lambda ids, scores, length: ops.constant(stopped(criteria, ids, scores, length), ids)] if criteria else []
+        asks = (
+            [lambda ids, scores, length: ops.constant(stopped(criteria, ids, scores, length), ids)] if criteria else []
+        )
         return Recorder(keep if config.return_dict_in_generate else (), streamer, asks)
 
     def _output(self, job: Job, prompt: Prompt, found: Found, texts: Any) -> Any:
-        fields, watch = job.watch.fields(), job.watch
+        fields: dict[str, Any] = dict(job.watch.fields())
+        watch = job.watch
         if found.scores is not None:
             fields["scores" if self.class_prefix == "Flax" else "sequences_scores"] = found.scores
             if self.class_prefix == "Flax" and "scores" in watch.keep:

@@ -15,7 +15,7 @@ Self = TypeVar("Self", bound="_Watermarking")
 
 
 class _Watermarking:
-    """Base of the two kinds of watermark, which a later release puts into generated text."""
+    """Base of the two kinds of watermark; `triptych.generation.watermarks` puts them into texts."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 

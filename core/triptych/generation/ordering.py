@@ -39,7 +39,7 @@ def processors_for(
     ops: Any,
     generation_config: GenerationConfig,
     *,
-    prompt_length: int,
+    prompt_length: Any,
     eos_token_ids: Sequence[int] | None = None,
     vocab_size: int | None = None,
     encoder_ids: Any = None,
@@ -50,7 +50,7 @@ def processors_for(
     """Return the processors and, to be applied after them, the warpers that a config asks for, in order.
 
     Args:
-        prompt_length: positions of the prompt, of a decoder's where there is an encoder.
+        prompt_length: positions of the prompt, of a decoder's where there is an encoder; in a compiled loop a scalar.
         eos_token_ids: tokens that end a text, or None.
         vocab_size: that of the model's config; watermarks need it.
         encoder_ids: int [inputs, positions] of the encoder; of a decoder alone, its prompt; None if there are none.
@@ -80,7 +80,7 @@ def processors_for(
 class _Making:
     """Makes the processors of a config, each group in order."""
 
-    def __init__(self, ops: Any, config: GenerationConfig, prompt_length: int, eos: list[int] | None) -> None:
+    def __init__(self, ops: Any, config: GenerationConfig, prompt_length: Any, eos: list[int] | None) -> None:
         self.ops, self.config, self.prompt_length, self.eos = ops, config, prompt_length, eos
         self.beams, self.groups = config.num_beams or 1, config.num_beam_groups or 1
 
@@ -154,11 +154,13 @@ class _Making:
             )
         return ExponentialDecayLengthPenalty(self.ops, penalty, self.eos, self.prompt_length)
 
-    def _begin(self) -> int:
+    def _begin(self) -> Any:
         """Return how many tokens there are before the first that is free."""
-        forced = self.config.forced_decoder_ids
-        is_forced = self.config.forced_bos_token_id is not None and self.prompt_length <= 1
-        return self.prompt_length + is_forced + (forced[-1][0] if forced else 0)
+        begin, forced = self.prompt_length, self.config.forced_decoder_ids
+        if self.config.forced_bos_token_id is not None:
+            short = begin <= 1
+            begin = begin + (int(short) if isinstance(short, bool) else self.ops.cast(short, "int32"))
+        return begin + (forced[-1][0] if forced else 0)
 
     def warpers(self) -> Iterator[Processor]:
         ops, config = self.ops, self.config

@@ -23,7 +23,11 @@ def _made(name: str, *fields: str) -> Any:
 
 
 def _pair(prefix: str, beams: bool) -> dict[str, Any]:
-    first = ("sequences", "sequences_scores", "scores", "logits", "beam_indices") if beams else ("sequences", "scores", "logits")
+    first = (
+        ("sequences", "sequences_scores", "scores", "logits", "beam_indices")
+        if beams
+        else ("sequences", "scores", "logits")
+    )
     return {
         f"{prefix}{kind}Output": _made(f"{prefix}{kind}Output", *first, *fields, "past_key_values")
         for kind, fields in (("DecoderOnly", _DECODER), ("EncoderDecoder", _BOTH))

@@ -73,7 +73,9 @@ def special_tokens(config: GenerationConfig, encodes: bool) -> Tokens:
     start = config.decoder_start_token_id
     start = config.bos_token_id if start is None else start
     for name, token in (("eos_token_id", ends), ("pad_token_id", config.pad_token_id)):
-        wrong = [one for one in (token if isinstance(token, tuple) else (token,)) if one is not None and not _is_id(one)]
+        wrong = [
+            one for one in (token if isinstance(token, tuple) else (token,)) if one is not None and not _is_id(one)
+        ]
         if wrong:
             raise ArgumentError(f"{name} is no token.", expected="an integer from 0", received=repr(wrong[0])[:80])
     if encodes and start is None:
@@ -124,7 +126,9 @@ def longest(config: GenerationConfig, prompt: int, asked: Collection[str], posit
         )
     least = max(config.min_length or 0, prompt + (config.min_new_tokens or 0))
     if config.min_length is not None and least > limit:
-        raise ArgumentError("The least length is beyond the greatest.", expected=f"at most {limit}", received=str(least))
+        raise ArgumentError(
+            "The least length is beyond the greatest.", expected=f"at most {limit}", received=str(least)
+        )
     return limit
 
 

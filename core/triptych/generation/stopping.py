@@ -124,7 +124,8 @@ class ConfidenceCriteria(StoppingCriteria):
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> bool:
         if scores is None or len(scores) == 0:
             raise ArgumentError("There are no scores to be sure by.", remedy="keep them: output_scores=True")
-        last = on_host(scores[-1])[0].astype(np.float64)
+        latest = scores[-1] if isinstance(scores, (tuple, list)) else scores
+        last = on_host(latest)[0].astype(np.float64)
         weights = np.exp(last - last.max())
         return bool(weights[int(on_host(input_ids)[0, -1])] / weights.sum() < self.assistant_confidence_threshold)
 

@@ -42,7 +42,10 @@ class Recorder(Watch):
             if name in self.keep:
                 self.found.setdefault(name, []).append(value)
         for name in _OF_OUTPUTS:
-            if name.removeprefix("decoder_").replace("cross_", "") in self.keep and (value := _of(outputs, name)) is not None:
+            if (
+                name.removeprefix("decoder_").replace("cross_", "") in self.keep
+                and (value := _of(outputs, name)) is not None
+            ):
                 self.found.setdefault(name, []).append(value)
 
     def stops(self, ids: Any, length: Any, scores: Any) -> Any:
