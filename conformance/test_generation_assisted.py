@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import triptych_pt
+from generating import sequences
 from small_models import config_of, random_folder
 from triptych import ArgumentError, DynamicCache, GenerationConfig
 from triptych.generation.assisted import assisted
@@ -24,7 +25,7 @@ from triptych_pt import ops
 
 STEMS = {"gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "t5": "T5ForConditionalGeneration"}
 LONGER: dict[str, dict[str, Any]] = {
-    "gpt2": {"n_positions": 64}, "llama": {"max_position_embeddings": 64}, "t5": {"decoder_start_token_id": 0}
+    "gpt2": {"n_positions": 64}, "llama": {"max_position_embeddings": 64}, "t5": {"num_decoder_layers": 2}
 }  # fmt: skip
 
 
@@ -81,13 +82,13 @@ def test_greedy_search_writes_the_same(kind: str, models: Any) -> None:
     target, friend, stranger = models(kind)
     fewer = 0
     for seed in range(50):
-        ids, more = prompt(seed), {"max_new_tokens": 8, "num_assistant_tokens": 1 + seed % 4}
+        ids, more = prompt(seed), {"max_new_tokens": 6, "num_assistant_tokens": 1 + seed % 4}
         alone = target.generate(ids, **more)
         draft = stranger if seed % 5 == 0 else friend
         helped, calls = calls_of(target, lambda: target.generate(ids, assistant_model=draft, **more))  # noqa: B023
         assert torch.equal(helped, alone), seed
         fewer += calls < helped.shape[1] - (ids.shape[1] if kind != "t5" else 1)
-        if seed % 2:
+        if seed % 3 == 0:
             assert torch.equal(target.generate(ids, prompt_lookup_num_tokens=3, **more), alone), seed
     assert fewer > 10
 
@@ -129,12 +130,10 @@ def test_a_model_that_helps_itself_is_called_once_for_many_tokens(models: Any) -
     assert calls == 5  # the prompt, then five tokens each time
     _, of_twin = calls_of(twin, run)
     assert of_twin == 1 + 4 * 4  # neither reads a token twice
-    for draft in (target, twin):
-        torch.manual_seed(0)
-        found, calls = calls_of(
-            twin, lambda: twin.generate(ids, assistant_model=target, num_assistant_tokens=4, do_sample=True, **more)
-        )
-        assert calls == 5  # equal probabilities: nothing is rejected
+    _, calls = calls_of(
+        target, lambda: target.generate(ids, assistant_model=twin, num_assistant_tokens=4, do_sample=True, **more)
+    )
+    assert calls == 5  # equal probabilities: nothing is rejected
 
 
 def test_what_a_call_hands_out_is_the_same(models: Any) -> None:
@@ -174,6 +173,19 @@ def test_padding_own_caches_and_no_cache(models: Any) -> None:
     helped = target.generate(ids, max_new_tokens=8, assistant_model=friend, past_key_values=cache)
     assert torch.equal(helped, alone)
     assert cache.get_seq_length() == helped.shape[1] - 1
+
+
+def test_an_encoder_is_read_by_both(models: Any) -> None:
+    target, friend, _ = models("t5")
+    ids, mask = prompt(5), torch.tensor([[1, 1, 1, 1, 0, 0]])
+    alone = target.generate(ids, attention_mask=mask, max_new_tokens=8)
+    assert torch.equal(target.generate(ids, attention_mask=mask, max_new_tokens=8, assistant_model=friend), alone)
+    read = target.get_encoder()(ids, attention_mask=mask)
+    given = {"encoder_outputs": read, "attention_mask": mask, "max_new_tokens": 8}
+    assert torch.equal(target.generate(**given, assistant_model=friend), alone)
+    wider = {"encoder_outputs": (torch.zeros((1, 6, 13)),), "max_new_tokens": 8}
+    with pytest.raises(ArgumentError, match="nothing to read"):
+        target.generate(**wider, assistant_model=friend)
 
 
 def test_a_draft_with_few_positions_helps_as_far_as_it_can(models: Any, tmp_path: Path) -> None:
@@ -218,7 +230,7 @@ class Table(Steps):
 
 def test_sampling_has_the_distribution_of_the_model() -> None:
     rng, words, new, texts = torch.Generator().manual_seed(0), 5, 5, 1200
-    logits, others = (torch.randn((words, words), generator=rng) * 1.5 for _ in range(2))
+    logits, others = (torch.randn((words, words), generator=rng) for _ in range(2))
     native = triptych_pt.generation._Native(ops, None)
     config = GenerationConfig(num_assistant_tokens=2, assistant_confidence_threshold=0.0)
     steps, counts = Table(logits), np.zeros((words, words))
@@ -249,22 +261,19 @@ def test_prompt_lookup_finds_the_longest_run() -> None:
 
 def test_in_every_framework(backend: Backend, folders: Any) -> None:
     target = backend.load(STEMS["gpt2"], folders("gpt2", "target"))
-    ids = np.array([[5, 6, 7, 5, 6]])
+    ids = np.array([[5, 5]])  # as long as what is verified: JAX compiles for each length
     more: dict[str, Any] = {"max_new_tokens": 4, "eos_token_id": None, "num_assistant_tokens": 1}
-
-    def written(**options: Any) -> list[Any]:
-        found = target.generate(ids, **options, **more)
-        return np.asarray(getattr(found, "sequences", found)).tolist()  # type: ignore[no-any-return]
-
-    assert written(assistant_model=target) == written(do_sample=False)
-    assert written(prompt_lookup_num_tokens=1) == written(do_sample=True, top_k=1, seed=0)
+    alone = sequences(backend, target, ids, compiled=False, **more)
+    for helper in ({"assistant_model": target}, {"prompt_lookup_num_tokens": 1}):
+        assert np.array_equal(sequences(backend, target, ids, **helper, **more, compiled=False), alone)
 
 
 class OfLastToken(triptych_pt.GPT2LMHeadModel):  # type: ignore[misc]
     """A class which passes on the last token, however many are new."""
 
     def prepare_inputs_for_generation(self, input_ids: Any, past_key_values: Any = None, **kwargs: Any) -> Any:
-        return {"input_ids": input_ids if past_key_values is None else input_ids[:, -1:], "past_key_values": past_key_values}
+        ids = input_ids if past_key_values is None else input_ids[:, -1:]
+        return {"input_ids": ids, "past_key_values": past_key_values}
 
 
 def test_refusals(models: Any, folders: Any, tmp_path: Path) -> None:

@@ -173,16 +173,17 @@ def require_possible(model: Any, config: Any, assistant: Any, prompt: Any, compi
     rows = prompt.ids.shape[0] * (config.num_return_sequences or 1)
     problems = (
         (config.assistant_early_exit is not None, "no assistant_early_exit, whose models have heads inside",
-         f"assistant_early_exit={config.assistant_early_exit}", "pass assistant_model=, a smaller model of the tokenizer"),
+         f"assistant_early_exit={config.assistant_early_exit}", "pass assistant_model=, a smaller model"),
         (both, "assistant_model or prompt_lookup_num_tokens", "both", "pass one of the two"),
-        (rows != 1, "one text: batch size 1 and num_return_sequences=1", f"{rows} texts", "call generate for each text"),
+        (rows != 1, "one text: batch size 1, num_return_sequences=1", f"{rows} texts", "call generate for each text"),
         (bool(prompt.embedded), "tokens: the draft is made of them", "inputs_embeds", "pass input_ids"),
         (compiled, "a loop of Python, as proposals differ in length", "a compiled search",
          "call generate without compiling it, or without an assistant"),
     )  # fmt: skip
     for wrong, expected, received, remedy in problems:
         if wrong:
-            raise ArgumentError("Generation cannot be assisted here.", expected=expected, received=received, remedy=remedy)
+            what = "Generation cannot be assisted here."
+            raise ArgumentError(what, expected=expected, received=received, remedy=remedy)
     if assistant is not None:
         require_fitting(model, assistant)
 

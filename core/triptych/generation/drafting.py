@@ -1,4 +1,4 @@
-"""What proposes the next tokens of one text to a model that reads them all at once: a smaller model, or the text itself.
+"""What proposes tokens of one text to a model that reads them all at once: a smaller model, or the text itself.
 
 Prompt lookup: Saxena, 2023, https://github.com/apoorvumang/prompt-lookup-decoding.
 """
@@ -128,7 +128,7 @@ class Draft:
             drawn = ops.argmax(scores) if search.draw is None else search.draw(scores, end)
             ids = ops.put(ids, ops.cast(drawn, ids.dtype), end)
             token = int(on_host(drawn)[0])
-            chances = ops.softmax(scores, "float32") if self.keeps_chances or self.threshold else None
+            chances = ops.softmax(scores, "float32")
             proposal.tokens.append(token)
             proposal.chances.append(chances if self.keeps_chances else None)
             if bool(ops.all(search.ends(drawn))) or (self.threshold and float(chances[0, token]) < self.threshold):
@@ -195,8 +195,10 @@ def inputs_for(model: Any, assistant: Any, inputs: Mapping[str, Any]) -> dict[st
     if assistant._encodes() and own.get(main) is None:
         states, width = _states(inputs.get("encoder_outputs")), getattr(assistant.config, "hidden_size", None)
         if states is None or states.shape[-1] != width:
-            raise ArgumentError("The assistant has nothing to read.", expected=f"{main}, or encoder_outputs [B, K, {width}]",
-                                received=", ".join(inputs) or "no inputs", remedy=f"pass {main}")  # fmt: skip
+            raise ArgumentError(
+                "The assistant has nothing to read.", expected=f"{main}, or encoder_outputs [B, K, {width}]",
+                received=", ".join(inputs) or "no inputs", remedy=f"pass {main}",
+            )  # fmt: skip
         own["encoder_outputs"] = inputs["encoder_outputs"]
     return own
 

@@ -239,7 +239,8 @@ class Generation:
         process_for = partial(
             process_of, compiled=not eager, custom=asked.processors, prefix=asked.prefix, negative=negative
         )
-        assistant = None if asked.assistant is None else Assistant(asked.assistant, asked.assistant._caller(Asked(), eager))
+        draft = asked.assistant
+        assistant = None if draft is None else Assistant(draft, draft._caller(Asked(), eager))
         if compiled and calls is FixedSteps and not _reads_encoder_ids(config):
             columns = bucket(limit)
             width = width if prompt.embedded else min(bucket(width, self._positions()), columns)

@@ -226,7 +226,7 @@ class HookedSteps(Steps):
             raise ArgumentError(
                 f"{type(self.model).__name__}.prepare_inputs_for_generation does not pass on all that is to be read.",
                 expected=f"the {new} tokens that the cache lacks", received=f"scores of {scores.shape[1]}",
-                remedy="cut input_ids by the length of the cache there, not to the last; or generate without an assistant",
+                remedy="cut input_ids there by the length of the cache; or generate without an assistant",
             )  # fmt: skip
         return scores, held
 
