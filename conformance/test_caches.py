@@ -204,11 +204,16 @@ def exchange(model: Any, cache: Any, change: Callable[[Any], Any] | None) -> Non
 
 @pytest.mark.parametrize("framework", [b for b in BACKENDS if b.name != "pt"], ids=lambda b: b.name)
 def test_rows_of_fixed_caches(framework: Backend) -> None:
-    model = model_of(framework, "gpt2", "GPT2LMHeadModel")
-    every, state = model._ops, model.init_cache(2, 3)
+    every = framework.cls("GPT2LMHeadModel")._ops
+    state = caches.new_cache(every, (1,), 1, 2, 3, "float32")
     array = np.arange(2 * 3, dtype=np.float32).reshape(2, 1, 3, 1)
     keys, two = every.constant(array, state["position"]), every.constant(np.int32(2), state["position"])
-    state = {"keys": (keys,), "values": (-keys,), "memory": {"0": (keys + 6, keys[:1])}, "position": two}
+    state = {
+        "keys": (keys,),
+        "values": (-keys,),
+        "memory": {"0": (keys + 6,) * 2, "1": (keys[:1],) * 2},
+        "position": two,
+    }
     step = compiled(framework)(
         lambda cache, rows: caches.cropped(caches.repeated(every, caches.reordered(every, cache, rows), 2), 1)
     )
@@ -216,7 +221,7 @@ def test_rows_of_fixed_caches(framework: Backend) -> None:
     expected = array[[1, 1, 0, 0]]
     assert np.array_equal(made["keys"][0], expected) and np.array_equal(made["values"][0], -expected)
     assert np.array_equal(made["memory"]["0"][0], expected + 6)
-    assert np.array_equal(made["memory"]["0"][1], array[:1])  # of one text that stands for all
+    assert np.array_equal(made["memory"]["1"][1], array[:1])  # of one text that stands for all
     assert caches.length_of(every, made) == 1 and caches.length_of(every, state) == 2
 
 
@@ -232,12 +237,12 @@ def compiled(framework: Backend) -> Any:
 
 @pytest.mark.parametrize("framework", [b for b in BACKENDS if b.name != "pt"], ids=lambda b: b.name)
 def test_fixed_frameworks_have_static_caches_alone(framework: Backend) -> None:
-    model = model_of(framework, "gpt2", "GPT2LMHeadModel")
-    made = [caches.new_named_cache(model._ops, name, model.config, 2, 5, "float32") for name in (None, "static")]
+    every, config = framework.cls("GPT2LMHeadModel")._ops, config_of("gpt2")
+    made = [caches.new_named_cache(every, name, config, 2, 5, "float32") for name in (None, "static")]
     assert [keys.shape for keys in made[0]["keys"]] == [keys.shape for keys in made[1]["keys"]]
     for name in ("dynamic", "offloaded", "sliding_window", "quantized"):
         with pytest.raises(ArgumentError, match="(?s)fixed size.*static"):
-            caches.new_named_cache(model._ops, name, model.config, 2, 5, "float32")
+            caches.new_named_cache(every, name, config, 2, 5, "float32")
 
 
 def test_what_is_no_cache_is_refused() -> None:
@@ -294,6 +299,22 @@ def test_branches_share_a_buffer_until_they_part() -> None:
         assert torch.equal(read(3, 4, inferred).keys[1], first.keys[1])
     copied = copy.deepcopy(prefix)
     assert copied.get_seq_length() == 2 and read(2, 4, copied).keys[0].requires_grad
+
+
+def test_a_static_cache_is_compiled_once_for_all_steps() -> None:
+    model = model_of(PT, "llama", "LlamaForCausalLM")
+    ids, graphs = torch.tensor(random_inputs(model.config)["input_ids"]), []
+
+    def noted(graph: Any, inputs: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    step = torch.compile(lambda ids, cache: model(input_ids=ids, past_key_values=cache).logits, backend=noted)
+    cache = StaticCache(model.config, 2, 16)
+    with torch.no_grad():
+        found = [step(ids[:, start:end], cache) for start, end in ((0, 5), (5, 6), (6, 7), (7, 8), (8, 9))]
+        assert_close(torch.cat(found, 1), model(input_ids=ids[:, :9]).logits)
+    assert len(graphs) == 2
 
 
 def test_an_offloaded_cache_reorders_what_is_away() -> None:

@@ -404,6 +404,18 @@ def test_jax_knows_what_is_traced() -> None:
     assert not flax_internals.is_traced(1)
 
 
+def test_pytorch_says_that_a_transform_wraps_tensors() -> None:
+    seen: list[bool] = []
+
+    def noted(x: torch.Tensor) -> torch.Tensor:
+        seen.append(pt_internals.transforms_are_active())
+        return x
+
+    noted(torch.ones(2))
+    torch.func.vmap(noted)(torch.ones(2))
+    assert seen == [False, True]
+
+
 def test_pytorch_sees_the_tensors_in_an_output() -> None:
     for _ in range(2):  # a class that is defined again, as in a notebook
 

@@ -263,9 +263,10 @@ class Static(Dynamic):
         return 16
 
 
-@row("5.10.23", pt="Y", note="tuples too; a StaticCache, of generation, is refused")
+@row("5.10.23", pt="Y", note="tuples too, and the other caches of `cache_utils`")
 def caches_of_transformers_4(backend: Backend, folder: Path) -> None:
     import torch
+    from triptych.cache_utils import StaticCache
 
     for kind, stem in (("gpt2", "GPT2LMHeadModel"), ("llama", "LlamaForCausalLM"), ("opt", "OPTForCausalLM"),
                        ("t5", "T5ForConditionalGeneration")):  # fmt: skip
@@ -280,10 +281,14 @@ def caches_of_transformers_4(backend: Backend, folder: Path) -> None:
         held = Dynamic()
         model(**more, **{read: ids[:, :4]}, past_key_values=held)
         assert held.get_seq_length() == 4  # changed by the call, as there
-        for cache in (first, pairs, held):
-            found = model(**more, **{read: ids[:, 4:]}, past_key_values=cache)
-            assert_close(found.logits.detach(), whole.detach())
-        assert found.past_key_values is held and held.get_seq_length() == 11
+        static = StaticCache(config, ids.shape[0], 11)
+        with torch.no_grad():
+            model(**more, **{read: ids[:, :4]}, past_key_values=static)
+            for cache in (first, pairs, held, static):
+                found = model(**more, **{read: ids[:, 4:]}, past_key_values=cache)
+                assert_close(found.logits, whole.detach())
+                assert found.past_key_values is cache or cache is first or cache is pairs
+                assert found.past_key_values.get_seq_length() == 11
         for wrong in (Static(), ((1, 2, 3),)):
             with pytest.raises(TriptychError, match="is no cache of triptych"):
                 model(**more, **{read: ids}, past_key_values=wrong)

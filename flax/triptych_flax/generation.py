@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from triptych.generation.beams import Found
 from triptych.generation.buckets import widened
-from triptych.generation.job import Job
+from triptych.generation.job import Compiled, Job
 from triptych.generation.mixin import Asked, Generation
 from triptych.generation.steps import FixedSteps, PreparedSteps, Steps
 from triptych_flax import ops
@@ -93,13 +93,25 @@ class Generates(Generation):
         return lambda *inputs, **options: model(*inputs, **options, params=params)
 
     def _caller(self, asked: Asked, eager: bool) -> Any:
-        return self._call_of(asked.params)
+        if not (eager and asked.compiled) or self._has_own_hooks():
+            return self._call_of(asked.params)
+        held = self.__dict__.setdefault("_generating", Compiled())
+
+        def call(**inputs: Any) -> Any:
+            """Call the model, compiled: where the search itself is a loop of Python."""
+            flags = {name: value for name, value in inputs.items() if isinstance(value, bool)}
+            key = (*sorted(flags.items()), self.config.to_json_string())
+            if key not in held:
+                held[key] = jax.jit(lambda params, arrays: self._call_of(params)(**arrays, **flags))
+            return held[key](asked.params, {name: x for name, x in inputs.items() if name not in flags})
+
+        return call
 
     def _run_compiled(
         self, asked: Asked, job: Job, ids: Any, inputs: dict[str, Any], length: int, limit: int, noise: Any
     ) -> Found:
         factory, state = (None, None) if noise is None else noise
-        held = self.__dict__.setdefault("_generating", {})
+        held = self.__dict__.setdefault("_generating", Compiled())
         key = (job.key, factory, self.config.to_json_string())
         if key not in held:
 

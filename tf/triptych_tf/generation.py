@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from triptych.generation.beams import Found
 from triptych.generation.hooks import Hooks
-from triptych.generation.job import Job
+from triptych.generation.job import Compiled, Job
 from triptych.generation.mixin import Asked, Generation
 from triptych.generation.steps import FixedSteps, HookedSteps, Steps
 
@@ -57,8 +57,7 @@ class Generates(Hooks, Generation):
     ) -> Found:
         model: Any = self
         factory, state = (None, ()) if noise is None else (noise[0], () if noise[1] is None else noise[1])
-        held = self.__dict__.get("_generating") or {}
-        self.__dict__["_generating"] = held  # not by setattr: Keras would track what is in it
+        held = self.__dict__.setdefault("_generating", Compiled())  # not by setattr: Keras would track what is in it
         key = (job.key, factory, self.config.to_json_string())
         if key not in held:
 

@@ -276,6 +276,7 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Generates, keras
         for before, after in rows.items():
             self._say_rows(before, after)
         self.train_function = self.test_function = self.predict_function = None  # compiled for the old shapes
+        self.__dict__.pop("_generating", None)
 
     def _live_weights(self) -> list[LiveWeight]:
         found = self._weights()

@@ -23,6 +23,8 @@ _OF_LENGTH = ("max_length", "max_new_tokens", "max_time", "stop_strings")
 """Parameters that are arguments of the compiled function, or have no part in it."""
 
 
+_KEPT = 32
+"""Compiled searches of one model that are kept."""
 Noise = tuple[Callable[[Any, Any], Any], Any] | None
 
 
@@ -103,7 +105,8 @@ class Job:
     def _steps(self, call: Callable[..., Any], inputs: Mapping[str, Any], times: int) -> Steps:
         whole = self.calls is FixedSteps and self.config.use_cache is False
         calls = WholeSteps if whole else self.calls
-        return calls(self.model, call, inputs, times, self.flags, self.width, self.room)
+        cache_for = self.model._cache_maker(self.config)
+        return calls(self.model, call, inputs, times, self.flags, self.width, self.room, cache_for)
 
     def steps_of(self, model: Any, call: Callable[..., Any], inputs: Mapping[str, Any]) -> Steps:
         """Return calls of another model for the same texts."""
@@ -117,3 +120,19 @@ class Job:
             early_stopping=config.early_stopping, kept=config.num_return_sequences or 1,
             candidates=max(2, 1 + len(self.tokens.eos)), draw=None if draw is None else draw.several,
         )  # fmt: skip
+
+
+class Compiled(dict[Any, Any]):
+    """Compiled searches of one model by what is static in them; the oldest goes when there are too many. They are not
+    copied or pickled with the model: they are made anew."""
+
+    def __setitem__(self, key: Any, function: Any) -> None:
+        super().__setitem__(key, function)
+        if len(self) > _KEPT:
+            del self[next(iter(self))]
+
+    def __reduce__(self) -> Any:
+        return Compiled, ()
+
+    def __deepcopy__(self, memo: Any) -> Compiled:
+        return Compiled()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
@@ -21,13 +20,14 @@ from triptych.generation.drawing import Seeded
 from triptych.generation.job import Job
 from triptych.generation.outputs import output_class
 from triptych.generation.processing import process_of
+from triptych.generation.prompting import Prompt, Prompts
 from triptych.generation.random import key_of
 from triptych.generation.search import python_loop
-from triptych.generation.steps import FixedSteps, Steps
+from triptych.generation.steps import FixedSteps
 from triptych.generation.stopping import criteria_of, stopped
 from triptych.generation.streaming import as_streamer
 from triptych.generation.watching import Recorder
-from triptych.nn.functional import shape_of
+from triptych.nn.cache import new_named_cache
 
 logger = logging.getLogger("triptych")
 
@@ -57,49 +57,14 @@ class Asked:
     """Whether it may be a loop of Python nevertheless, where it is watched."""
 
 
-@dataclass
-class Prompt:
-    """Tokens [B, P] that there are, and further inputs of the first call."""
-
-    ids: Any
-    inputs: dict[str, Any] = field(default_factory=dict)
-    embedded: int = 0
-    """Places of the prompt that are embeddings and no tokens."""
-
-
-class Generation:
+class Generation(Prompts):
     """Part of the base classes: how prompts become texts."""
 
-    _ops: ClassVar[Any]
-    config: Any
     generation_config: Any
-    main_input_name: ClassVar[str]
     class_prefix: ClassVar[str]
-    prepare_inputs_for_generation: Any
+    _cache_dtype: Callable[[], Any]
     _pads_to_the_end: ClassVar[bool] = False
     """Whether texts are always as long as they might have become."""
-
-    def _encodes(self) -> bool:
-        """Return whether the prompt is an encoder's, and a decoder writes the text."""
-        return bool(getattr(self.config, "is_encoder_decoder", False))
-
-    def _steps_class(self) -> type[Steps]:
-        """Return how the model is called."""
-        raise NotImplementedError
-
-    def _has_own_hooks(self) -> bool:
-        """Return whether the class says itself how it is called, as transformers 4 has it."""
-        return self._overrides("prepare_inputs_for_generation")
-
-    @classmethod
-    def _overrides(cls, name: str) -> bool:
-        """Return whether a class of someone's has this method of its own."""
-        owner = next((one for one in cls.__mro__ if name in vars(one)), None)
-        return owner is not None and not owner.__module__.startswith("triptych")
-
-    def _as_ids(self, tokens: Any) -> Any:
-        """Return tokens as integers of the framework, where the model is."""
-        raise NotImplementedError
 
     def _generate(self, asked: Asked, kwargs: dict[str, Any]) -> Any:
         """Return what `generate` returns; see there."""
@@ -113,7 +78,7 @@ class Generation:
         assisted.refuse_unbuilt(mode, kwargs)
         tokens = request.special_tokens(config, self._encodes())
         given = set(kwargs) | self._said(asked)
-        prompt = self._prompt(asked, rest, config, tokens)
+        prompt = self._prompt(asked.inputs, rest, config, tokens)
         request.refuse_unknown(prompt.inputs, self._known_inputs(), type(self))
         limit = request.longest(config, prompt.ids.shape[1] + prompt.embedded, given, self._positions())
         return self._search(asked, config, mode, tokens, prompt, limit - prompt.embedded)
@@ -126,74 +91,6 @@ class Generation:
     def _positions(self) -> int | None:
         found = getattr(self.config, "max_position_embeddings", None)
         return found if isinstance(found, int) else None
-
-    def _known_inputs(self) -> set[str]:
-        """Return the arguments that may be passed on to the model."""
-        known = set(self._call_arguments())  # type: ignore[attr-defined]
-        hook = inspect.signature(self.prepare_inputs_for_generation).parameters
-        return known | {name for name, one in hook.items() if one.kind is not one.VAR_KEYWORD}
-
-    # -- the prompt ---------------------------------------------------------------------------------------------
-
-    def _prompt(self, asked: Asked, kwargs: dict[str, Any], config: GenerationConfig, tokens: request.Tokens) -> Prompt:
-        name, inputs = self.main_input_name, dict(kwargs)
-        if asked.inputs is not None and inputs.get(name) is not None:
-            raise ArgumentError(f"The prompt is given twice, as inputs and as {name}.", remedy="pass one of the two")
-        main = inputs.pop(name, None) if asked.inputs is None else asked.inputs
-        if self._encodes():
-            return self._decoder_prompt(main, inputs, config, tokens)
-        embeds = inputs.get("inputs_embeds")
-        if main is None:
-            if embeds is None and config.bos_token_id is None:
-                raise ArgumentError("There is no prompt.", expected=f"{name}, or bos_token_id to begin with")
-            main = np.full((1, 1), config.bos_token_id) if embeds is None else np.zeros((embeds.shape[0], 0), np.int64)
-        ids = self._checked(main, name)
-        embedded = 0 if embeds is None else embeds.shape[1] - ids.shape[1]
-        if embedded < 0:
-            raise ArgumentError("inputs_embeds do not stand for the tokens of the prompt.",
-                                expected=f"{ids.shape[1]} places", received=str(embeds.shape[1]))  # fmt: skip
-        inputs["attention_mask"] = self._mask(inputs.get("attention_mask"), ids, config, tokens)
-        return Prompt(ids, self._given(inputs), embedded)
-
-    def _decoder_prompt(self, main: Any, inputs: dict[str, Any], config: GenerationConfig, tokens: Any) -> Prompt:
-        """Return the decoder's first tokens, and the encoder's inputs."""
-        if main is not None:
-            main = self._checked(main, self.main_input_name)
-            inputs["attention_mask"] = self._mask(inputs.get("attention_mask"), main, config, tokens)
-            inputs[self.main_input_name] = main
-        sources = (main, inputs.get("inputs_embeds"), _states(inputs.get("encoder_outputs")))
-        rows = next((source.shape[0] for source in sources if source is not None), None)
-        if rows is None:
-            raise ArgumentError("There is no prompt.", expected=f"{self.main_input_name}, or encoder_outputs")
-        ids = inputs.pop("decoder_input_ids", None)
-        start = np.full((rows, 1), tokens.start, np.int64)
-        ids = self._as_ids(start) if ids is None else self._checked(ids, "decoder_input_ids")
-        return Prompt(ids, self._given(inputs))
-
-    def _checked(self, ids: Any, name: str) -> Any:
-        ids = self._as_ids(ids)
-        if len(shape_of(ids) or ()) != 2:
-            raise ArgumentError(f"{name}: wrong shape.", expected="tokens [B, P]", received=str(shape_of(ids)))
-        return ids
-
-    def _given(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in inputs.items() if value is not None}
-
-    def _mask(self, mask: Any, ids: Any, config: GenerationConfig, tokens: request.Tokens) -> Any:
-        """Return the mask of the prompt; None if all of it counts."""
-        ops = self._ops
-        if mask is None:
-            if config.pad_token_id is None or config.pad_token_id in tokens.eos or not ids.shape[1]:
-                return None
-            mask = ops.cast(ids != config.pad_token_id, "int32")
-        mask = self._as_ids(mask)
-        whole = ops.known(ops.all(mask == 1))
-        if not self._encodes() and not self._has_own_hooks() and not whole and whole is not None:
-            if ops.known(ops.any(mask[:, -1] == 0)):
-                logger.warning(
-                    "The prompts are padded on the right; a decoder goes on better from padding on the left."
-                )
-        return None if whole and not self._has_own_hooks() else mask
 
     # -- the search ---------------------------------------------------------------------------------------------
 
@@ -257,6 +154,24 @@ class Generation:
         most = None if self.config.model_type == "t5" else self._positions()
         return in_buckets(self._ops, prompt.inputs, job.width, self._encodes(), lambda length: bucket(length, most))
 
+    def _cache_maker(self, config: GenerationConfig) -> Callable[[int, int], Any] | None:
+        """Return what makes an empty cache for rows and tokens: as the generation config names it, or the framework's
+        own; None if there is to be none, or the class makes its own."""
+        name, heads = config.cache_implementation, getattr(self.config, "cached_heads", None)
+        if config.use_cache is False or (name is None and (heads is None or self._has_own_hooks())):
+            return None
+        if heads is None:
+            raise ArgumentError(
+                f"{type(self).__name__} does not say what a cache of it holds.",
+                expected="cache_implementation=None", received=repr(name),
+            )  # fmt: skip
+
+        def made(rows: int, room: int) -> Any:
+            device = getattr(self, "device", None)
+            return new_named_cache(self._ops, name, self.config, rows, room, self._cache_dtype(), device)
+
+        return made
+
     def _caller(self, asked: Asked, eager: bool) -> Any:
         """Return what calls the model."""
         return self
@@ -312,9 +227,3 @@ def _of(outputs: Any, name: str) -> Any:
 
 def _encoded(watch: Recorder, prompt: Prompt) -> Any:
     return prompt.inputs.get("encoder_outputs") or watch.encoded
-
-
-def _states(encoder_outputs: Any) -> Any:
-    if encoder_outputs is None:
-        return None
-    return encoder_outputs["last_hidden_state"] if isinstance(encoder_outputs, Mapping) else encoder_outputs[0]

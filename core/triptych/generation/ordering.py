@@ -43,6 +43,7 @@ def processors_for(
     eos_token_ids: Sequence[int] | None = None,
     vocab_size: int | None = None,
     encoder_ids: Any = None,
+    padding: Any = None,
     prefix_allowed_tokens_fn: Callable[[int, Any], Any] | None = None,
     custom: Iterable[Callable[..., Any]] | None = None,
     unconditional: Callable[[Any, Any], Any] | None = None,
@@ -54,6 +55,7 @@ def processors_for(
         eos_token_ids: tokens that end a text, or None.
         vocab_size: that of the model's config; watermarks need it.
         encoder_ids: int [inputs, positions] of the encoder; of a decoder alone, its prompt; None if there are none.
+        padding: int [inputs], how many positions of each prompt are padding on its left; None for none.
         prefix_allowed_tokens_fn: see `PrefixConstrained`.
         custom: processors of the user, which come after those of the config.
         unconditional: see `UnbatchedGuidance`; `guidance_scale` needs it.
@@ -66,7 +68,7 @@ def processors_for(
     processors = ProcessorList(
         [
             *made.guided(unconditional),
-            *made.against_repetition(encoder_ids),
+            *made.against_repetition(encoder_ids, padding),
             *made.of_tokens(),
             *made.of_lengths(),
             *made.constrained(prefix_allowed_tokens_fn),
@@ -96,7 +98,7 @@ class _Making:
             )
         yield UnbatchedGuidance(self.ops, self.config.guidance_scale, unconditional=unconditional)
 
-    def against_repetition(self, encoder_ids: Any) -> Iterator[Processor]:
+    def against_repetition(self, encoder_ids: Any, padding: Any) -> Iterator[Processor]:
         ops, config = self.ops, self.config
         if config.sequence_bias is not None:
             yield SequenceBias(ops, config.sequence_bias)
@@ -105,7 +107,7 @@ class _Making:
         if config.encoder_repetition_penalty not in (None, 1) and _has_ids(encoder_ids, "encoder_repetition_penalty"):
             yield EncoderRepetitionPenalty(ops, config.encoder_repetition_penalty, encoder_ids)
         if config.repetition_penalty not in (None, 1):
-            yield RepetitionPenalty(ops, config.repetition_penalty)
+            yield RepetitionPenalty(ops, config.repetition_penalty, padding)
         if (config.no_repeat_ngram_size or 0) > 0:
             yield NoRepeatNGram(ops, config.no_repeat_ngram_size)
         size = config.encoder_no_repeat_ngram_size

@@ -41,6 +41,7 @@ def process_of(
         ops, config, prompt_length=length, eos_token_ids=job.tokens.eos or None,
         vocab_size=getattr(model.config.get_text_config(), "vocab_size", None),
         encoder_ids=inputs.get(model.main_input_name) if encodes else ids[:, : job.width],
+        padding=_padding(ops, inputs.get("decoder_attention_mask" if encodes else "attention_mask"), ids),
         prefix_allowed_tokens_fn=prefix, custom=custom, unconditional=unconditional,
     )  # fmt: skip
     every = ProcessorList([*processors, *warpers])
@@ -56,6 +57,11 @@ def process_of(
         return every(ids, scores, length, **_of_groups(ops, search.chosen, groups, scores, ids))
 
     return process
+
+
+def _padding(ops: Any, mask: Any, ids: Any) -> Any:
+    """Return how many positions of each prompt are padding on its left, [B]."""
+    return None if mask is None else ops.cast(ops.argmax(ops.cast(mask != 0, "int32")), ids.dtype)
 
 
 def _unchanged(ids: Any, scores: Any, length: Any) -> Any:

@@ -14,16 +14,23 @@ def _penalised(ops: Any, scores: Any, penalty: float) -> Any:
 class RepetitionPenalty(Processor):
     """Scores of tokens that were there are divided by `penalty`, negative ones multiplied; above 1 it discourages.
 
+    Args:
+        padding: int [inputs], how many positions on the left are padding, which does not count, as in transformers 5;
+            None for none.
+
     Raises:
         ArgumentError: the penalty is not above 0.
     """
 
-    def __init__(self, ops: Any, penalty: float) -> None:
+    def __init__(self, ops: Any, penalty: float, padding: Any = None) -> None:
         super().__init__(ops)
-        self.penalty = positive(penalty, "penalty")
+        self.penalty, self.padding = positive(penalty, "penalty"), padding
 
     def process(self, ids: Any, scores: Any, length: Any) -> Any:
-        held = self.ops.arange(ids.shape[1], ids) < length
+        places = self.ops.arange(ids.shape[1], ids)
+        held = places < length
+        if self.padding is not None:
+            held = held & (places >= repeated_rows(self.ops, self.padding, scores.shape[0])[:, None])
         there = self.ops.counts(ids, held, scores.shape[-1]) > 0
         return self.ops.where(there, _penalised(self.ops, scores, self.penalty), scores)
 

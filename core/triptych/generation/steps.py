@@ -27,14 +27,15 @@ class Steps:
         flags: `output_attentions` and `output_hidden_states`, where they are asked for.
         width: columns of the prompt.
         room: tokens for which a cache has room.
+        cache_for: makes an empty cache for rows and a room; None where the model makes its own, or there is to be none.
     """
 
     def __init__(
         self, model: Any, call: Callable[..., Any], inputs: Mapping[str, Any], times: int, flags: Mapping[str, bool],
-        width: int, room: int,
+        width: int, room: int, cache_for: Callable[[int, int], Any] | None = None,
     ) -> None:  # fmt: skip
         self.model, self.call, self.inputs, self.times, self.flags = model, call, dict(inputs), times, dict(flags)
-        self.width, self.room = width, room
+        self.width, self.room, self.cache_for = width, room, cache_for
         self.ops = model._ops
         self.outputs: Any = None
         """What the model returned last."""
@@ -101,7 +102,7 @@ class FixedSteps(Steps):
             if (name := mask_name.replace("attention_mask", "position_ids")) in known and name not in inputs:
                 places = ops.maximum(ops.cumsum(ops.cast(mask, "int32")) - 1, 0)
                 given[name] = places
-        cache = model.init_cache(ids.shape[0], self.room)
+        cache = (self.cache_for or model.init_cache)(ids.shape[0], self.room)
         outputs = self._run({**inputs, **given, "past_key_values": cache})
         cache = {**outputs["past_key_values"], "position": ops.cast(ops.constant(count, ids), "int32")}
         held = {"cache": cache, "mask": mask, **self._kept(outputs)}
@@ -209,6 +210,8 @@ class HookedSteps(Steps):
         ids, held = model._expand_inputs_for_generation(
             expand_size=self.times, is_encoder_decoder=encodes, input_ids=ids[:, :length], **held
         )
+        if self.cache_for is not None and held.get("past_key_values") is None:
+            held["past_key_values"] = self.cache_for(ids.shape[0], self.room)
         return self.next(held, ids, length)
 
     def next(self, held: Held, ids: Any, length: Any) -> tuple[Any, Held]:

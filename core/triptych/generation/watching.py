@@ -15,7 +15,8 @@ class Recorder(Watch):
 
     Args:
         keep: names of fields of the output that are recorded.
-        criteria: functions of tokens, scores and length, which return whether each row ends, or all, or None.
+        criteria: functions of tokens, the scores that are kept so far and the length, which return whether each row
+            ends, or all, or None.
     """
 
     def __init__(
@@ -49,9 +50,9 @@ class Recorder(Watch):
                 self.found.setdefault(name, []).append(value)
 
     def stops(self, ids: Any, length: Any, scores: Any) -> Any:
-        ends = None
+        ends, kept = None, tuple(self.found.get("scores", ())) or None
         for criterion in self.criteria:
-            said = criterion(ids, scores, length)
+            said = criterion(ids, kept, length)
             ends = said if ends is None else ends if said is None else ends | said
         return ends
 

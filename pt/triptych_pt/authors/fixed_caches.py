@@ -34,7 +34,7 @@ class FixedCache(Cache):
             raise ArgumentError("How many rows?", expected="max_batch_size")
         self.max_batch_size, self.dtype = rows, dtype
         self.head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        heads = _heads_of(config)
+        heads = heads_of(config)
         self.num_key_value_heads = heads[0] if heads else 0
         places = layer_device_map or {}
         shapes = [(rows, count, size, self.head_dim) for count, size in zip(heads, sizes, strict=True)]
@@ -170,7 +170,7 @@ class StaticCache(FixedCache):
     ) -> None:
         self.max_cache_len = config.max_position_embeddings if max_cache_len is None else max_cache_len
         rows = batch_size if batch_size is not None else max_batch_size
-        sizes = [self.max_cache_len] * len(_heads_of(config))
+        sizes = [self.max_cache_len] * len(heads_of(config))
         super().__init__(config, rows, sizes, device, dtype, layer_device_map)
 
     def room(self, window: int | None) -> int:
@@ -226,7 +226,7 @@ class HybridCache(FixedCache):
         max_batch_size: int | None = None,
         layer_device_map: Mapping[int, Any] | None = None,
     ) -> None:
-        widest, layers = _window_of(config), range(len(_heads_of(config)))
+        widest, layers = _window_of(config), range(len(heads_of(config)))
         length = config.max_position_embeddings if max_cache_len is None else max_cache_len
         if hasattr(config, "window"):
             windows = [config.window(layer) for layer in layers]
@@ -250,7 +250,7 @@ class HybridCache(FixedCache):
         return self.max_cache_len
 
 
-def _heads_of(config: Any) -> tuple[int, ...]:
+def heads_of(config: Any) -> tuple[int, ...]:
     """Return the number of heads of keys and values of each layer."""
     heads = getattr(config, "cached_heads", None)
     if heads is not None:

@@ -12,7 +12,7 @@ import torch
 
 from triptych.errors import ArgumentError
 from triptych_pt.authors.caches import DynamicCache, Pair
-from triptych_pt.authors.fixed_caches import StaticCache, _heads_of
+from triptych_pt.authors.fixed_caches import StaticCache, heads_of
 
 
 class OffloadedCache(DynamicCache):
@@ -114,7 +114,7 @@ class OffloadedStaticCache(StaticCache):
     ) -> None:
         self.device = torch.device(device if layer_device_map is None else layer_device_map[0])
         self.offload_device = torch.device(offload_device)
-        places = dict.fromkeys(range(len(_heads_of(config))), self.offload_device) | {0: self.device}
+        places = dict.fromkeys(range(len(heads_of(config))), self.offload_device) | {0: self.device}
         super().__init__(config, None, max_cache_len, None, dtype or torch.float32, max_batch_size, places)
         self._stream = torch.cuda.Stream(self.device) if self.device.type == "cuda" else None
         self._near: dict[int, Pair] = {}
