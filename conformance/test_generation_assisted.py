@@ -180,7 +180,7 @@ def test_an_encoder_is_read_by_both(models: Any) -> None:
     ids, mask = prompt(5), torch.tensor([[1, 1, 1, 1, 0, 0]])
     alone = target.generate(ids, attention_mask=mask, max_new_tokens=8)
     assert torch.equal(target.generate(ids, attention_mask=mask, max_new_tokens=8, assistant_model=friend), alone)
-    read = target.get_encoder()(ids, attention_mask=mask)
+    read = target.get_encoder()(inputs_embeds=target.shared(ids), attention_mask=mask)
     given = {"encoder_outputs": read, "attention_mask": mask, "max_new_tokens": 8}
     assert torch.equal(target.generate(**given, assistant_model=friend), alone)
     wider = {"encoder_outputs": (torch.zeros((1, 6, 13)),), "max_new_tokens": 8}
