@@ -38,6 +38,7 @@ class Generates(Generation):
         seed: int | None = None,
         stopping_criteria: Any = None,
         prefix_allowed_tokens_fn: Any = None,
+        assistant_model: Any = None,
         streamer: Any = None,
         negative_prompt_ids: Any = None,
         negative_prompt_attention_mask: Any = None,
@@ -49,7 +50,7 @@ class Generates(Generation):
         key = jax.random.PRNGKey(0) if prng_key is None else prng_key
         asked = Asked(
             input_ids, generation_config, logits_processor, stopping_criteria, prefix_allowed_tokens_fn, streamer,
-            None, negative_prompt_ids, negative_prompt_attention_mask, use_model_defaults, tokenizer,
+            assistant_model, negative_prompt_ids, negative_prompt_attention_mask, use_model_defaults, tokenizer,
             noise=(_Native, key), seed=seed, params=self.params if params is None else params, compiled=trace,
             may_loop=True,
         )  # fmt: skip

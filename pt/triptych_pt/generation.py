@@ -81,6 +81,9 @@ class GenerationMixin(Generates):
 class _Native:
     """Draws of PyTorch's own generator, in the order in which transformers 4 asks for them."""
 
+    varies = True
+    """Whether a second draw for the same step is another."""
+
     def __init__(self, ops: Any, state: Any) -> None:
         pass
 

@@ -354,7 +354,7 @@ def recomputed(stack: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
     """
     function = getattr(stack, "_gradient_checkpointing_func", None) or checkpointing()
     run, inputs = internals.flattened(layer, *args, **kwargs)
-    if torch.is_grad_enabled() and not any(isinstance(x, torch.Tensor) and x.requires_grad for x in inputs):
+    if torch.is_grad_enabled() and True not in [isinstance(x, torch.Tensor) and x.requires_grad for x in inputs]:
         # A reentrant checkpoint gives the layer's parameters no gradient unless one of its inputs gets one too.
         inputs[0] = inputs[0].detach().requires_grad_()
     return function(run, *inputs)

@@ -28,6 +28,7 @@ class Generates(Hooks, Generation):
         *,
         stopping_criteria: Any = None,
         prefix_allowed_tokens_fn: Any = None,
+        assistant_model: Any = None,
         streamer: Any = None,
         negative_prompt_ids: Any = None,
         negative_prompt_attention_mask: Any = None,
@@ -40,7 +41,7 @@ class Generates(Hooks, Generation):
         pair = None if seed is None or isinstance(seed, int) else tf.cast(seed, tf.int32)
         asked = Asked(
             inputs, generation_config, logits_processor, stopping_criteria, prefix_allowed_tokens_fn, streamer,
-            None, negative_prompt_ids, negative_prompt_attention_mask, use_model_defaults, tokenizer,
+            assistant_model, negative_prompt_ids, negative_prompt_attention_mask, use_model_defaults, tokenizer,
             noise=(_Native, pair), seed=seed if pair is None else None, compiled=jit_compile,
         )  # fmt: skip
         return self._generate(asked, kwargs)
@@ -79,7 +80,7 @@ class _Native:
     """Draws of TensorFlow: by a pair of integers, or by its global generator."""
 
     def __init__(self, ops: Any, pair: Any) -> None:
-        self.pair = pair
+        self.pair, self.varies = pair, pair is None
 
     def one(self, scores: tf.Tensor, step: Any) -> tf.Tensor:
         return tf.argmax(scores + self._noise(scores, step), -1, tf.int32)

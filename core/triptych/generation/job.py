@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from triptych.errors import ArgumentError
+from triptych.generation.assisted import MODE as ASSISTED
+from triptych.generation.assisted import assisted, drafter_of
 from triptych.generation.beams import Beams, Found, beam_search
 from triptych.generation.config import GenerationConfig
 from triptych.generation.contrastive import Contrast, contrastive_search
+from triptych.generation.drafting import Assistant
 from triptych.generation.request import Tokens
 from triptych.generation.search import Search, sample
 from triptych.generation.steps import FixedSteps, Steps, WholeSteps
@@ -52,6 +55,7 @@ class Job:
     """Processors of the caller's."""
     watch: Recorder = field(default_factory=Recorder)
     flags: Mapping[str, bool] = field(default_factory=dict)
+    assistant: Assistant | None = None
 
     @property
     def key(self) -> str:
@@ -98,6 +102,10 @@ class Job:
             return beam_search(search, self._beams(draw), ids, length)
         if self.mode == "contrastive_search":
             texts, end = contrastive_search(search, self._contrast(inputs), ids, length)
+        elif self.mode == ASSISTED:
+            varies = getattr(draw, "varies", False)
+            drafter = drafter_of(self, search, self.assistant, ids, inputs, varies)
+            texts, end = assisted(search, drafter, ids, length, varies)
         else:
             texts, end = sample(search, ids, length)
         return Found(texts, None, end, None)
@@ -116,6 +124,10 @@ class Job:
             raise ArgumentError("Contrastive search goes by a cache.", expected="use_cache=True", received="False")
         mask = inputs.get("decoder_attention_mask" if self.model._encodes() else "attention_mask")
         return Contrast(config.top_k, config.penalty_alpha, mask)
+
+    def steps_of(self, model: Any, call: Callable[..., Any], inputs: Mapping[str, Any]) -> Steps:
+        """Return calls of another model for the same texts."""
+        return replace(self, model=model, calls=model._steps_class(), flags={})._steps(call, inputs, 1)
 
     def _beams(self, draw: Any) -> Beams:
         config = self.config

@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from triptych.errors import ArgumentError, MissingMethodError
-from triptych.generation import request
+from triptych.generation import assisted, request
 from triptych.generation.beams import Found
 from triptych.generation.buckets import bucket, in_buckets, widened
 from triptych.generation.config import GenerationConfig
+from triptych.generation.drafting import Assistant
 from triptych.generation.drawing import Seeded
 from triptych.generation.healing import healed
 from triptych.generation.job import Job
@@ -76,6 +77,7 @@ class Generation(Transitions, Prompts):
             )  # fmt: skip
         config, rest = request.settled(self.generation_config, asked.config, kwargs, asked.use_model_defaults)
         mode = config.get_generation_mode(asked.assistant)
+        assisted.refuse_unbuilt(mode, kwargs)
         tokens = request.special_tokens(config, self._encodes())
         given = set(kwargs) | self._said(asked)
         mend = partial(healed, self, tokenizer=asked.tokenizer, params=asked.params) if config.token_healing else None
@@ -99,7 +101,8 @@ class Generation(Transitions, Prompts):
         self, asked: Asked, config: GenerationConfig, mode: str, tokens: request.Tokens, prompt: Prompt, limit: int
     ) -> Any:
         ops, watch = self._ops, self._watch(asked, config)
-        compiled = asked.compiled and not (ops.compiles() or (asked.may_loop and watch.watches()))
+        loops = watch.watches() or mode == assisted.MODE
+        compiled = asked.compiled and not (ops.compiles() or (asked.may_loop and loops))
         eager = not (compiled or ops.compiles())
         if watch.watches() and not eager:
             raise ArgumentError(
@@ -108,6 +111,8 @@ class Generation(Transitions, Prompts):
                 remedy="call generate without compiling it",
             )
         watch.keeps_cache &= eager
+        if mode == assisted.MODE:
+            assisted.require_possible(self, config, asked.assistant, prompt, compiled=not eager)
         job = self._job(asked, config, mode, tokens, prompt, limit, watch, eager, compiled)
         noise = None
         if config.do_sample:
@@ -135,6 +140,8 @@ class Generation(Transitions, Prompts):
         process_for = partial(
             process_of, compiled=not eager, custom=asked.processors, prefix=asked.prefix, negative=negative
         )
+        draft = asked.assistant
+        assistant = None if draft is None else Assistant(draft, draft._caller(Asked(), eager))
         if compiled and calls is FixedSteps and not _reads_encoder_ids(config):
             columns = bucket(limit)
             width = width if prompt.embedded else min(bucket(width, self._positions()), columns)
@@ -142,6 +149,7 @@ class Generation(Transitions, Prompts):
             self, config, mode, tokens, columns=columns, width=width, room=columns + prompt.embedded, calls=calls,
             loop=python_loop if eager else self._ops.while_loop,
             process_for=process_for, custom=tuple(asked.processors or ()), watch=watch, flags=flags,
+            assistant=assistant,
         )  # fmt: skip
 
     def _in_buckets(self, prompt: Prompt, job: Job) -> dict[str, Any]:
@@ -206,7 +214,10 @@ class Generation(Transitions, Prompts):
         if self._encodes():
             kept = [name for name in ("attentions", "hidden_states") if name in watch.keep]
             fields |= {f"encoder_{name}": _of(watch.encoded, name) for name in kept}
-        return output_of(self.class_prefix, job.mode, self._encodes(), {"sequences": texts, **fields})
+        mode = job.mode
+        if mode == assisted.MODE:
+            mode = "sample" if job.config.do_sample else "greedy_search"
+        return output_of(self.class_prefix, mode, self._encodes(), {"sequences": texts, **fields})
 
 
 def _reads_encoder_ids(config: GenerationConfig) -> bool:

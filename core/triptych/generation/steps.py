@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from triptych.errors import ArgumentError
+from triptych.nn import cache as caches
 from triptych.nn.functional import shape_of
 
 OF_ROWS = ("attentions", "hidden_states", "decoder_attentions", "cross_attentions", "decoder_hidden_states")
@@ -80,11 +81,30 @@ class Steps:
             )  # fmt: skip
         return found[-1]
 
+    def several(self, held: Held, ids: Any, length: int, new: int) -> tuple[Any, Held]:
+        """Read the last `new` of the first `length` columns of `ids` [R, L], which are all that is not read yet; return
+        the scores [R, new, V] of the token after each of them, and what the next call reads. No compiled loop has it.
+
+        Raises:
+            ArgumentError: the model's class says itself how it is called, and does not say this.
+        """
+        raise ArgumentError(
+            "This class cannot read several tokens at once.",
+            expected="one without a prepare_inputs_for_generation of its own",
+            received=type(self.model).__name__,
+            remedy="generate without an assistant",
+        )
+
+    def shortened(self, held: Held, length: int) -> Held:
+        """Return what is held, as though only the first `length` columns had been read."""
+        raise NotImplementedError
+
     def _run(self, inputs: Mapping[str, Any]) -> Any:
         self.outputs = self.call(**inputs, **self.flags, return_dict=True)
         return self.outputs
 
     def _scores(self, outputs: Any, column: Any) -> Any:
+        """Return float32 [R, V] of a column of the logits, or [R, N, V] of a slice of columns."""
         logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs.logits
         return self.ops.cast(logits[:, column], "float32")
 
@@ -146,22 +166,36 @@ class FixedSteps(Steps):
         return found
 
     def next(self, held: Held, ids: Any, length: Any) -> tuple[Any, Held]:
-        encodes = self.model._encodes()
-        prefix = "decoder_" if encodes else ""
-        inputs = {**held["inputs"], f"{prefix}input_ids": ids[:, length - 1][:, None]}
+        outputs, held = self._read(held, ids[:, length - 1][:, None])
+        return self._scores(outputs, 0), held
+
+    def several(self, held: Held, ids: Any, length: int, new: int) -> tuple[Any, Held]:
+        outputs, held = self._read(held, ids[:, length - new : length])
+        return self._scores(outputs, slice(None)), held
+
+    def shortened(self, held: Held, length: int) -> Held:
+        less = caches.length_of(self.ops, held["cache"]) - length
+        moved = {"place": held["place"] - less} if "place" in held else {}
+        return {**held, **moved, "cache": caches.cropped(held["cache"], length)}
+
+    def _read(self, held: Held, tokens: Any) -> tuple[Any, Held]:
+        """Return what the model returns of `tokens` [R, N], and what the next call reads."""
+        count, ops = tokens.shape[1], self.ops
+        prefix = "decoder_" if self.model._encodes() else ""
+        inputs = {**held["inputs"], f"{prefix}input_ids": tokens}
         inputs |= {name: x for name, x in self.inputs.items() if "head_mask" in name}
         if held["mask"] is not None:
             inputs[f"{prefix}attention_mask"] = held["mask"]
         if "place" in held:
-            inputs[f"{prefix}position_ids"] = held["place"]
+            inputs[f"{prefix}position_ids"] = held["place"] + ops.arange(count, tokens)[None, :]
         if "type" in held:
-            inputs["token_type_ids"] = held["type"]
+            inputs["token_type_ids"] = held["type"] + ops.zeros_like(tokens)
         outputs = self._run({**inputs, "past_key_values": held["cache"]})
         self.outputs = self._recorded(outputs, outputs["past_key_values"], 1)
         held = {**held, "cache": outputs["past_key_values"]}
         if "place" in held:
-            held["place"] = held["place"] + 1
-        return self._scores(outputs, 0), held
+            held["place"] = held["place"] + count
+        return outputs, held
 
     def reordered(self, held: Held, rows: Any) -> Held:
         cache = held["cache"]
@@ -185,6 +219,15 @@ class WholeSteps(Steps):
         return self.next(each, ids, length)
 
     def next(self, held: Held, ids: Any, length: Any) -> tuple[Any, Held]:
+        return self._scores(self._read(held, ids), length - 1), held
+
+    def several(self, held: Held, ids: Any, length: int, new: int) -> tuple[Any, Held]:
+        return self._scores(self._read(held, ids), slice(length - new, length)), held
+
+    def shortened(self, held: Held, length: int) -> Held:
+        return held
+
+    def _read(self, held: Held, ids: Any) -> Any:
         ops, encodes = self.ops, self.model._encodes()
         name = "decoder_attention_mask" if encodes else "attention_mask"
         inputs = {**held, ("decoder_input_ids" if encodes else "input_ids"): ids}
@@ -193,7 +236,7 @@ class WholeSteps(Steps):
             inputs[name] = ops.concat([mask, ahead], 1)
             if not encodes and "position_ids" in self.model._call_arguments():
                 inputs["position_ids"] = ops.maximum(ops.cumsum(ops.cast(inputs[name], "int32")) - 1, 0)
-        return self._scores(self._run(inputs), length - 1), held
+        return self._run(inputs)
 
     def reordered(self, held: Held, rows: Any) -> Held:
         return held
@@ -224,6 +267,34 @@ class HookedSteps(Steps):
         outputs = self._run(inputs)
         held = model._update_model_kwargs_for_generation(outputs, held, is_encoder_decoder=model._encodes())
         return self._scores(outputs, -1), held
+
+    def several(self, held: Held, ids: Any, length: int, new: int) -> tuple[Any, Held]:
+        _, held = self.next(self._of_length(held, length), ids, length)
+        scores = self._scores(self.outputs, slice(-new, None))
+        past = held.get("past_key_values")
+        if scores.shape[1] != new or (past is not None and caches.length_of(self.ops, past) != length):
+            raise ArgumentError(
+                f"{type(self.model).__name__}.prepare_inputs_for_generation does not pass on all that is to be read.",
+                expected=f"the {new} tokens that the cache lacks", received=f"scores of {scores.shape[1]}",
+                remedy="cut input_ids there by the length of the cache; or generate without an assistant",
+            )  # fmt: skip
+        return scores, held
+
+    def shortened(self, held: Held, length: int) -> Held:
+        held = self._of_length(held, length + 1)
+        past = held.get("past_key_values")
+        return held if past is None else {**held, "past_key_values": caches.cropped(past, length)}
+
+    def _of_length(self, held: Held, length: int) -> Held:
+        """Return what is held, with a column in masks and the like for each of `length` tokens."""
+        mask = "decoder_attention_mask" if self.model._encodes() else "attention_mask"
+        found = dict(held)
+        for name, step in ((mask, None), ("token_type_ids", 0), ("position_ids", 1)):
+            if (x := found.get(name)) is not None:
+                last = x[:, -1:] * 0 + 1 if step is None else x[:, -1:]
+                more = [last + (step or 0) * number for number in range(1, length - x.shape[1] + 1)]
+                found[name] = self.ops.concat([x, *more], 1)[:, :length]
+        return found
 
     def reordered(self, held: Held, rows: Any) -> Held:
         past = held.get("past_key_values")
