@@ -20,6 +20,7 @@ class FlaxEncoderDecoderModel(EncoderDecoder, EncodesAndDecodes, part=encoder_de
     config_class = encoder_decoder.EncoderDecoderConfig
     base_model_prefix = "encoder_decoder"
     supports_gradient_checkpointing = True
+    _supports_sdpa = True
     call_order: ClassVar[Sequence[str]] = (
         "input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask", "position_ids",
         "decoder_position_ids", "output_attentions", "output_hidden_states", "return_dict", "train", "params",
