@@ -33,6 +33,22 @@ class FlaxEncoderDecoderModel(EncoderDecoder, EncodesAndDecodes, part=encoder_de
     set_output_embeddings = FlaxPreTrainedModel.set_output_embeddings
 
     @classmethod
+    def _autoset_attn_implementation(cls, config: Any, *args: Any, **kwargs: Any) -> Any:
+        config = super()._autoset_attn_implementation(config, *args, **kwargs)
+        for side in encoder_decoder.SIDES:  # modules here, and no models that would choose theirs
+            fields = vars(getattr(config, side))
+            if fields.get("_attn_implementation_internal") is None:
+                fields["_attn_implementation_internal"] = config._attn_implementation
+        return config
+
+    def set_attn_implementation(self, attn_implementation: str | Mapping[str, str]) -> None:
+        given = attn_implementation if isinstance(attn_implementation, Mapping) else {"": attn_implementation}
+        for name in given.values():
+            self.get_correct_attn_implementation(name)
+        super().set_attn_implementation(attn_implementation)
+        self.config._attn_implementation = attn_implementation
+
+    @classmethod
     def _of_two(cls, config: Any, models: Mapping[str, Any]) -> Any:
         model = cls(config)
         model.params = {**model.params, **{side: one.params for side, one in models.items()}}

@@ -168,9 +168,7 @@ class GPT2Attention(Part):
         mask = at.mask_of_kept(ops, head_mask, self.config, self.number())
         config = None if output_attentions else self.config
         causal = not self.is_cross_attention
-        context, probabilities = at.attend(
-            ops, query, key, value, bias, scale, self.attn_dropout, mask, config, causal
-        )
+        context, probabilities = at.attend(ops, query, key, value, bias, scale, self.attn_dropout, mask, config, causal)
         made = (self.resid_dropout(self.c_proj(context)), (key, value) if use_cache else None)
         return (*made, probabilities) if output_attentions else made
 
@@ -296,7 +294,9 @@ class GPT2Model(Model):
         memory_bias = at.memory_bias(ops, encoder_hidden_states, encoder_attention_mask, hidden)
         masks = at.whole_head_masks(ops, head_mask, config, hidden.dtype, config.n_layer)
         arguments = [(None, bias, mask, encoder_hidden_states, memory_bias) for mask in masks]
-        states, more = run_each(self.h, hidden, arguments, stack=self, output_attentions=flags[0], cache=cache)
+        states, more = run_each(
+            self.h, hidden, arguments, stack=self, keep=flags[1], output_attentions=flags[0], cache=cache
+        )
         states[-1] = self.ln_f(states[-1])
         attentions, *crossed = zip(*more, strict=True) if flags[0] else (None,)
         past = None if cache is None else cache.after(ops.shape(words)[1])

@@ -272,16 +272,14 @@ class LlamaModel(Model):
         tables = tuple(table[:, 0] for table in rotary_tables(ops, config, places, hidden.dtype))
         windows = [config.window(index) for index in range(config.num_hidden_layers)]
         fused = at.is_fused(config, flags[0], head_mask)
-        biases = {
-            window: at.causal_bias(ops, attention_mask, hidden, cache, window, fused) for window in set(windows)
-        }
+        biases = {window: at.causal_bias(ops, attention_mask, hidden, cache, window, fused) for window in set(windows)}
         masks = at.head_masks(ops, head_mask, config, hidden.dtype)
         arguments = [
             {"attention_mask": biases[window], "position_ids": places, "position_embeddings": tables, "head_mask": mask}
             for window, mask in zip(windows, masks, strict=True)
         ]
         shared = {"cache": cache, "output_attentions": flags[0]}
-        hidden_states, more = run_each(self.decoder_layers, hidden, arguments, stack=self, **shared)
+        hidden_states, more = run_each(self.decoder_layers, hidden, arguments, stack=self, keep=flags[1], **shared)
         states = hidden_states, [probabilities for probabilities, *_ in more] if flags[0] else []
         states[0][-1] = self.norm(states[0][-1])
         past = None if cache is None else cache.after(ops.shape(hidden)[1])

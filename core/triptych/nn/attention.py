@@ -50,11 +50,12 @@ def attend(
     applied to the probabilities, which `head_mask` then multiplies (Vaswani et al., 2017; Michel et al., 2019).
     """
     fused = is_fused(config, head_mask=head_mask)
-    if causal and bias is None:
-        causal = fused and ops.CAUSAL_KERNEL and query.shape[2] == key.shape[2]
-        bias = None if causal else causal_over(ops, None, query, key)
+    causal = causal and bias is None
+    if causal and not (fused and ops.CAUSAL_KERNEL and query.shape[2] == key.shape[2]):
+        bias, causal = causal_over(ops, None, query, key), False
     if fused:
-        return merge_heads(ops, ops.fused_attention(query, key, value, bias, scale, dropout, causal and bias is None)), None
+        context = ops.fused_attention(query, key, value, bias, scale, dropout, causal)
+        return merge_heads(ops, context), None
 
     def change(probabilities: Any) -> Any:
         dropped = dropout(probabilities)
