@@ -27,6 +27,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/load.py
 	$(BIN)/python benchmarks/load16.py
 	$(BIN)/python benchmarks/convert.py
+	$(BIN)/python benchmarks/forward.py
 
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)

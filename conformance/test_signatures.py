@@ -17,8 +17,6 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = {backend: names.BACKENDS[backend][0] for backend in names.BACKENDS}
 FRAMEWORK_ARGUMENTS = {"pt": set(), "tf": {"training", "kwargs"}, "flax": {"params", "dropout_rng", "train"}}
 """Arguments that are a convention of the framework itself."""
-ONLY_PYTORCH = ("fused_attention",)
-"""An implementation that is chosen by name, and refused by name where there is none."""
 CALL = {"pt": "forward", "tf": "call", "flax": "__call__"}
 SHARED = [
     "from_pretrained", "from_config", "save_pretrained", "resize_token_embeddings", "prune_heads", "get_head_mask",
@@ -56,8 +54,6 @@ def test_the_same_files() -> None:
 @pytest.mark.parametrize("module", ["ops", "arrays"])
 def test_the_same_functions_in_the_same_order(module: str) -> None:
     mirrored = {b: functions(modules(b)[module]) for b in PACKAGES}
-    for name in ONLY_PYTORCH:
-        mirrored["pt"].pop(name, None)
     assert mirrored["pt"] == mirrored["tf"] == mirrored["flax"]
     assert list(mirrored["pt"]) == list(mirrored["tf"]) == list(mirrored["flax"])
 

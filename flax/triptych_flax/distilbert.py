@@ -16,6 +16,7 @@ class FlaxDistilBertPreTrainedModel(FlaxPreTrainedModel):
     config_class = distilbert.DistilBertConfig
     base_model_prefix = "distilbert"
     supports_gradient_checkpointing = True
+    _supports_sdpa = True
     call_order = ("input_ids", "attention_mask", "head_mask", "params", "dropout_rng", "train", "output_attentions",
                   "output_hidden_states", "return_dict")  # fmt: skip
 

@@ -17,6 +17,7 @@ class FlaxElectraPreTrainedModel(FlaxPreTrainedModel):
     config_class = electra.ElectraConfig
     base_model_prefix = "electra"
     supports_gradient_checkpointing = True
+    _supports_sdpa = True
     call_order = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "head_mask", "encoder_hidden_states",
                   "encoder_attention_mask", "params", "dropout_rng", "train", "output_attentions",
                   "output_hidden_states", "return_dict", "past_key_values")  # fmt: skip

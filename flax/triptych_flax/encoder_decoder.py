@@ -20,6 +20,7 @@ class FlaxEncoderDecoderModel(EncoderDecoder, EncodesAndDecodes, part=encoder_de
     config_class = encoder_decoder.EncoderDecoderConfig
     base_model_prefix = "encoder_decoder"
     supports_gradient_checkpointing = True
+    _supports_sdpa = True
     call_order: ClassVar[Sequence[str]] = (
         "input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask", "position_ids",
         "decoder_position_ids", "output_attentions", "output_hidden_states", "return_dict", "train", "params",
@@ -30,6 +31,22 @@ class FlaxEncoderDecoderModel(EncoderDecoder, EncodesAndDecodes, part=encoder_de
     set_input_embeddings = FlaxPreTrainedModel.set_input_embeddings
     get_output_embeddings = FlaxPreTrainedModel.get_output_embeddings
     set_output_embeddings = FlaxPreTrainedModel.set_output_embeddings
+
+    @classmethod
+    def _autoset_attn_implementation(cls, config: Any, *args: Any, **kwargs: Any) -> Any:
+        config = super()._autoset_attn_implementation(config, *args, **kwargs)
+        for side in encoder_decoder.SIDES:  # modules here, and no models that would choose theirs
+            fields = vars(getattr(config, side))
+            if fields.get("_attn_implementation_internal") is None:
+                fields["_attn_implementation_internal"] = config._attn_implementation
+        return config
+
+    def set_attn_implementation(self, attn_implementation: str | Mapping[str, str]) -> None:
+        given = attn_implementation if isinstance(attn_implementation, Mapping) else {"": attn_implementation}
+        for name in given.values():
+            self.get_correct_attn_implementation(name)
+        super().set_attn_implementation(attn_implementation)
+        self.config._attn_implementation = attn_implementation
 
     @classmethod
     def _of_two(cls, config: Any, models: Mapping[str, Any]) -> Any:

@@ -16,6 +16,7 @@ class FlaxGPT2PreTrainedModel(FlaxPreTrainedModel):
     config_class = gpt2.GPT2Config
     base_model_prefix = "transformer"
     supports_gradient_checkpointing = True
+    _supports_sdpa = True
     call_order = ("input_ids", "attention_mask", "position_ids", "encoder_hidden_states", "encoder_attention_mask",
                   "params", "past_key_values", "dropout_rng", "train", "output_attentions", "output_hidden_states",
                   "return_dict")  # fmt: skip

@@ -17,6 +17,7 @@ class FlaxLlamaPreTrainedModel(FlaxPreTrainedModel):
     config_class: ClassVar[Any] = llama.LlamaConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
+    _supports_sdpa = True
     call_order = ("input_ids", "attention_mask", "position_ids", "params", "past_key_values", "dropout_rng", "train",
                   "output_attentions", "output_hidden_states", "return_dict")  # fmt: skip
 

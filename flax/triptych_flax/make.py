@@ -57,7 +57,11 @@ class FlaxDropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Any) -> Any:
-        return nn.Dropout(self.rate, deterministic=_calm.get() or not self.has_rng("dropout"))(x)
+        return nn.Dropout(self.rate, deterministic=not self.is_on())(x)
+
+    def is_on(self) -> bool:
+        """Return whether this call drops values."""
+        return not _calm.get() and self.has_rng("dropout")
 
 
 class FlaxSequence(nn.Module):

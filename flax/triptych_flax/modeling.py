@@ -94,6 +94,7 @@ class FlaxPreTrainedModel(Generates, Operations):
         **fields: Any,
     ) -> None:
         config = self._own_config(config)
+        config = config if config._attn_implementation_autoset else self._autoset_attn_implementation(config)
         self.dtype = computation_dtype(dtype)
         known = () if module is not None else self._known_fields()
         refuse_unknown({name: value for name, value in fields.items() if name not in known}, type(self))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from triptych.nn.blocks import in_blocks, weighted
 from triptych_flax.internals import is_traced
 
-FUSED_ATTENTION = False
-"""Whether there is a function for the whole of attention: `fused_attention`."""
+CAUSAL_KERNEL = False
+"""Whether `fused_attention` can be told that it is causal, and then needs no bias."""
 GROWING_CACHE = False
 """Whether a cache of keys and values grows from call to call, or has a fixed size."""
 CALLS_WITH_LENGTH = True
@@ -282,6 +284,29 @@ def table(embedding: Any) -> Any:
 def makes_parameters(module: Any) -> bool:
     """Return whether a module makes its parameters in this call: it makes those of the layers that are called."""
     return bool(module.is_mutable_collection("params"))
+
+
+def fused_attention(
+    query: Any, key: Any, value: Any, bias: Any, scale: float, dropout: Any, causal: bool = False
+) -> Any:
+    """Return context [B, N, Q, D], and keep no probabilities, unless `dropout` drops some; see
+    `triptych.nn.attention.attend`.
+
+    `jax.nn.dot_product_attention` keeps the scores, unless it is told to use cuDNN's kernel, for half types on GPUs.
+    """
+    ops = sys.modules[__name__]
+    if _drops(dropout):
+        return weighted(ops, query, key, value, bias, scale, dropout)[0]
+    return in_blocks(ops, _loop, query, key, value, bias, scale)
+
+
+def _drops(dropout: Any) -> bool:
+    return bool(dropout.rate) and dropout.is_on()
+
+
+def _loop(function: Callable[..., Any], blocks: Sequence[Any], whole: Sequence[Any]) -> Any:
+    block = jax.checkpoint(lambda own: function(*own, *whole))
+    return jax.lax.map(block, tuple(blocks))
 
 
 def is_training(layer: Any) -> bool:

@@ -15,6 +15,7 @@ class FlaxOPTPreTrainedModel(FlaxPreTrainedModel):
     config_class = opt.OPTConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
+    _supports_sdpa = True
     call_order = ("input_ids", "attention_mask", "position_ids", "params", "past_key_values", "output_attentions",
                   "output_hidden_states", "return_dict", "dropout_rng")  # fmt: skip
 

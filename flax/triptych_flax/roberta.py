@@ -16,6 +16,7 @@ class FlaxRobertaPreTrainedModel(FlaxPreTrainedModel):
     config_class = roberta.RobertaConfig
     base_model_prefix = "roberta"
     supports_gradient_checkpointing = True
+    _supports_sdpa = True
     call_order = ("input_ids", "attention_mask", "token_type_ids", "position_ids", "head_mask", "encoder_hidden_states",
                   "encoder_attention_mask", "params", "dropout_rng", "train", "output_attentions",
                   "output_hidden_states", "return_dict", "past_key_values")  # fmt: skip

@@ -17,6 +17,7 @@ class ElectraPreTrainedModel(PreTrainedModel):
     config_class = electra.ElectraConfig
     base_model_prefix = "electra"
     supports_gradient_checkpointing = True
+    _supports_sdpa = True
 
 
 class ElectraModel(ElectraPreTrainedModel, part=electra.ElectraModel): ...

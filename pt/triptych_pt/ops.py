@@ -13,8 +13,8 @@ from torch.utils.checkpoint import checkpoint
 from triptych_pt import internals
 from triptych_pt.authors import named_caches
 
-FUSED_ATTENTION = True
-"""Whether there is a function for the whole of attention: `fused_attention`."""
+CAUSAL_KERNEL = True
+"""Whether `fused_attention` can be told that it is causal, and then needs no bias."""
 GROWING_CACHE = True
 """Whether a cache of keys and values grows from call to call, or has a fixed size."""
 CALLS_WITH_LENGTH = False
@@ -327,14 +327,14 @@ def makes_parameters(module: Any) -> bool:
     return False
 
 
-def fused_attention(query: Any, key: Any, value: Any, bias: Any, scale: float, dropout: Any) -> Any:
-    """Return context [B, N, Q, D]; see `triptych.nn.attention.attend`."""
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
+def fused_attention(
+    query: Any, key: Any, value: Any, bias: Any, scale: float, dropout: Any, causal: bool = False
+) -> Any:
+    """Return context [B, N, Q, D], and keep no probabilities; see `triptych.nn.attention.attend`."""
     rate = dropout.p if dropout.training else 0.0
     bias = None if bias is None else bias.to(query.dtype)
-    return F.scaled_dot_product_attention(query, key, value, bias, rate, scale=scale)
+    grouped = query.shape[1] != key.shape[1]
+    return F.scaled_dot_product_attention(query, key, value, bias, rate, causal, scale=scale, enable_gqa=grouped)
 
 
 def is_training(layer: Any) -> bool:

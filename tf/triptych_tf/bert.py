@@ -17,6 +17,7 @@ class TFBertPreTrainedModel(TFPreTrainedModel):
     config_class = bert.BertConfig
     base_model_prefix = "bert"
     supports_gradient_checkpointing = True
+    _supports_sdpa = True
 
 
 class TFBertModel(TFBertPreTrainedModel, part=bert.BertModel): ...

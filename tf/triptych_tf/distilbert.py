@@ -16,6 +16,7 @@ class TFDistilBertPreTrainedModel(TFPreTrainedModel):
     config_class = distilbert.DistilBertConfig
     base_model_prefix = "distilbert"
     supports_gradient_checkpointing = True
+    _supports_sdpa = True
 
 
 class TFDistilBertModel(TFDistilBertPreTrainedModel, part=distilbert.DistilBertModel): ...

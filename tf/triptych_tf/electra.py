@@ -17,6 +17,7 @@ class TFElectraPreTrainedModel(TFPreTrainedModel):
     config_class = electra.ElectraConfig
     base_model_prefix = "electra"
     supports_gradient_checkpointing = True
+    _supports_sdpa = True
 
 
 class TFElectraModel(TFElectraPreTrainedModel, part=electra.ElectraModel): ...

@@ -28,6 +28,7 @@ class TFEncoderDecoderModel(EncoderDecoder, TFPreTrainedModel, part=encoder_deco
     config_class = encoder_decoder.EncoderDecoderConfig
     base_model_prefix = "encoder_decoder"
     supports_gradient_checkpointing = True
+    _supports_sdpa = True
 
     def __init__(self, config: Any = None, encoder: Any = None, decoder: Any = None, **kwargs: Any) -> None:
         config, given = composed(config, encoder, decoder)

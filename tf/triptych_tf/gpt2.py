@@ -15,6 +15,7 @@ class TFGPT2PreTrainedModel(TFPreTrainedModel):
     config_class = gpt2.GPT2Config
     base_model_prefix = "transformer"
     supports_gradient_checkpointing = True
+    _supports_sdpa = True
 
 
 class TFGPT2Model(TFGPT2PreTrainedModel, part=gpt2.GPT2Model): ...

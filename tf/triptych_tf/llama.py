@@ -17,6 +17,7 @@ class TFLlamaPreTrainedModel(TFPreTrainedModel):
     config_class: ClassVar[Any] = llama.LlamaConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
+    _supports_sdpa = True
 
 
 class TFLlamaModel(TFLlamaPreTrainedModel, part=llama.LlamaModel): ...

@@ -78,7 +78,7 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Genera
         policy = layers.parse_policy(kwargs.pop("dtype", None))
         refuse_unknown(kwargs, type(self))
         super().__init__(dtype=policy, **options)
-        self.config = config
+        self.config = config if config._attn_implementation_autoset else self._autoset_attn_implementation(config)
         self.name_or_path = str(getattr(config, "name_or_path", "") or "")
 
     def post_init(self) -> None:

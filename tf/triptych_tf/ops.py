@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from triptych.nn.blocks import in_blocks, weighted
 from triptych_tf import internals
 
-FUSED_ATTENTION = False
-"""Whether there is a function for the whole of attention: `fused_attention`."""
+CAUSAL_KERNEL = False
+"""Whether `fused_attention` can be told that it is causal, and then needs no bias."""
 GROWING_CACHE = False
 """Whether a cache of keys and values grows from call to call, or has a fixed size."""
 CALLS_WITH_LENGTH = True
@@ -305,6 +307,40 @@ def table(embedding: Any) -> Any:
 def makes_parameters(module: Any) -> bool:
     """Return whether a layer makes its variables in this call; here it never does."""
     return False
+
+
+def fused_attention(
+    query: Any, key: Any, value: Any, bias: Any, scale: float, dropout: Any, causal: bool = False
+) -> Any:
+    """Return context [B, N, Q, D], and keep no probabilities, unless `dropout` drops some; see
+    `triptych.nn.attention.attend`.
+
+    `keras.ops.dot_product_attention` keeps the scores in TensorFlow, and refuses its argument `flash_attention`.
+    """
+    ops = sys.modules[__name__]
+    if _drops(dropout):
+        return weighted(ops, query, key, value, bias, scale, dropout)[0]
+    return in_blocks(ops, _loop, query, key, value, bias, scale)
+
+
+def _drops(dropout: Any) -> bool:
+    return bool(dropout.rate) and internals.training_of(dropout)
+
+
+def _loop(function: Callable[..., Any], blocks: Sequence[Any], whole: Sequence[Any]) -> Any:
+    @tf.custom_gradient
+    def block(*inputs: Any) -> tuple[Any, Any]:
+        def gradients(upstream: Any) -> Any:
+            with tf.GradientTape() as tape:
+                tape.watch(inputs)
+                result = function(*inputs)
+            return tape.gradient(result, inputs, upstream)
+
+        return function(*inputs), gradients
+
+    return tf.map_fn(
+        lambda own: block(*own, *whole), tuple(blocks), fn_output_signature=blocks[0].dtype, parallel_iterations=1
+    )
 
 
 def is_training(layer: Any) -> bool:

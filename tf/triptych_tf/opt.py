@@ -15,6 +15,7 @@ class TFOPTPreTrainedModel(TFPreTrainedModel):
     config_class = opt.OPTConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
+    _supports_sdpa = True
 
 
 class TFOPTModel(TFOPTPreTrainedModel, part=opt.OPTModel): ...

@@ -16,6 +16,7 @@ class TFRobertaPreTrainedModel(TFPreTrainedModel):
     config_class = roberta.RobertaConfig
     base_model_prefix = "roberta"
     supports_gradient_checkpointing = True
+    _supports_sdpa = True
 
 
 class TFRobertaModel(TFRobertaPreTrainedModel, part=roberta.RobertaModel): ...

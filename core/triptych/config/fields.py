@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from triptych.checks import dtype_name, layers_and_heads, number_of_layer, parse_labels
 from triptych.config.values import native_dtype
-from triptych.errors import ConfigError
+from triptych.errors import ArgumentError, ConfigError
 
 logger = logging.getLogger("triptych")
 
@@ -255,6 +255,13 @@ class Fields:
     @_attn_implementation.setter
     def _attn_implementation(self, value: Any) -> None:
         by_part = value if isinstance(value, Mapping) else None
+        parts = {"", *type(self).sub_configs}
+        if by_part is not None and not by_part.keys() <= parts:
+            raise ArgumentError(
+                "attn_implementation names configs that this one does not hold.",
+                expected=" or ".join(map(repr, sorted(parts))),
+                received=", ".join(repr(key) for key in by_part if key not in parts),
+            )
         self._attn_implementation_internal = (
             value if by_part is None else by_part.get("", self.__dict__.get("_attn_implementation_internal"))
         )

@@ -345,7 +345,7 @@ class BertEncoder(Part):
         masks = [None] * len(layers) if head_mask is None else head_mask
         each = [(attention_mask, masks[n], encoder_hidden_states, encoder_attention_mask) for n in range(len(layers))]
         shared = {"past_key_value": cache, "output_attentions": output_attentions}
-        states, more = run_each(layers, hidden_states, each, stack=self, **shared)
+        states, more = run_each(layers, hidden_states, each, stack=self, keep=output_hidden_states, **shared)
         crossed = output_attentions and self.config.add_cross_attention and encoder_hidden_states is not None
         made = outputs.BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=states[-1],

@@ -196,7 +196,7 @@ class Transformer(Part):
         masks = [None] * len(layers) if head_mask is None else head_mask
         arguments = [(attn_mask, masks[number]) for number in range(len(layers))]
         shared = {"hidden_last": True, "output_attentions": output_attentions}
-        states, more = run_each(layers, x, arguments, stack=self, **shared)
+        states, more = run_each(layers, x, arguments, stack=self, keep=output_hidden_states, **shared)
         attentions = [found[0] for found in more] if output_attentions else []
         flags = (output_attentions, output_hidden_states, bool(return_dict))
         return result(outputs.BaseModelOutput, flags, (states, attentions), last_hidden_state=states[-1])

@@ -162,11 +162,13 @@ class GPT2Attention(Part):
                 key, value = (ops.concat([old, new], 2) for old, new in zip(layer_past, (key, value), strict=True))
             if cache is not None:
                 key, value = cache.extend(self.index, key, value)
-            bias = at.causal_over(ops, at.over_keys(attention_mask, key), query, key)
+            bias = at.over_keys(attention_mask, key)
+            bias = None if bias is None else at.causal_over(ops, bias, query, key)
         scale = self.config.attention_scale(self.index)
         mask = at.mask_of_kept(ops, head_mask, self.config, self.number())
         config = None if output_attentions else self.config
-        context, probabilities = at.attend(ops, query, key, value, bias, scale, self.attn_dropout, mask, config)
+        causal = not self.is_cross_attention
+        context, probabilities = at.attend(ops, query, key, value, bias, scale, self.attn_dropout, mask, config, causal)
         made = (self.resid_dropout(self.c_proj(context)), (key, value) if use_cache else None)
         return (*made, probabilities) if output_attentions else made
 
@@ -287,11 +289,14 @@ class GPT2Model(Model):
         words = self.wte(input_ids) if inputs_embeds is None else inputs_embeds
         hidden = words + self.wpe(at.positions(ops, words, cache) if position_ids is None else position_ids)
         hidden = self.drop(hidden if token_type_ids is None else hidden + self.wte(token_type_ids))
-        bias = at.causal_bias(ops, attention_mask, hidden, cache)
+        fused = at.is_fused(config, flags[0], head_mask)
+        bias = at.causal_bias(ops, attention_mask, hidden, cache, fused=fused)
         memory_bias = at.memory_bias(ops, encoder_hidden_states, encoder_attention_mask, hidden)
         masks = at.whole_head_masks(ops, head_mask, config, hidden.dtype, config.n_layer)
         arguments = [(None, bias, mask, encoder_hidden_states, memory_bias) for mask in masks]
-        states, more = run_each(self.h, hidden, arguments, stack=self, output_attentions=flags[0], cache=cache)
+        states, more = run_each(
+            self.h, hidden, arguments, stack=self, keep=flags[1], output_attentions=flags[0], cache=cache
+        )
         states[-1] = self.ln_f(states[-1])
         attentions, *crossed = zip(*more, strict=True) if flags[0] else (None,)
         past = None if cache is None else cache.after(ops.shape(words)[1])

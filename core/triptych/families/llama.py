@@ -186,10 +186,11 @@ class LlamaAttention(Part):
         if held is not None:
             key, value = caches.extended(held, self.index, key, value, cache_position)
         bias = at.over_keys(attention_mask, key)
-        if bias is None and self.is_causal and getattr(config, "_attn_implementation", "eager") != "eager":
-            bias = at.causal_over(ops, None, query, key)
+        causal = self.is_causal and getattr(config, "_attn_implementation", "eager") != "eager"
         chosen = None if output_attentions else config
-        context, probabilities = at.attend(ops, query, key, value, bias, self.scaling, self.dropout, head_mask, chosen)
+        context, probabilities = at.attend(
+            ops, query, key, value, bias, self.scaling, self.dropout, head_mask, chosen, causal
+        )
         return self.o_proj(context), probabilities
 
 
@@ -270,14 +271,15 @@ class LlamaModel(Model):
         places = at.positions(ops, hidden, cache) if position_ids is None else position_ids
         tables = tuple(table[:, 0] for table in rotary_tables(ops, config, places, hidden.dtype))
         windows = [config.window(index) for index in range(config.num_hidden_layers)]
-        biases = {window: at.causal_bias(ops, attention_mask, hidden, cache, window) for window in set(windows)}
+        fused = at.is_fused(config, flags[0], head_mask)
+        biases = {window: at.causal_bias(ops, attention_mask, hidden, cache, window, fused) for window in set(windows)}
         masks = at.head_masks(ops, head_mask, config, hidden.dtype)
         arguments = [
             {"attention_mask": biases[window], "position_ids": places, "position_embeddings": tables, "head_mask": mask}
             for window, mask in zip(windows, masks, strict=True)
         ]
         shared = {"cache": cache, "output_attentions": flags[0]}
-        hidden_states, more = run_each(self.decoder_layers, hidden, arguments, stack=self, **shared)
+        hidden_states, more = run_each(self.decoder_layers, hidden, arguments, stack=self, keep=flags[1], **shared)
         states = hidden_states, [probabilities for probabilities, *_ in more] if flags[0] else []
         states[0][-1] = self.norm(states[0][-1])
         past = None if cache is None else cache.after(ops.shape(hidden)[1])

@@ -133,7 +133,7 @@ class OPTAttention(Part):
             key, value = cache.extend(self.index, key, value)
         config = None if output_attentions else self.config
         context, probabilities = at.attend(
-            ops, query, key, value, bias, heads.block**-0.5, self.dropout, head_mask, config
+            ops, query, key, value, bias, heads.block**-0.5, self.dropout, head_mask, config, causal=True
         )
         return self.out_proj(context), probabilities
 
@@ -190,7 +190,8 @@ class OPTDecoder(Part):
     ) -> States:  # fmt: skip
         """Return states and attentions for embedded words [B, Q, W]; the last state is normed and as wide as words."""
         ops, config = self.ops, self.config
-        bias = at.causal_bias(ops, attention_mask, words, cache)
+        fused = at.is_fused(self.config, output_attentions, head_mask)
+        bias = at.causal_bias(ops, attention_mask, words, cache, fused=fused)
         if position_ids is None:
             position_ids = at.counted_positions(ops, attention_mask, words, cache)
         hidden = self.project_in(words) if config.is_projected else words

@@ -139,7 +139,8 @@ class Implementations(Hooks):
                 expected=" or ".join(map(repr, sorted(parts))),
                 received=", ".join(repr(key) for key in given if key not in parts),
             )
-        models = [m for m in self._modules_inside() if isinstance(m, Implementations)]
+        inside = (m for m in self._modules_inside() if m is not self and isinstance(m, Implementations))
+        models = [self, *inside]
         keys = {id(getattr(self.config, key, None)): key for key in getattr(self.config, "sub_configs", None) or {}}
         chosen = []
         for model in models:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from triptych.errors import ArgumentError
 from triptych.nn import functional as fn
+from triptych.nn.blocks import weighted
 
 if TYPE_CHECKING:
     from triptych.config import PretrainedConfig
@@ -29,33 +30,38 @@ def merge_heads(ops: Any, x: Any) -> Any:
     return ops.reshape(ops.transpose(x, (0, 2, 1, 3)), (batch, length, heads * head_dim))
 
 
+def is_fused(config: Any, output_attentions: bool = False, head_mask: Any = None) -> bool:
+    """Return whether attention is computed without its probabilities: the config says "sdpa", and nobody needs them."""
+    return getattr(config, "_attn_implementation", None) == "sdpa" and not output_attentions and head_mask is None
+
+
 def attend(
     ops: Any, query: Any, key: Any, value: Any, bias: Any, scale: float, dropout: Any, head_mask: Any = None,
-    config: PretrainedConfig | None = None,
+    config: PretrainedConfig | None = None, causal: bool = False,
 ) -> tuple[Any, Any]:  # fmt: skip
     """Return context [B, Q, N * D] and probabilities [B, N, Q, K] of scaled dot-product attention.
 
     `config` is given where nobody asks for the probabilities. If it says "sdpa", and there is no `head_mask`, they are
-    None: one function of the framework computes the context, and keeps none.
+    None: one function of the backend computes the context, and keeps none.
 
     `key` and `value` [B, M, K, D] may have fewer heads, each then used by N / M consecutive query heads (Ainslie et
-    al., 2023). `bias` is added to the scores (0 where attended, the dtype's lowest value where not), or None. `dropout`
-    is applied to the probabilities, which `head_mask` then multiplies (Vaswani et al., 2017; Michel et al., 2019).
+    al., 2023). `bias` is added to the scores (0 where attended, the dtype's lowest value where not), or None; then
+    `causal` says that a query sees the tokens up to its own, the last of the keys being the last query's. `dropout` is
+    applied to the probabilities, which `head_mask` then multiplies (Vaswani et al., 2017; Michel et al., 2019).
     """
-    if ops.FUSED_ATTENTION and head_mask is None and getattr(config, "_attn_implementation", None) == "sdpa":
-        return merge_heads(ops, ops.fused_attention(query, key, value, bias, scale, dropout)), None
-    batch, heads, length, head_dim = ops.shape(query)
-    groups = ops.shape(key)[1]
-    folded = (batch, groups, heads // groups * length, head_dim)
-    scores = ops.matmul(ops.reshape(query, folded), ops.transpose(key, (0, 1, 3, 2))) * scale
-    scores = ops.reshape(scores, (batch, heads, length, ops.shape(key)[2]))
-    if bias is not None:
-        scores = scores + bias
-    probabilities = dropout(fn.softmax(ops, scores))
-    if head_mask is not None:
-        probabilities = probabilities * head_mask
-    grouped = ops.reshape(probabilities, (*folded[:3], ops.shape(key)[2]))
-    context = ops.reshape(ops.matmul(grouped, value), (batch, heads, length, head_dim))
+    fused = is_fused(config, head_mask=head_mask)
+    causal = causal and bias is None
+    if causal and not (fused and ops.CAUSAL_KERNEL and query.shape[2] == key.shape[2]):
+        bias, causal = causal_over(ops, None, query, key), False
+    if fused:
+        context = ops.fused_attention(query, key, value, bias, scale, dropout, causal)
+        return merge_heads(ops, context), None
+
+    def change(probabilities: Any) -> Any:
+        dropped = dropout(probabilities)
+        return dropped if head_mask is None else dropped * head_mask
+
+    context, probabilities = weighted(ops, query, key, value, bias, scale, change)
     return merge_heads(ops, context), probabilities
 
 
@@ -100,18 +106,24 @@ def _spread(attention_mask: Any) -> Any:
     return attention_mask[:, None, None, :] if rank == 2 else attention_mask[:, None, :, :]
 
 
-def causal_bias(ops: Any, attention_mask: Any, hidden: Any, cache: Any = None, window: int | None = None) -> Any:
+def causal_bias(
+    ops: Any, attention_mask: Any, hidden: Any, cache: Any = None, window: int | None = None, fused: bool = False
+) -> Any:
     """Return what lets each of the queries `hidden` [B, Q, H] see the tokens up to its own, [B or 1, 1, Q, K].
 
     Args:
         attention_mask: 1 and 0 for the tokens so far, [B, past + Q], or None. Over a cache of fixed size it may be of
             any length from that to the cache's; what it does not reach lies ahead.
         window: how many tokens back a query sees, itself included.
+        fused: return None where a kernel needs no more than to be told that it is `causal`: see `attend`.
 
     Raises:
         ArgumentError: the mask has another length, or the cache has no room.
     """
     length = ops.shape(hidden)[1]
+    if fused and ops.CAUSAL_KERNEL and attention_mask is None and (cache is None or cache.position == 0):
+        if window is None or (isinstance(length, int) and window >= length):
+            return None
     queries = query_positions(ops, hidden, cache)[:, None]
     first, count = key_span(length, cache, window)
     keys = ops.arange(count, hidden)[None, :]

@@ -28,11 +28,13 @@ def run_layers(layers: Any, hidden: Any, arguments: Arguments, *, stack: Any = N
 
 
 def run_each(
-    layers: Any, hidden: Any, arguments: Arguments, hidden_last: bool = False, *, stack: Any = None, **shared: Any
-) -> States:
+    layers: Any, hidden: Any, arguments: Arguments, hidden_last: bool = False, *, stack: Any = None, keep: bool = True,
+    **shared: Any,
+) -> States:  # fmt: skip
     """Return the states before and after each layer, and a list of what else each returned, as `run_layers` does.
 
-    Layers return a tuple: hidden states and more, or with `hidden_last` more and hidden states.
+    Layers return a tuple: hidden states and more, or with `hidden_last` more and hidden states. Without `keep` there is
+    the last state alone, and the others are freed where no gradient needs them.
     """
     call = caller(stack, shared.get("cache", shared.get("past_key_value")))
     states, more = [hidden], []
@@ -40,7 +42,7 @@ def run_each(
         placed, named = ((), extra) if isinstance(extra, Mapping) else (extra, {})
         returned = call(layer, hidden, *placed, **named, **shared)
         hidden = returned[-1 if hidden_last else 0]
-        states.append(hidden)
+        states = [*states, hidden] if keep else [hidden]
         more.append(returned[:-1] if hidden_last else returned[1:])
     return states, more
 
