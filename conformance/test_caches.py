@@ -132,6 +132,7 @@ def test_fixed_caches_refuse_what_does_not_fit() -> None:
     full = StaticCache(model.config, 1, 2)
     with pytest.raises(ArgumentError, match="cache is full"):
         full.update(torch.ones(1, 2, 3, 4), torch.ones(1, 2, 3, 4), 0)
+    assert full.get_seq_length() == 0
 
 
 @pytest.mark.parametrize("kind", [StaticCache, SlidingWindowCache, HybridCache, OffloadedStaticCache])

@@ -77,17 +77,23 @@ class FixedCache(Cache):
         """
         held = self.key_cache[layer_idx], self.value_cache[layer_idx]
         new = key_states.to(held[0].dtype), value_states.to(held[1].dtype)
-        return self._put(held, new, self._began(key_states, layer_idx, cache_kwargs or {}), layer_idx)
+        where = self._where(layer_idx, cache_kwargs or {})
+        found = self._put(held, new, where, layer_idx)
+        self._note(layer_idx, where, key_states.shape[2])
+        return found
 
-    def _began(self, new: torch.Tensor, layer_idx: int, given: Mapping[str, Any]) -> Any:
-        """Return where to write: the first place of `new` [B, N, Q, D], or their places [Q]; and take note of it."""
+    def _where(self, layer_idx: int, given: Mapping[str, Any]) -> Any:
+        """Return where to write: the first place, or the places [Q]."""
         places, start = given.get("cache_position"), given.get("first_position")
         if start is None and places is None:
             start = self.get_seq_length(layer_idx)
         elif start is None and self.slides(layer_idx):
             start = int(given["cache_position"][0])
-        self._ends[layer_idx] = places if start is None else start + new.shape[2]
         return places if start is None else start
+
+    def _note(self, layer_idx: int, where: Any, count: int) -> None:
+        """Take note that `count` tokens were written."""
+        self._ends[layer_idx] = where if isinstance(where, torch.Tensor) else where + count
 
     def _put(self, held: Pair, new: Pair, where: Any, layer_idx: int) -> Pair:
         """Write new keys and values into those that a layer holds, and return what a query sees."""

@@ -129,11 +129,12 @@ class OffloadedStaticCache(StaticCache):
         near = self._fetched(layer_idx)
         self._fetch(layer_idx + 1)
         new = key_states.to(kept[0].dtype), value_states.to(kept[1].dtype)
-        where = self._began(key_states, layer_idx, cache_kwargs or {})
+        where = self._where(layer_idx, cache_kwargs or {})
         found = self._put(near, new, where, layer_idx)
         if near[0] is not kept[0]:
             there = where.to(self.offload_device) if isinstance(where, torch.Tensor) else where
             self._put(kept, (new[0].to(self.offload_device), new[1].to(self.offload_device)), there, layer_idx)
+        self._note(layer_idx, where, key_states.shape[2])
         return found
 
     def _fetched(self, layer_idx: int) -> Pair:
