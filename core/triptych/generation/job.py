@@ -52,7 +52,7 @@ class Job:
     process_for: Callable[..., Any]
     """From this job, the search, the prompt, the inputs and the length to what changes scores."""
     custom: Sequence[Any] = ()
-    """Processors of the caller's."""
+    """Processors of the caller's, and the function that says which tokens may follow."""
     watch: Recorder = field(default_factory=Recorder)
     flags: Mapping[str, bool] = field(default_factory=dict)
     assistant: Assistant | None = None
