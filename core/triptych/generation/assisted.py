@@ -66,6 +66,7 @@ def assisted(search: Search, drafter: Drafter, ids: Any, length: int, varies: bo
             text.noted["past_key_values"] = caches.cropped(cache, text.length - 1)
         drafter.learn(count, accepted, text.length)
     drafter.end()
+    search.watch.close(lambda: text.noted.get("past_key_values"))
     return text.ids, text.length
 
 
