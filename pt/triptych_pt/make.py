@@ -29,7 +29,7 @@ class Conv1D(nn.Module):
         nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, x: Any) -> Any:
-        return x @ self.weight + self.bias
+        return ops.few_rows_times(x, self.weight) + self.bias
 
 
 class RMSNorm(nn.Module):
@@ -126,13 +126,21 @@ def vocab_head(owner: Any, width: Any, units: Any, bias: str | None = None, std:
 
     `bias` names the owner's vector that is its bias, too. `tie_weights` makes it share both.
     """
-    head = dense(owner, width, units, bool(bias), std)
+    head = _initialised(VocabHead(int(width), int(units), bool(bias)), std)
     if bias and owner.config.tie_word_embeddings:
         head.bias = getattr(owner, bias)
     return head
 
 
-class VocabProjector(nn.Linear):
+class VocabHead(nn.Linear):
+    """A projection to the vocabulary."""
+
+    def forward(self, input: Any) -> Any:
+        scores = ops.project(input, self.weight)
+        return scores if self.bias is None else scores + self.bias
+
+
+class VocabProjector(VocabHead):
     """A projection to the vocabulary with a bias, called with the embeddings, whose matrix it may share."""
 
     def forward(self, hidden: Any, embeddings: Any) -> Any:
