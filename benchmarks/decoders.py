@@ -1,15 +1,16 @@
-"""Greedy decoders for `generate.py`: each runs in a process, and often an environment, of its own.
+"""Greedy decoders for `generate.py`, each of which runs in a process, and perhaps an environment, of its own.
 
-    python benchmarks/decoders.py NAME FOLDER
+    python benchmarks/decoders.py NAME FOLDER [--cpu]
 
-After every line `BATCH NEW` on standard input, a line of JSON is written: the seconds of a call that decodes `NEW` tokens
-after a prompt of 16, and the tokens of its first row. Peers are those of transformers; this file imports nothing else
-that only one of the environments has.
+For every line `BATCH NEW` on standard input, the time of a call that decodes `NEW` tokens after a prompt of 16 is
+written, and the tokens of its first row, as a line of JSON. With `--cpu` the process keeps to one core, and its time is
+that of the processor: of use where others keep the cores busy. The names that end in `_peer` are those of transformers.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -59,8 +60,8 @@ def tf(folder: Path, new: int) -> Decode:
 
         def body(place: Any, ids: Any, latest: Any, cache: Any) -> tuple[Any, ...]:
             latest, cache = step(latest, cache)
-            ids = tensorflow.tensor_scatter_nd_update(tensorflow.transpose(ids), [[place]], tensorflow.transpose(latest))
-            return place + 1, tensorflow.transpose(ids), latest, cache
+            here = tensorflow.range(PROMPT + new)[None] == place
+            return place + 1, tensorflow.where(here, latest, ids), latest, cache
 
         latest, cache = step(prompt, model.init_cache(batch, PROMPT + new))
         ids = tensorflow.concat([prompt, latest, tensorflow.zeros((batch, new - 1), "int32")], 1)
@@ -96,10 +97,6 @@ def flax(folder: Path, new: int) -> Decode:
         return jax.lax.while_loop(lambda state: state[0] < PROMPT + new, body, (PROMPT + 1, ids, latest, cache))[1]
 
     return lambda prompt: np.asarray(decode(model.params, jnp.asarray(prompt, jnp.int32)))
-
-
-def options(new: int) -> dict[str, Any]:
-    return {"max_new_tokens": new, "min_new_tokens": new, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
 
 
 def pt_peer(folder: Path, new: int) -> Decode:
@@ -156,22 +153,34 @@ def flax_peer(folder: Path, new: int) -> Decode:
     return lambda prompt: np.asarray(decode(model.params, jnp.asarray(prompt, jnp.int32)))
 
 
-def main(name: str, folder: str) -> None:
-    answers = sys.stdout
-    sys.stdout = sys.stderr
+def main(name: str, folder: str, kind: str = "") -> None:
+    clock = time.process_time if kind == "--cpu" else time.perf_counter
+    if kind == "--cpu":
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    answers, sys.stdout = sys.stdout, sys.stderr
     decoders: dict[int, Decode] = {}
     for line in sys.stdin:
         batch, new = map(int, line.split())
         if new not in decoders:
-            decoders[new] = globals()[name](Path(folder), new)
+            decoders[new] = DECODERS[name](Path(folder), new)
         prompt = np.random.default_rng(batch).integers(1000, 30000, (batch, PROMPT))
-        start = time.perf_counter()
+        start = clock()
         ids = decoders[new](prompt)
-        taken = time.perf_counter() - start
+        taken = clock() - start
         if ids.shape != (batch, PROMPT + new):
             raise SystemExit(f"{name} decoded ids of shape {ids.shape}")
         print(json.dumps({"seconds": taken, "ids": ids[0].tolist()}), file=answers, flush=True)
 
+
+DECODERS: dict[str, Callable[[Path, int], Decode]] = {
+    "pt": pt,
+    "pt_peer": pt_peer,
+    "tf": tf,
+    "tf_peer": tf_peer,
+    "tf_eager_peer": tf_eager_peer,
+    "flax": flax,
+    "flax_peer": flax_peer,
+}
 
 if __name__ == "__main__":
     main(*sys.argv[1:])

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from triptych.errors import ArgumentError
@@ -41,6 +42,8 @@ class RMSNorm(nn.Module):
         self.variance_epsilon = eps
 
     def forward(self, hidden_states: Any) -> Any:
+        if hidden_states.dtype == self.weight.dtype == torch.float32:
+            return F.rms_norm(hidden_states, self.weight.shape, self.weight, self.variance_epsilon)
         return fn.rms_norm(ops, hidden_states, self.weight, self.variance_epsilon)
 
     def extra_repr(self) -> str:

@@ -210,12 +210,15 @@ def makes_parameters(module: Any) -> bool:
 
 def fused_attention(query: Any, key: Any, value: Any, bias: Any, scale: float, dropout: Any) -> Any:
     """Return context [B, N, Q, D]; see `triptych.nn.attention.attend`."""
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
+    groups, shape = query.shape[1] // key.shape[1], query.shape
+    if groups > 1 and shape[2] == 1 and (bias is None or bias.shape[1:3] == (1, 1)):
+        # A head with several queries, instead of several heads with one: no key is copied.
+        query = query.reshape(shape[0], key.shape[1], groups, shape[3])
+    elif groups > 1:
         key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
     rate = dropout.p if dropout.training else 0.0
     bias = None if bias is None else bias.to(query.dtype)
-    return F.scaled_dot_product_attention(query, key, value, bias, rate, scale=scale)
+    return F.scaled_dot_product_attention(query, key, value, bias, rate, scale=scale).reshape(*shape[:3], -1)
 
 
 def is_training(layer: Any) -> bool:

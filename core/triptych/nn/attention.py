@@ -101,7 +101,8 @@ def _spread(attention_mask: Any) -> Any:
 
 
 def causal_bias(ops: Any, attention_mask: Any, hidden: Any, cache: Any = None, window: int | None = None) -> Any:
-    """Return what lets each of the queries `hidden` [B, Q, H] see the tokens up to its own, [B or 1, 1, Q, K].
+    """Return what lets each of the queries `hidden` [B, Q, H] see the tokens up to its own, [B or 1, 1, Q, K]; None if
+    there is one query, which sees all of a cache that grows.
 
     Args:
         attention_mask: 1 and 0 for the tokens so far, [B, past + Q], or None. Over a cache of fixed size it may be of
@@ -109,6 +110,9 @@ def causal_bias(ops: Any, attention_mask: Any, hidden: Any, cache: Any = None, w
         window: how many tokens back a query sees, itself included.
     """
     length = ops.shape(hidden)[1]
+    if ops.GROWING_CACHE and attention_mask is None and hidden.shape[1] == 1:
+        if window is None or key_count(1, cache) <= window:
+            return None
     queries = query_positions(ops, hidden, cache)[:, None]
     keys = ops.arange(key_count(length, cache), hidden)[None, :]
     allowed = keys <= queries
@@ -131,7 +135,7 @@ def causal_over(ops: Any, bias: Any, query: Any, key: Any) -> Any:
     """Return `bias` if it says for each query [B, N, Q, D] what it sees of `key` [B, N, K, D]; else one, with what it
     says of the keys, by which queries see the tokens up to their own, the last of the keys being the last query's."""
     length, keys = ops.shape(query)[2], ops.shape(key)[2]
-    if bias is not None and (bias.shape[-2] != 1 or query.shape[2] == 1):
+    if query.shape[2] == 1 or (bias is not None and bias.shape[-2] != 1):
         return bias
     places = ops.arange(keys, query)
     seen = ops.cast(places[None, :] <= places[keys - length :, None], query.dtype)[None, None, :, :]
