@@ -9,6 +9,7 @@ that of the processor: of use where others keep the cores busy. The names that e
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -27,9 +28,9 @@ Decode = Callable[[np.ndarray], np.ndarray]
 def pt(folder: Path, new: int) -> Decode:
     import torch
 
-    from triptych import AutoModelForCausalLM
+    triptych: Any = importlib.import_module("triptych")
 
-    model = AutoModelForCausalLM.from_pretrained(folder)
+    model = triptych.AutoModelForCausalLM.from_pretrained(folder)
 
     @torch.inference_mode()
     def decode(prompt: np.ndarray) -> np.ndarray:
@@ -46,9 +47,9 @@ def pt(folder: Path, new: int) -> Decode:
 def tf(folder: Path, new: int) -> Decode:
     import tensorflow
 
-    from triptych import TFAutoModelForCausalLM
+    triptych: Any = importlib.import_module("triptych")
 
-    model = TFAutoModelForCausalLM.from_pretrained(folder)
+    model = triptych.TFAutoModelForCausalLM.from_pretrained(folder)
 
     @tensorflow.function(jit_compile=True)
     def decode(prompt: Any) -> Any:
@@ -75,9 +76,9 @@ def flax(folder: Path, new: int) -> Decode:
     import jax
     import jax.numpy as jnp
 
-    from triptych import FlaxAutoModelForCausalLM
+    triptych: Any = importlib.import_module("triptych")
 
-    model = FlaxAutoModelForCausalLM.from_pretrained(folder)
+    model = triptych.FlaxAutoModelForCausalLM.from_pretrained(folder)
 
     @jax.jit
     def decode(params: Any, prompt: Any) -> Any:
@@ -101,9 +102,10 @@ def flax(folder: Path, new: int) -> Decode:
 
 def pt_peer(folder: Path, new: int) -> Decode:
     import torch
-    from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+    transformers: Any = importlib.import_module("transformers")  # of the release that this environment has
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
     model.generation_config.eos_token_id = None
 
     @torch.inference_mode()
@@ -117,9 +119,10 @@ def pt_peer(folder: Path, new: int) -> Decode:
 
 def tf_peer(folder: Path, new: int, compiled: bool = True) -> Decode:
     import tensorflow
-    from transformers import TFGPT2LMHeadModel
 
-    model = TFGPT2LMHeadModel.from_pretrained(folder, from_pt=True)
+    transformers: Any = importlib.import_module("transformers")  # of the release that this environment has
+
+    model = transformers.TFGPT2LMHeadModel.from_pretrained(folder, from_pt=True)
     model.generation_config.eos_token_id = None
 
     def generate(prompt: Any) -> Any:
@@ -137,9 +140,10 @@ def tf_eager_peer(folder: Path, new: int) -> Decode:
 def flax_peer(folder: Path, new: int) -> Decode:
     import jax
     import jax.numpy as jnp
-    from transformers import FlaxAutoModelForCausalLM
 
-    model = FlaxAutoModelForCausalLM.from_pretrained(folder, from_pt=True)
+    transformers: Any = importlib.import_module("transformers")  # of the release that this environment has
+
+    model = transformers.FlaxAutoModelForCausalLM.from_pretrained(folder, from_pt=True)
     model.generation_config.eos_token_id = 0  # which it needs, and never says
 
     @jax.jit
