@@ -40,7 +40,9 @@ class PrefixConstrained(Processor):
 
     def _allowed(self, number: int, text: Any, size: int) -> list[int]:
         found = self.prefix_allowed_tokens_fn(number, text)
-        found = [int(token) for token in (found.tolist() if hasattr(found, "tolist") else found)]
+        found = found.numpy() if hasattr(found, "numpy") and not hasattr(found, "tolist") else found
+        found = found.tolist() if hasattr(found, "tolist") else found
+        found = [int(token) for token in found] if isinstance(found, (list, tuple, set, range)) else []
         if not found or not all(0 <= token < size for token in found):
             raise ArgumentError(
                 f"`prefix_allowed_tokens_fn` allows an impossible next token for input {number}.",
@@ -95,6 +97,11 @@ class Unconditional:
 
     def __call__(self, ids: Any, length: Any) -> Any:
         last = ids[:, length - 1 : length]
+        if self.ids is not None and self.ids.shape[0] != last.shape[0]:
+            raise ArgumentError(
+                "negative_prompt_ids are of another batch size.", expected=f"{last.shape[0]} rows, one for each text",
+                received=f"{self.ids.shape[0]} rows",
+            )  # fmt: skip
         new = self._extend(last)
         more = {"use_cache": True, "past_key_values": self._cache} if self.use_cache else {}
         output = self.model(new if self.use_cache else self.ids, attention_mask=self.mask, **more)

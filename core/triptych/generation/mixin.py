@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from triptych.errors import ArgumentError, MissingMethodError
-from triptych.generation import assisted, request
+from triptych.generation import assisted, checks, request
 from triptych.generation.beams import Found
 from triptych.generation.buckets import bucket, in_buckets, widened
 from triptych.generation.config import GenerationConfig
@@ -79,11 +79,16 @@ class Generation(Transitions, Prompts):
         mode = config.get_generation_mode(asked.assistant)
         assisted.refuse_unbuilt(mode, kwargs)
         tokens = request.special_tokens(config, self._encodes())
+        checks.require_arguments(asked, config, kwargs)
+        checks.warn_of_what_has_no_effect(config, kwargs, assisted=mode == assisted.MODE)
+        if (size := self._vocabulary(decoder=True)) is not None:
+            checks.require_in_vocabulary(config, kwargs, tokens, size, self._encodes())
         given = set(kwargs) | self._said(asked)
         mend = partial(healed, self, tokenizer=asked.tokenizer, params=asked.params) if config.token_healing else None
         prompt = self._prompt(asked.inputs, rest, config, tokens, mend)
         request.refuse_unknown(prompt.inputs, self._known_inputs(), type(self))
         limit = request.longest(config, prompt.ids.shape[1] + prompt.embedded, given, self._positions())
+        limit = self._room(prompt, limit)
         return self._search(asked, config, mode, tokens, prompt, limit - prompt.embedded)
 
     def _said(self, asked: Asked) -> set[str]:
