@@ -97,11 +97,6 @@ class Unconditional:
 
     def __call__(self, ids: Any, length: Any) -> Any:
         last = ids[:, length - 1 : length]
-        if self.ids is not None and self.ids.shape[0] != last.shape[0]:
-            raise ArgumentError(
-                "negative_prompt_ids are of another batch size.", expected=f"{last.shape[0]} rows, one for each text",
-                received=f"{self.ids.shape[0]} rows",
-            )  # fmt: skip
         new = self._extend(last)
         more = {"use_cache": True, "past_key_values": self._cache} if self.use_cache else {}
         output = self.model(new if self.use_cache else self.ids, attention_mask=self.mask, **more)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from triptych.errors import ArgumentError, MissingMethodError
-from triptych.generation import checks
+from triptych.generation.arguments import require_signature
 
 
 class Processor:
@@ -79,7 +79,7 @@ class Custom(Processor):
         given = 3 if ops.CALLS_WITH_LENGTH else 2
         self.needs = needs_of(processor, given)
         expected = f"a function of tokens and scores{', and the length' * (given == 3)}"
-        checks.require_signature(processor, given, "logits_processor", expected, self.needs)
+        require_signature(processor, given, "logits_processor", expected, self.needs)
 
     def process(self, ids: Any, scores: Any, length: Any, **more: Any) -> Any:
         if self.ops.CALLS_WITH_LENGTH:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from triptych.errors import ArgumentError
-from triptych.generation import checks
+from triptych.generation import arguments
 from triptych.generation.config import GenerationConfig
 from triptych.generation.request import Tokens
 from triptych.generation.steps import FixedSteps, Steps
@@ -139,15 +139,14 @@ class Prompts:
         return ops.concat([start, ids], 1)
 
     def _checked(self, ids: Any, name: str, size: int | None) -> Any:
-        ids = checks.array_of(self._ops, ids, self._as_ids, name, "tokens [B, P]")
+        ids = arguments.array_of(self._ops, ids, self._as_ids, name, "tokens [B, P]")
         if len(shape_of(ids) or ()) != 2:
             raise ArgumentError(f"{name}: wrong shape.", expected="tokens [B, P]", received=str(shape_of(ids)))
-        checks.require_below(self._ops, ids, size, name)
+        arguments.require_below(self._ops, ids, size, name)
         return ids
 
     def _vocabulary(self, decoder: bool) -> int | None:
-        """Return how many tokens the model, or its encoder, knows; None where the class says itself how it is called.
-        """
+        """Return how many tokens the model, or its encoder, knows; None where the class calls itself in its own way."""
         if self._has_own_hooks():
             return None
         config = self.config.get_text_config(decoder=decoder, encoder=not decoder)
@@ -172,14 +171,14 @@ class Prompts:
         """Return the greatest length `limit`, or how many tokens the model has positions for."""
         if self._has_own_hooks():
             return limit
-        positions = checks.positions_of(self.config.get_text_config(decoder=True))
+        positions = arguments.positions_of(self.config.get_text_config(decoder=True))
         length, ops = prompt.ids.shape[1] + prompt.embedded, self._ops
         mask = prompt.inputs.get("decoder_attention_mask" if self._encodes() else "attention_mask")
         padding = 0
         if mask is not None and positions is not None and positions < limit:
             pads = ops.reshape(ops.cumsum(ops.cast(mask == 0, "int32"))[:, -1:], (1, -1))
             padding = ops.known(ops.minimum_of(pads)[0, 0]) or 0
-        return checks.room_of(limit, length, padding, positions)
+        return arguments.room_of(limit, length, padding, positions)
 
     def _embeds(self, embeds: Any) -> Any:
         """Return embeddings of a prompt as they are, if they may be some."""
@@ -191,20 +190,18 @@ class Prompts:
         shape = shape_of(embeds) or ()
         if len(shape) != 3 or not shape[1] or shape[-1] != (width or shape[-1]) or "float" not in str(embeds.dtype):
             raise ArgumentError("inputs_embeds are impossible.", expected=f"floats [B, P, {width}], P from 1",
-                                received=f"{getattr(embeds, 'dtype', type(embeds).__name__)} {list(shape)}")  # fmt: skip
+                                received=f"{type(embeds).__name__} {list(shape)}")  # fmt: skip
         return embeds
 
     def _of_shape(self, value: Any, shape: tuple[int, ...], name: str) -> Any:
         """Return integers [B, P] of a shape, unless the class says itself how it is called."""
         expected = f"integers {list(shape)}"
-        found = checks.array_of(self._ops, value, self._as_ids, name, expected, fractions="mask" in name)
+        found = arguments.array_of(self._ops, value, self._as_ids, name, expected, fractions="mask" in name)
         if not self._has_own_hooks() and not _same(shape_of(found) or (), shape):
             raise ArgumentError(f"{name}: wrong shape.", expected=expected, received=str(shape_of(found)))
         return found
 
-    def _mask(
-        self, mask: Any, ids: Any, shape: tuple[int, ...], config: GenerationConfig, tokens: Tokens
-    ) -> Any:
+    def _mask(self, mask: Any, ids: Any, shape: tuple[int, ...], config: GenerationConfig, tokens: Tokens) -> Any:
         """Return the mask of the prompt; None if all of it counts, unless the class calls itself in its own way."""
         ops, own = self._ops, self._has_own_hooks()
         if mask is None:
@@ -220,7 +217,6 @@ class Prompts:
         if not self._encodes() and ops.known(ops.any(mask[:, -1:] == 0)):
             logger.warning("The prompts are padded on the right; a decoder goes on better from padding on the left.")
         return None if ops.known(ops.all(mask == 1)) and not own else mask
-
 
     def _require_mask(self, mask: Any) -> None:
         """Raise `ArgumentError` for a mask of something else than 0 and 1; a decoder's hides no text as a whole."""
