@@ -160,6 +160,11 @@ def refuse_unbuilt(mode: str, kwargs: Mapping[str, Any]) -> None:
             "Layers are not contrasted (DoLa).", expected="dola_layers=None", received="dola_layers",
             remedy="leave it out for greedy search or sampling; or pass a processor of your own as logits_processor",
         )  # fmt: skip
+    if mode == "constrained_beam_search":
+        raise ArgumentError(
+            "Beams are not made to hold certain words.", expected="constraints=None, force_words_ids=None",
+            received=mode, remedy="steer them by sequence_bias, prefix_allowed_tokens_fn, or a logits_processor",
+        )  # fmt: skip
     if kwargs.get("assistant_tokenizer") is not None:
         raise ArgumentError(
             "An assistant of another tokenizer is not understood.", expected="no assistant_tokenizer",
