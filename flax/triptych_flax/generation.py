@@ -87,6 +87,10 @@ class Generates(Generation):
             new["position_ids"] = new["position_ids"][:, -1:] + 1
         return new
 
+    def _adapt_logits_for_beam_search(self, logits: jax.Array) -> jax.Array:
+        """Return the logits [B, beams, V] of beams; classes override it that never write a certain token."""
+        return logits
+
     def _steps_class(self) -> type[Steps]:
         return PreparedSteps if self._has_own_hooks() else FixedSteps
 

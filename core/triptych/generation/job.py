@@ -136,6 +136,7 @@ class Job:
             count=config.num_beams // groups, groups=groups, length_penalty=config.length_penalty,
             early_stopping=config.early_stopping, kept=config.num_return_sequences or 1,
             candidates=max(2, 1 + len(self.tokens.eos)), draw=None if draw is None else draw.several,
+            adapt=getattr(self.model, "_adapt_logits_for_beam_search", None),
         )  # fmt: skip
 
 
