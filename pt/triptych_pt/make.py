@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from triptych.errors import ArgumentError
@@ -29,7 +30,7 @@ class Conv1D(nn.Module):
         nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, x: Any) -> Any:
-        return x @ self.weight + self.bias
+        return ops.few_rows_times(x, self.weight) + self.bias
 
 
 class RMSNorm(nn.Module):
@@ -41,6 +42,8 @@ class RMSNorm(nn.Module):
         self.variance_epsilon = eps
 
     def forward(self, hidden_states: Any) -> Any:
+        if hidden_states.dtype == self.weight.dtype == torch.float32:
+            return F.rms_norm(hidden_states, self.weight.shape, self.weight, self.variance_epsilon)
         return fn.rms_norm(ops, hidden_states, self.weight, self.variance_epsilon)
 
     def extra_repr(self) -> str:
@@ -126,13 +129,21 @@ def vocab_head(owner: Any, width: Any, units: Any, bias: str | None = None, std:
 
     `bias` names the owner's vector that is its bias, too. `tie_weights` makes it share both.
     """
-    head = dense(owner, width, units, bool(bias), std)
+    head = _initialised(VocabHead(int(width), int(units), bool(bias)), std)
     if bias and owner.config.tie_word_embeddings:
         head.bias = getattr(owner, bias)
     return head
 
 
-class VocabProjector(nn.Linear):
+class VocabHead(nn.Linear):
+    """A projection to the vocabulary."""
+
+    def forward(self, input: Any) -> Any:
+        scores = ops.project(input, self.weight)
+        return scores if self.bias is None else scores + self.bias
+
+
+class VocabProjector(VocabHead):
     """A projection to the vocabulary with a bias, called with the embeddings, whose matrix it may share."""
 
     def forward(self, hidden: Any, embeddings: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +40,32 @@ def transpose(x: Any, axes: Sequence[int]) -> Any:
 
 def matmul(x: Any, y: Any) -> Any:
     return torch.matmul(x, y)
+
+
+def project(x: Any, rows: Any) -> Any:
+    """Return the products of `x` [..., H] and each of `rows` [V, H], [..., V], for which no matrix is transposed."""
+    if not _is_few(x, 5, 32):
+        return F.linear(x, rows)
+    flat = x.reshape(-1, x.shape[-1])
+    return (rows @ flat.t()).t().reshape(*x.shape[:-1], rows.shape[0])
+
+
+def few_rows_times(x: Any, matrix: Any) -> Any:
+    """Return `x` [..., I] times `matrix` [I, O]."""
+    slices = math.gcd(matrix.shape[1], 8)
+    if slices == 1 or not _is_few(x, 2, 16):
+        return x @ matrix
+    # Slices of the matrix are shared out among the threads, as the matrix itself is not where rows are few.
+    parts = matrix.reshape(matrix.shape[0], slices, -1).transpose(0, 1)
+    made = torch.matmul(x.reshape(-1, x.shape[-1]), parts)
+    return made.transpose(0, 1).reshape(*x.shape[:-1], matrix.shape[1])
+
+
+def _is_few(x: Any, least: int, most: int) -> bool:
+    """Return whether `x` [..., H] has so few rows that the usual product with a matrix is slow, on a CPU."""
+    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    return least <= x.numel() // (x.shape[-1] or 1) <= most
 
 
 def softmax(x: Any, dtype: Any) -> Any:
@@ -333,8 +360,12 @@ def fused_attention(
     """Return context [B, N, Q, D], and keep no probabilities; see `triptych.nn.attention.attend`."""
     rate = dropout.p if dropout.training else 0.0
     bias = None if bias is None else bias.to(query.dtype)
-    grouped = query.shape[1] != key.shape[1]
-    return F.scaled_dot_product_attention(query, key, value, bias, rate, causal, scale=scale, enable_gqa=grouped)
+    groups, shape = query.shape[1] // key.shape[1], query.shape
+    if groups > 1 and shape[2] == 1 and (bias is None or bias.shape[1:3] == (1, 1)):
+        # A head with several queries, instead of several heads with one: no key is copied.
+        query, groups = query.reshape(shape[0], key.shape[1], groups, shape[3]), 1
+    context = F.scaled_dot_product_attention(query, key, value, bias, rate, causal, scale=scale, enable_gqa=groups > 1)
+    return context.reshape(*shape[:3], -1)
 
 
 def is_training(layer: Any) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from triptych.errors import ArgumentError
 from triptych.generation.beams import Found
 from triptych.generation.hooks import Hooks
 from triptych.generation.job import Compiled, Job
@@ -85,7 +87,7 @@ class Generates(Hooks, Generation):
             ConfigError: parameters that cannot be meant, or that contradict each other.
             MissingMethodError: the class does not score the next token.
         """
-        pair = None if seed is None or isinstance(seed, int) else tf.cast(seed, tf.int32)
+        pair = _pair(seed)
         asked = Asked(
             inputs, generation_config, logits_processor, stopping_criteria, prefix_allowed_tokens_fn, streamer,
             assistant_model, negative_prompt_ids, negative_prompt_attention_mask, use_model_defaults, tokenizer,
@@ -110,7 +112,8 @@ class Generates(Hooks, Generation):
 
             @tf.function(jit_compile=True, autograph=False)
             def run(ids: Any, inputs: Any, length: Any, limit: Any, state: Any) -> Any:
-                draws = None if factory is None else (factory, None if isinstance(state, tuple) and not state else state)
+                of_process = isinstance(state, tuple) and not state
+                draws = None if factory is None else (factory, None if of_process else state)
                 found = job.run(model, ids, inputs, length, limit, draws)
                 return {name: value for name, value in vars(found).items() if value is not None}
 
@@ -124,6 +127,15 @@ class TFGenerationMixin(Generates):
     authors override for it (`prepare_inputs_for_generation`, `_update_model_kwargs_for_generation`, `_reorder_cache`,
     ...) and `compute_transition_scores`. A class says that it generates by a `prepare_inputs_for_generation` of its
     own."""
+
+
+def _pair(seed: Any) -> Any:
+    """Return a seed of TensorFlow, int32 [2], if it is one."""
+    if seed is None or isinstance(seed, (bool, str)) or np.ndim(seed) != 1:
+        return None
+    if len(seed) != 2:
+        raise ArgumentError("seed is impossible.", expected="an integer, or a pair of them", received=repr(seed)[:80])
+    return tf.cast(seed, tf.int32)
 
 
 class _Native:

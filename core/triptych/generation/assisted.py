@@ -66,6 +66,7 @@ def assisted(search: Search, drafter: Drafter, ids: Any, length: int, varies: bo
             text.noted["past_key_values"] = caches.cropped(cache, text.length - 1)
         drafter.learn(count, accepted, text.length)
     drafter.end()
+    search.watch.close(lambda: text.noted.get("past_key_values"))
     return text.ids, text.length
 
 
@@ -158,6 +159,12 @@ def refuse_unbuilt(mode: str, kwargs: Mapping[str, Any]) -> None:
         raise ArgumentError(
             "Layers are not contrasted (DoLa).", expected="dola_layers=None", received="dola_layers",
             remedy="leave it out for greedy search or sampling; or pass a processor of your own as logits_processor",
+        )  # fmt: skip
+    if mode == "constrained_beam_search":
+        raise ArgumentError(
+            "Words cannot be forced into a text (constrained beam search).", received="constraints or force_words_ids",
+            expected="neither constraints nor force_words_ids",
+            remedy="pass sequence_bias=, prefix_allowed_tokens_fn=, or a processor of your own as logits_processor",
         )  # fmt: skip
     if kwargs.get("assistant_tokenizer") is not None:
         raise ArgumentError(

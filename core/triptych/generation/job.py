@@ -125,8 +125,8 @@ class Job:
     def _contrast(self, inputs: Mapping[str, Any]) -> Contrast:
         config = self.config
         if config.use_cache is False or (self.calls is FixedSteps and not self._has_cache()):
-            raise ArgumentError("Contrastive search goes by a cache.", expected="use_cache=True, of a model that has one",
-                                received=f"use_cache={config.use_cache}")  # fmt: skip
+            raise ArgumentError("Contrastive search goes by a cache.", received=f"use_cache={config.use_cache}",
+                                expected="use_cache=True, of a model that has one")  # fmt: skip
         mask = inputs.get("decoder_attention_mask" if self.model._encodes() else "attention_mask")
         return Contrast(config.top_k, config.penalty_alpha, mask)
 
@@ -141,6 +141,7 @@ class Job:
             count=config.num_beams // groups, groups=groups, length_penalty=config.length_penalty,
             early_stopping=config.early_stopping, kept=config.num_return_sequences or 1,
             candidates=max(2, 1 + len(self.tokens.eos)), draw=None if draw is None else draw.several,
+            adapt=getattr(self.model, "_adapt_logits_for_beam_search", None),
         )  # fmt: skip
 
 

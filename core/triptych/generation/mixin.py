@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from triptych.errors import ArgumentError, MissingMethodError
-from triptych.generation import assisted, request
+from triptych.generation import arguments, assisted, request
 from triptych.generation.beams import Found
 from triptych.generation.buckets import bucket, in_buckets, widened
 from triptych.generation.config import GenerationConfig
@@ -79,11 +79,16 @@ class Generation(Transitions, Prompts):
         mode = config.get_generation_mode(asked.assistant)
         assisted.refuse_unbuilt(mode, kwargs)
         tokens = request.special_tokens(config, self._encodes())
+        arguments.require_arguments(asked, config, kwargs)
+        arguments.warn_of_what_has_no_effect(config, kwargs, assisted=mode == assisted.MODE)
+        if (size := self._vocabulary(decoder=True)) is not None:
+            arguments.require_in_vocabulary(config, kwargs, tokens, size, self._encodes())
         given = set(kwargs) | self._said(asked)
         mend = partial(healed, self, tokenizer=asked.tokenizer, params=asked.params) if config.token_healing else None
         prompt = self._prompt(asked.inputs, rest, config, tokens, mend)
         request.refuse_unknown(prompt.inputs, self._known_inputs(), type(self))
         limit = request.longest(config, prompt.ids.shape[1] + prompt.embedded, given, self._positions())
+        limit = self._room(prompt, limit)
         return self._search(asked, config, mode, tokens, prompt, limit - prompt.embedded)
 
     def _said(self, asked: Asked) -> set[str]:
@@ -92,6 +97,9 @@ class Generation(Transitions, Prompts):
         return {"max_length"} if any(getattr(one, "max_length", 20) not in (None, 20) for one in said) else set()
 
     def _positions(self) -> int | None:
+        learned = arguments.positions_of(self.config.get_text_config(decoder=True))
+        if learned is not None:
+            return learned
         found = getattr(self.config, "max_position_embeddings", None)
         return found if isinstance(found, int) else None
 
@@ -155,15 +163,18 @@ class Generation(Transitions, Prompts):
     def _in_buckets(self, prompt: Prompt, job: Job) -> dict[str, Any]:
         if job.calls is not FixedSteps or prompt.embedded or _reads_encoder_ids(job.config):
             return prompt.inputs
-        most = None if self.config.model_type == "t5" else self._positions()
+        most = arguments.positions_of(self.config.get_text_config(encoder=True))
         return in_buckets(self._ops, prompt.inputs, job.width, self._encodes(), lambda length: bucket(length, most))
 
     def _cache_maker(self, config: GenerationConfig) -> Callable[[int, int], Any] | None:
         """Return what makes an empty cache for rows and tokens: as the generation config names it, or the framework's
         own; None if there is to be none, or the class makes its own."""
         name, heads = config.cache_implementation, getattr(self.config, "cached_heads", None)
-        if config.use_cache is False or (name is None and (heads is None or self._has_own_hooks())):
+        if config.use_cache is False or not (name or self._supports_default_dynamic_cache()):
             return None
+        if heads is None and name is None:
+            grows = self._ops.GROWING_CACHE and self._overrides("_supports_default_dynamic_cache")
+            return self._dynamic_cache if grows else None
         if heads is None:
             raise ArgumentError(
                 f"{type(self).__name__} does not say what a cache of it holds.",
@@ -175,6 +186,15 @@ class Generation(Transitions, Prompts):
             return new_named_cache(self._ops, name, self.config, rows, room, self._cache_dtype(), device)
 
         return made
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        """Return whether the first call gets an empty cache, where none is named. Classes that say how they are called
+        make theirs of None, unless they override this."""
+        return not cls._overrides("prepare_inputs_for_generation")
+
+    def _dynamic_cache(self, rows: int, room: int) -> Any:
+        return new_named_cache(self._ops, "dynamic", self.config, rows, room, self._cache_dtype())
 
     def _caller(self, asked: Asked, eager: bool) -> Any:
         """Return what calls the model."""
