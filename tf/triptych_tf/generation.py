@@ -112,8 +112,8 @@ class Generates(Hooks, Generation):
 
             @tf.function(jit_compile=True, autograph=False)
             def run(ids: Any, inputs: Any, length: Any, limit: Any, state: Any) -> Any:
-                of_process = isinstance(state, tuple) and not state
-                draws = None if factory is None else (factory, None if of_process else state)
+                unseeded = isinstance(state, tuple) and not state
+                draws = None if factory is None else (factory, None if unseeded else state)
                 found = job.run(model, ids, inputs, length, limit, draws)
                 return {name: value for name, value in vars(found).items() if value is not None}
 
