@@ -25,12 +25,15 @@ Decode = Callable[[np.ndarray], np.ndarray]
 """Ids [B, PROMPT] -> the same and the new ones, [B, PROMPT + NEW]."""
 
 
+def class_of(package: str, name: str) -> Any:
+    """Return a class of a package of this environment."""
+    return getattr(importlib.import_module(package), name)
+
+
 def pt(folder: Path, new: int) -> Decode:
     import torch
 
-    triptych: Any = importlib.import_module("triptych")
-
-    model = triptych.AutoModelForCausalLM.from_pretrained(folder)
+    model = class_of("triptych", "AutoModelForCausalLM").from_pretrained(folder)
 
     @torch.inference_mode()
     def decode(prompt: np.ndarray) -> np.ndarray:
@@ -47,9 +50,7 @@ def pt(folder: Path, new: int) -> Decode:
 def tf(folder: Path, new: int) -> Decode:
     import tensorflow
 
-    triptych: Any = importlib.import_module("triptych")
-
-    model = triptych.TFAutoModelForCausalLM.from_pretrained(folder)
+    model = class_of("triptych", "TFAutoModelForCausalLM").from_pretrained(folder)
 
     @tensorflow.function(jit_compile=True)
     def decode(prompt: Any) -> Any:
@@ -76,9 +77,7 @@ def flax(folder: Path, new: int) -> Decode:
     import jax
     import jax.numpy as jnp
 
-    triptych: Any = importlib.import_module("triptych")
-
-    model = triptych.FlaxAutoModelForCausalLM.from_pretrained(folder)
+    model = class_of("triptych", "FlaxAutoModelForCausalLM").from_pretrained(folder)
 
     @jax.jit
     def decode(params: Any, prompt: Any) -> Any:
@@ -103,9 +102,7 @@ def flax(folder: Path, new: int) -> Decode:
 def pt_peer(folder: Path, new: int) -> Decode:
     import torch
 
-    transformers: Any = importlib.import_module("transformers")  # of the release that this environment has
-
-    model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+    model = class_of("transformers", "AutoModelForCausalLM").from_pretrained(folder, dtype="float32")
     model.generation_config.eos_token_id = None
 
     @torch.inference_mode()
@@ -120,9 +117,7 @@ def pt_peer(folder: Path, new: int) -> Decode:
 def tf_peer(folder: Path, new: int, compiled: bool = True) -> Decode:
     import tensorflow
 
-    transformers: Any = importlib.import_module("transformers")  # of the release that this environment has
-
-    model = transformers.TFGPT2LMHeadModel.from_pretrained(folder, from_pt=True)
+    model = class_of("transformers", "TFGPT2LMHeadModel").from_pretrained(folder, from_pt=True)
     model.generation_config.eos_token_id = None
 
     def generate(prompt: Any) -> Any:
@@ -141,9 +136,7 @@ def flax_peer(folder: Path, new: int) -> Decode:
     import jax
     import jax.numpy as jnp
 
-    transformers: Any = importlib.import_module("transformers")  # of the release that this environment has
-
-    model = transformers.FlaxAutoModelForCausalLM.from_pretrained(folder, from_pt=True)
+    model = class_of("transformers", "FlaxAutoModelForCausalLM").from_pretrained(folder, from_pt=True)
     model.generation_config.eos_token_id = 0  # which it needs, and never says
 
     @jax.jit
