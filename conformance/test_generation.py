@@ -92,3 +92,12 @@ def test_a_function_of_allowed_tokens_is_refused_by_a_search_that_was_compiled_w
     model.generate(PROMPTS, max_new_tokens=6)
     with pytest.raises(ArgumentError, match="PrefixConstrained"):
         model.generate(PROMPTS, max_new_tokens=6, prefix_allowed_tokens_fn=lambda number, text: [3])
+
+
+def test_beams_under_jit_of_the_user() -> None:
+    import jax
+
+    golden, model = Golden("gpt2-lm"), loaded("flax", "gpt2-lm")
+    mask = golden.inputs["attention_mask"]
+    run = jax.jit(lambda ids: model.generate(ids, attention_mask=mask, num_beams=4, max_new_tokens=9).sequences)
+    assert np.array_equal(run(golden.inputs["input_ids"]), golden.expected["generate.beam4"])

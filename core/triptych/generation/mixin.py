@@ -227,7 +227,7 @@ class Generation(Transitions, Prompts):
                 fields["scores" if flax else "sequences_scores"] = found.scores
             if flax and "scores" in watch.keep:
                 fields["step_scores"] = watch.found["scores"]
-            new = _longest(found) - prompt.ids.shape[1]
+            new = (texts.shape[1] if self._ops.compiles() else _longest(found)) - prompt.ids.shape[1]
             fields["beam_indices"] = found.rows[:, prompt.ids.shape[1] :][:, :new]
         if not flax:
             fields["past_key_values"] = watch.cache
