@@ -233,7 +233,7 @@ class WholeSteps(Steps):
     def _read(self, held: Held, ids: Any) -> Any:
         ops, encodes = self.ops, self.model._encodes()
         name = "decoder_attention_mask" if encodes else "attention_mask"
-        ids = ids[:, : positions_of(self.model.config.get_text_config(decoder=True))]  # not behind the last
+        ids = ids[:, : positions_of(self.model.config)]  # not behind the last
         inputs = {**held, ("decoder_input_ids" if encodes else "input_ids"): ids}
         if (mask := held.get(name)) is not None:
             mask = mask[:, : ids.shape[1]]
