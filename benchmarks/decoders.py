@@ -9,6 +9,7 @@ that of the processor: of use where others keep the cores busy. The names that e
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -24,12 +25,15 @@ Decode = Callable[[np.ndarray], np.ndarray]
 """Ids [B, PROMPT] -> the same and the new ones, [B, PROMPT + NEW]."""
 
 
+def class_of(package: str, name: str) -> Any:
+    """Return a class of a package of this environment."""
+    return getattr(importlib.import_module(package), name)
+
+
 def pt(folder: Path, new: int) -> Decode:
     import torch
 
-    from triptych import AutoModelForCausalLM
-
-    model = AutoModelForCausalLM.from_pretrained(folder)
+    model = class_of("triptych", "AutoModelForCausalLM").from_pretrained(folder)
 
     @torch.inference_mode()
     def decode(prompt: np.ndarray) -> np.ndarray:
@@ -46,9 +50,7 @@ def pt(folder: Path, new: int) -> Decode:
 def tf(folder: Path, new: int) -> Decode:
     import tensorflow
 
-    from triptych import TFAutoModelForCausalLM
-
-    model = TFAutoModelForCausalLM.from_pretrained(folder)
+    model = class_of("triptych", "TFAutoModelForCausalLM").from_pretrained(folder)
 
     @tensorflow.function(jit_compile=True)
     def decode(prompt: Any) -> Any:
@@ -75,9 +77,7 @@ def flax(folder: Path, new: int) -> Decode:
     import jax
     import jax.numpy as jnp
 
-    from triptych import FlaxAutoModelForCausalLM
-
-    model = FlaxAutoModelForCausalLM.from_pretrained(folder)
+    model = class_of("triptych", "FlaxAutoModelForCausalLM").from_pretrained(folder)
 
     @jax.jit
     def decode(params: Any, prompt: Any) -> Any:
@@ -101,9 +101,8 @@ def flax(folder: Path, new: int) -> Decode:
 
 def pt_peer(folder: Path, new: int) -> Decode:
     import torch
-    from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype="float32")
+    model = class_of("transformers", "AutoModelForCausalLM").from_pretrained(folder, dtype="float32")
     model.generation_config.eos_token_id = None
 
     @torch.inference_mode()
@@ -117,9 +116,8 @@ def pt_peer(folder: Path, new: int) -> Decode:
 
 def tf_peer(folder: Path, new: int, compiled: bool = True) -> Decode:
     import tensorflow
-    from transformers import TFGPT2LMHeadModel
 
-    model = TFGPT2LMHeadModel.from_pretrained(folder, from_pt=True)
+    model = class_of("transformers", "TFGPT2LMHeadModel").from_pretrained(folder, from_pt=True)
     model.generation_config.eos_token_id = None
 
     def generate(prompt: Any) -> Any:
@@ -137,9 +135,8 @@ def tf_eager_peer(folder: Path, new: int) -> Decode:
 def flax_peer(folder: Path, new: int) -> Decode:
     import jax
     import jax.numpy as jnp
-    from transformers import FlaxAutoModelForCausalLM
 
-    model = FlaxAutoModelForCausalLM.from_pretrained(folder, from_pt=True)
+    model = class_of("transformers", "FlaxAutoModelForCausalLM").from_pretrained(folder, from_pt=True)
     model.generation_config.eos_token_id = 0  # which it needs, and never says
 
     @jax.jit

@@ -13,6 +13,7 @@ import pytest
 from probing import IN_ALL, same, shows, small
 from small_models import SMALL
 from triptych import (
+    ArgumentError,
     BertConfig,
     ConfigError,
     PretrainedConfig,
@@ -37,6 +38,9 @@ def auto_classes(backend: Backend, folder: Path) -> None:
         assert type(loaded) is type(model) and same(backend, loaded, model)
     with pytest.raises(ConfigError, match="(?s)PretrainedConfig|no family"):
         auto.from_config(PretrainedConfig())
+    if backend.name == "tf":
+        with pytest.raises(ArgumentError, match="policy"):
+            auto.from_pretrained(folder, dtype="auto")
     with pytest.raises(TriptychError):
         backend.cls("AutoModelForSeq2SeqLM").from_pretrained(folder)
 

@@ -184,7 +184,7 @@ def adapters(backend: Backend, folder: Path) -> None:
         backend.load("AutoModel", saved, adapter_kwargs={"revision": "main"})
 
 
-@row("9.14", note="eleven families; others are registered", pt="R", tf="R", flax="R")
+@row("9.14", note="twelve families; others are registered", pt="R", tf="R", flax="R")
 def a_family_that_is_not_here_is_named(backend: Backend, folder: Path) -> None:
     assert set(SMALL) <= set(triptych.CONFIG_MAPPING)
     saved = random_folder(folder, config_of("gpt2"), "GPT2Model")

@@ -23,7 +23,7 @@ from triptych import (
     PretrainedConfig,
     PreTrainedModel,
 )
-from triptych_conformance import Backend, assert_close
+from triptych_conformance import BACKENDS, Backend, assert_close
 from triptych_pt.authors.attention import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 from walk import row, state
 
@@ -184,7 +184,7 @@ def the_old_field_of_a_config_is_heeded_once(backend: Backend, folder: Path) -> 
         assert BertForMaskedLM.from_pretrained(folder).is_gradient_checkpointing
 
 
-@row("11.10", pt="Y", flax="Y", note="in Keras too")
+@row("11.10", pt="Y", tf="Y", flax="Y")
 def built_in_layers_are_computed_anew(backend: Backend, folder: Path) -> None:
     config = backend.cls("BertModel").config_class(**BERT)
     model = backend.cls("BertModel")(config)
@@ -265,7 +265,11 @@ def what_is_not_there_is_refused(backend: Backend, folder: Path) -> None:
 
 
 @row("5.4.23", pt="Y")
-@row("5.1.16", pt="Y", note='built-in classes compute "eager" and "sdpa" alone, and refuse other names')
+@row(
+    "5.1.16",
+    pt="Y",
+    note='built-in classes compute "eager" and, but T5, "sdpa", in every framework; other names are refused',
+)
 def functions_of_attention_are_registered(backend: Backend, folder: Path) -> None:
     def mine(module: Any, query: Any, key: Any, value: Any, attention_mask: Any, **kwargs: Any) -> Any:
         return value.transpose(1, 2), None
@@ -278,14 +282,16 @@ def functions_of_attention_are_registered(backend: Backend, folder: Path) -> Non
         assert model.config._attn_implementation == "mine"
         with pytest.raises(ValueError, match="mine"):
             BertModel._from_config(BertConfig(**BERT), attn_implementation="mine")
+    for one in BACKENDS:
+        assert one.cls("ElectraModel")._supports_sdpa and not one.cls("T5Model")._supports_sdpa
     x = torch.randn(1, 4, 5, 8)
     seen, _ = ALL_ATTENTION_FUNCTIONS["sdpa"](nn.Identity(), x, x[:, :2], x[:, :2], None, scaling=0.3)
     scores = (x @ x[:, [0, 0, 1, 1]].transpose(2, 3) * 0.3).masked_fill(~torch.ones(5, 5).tril().bool(), -torch.inf)
     assert_close(seen, (scores.softmax(-1) @ x[:, [0, 0, 1, 1]]).transpose(1, 2))
 
 
-state("5.4.24", pt="Y", note="an author's own attribute: nothing reads it, in transformers 4 generation alone")
-state("5.4.25", pt="Y", note="an author's own attribute: nothing reads it, in transformers 4 generation alone")
+state("5.4.24", pt="Y", note="an author's own attribute: nothing reads it, and in transformers 4 only `generate` did")
+state("5.4.25", pt="Y", note="an author's own attribute: nothing reads it, and in transformers 4 only `generate` did")
 
 
 @row("5.4.11", pt="Y")

@@ -55,7 +55,13 @@ def ties(backend: Backend, folder: Path) -> None:
     assert "lm_head.weight" in open_checkpoint(folder)
 
 
-@row("11.17", note="attn_implementation works; each of the others is refused by name, with what to do", pt="R")
+@row(
+    "11.17",
+    note="attn_implementation works, in all three; each of the others is refused by name",
+    pt="R",
+    tf="R",
+    flax="R",
+)
 def what_only_pytorch_had(backend: Backend, folder: Path) -> None:
     cls = backend.cls("BertModel")
     cls(BertConfig(**SMALL["bert"])).save_pretrained(folder)

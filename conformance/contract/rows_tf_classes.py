@@ -309,7 +309,7 @@ def models_are_served(backend: Backend, folder: Path) -> None:
 
 
 @row("6.3", tf="Y", note="and exclude_embeddings")
-@row("11.8", tf="Y")
+@row("11.8", tf="Y", note=None)
 def counting(backend: Backend, folder: Path) -> None:
     model = own()
     everything = sum(int(np.prod(variable.shape)) for variable in model._variables().values())
@@ -332,7 +332,7 @@ def xla(backend: Backend, folder: Path) -> None:
     assert TFPreTrainedModel.supports_xla_generation is True
 
 
-@row("6.113", tf="Y")
+@row("6.113", tf="Y", note="by name, and by their arrays")
 def quantised_checkpoints(backend: Backend, folder: Path) -> None:
     config = OwnConfig(quantization_config={"quant_method": "gptq", "bits": 4})
     model = own()

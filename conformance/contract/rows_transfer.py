@@ -96,7 +96,6 @@ def result(model: Any) -> np.ndarray:
 @row("8.9", pt="Y", tf="Y", flax="Y")
 @row("8.11", pt="Y", tf="Y", flax="Y")
 @row("8.12", pt="Y", tf="Y", flax="Y")
-@row("8.13", pt="Y", tf="Y", note="three dimensions, depthwise; a transposed one in Flax needs transpose_kernel=True")
 @row("8.35", pt="Y")
 @row("8.48", pt="Y", note="with its statistics, either way")
 @row("6.107", tf="Y")
@@ -115,6 +114,71 @@ def convolutions_and_statistics_cross_frameworks(backend: Backend, folder: Path)
     assert all(one[name].read().tobytes() == two[name].read().tobytes() for name in set(two) - counted)
     for again in BACKENDS:
         assert_close(result(CLASSES[again.name].from_pretrained(folder / "other", strict=True)), result(model))
+
+
+class Deep(PreTrainedModel):
+    """A convolution of three dimensions and a transposed one."""
+
+    config_class = Config
+    main_input_name = "pixel_values"
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.conv, self.up = torch.nn.Conv3d(2, 3, 2), torch.nn.ConvTranspose2d(3, 4, 3)
+        self.post_init()
+
+    def forward(self, pixel_values: Any) -> Any:
+        return self.up(self.conv(pixel_values.permute(0, 4, 1, 2, 3)).mean(2)).permute(0, 2, 3, 1)
+
+
+class TFDeep(TFPreTrainedModel):
+    config_class = Config
+    main_input_name = "pixel_values"
+
+    def __init__(self, config: Config, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.conv = keras.layers.Conv3D(3, 2, name="conv")
+        self.up = keras.layers.Conv2DTranspose(4, 3, name="up")
+
+    @property
+    def dummy_inputs(self) -> dict[str, Any]:
+        return {"pixel_values": np.zeros((1, 3, 4, 5, 2), np.float32)}
+
+    def call(self, pixel_values: Any, training: bool | None = None) -> Any:
+        return self.up(keras.ops.mean(self.conv(pixel_values), 1))
+
+
+class FlaxDeeper(linen.Module):
+    config: Config
+    dtype: Any = jnp.float32
+
+    @linen.compact
+    def __call__(self, pixel_values: Any) -> Any:
+        image = linen.Conv(3, (2, 2, 2), padding="VALID", name="conv")(pixel_values).mean(1)
+        return linen.ConvTranspose(4, (3, 3), padding="VALID", transpose_kernel=True, name="up")(image)
+
+
+class FlaxDeep(FlaxPreTrainedModel):
+    config_class = Config
+    module_class = FlaxDeeper
+    main_input_name = "pixel_values"
+
+    def __init__(self, config: Config, **kwargs: Any) -> None:
+        super().__init__(config, **{"input_shape": (1, 3, 4, 5, 2), **kwargs})
+
+
+@row("8.13", pt="Y", tf="Y", flax="Y", note=None)
+def deep_and_transposed_convolutions(backend: Backend, folder: Path) -> None:
+    torch.manual_seed(0)
+    model, image = Deep(Config(initializer_range=0.3)).eval(), np.random.default_rng(1).normal(size=(2, 3, 4, 5, 2))
+    image = image.astype(np.float32)
+    model.save_pretrained(folder / "pt")
+    other = {"pt": Deep, "tf": TFDeep, "flax": FlaxDeep}[backend.name].from_pretrained(folder / "pt", strict=True)
+    found = other(torch.tensor(image) if backend.name == "pt" else image)
+    assert_close(found.detach() if backend.name == "pt" else found, model(torch.tensor(image)).detach())
+    other.save_pretrained(folder / "other")
+    one, two = open_checkpoint(folder / "pt"), open_checkpoint(folder / "other")
+    assert all(one[name].read().tobytes() == two[name].read().tobytes() for name in one)
 
 
 class FlaxTurned(linen.Module):
@@ -138,7 +202,7 @@ class FlaxTurning(FlaxPreTrainedModel):
         super().__init__(config, **{"input_shape": (1, 3, 3, 4), **kwargs})
 
 
-@row("8.13", flax="Y", note="three dimensions, depthwise; a transposed one in Flax needs transpose_kernel=True")
+@row("8.13", flax="Y", note="depthwise too (8.12); a transposed one in Flax needs transpose_kernel=True")
 def what_has_no_counterpart_in_pytorch_keeps_its_name(backend: Backend, folder: Path) -> None:
     shapes = {}
     for turned in (True, False):

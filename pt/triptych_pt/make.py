@@ -5,6 +5,7 @@ Widths are `triptych.weights.schema.Axis` objects, or numbers.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -30,7 +31,7 @@ class Conv1D(nn.Module):
         nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, x: Any) -> Any:
-        return ops.few_rows_times(x, self.weight) + self.bias
+        return _times(x, self.weight) + self.bias
 
 
 class RMSNorm(nn.Module):
@@ -207,6 +208,17 @@ def _keep(layer: nn.Linear, name: str, indices: torch.Tensor, axis: int) -> None
         new = old.detach().index_select(axis, indices.to(old.device)).contiguous()
         setattr(layer, name, nn.Parameter(new, requires_grad=old.requires_grad))
     layer.out_features, layer.in_features = layer.weight.shape
+
+
+def _times(x: Any, matrix: Any) -> Any:
+    """Return `x` [..., I] times `matrix` [I, O]."""
+    slices = math.gcd(matrix.shape[1], 8)
+    if slices == 1 or not ops.is_few(x, 2, 16):
+        return x @ matrix
+    # Slices of the matrix are shared out among the threads, as the matrix itself is not where rows are few.
+    parts = matrix.reshape(matrix.shape[0], slices, -1).transpose(0, 1)
+    made = torch.matmul(x.reshape(-1, x.shape[-1]), parts)
+    return made.transpose(0, 1).reshape(*x.shape[:-1], matrix.shape[1])
 
 
 def _initialised(layer: Any, std: float | None) -> Any:

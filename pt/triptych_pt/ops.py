@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,24 +43,13 @@ def matmul(x: Any, y: Any) -> Any:
 
 def project(x: Any, rows: Any) -> Any:
     """Return the products of `x` [..., H] and each of `rows` [V, H], [..., V], for which no matrix is transposed."""
-    if not _is_few(x, 5, 32):
+    if not is_few(x, 5, 32):
         return F.linear(x, rows)
     flat = x.reshape(-1, x.shape[-1])
     return (rows @ flat.t()).t().reshape(*x.shape[:-1], rows.shape[0])
 
 
-def few_rows_times(x: Any, matrix: Any) -> Any:
-    """Return `x` [..., I] times `matrix` [I, O]."""
-    slices = math.gcd(matrix.shape[1], 8)
-    if slices == 1 or not _is_few(x, 2, 16):
-        return x @ matrix
-    # Slices of the matrix are shared out among the threads, as the matrix itself is not where rows are few.
-    parts = matrix.reshape(matrix.shape[0], slices, -1).transpose(0, 1)
-    made = torch.matmul(x.reshape(-1, x.shape[-1]), parts)
-    return made.transpose(0, 1).reshape(*x.shape[:-1], matrix.shape[1])
-
-
-def _is_few(x: Any, least: int, most: int) -> bool:
+def is_few(x: Any, least: int, most: int) -> bool:
     """Return whether `x` [..., H] has so few rows that the usual product with a matrix is slow, on a CPU."""
     if x.device.type != "cpu" or x.dtype != torch.float32 or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False

@@ -27,6 +27,7 @@ class Beams:
         kept: texts that are returned of each prompt.
         candidates: how many continuations are looked at, as a multiple of `count`.
         draw: draws candidates [T, M] without replacement, of scores [T, N], for a step; None takes the best.
+        adapt: changes the logits [B, G * K, V] of a class of its own.
     """
 
     count: int
@@ -36,6 +37,7 @@ class Beams:
     kept: int = 1
     candidates: int = 2
     draw: Any = None
+    adapt: Any = None
 
 
 @dataclass
@@ -125,6 +127,8 @@ class _Run:
         ops, beams, search, groups = self.ops, self.beams, self.search, self.beams.groups
         k, words = beams.count, logits.shape[-1]
         ids = ops.reshape(state["running"], (self.batch, groups, k, self.columns))
+        logits = ops.reshape(logits, (self.batch, groups * k, words))
+        logits = logits if beams.adapt is None else beams.adapt(logits)
         log_probs = ops.reshape(ops.log_softmax(logits), (self.batch, groups, k, words))
         before = ops.reshape(state["running_scores"], (self.batch, groups, k))
         found: list[dict[str, Any]] = []
@@ -138,6 +142,7 @@ class _Run:
             one = self._best(scores, before[:, group], ids[:, group], length)
             chosen.append(self._taken(one, ops.reshape(state["open"], (self.batch, groups))[:, group, None]))
             found.append(one)
+        logits = ops.reshape(logits, (-1, words))
         search.watch.note(search.steps.outputs, logits, ops.reshape(ops.concat(processed, 1), (-1, words)))
         if groups == 1:
             return found[0]

@@ -61,6 +61,14 @@ class Hooks:
         given = {**kwargs, "past_key_values": past_key_values, "attention_mask": attention_mask}
         return {**found, **{name: x for name, x in given.items() if x is not None and name in known}}
 
+    def _prepare_model_inputs(
+        self, inputs: Any = None, bos_token_id: int | None = None, model_kwargs: dict[str, Any] | None = None
+    ) -> tuple[Any, str, dict[str, Any]]:
+        """Return the prompt, the name of the argument that takes it, and the other arguments."""
+        name, rest = self.main_input_name, dict(model_kwargs or {})  # type: ignore[attr-defined]
+        named = rest.pop(name, None)
+        return named if inputs is None else inputs, name, rest
+
     def _update_model_kwargs_for_generation(
         self, outputs: Any, model_kwargs: dict[str, Any], is_encoder_decoder: bool = False, num_new_tokens: int = 1
     ) -> dict[str, Any]:

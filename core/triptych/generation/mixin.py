@@ -156,7 +156,7 @@ class Generation(Transitions, Prompts):
         return Job(
             self, config, mode, tokens, columns=columns, width=width, room=columns + prompt.embedded, calls=calls,
             loop=python_loop if eager else self._ops.while_loop,
-            process_for=process_for, custom=tuple(asked.processors or ()), watch=watch, flags=flags,
+            process_for=process_for, custom=(*(asked.processors or ()), asked.prefix), watch=watch, flags=flags,
             assistant=assistant,
         )  # fmt: skip
 
@@ -170,8 +170,11 @@ class Generation(Transitions, Prompts):
         """Return what makes an empty cache for rows and tokens: as the generation config names it, or the framework's
         own; None if there is to be none, or the class makes its own."""
         name, heads = config.cache_implementation, getattr(self.config, "cached_heads", None)
-        if config.use_cache is False or (name is None and (heads is None or self._has_own_hooks())):
+        if config.use_cache is False or not (name or self._supports_default_dynamic_cache()):
             return None
+        if heads is None and name is None:
+            grows = self._ops.GROWING_CACHE and self._overrides("_supports_default_dynamic_cache")
+            return self._dynamic_cache if grows else None
         if heads is None:
             raise ArgumentError(
                 f"{type(self).__name__} does not say what a cache of it holds.",
@@ -183,6 +186,15 @@ class Generation(Transitions, Prompts):
             return new_named_cache(self._ops, name, self.config, rows, room, self._cache_dtype(), device)
 
         return made
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        """Return whether the first call gets an empty cache, where none is named. Classes that say how they are called
+        make theirs of None, unless they override this."""
+        return not cls._overrides("prepare_inputs_for_generation")
+
+    def _dynamic_cache(self, rows: int, room: int) -> Any:
+        return new_named_cache(self._ops, "dynamic", self.config, rows, room, self._cache_dtype())
 
     def _caller(self, asked: Asked, eager: bool) -> Any:
         """Return what calls the model."""

@@ -15,9 +15,13 @@ from triptych.generation import arguments
 from triptych.generation.config import GenerationConfig
 from triptych.generation.request import Tokens
 from triptych.generation.steps import FixedSteps, Steps
+from triptych.names import BACKENDS
 from triptych.nn.functional import shape_of
 
 logger = logging.getLogger("triptych")
+
+_OF_TRIPTYCH = ("triptych", *(package for package, _ in BACKENDS.values()))
+"""Packages whose methods are nobody's own; not that of classes that come with a checkpoint, `triptych_remote`."""
 
 
 @dataclass
@@ -37,6 +41,7 @@ class Prompts:
     config: Any
     main_input_name: ClassVar[str]
     prepare_inputs_for_generation: Any
+    _prepare_model_inputs: Any
 
     def _encodes(self) -> bool:
         """Return whether the prompt is an encoder's, and a decoder writes the text."""
@@ -54,7 +59,7 @@ class Prompts:
     def _overrides(cls, name: str) -> bool:
         """Return whether a class of someone's has this method of its own."""
         owner = next((one for one in cls.__mro__ if name in vars(one)), None)
-        return owner is not None and not owner.__module__.startswith("triptych")
+        return owner is not None and owner.__module__.partition(".")[0] not in _OF_TRIPTYCH
 
     def _as_ids(self, tokens: Any) -> Any:
         """Return tokens as integers of the framework, where the model is."""
@@ -77,6 +82,10 @@ class Prompts:
             ArgumentError: there is none, or two; or it is of a wrong shape.
         """
         name, inputs = self.main_input_name, dict(kwargs)
+        if self._overrides("_prepare_model_inputs"):
+            given, own, inputs = self._prepare_model_inputs(given, config.bos_token_id, inputs)
+            if own != name:
+                given, inputs[own] = None, given
         if given is not None and inputs.get(name) is not None:
             raise ArgumentError(f"The prompt is given twice, as inputs and as {name}.", remedy="pass one of the two")
         main = inputs.pop(name, None) if given is None else given

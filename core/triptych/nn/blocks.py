@@ -12,7 +12,7 @@ from typing import Any
 from triptych.nn import functional as fn
 
 SIZE = 128
-"""How many queries a block has: of 64 to 512, the fastest of those that keep little."""
+"""How many queries a block has: with fewer TensorFlow is slower outside graphs, with more little is gained."""
 Loop = Callable[[Callable[..., Any], Sequence[Any], Sequence[Any]], Any]
 
 
