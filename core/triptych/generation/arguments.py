@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
 from triptych.generation.checks import flag, natural
 from triptych.generation.parameters import DEFAULTS
@@ -121,11 +122,13 @@ _LEARNED = ("bert", "electra", "gpt2", "opt", "roberta")
 """Kinds of models that have a vector for each position, and none for further ones."""
 
 
-def positions_of(config: Any) -> int | None:
-    """Return how many positions a built-in model has vectors for; None if it computes them."""
+def positions_of(config: Any, side: str = "decoder") -> int | None:
+    """Return how many positions a built-in model has vectors for, or one side of it; None if it computes them."""
+    part = getattr(config, side, None)
+    config = part if isinstance(part, PretrainedConfig) else config
     if config.model_type not in _LEARNED:
         return None
-    first = config.pad_token_id + 1 if config.model_type == "roberta" else 0
+    first = (config.pad_token_id or 0) + 1 if config.model_type == "roberta" else 0
     return int(config.max_position_embeddings) - first
 
 

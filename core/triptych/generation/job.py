@@ -3,7 +3,6 @@ compiled."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -63,7 +62,7 @@ class Job:
         values = {name: value for name, value in self.config.to_dict().items() if name not in _OF_LENGTH}
         own = [id(one) for one in self.custom]  # which a compiled function keeps alive
         static = (self.mode, self.columns, self.width, self.room, self.tokens.eos, self.tokens.pad, own)
-        return json.dumps([values, static], sort_keys=True, default=repr)
+        return repr((sorted(values.items()), static))  # whose keys may be tuples, as those of sequence_bias
 
     def run(
         self,

@@ -97,7 +97,7 @@ class Generation(Transitions, Prompts):
         return {"max_length"} if any(getattr(one, "max_length", 20) not in (None, 20) for one in said) else set()
 
     def _positions(self) -> int | None:
-        learned = arguments.positions_of(self.config.get_text_config(decoder=True))
+        learned = arguments.positions_of(self.config)
         if learned is not None:
             return learned
         found = getattr(self.config, "max_position_embeddings", None)
@@ -163,7 +163,7 @@ class Generation(Transitions, Prompts):
     def _in_buckets(self, prompt: Prompt, job: Job) -> dict[str, Any]:
         if job.calls is not FixedSteps or prompt.embedded or _reads_encoder_ids(job.config):
             return prompt.inputs
-        most = arguments.positions_of(self.config.get_text_config(encoder=True))
+        most = arguments.positions_of(self.config, "encoder")
         return in_buckets(self._ops, prompt.inputs, job.width, self._encodes(), lambda length: bucket(length, most))
 
     def _cache_maker(self, config: GenerationConfig) -> Callable[[int, int], Any] | None:

@@ -180,7 +180,7 @@ class Prompts:
         """Return the greatest length `limit`, or how many tokens the model has positions for."""
         if self._has_own_hooks():
             return limit
-        positions = arguments.positions_of(self.config.get_text_config(decoder=True))
+        positions = arguments.positions_of(self.config)
         length, ops = prompt.ids.shape[1] + prompt.embedded, self._ops
         mask = prompt.inputs.get("decoder_attention_mask" if self._encodes() else "attention_mask")
         padding = 0

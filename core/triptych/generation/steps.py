@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from triptych.errors import ArgumentError
+from triptych.generation.arguments import positions_of
 from triptych.nn import cache as caches
 from triptych.nn.functional import shape_of
 
@@ -232,8 +233,10 @@ class WholeSteps(Steps):
     def _read(self, held: Held, ids: Any) -> Any:
         ops, encodes = self.ops, self.model._encodes()
         name = "decoder_attention_mask" if encodes else "attention_mask"
+        ids = ids[:, : positions_of(self.model.config)]  # not behind the last
         inputs = {**held, ("decoder_input_ids" if encodes else "input_ids"): ids}
         if (mask := held.get(name)) is not None:
+            mask = mask[:, : ids.shape[1]]
             ahead = ops.cast(ops.zeros((mask.shape[0], ids.shape[1] - mask.shape[1]), "int32"), mask.dtype) + 1
             inputs[name] = ops.concat([mask, ahead], 1)
             if not encodes and "position_ids" in self.model._call_arguments():
