@@ -4,9 +4,10 @@ PYTHON ?= python3.11
 VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
+PEERS ?= .peers
 WORKERS ?= 2
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench bench-peers clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -29,6 +30,17 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/convert.py
 	$(BIN)/python benchmarks/forward.py
 
+bench-peers: $(STAMP) $(PEERS)/.installed
+	$(BIN)/python benchmarks/generate.py --peers $(PEERS)
+
+# An environment for transformers 4, which finds in .venv what it does not hold itself; transformers 5 is in .venv.
+$(PEERS)/.installed: benchmarks/peers.txt $(STAMP)
+	$(PYTHON) -m venv $(PEERS)
+	$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+		> "$$($(PEERS)/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/frameworks.pth"
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --ignore-installed -r benchmarks/peers.txt
+	touch $@
+
 $(STAMP): requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check $$(grep '^torch==' requirements.lock)
@@ -37,4 +49,4 @@ $(STAMP): requirements.lock pyproject.toml
 	touch $(STAMP)
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(PEERS) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

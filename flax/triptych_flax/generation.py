@@ -6,7 +6,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from triptych.errors import ArgumentError
 from triptych.generation.beams import Found
 from triptych.generation.buckets import widened
 from triptych.generation.job import Compiled, Job
@@ -48,6 +50,9 @@ class Generates(Generation):
     ) -> Any:
         """Return texts that go on from prompts."""
         key = jax.random.PRNGKey(0) if prng_key is None else prng_key
+        if not hasattr(key, "dtype") or np.ndim(key) not in (0, 1):
+            raise ArgumentError("prng_key is none.", expected="a key, as jax.random.PRNGKey(0)",
+                                received=repr(prng_key)[:80], remedy="or pass seed=")  # fmt: skip
         asked = Asked(
             input_ids, generation_config, logits_processor, stopping_criteria, prefix_allowed_tokens_fn, streamer,
             assistant_model, negative_prompt_ids, negative_prompt_attention_mask, use_model_defaults, tokenizer,

@@ -38,6 +38,11 @@ def matmul(x: Any, y: Any) -> Any:
     return jnp.matmul(x, y)
 
 
+def project(x: Any, rows: Any) -> Any:
+    """Return the products of `x` [..., H] and each of `rows` [V, H], [..., V], for which no matrix is transposed."""
+    return jnp.einsum("...h,vh->...v", x, rows)
+
+
 def softmax(x: Any, dtype: Any) -> Any:
     return jax.nn.softmax(x.astype(dtype), axis=-1).astype(x.dtype)
 

@@ -48,6 +48,8 @@ class Generates(Hooks, Generation):
                 received=repr(custom_generate)[:80],
                 remedy="import the function generate of its file, and call it with the model",
             )  # fmt: skip
+        if synced_gpus:
+            kwargs["synced_gpus"] = synced_gpus  # which is refused, as in the other frameworks
         asked = Asked(
             inputs, generation_config, logits_processor, stopping_criteria, prefix_allowed_tokens_fn, streamer,
             assistant_model, negative_prompt_ids, negative_prompt_attention_mask, use_model_defaults, tokenizer,

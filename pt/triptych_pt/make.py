@@ -5,11 +5,13 @@ Widths are `triptych.weights.schema.Axis` objects, or numbers.
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from triptych.errors import ArgumentError
@@ -29,7 +31,7 @@ class Conv1D(nn.Module):
         nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, x: Any) -> Any:
-        return x @ self.weight + self.bias
+        return _times(x, self.weight) + self.bias
 
 
 class RMSNorm(nn.Module):
@@ -41,6 +43,8 @@ class RMSNorm(nn.Module):
         self.variance_epsilon = eps
 
     def forward(self, hidden_states: Any) -> Any:
+        if hidden_states.dtype == self.weight.dtype == torch.float32:
+            return F.rms_norm(hidden_states, self.weight.shape, self.weight, self.variance_epsilon)
         return fn.rms_norm(ops, hidden_states, self.weight, self.variance_epsilon)
 
     def extra_repr(self) -> str:
@@ -126,13 +130,21 @@ def vocab_head(owner: Any, width: Any, units: Any, bias: str | None = None, std:
 
     `bias` names the owner's vector that is its bias, too. `tie_weights` makes it share both.
     """
-    head = dense(owner, width, units, bool(bias), std)
+    head = _initialised(VocabHead(int(width), int(units), bool(bias)), std)
     if bias and owner.config.tie_word_embeddings:
         head.bias = getattr(owner, bias)
     return head
 
 
-class VocabProjector(nn.Linear):
+class VocabHead(nn.Linear):
+    """A projection to the vocabulary."""
+
+    def forward(self, input: Any) -> Any:
+        scores = ops.project(input, self.weight)
+        return scores if self.bias is None else scores + self.bias
+
+
+class VocabProjector(VocabHead):
     """A projection to the vocabulary with a bias, called with the embeddings, whose matrix it may share."""
 
     def forward(self, hidden: Any, embeddings: Any) -> Any:
@@ -196,6 +208,17 @@ def _keep(layer: nn.Linear, name: str, indices: torch.Tensor, axis: int) -> None
         new = old.detach().index_select(axis, indices.to(old.device)).contiguous()
         setattr(layer, name, nn.Parameter(new, requires_grad=old.requires_grad))
     layer.out_features, layer.in_features = layer.weight.shape
+
+
+def _times(x: Any, matrix: Any) -> Any:
+    """Return `x` [..., I] times `matrix` [I, O]."""
+    slices = math.gcd(matrix.shape[1], 8)
+    if slices == 1 or not ops.is_few(x, 2, 16):
+        return x @ matrix
+    # Slices of the matrix are shared out among the threads, as the matrix itself is not where rows are few.
+    parts = matrix.reshape(matrix.shape[0], slices, -1).transpose(0, 1)
+    made = torch.matmul(x.reshape(-1, x.shape[-1]), parts)
+    return made.transpose(0, 1).reshape(*x.shape[:-1], matrix.shape[1])
 
 
 def _initialised(layer: Any, std: float | None) -> Any:

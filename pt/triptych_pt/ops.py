@@ -41,6 +41,21 @@ def matmul(x: Any, y: Any) -> Any:
     return torch.matmul(x, y)
 
 
+def project(x: Any, rows: Any) -> Any:
+    """Return the products of `x` [..., H] and each of `rows` [V, H], [..., V], for which no matrix is transposed."""
+    if not is_few(x, 5, 32):
+        return F.linear(x, rows)
+    flat = x.reshape(-1, x.shape[-1])
+    return (rows @ flat.t()).t().reshape(*x.shape[:-1], rows.shape[0])
+
+
+def is_few(x: Any, least: int, most: int) -> bool:
+    """Return whether `x` [..., H] has so few rows that the usual product with a matrix is slow, on a CPU."""
+    if x.device.type != "cpu" or x.dtype != torch.float32 or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    return least <= x.numel() // (x.shape[-1] or 1) <= most
+
+
 def softmax(x: Any, dtype: Any) -> Any:
     return torch.softmax(x, dim=-1, dtype=_dtype(dtype)).to(x.dtype)
 
@@ -333,8 +348,12 @@ def fused_attention(
     """Return context [B, N, Q, D], and keep no probabilities; see `triptych.nn.attention.attend`."""
     rate = dropout.p if dropout.training else 0.0
     bias = None if bias is None else bias.to(query.dtype)
-    grouped = query.shape[1] != key.shape[1]
-    return F.scaled_dot_product_attention(query, key, value, bias, rate, causal, scale=scale, enable_gqa=grouped)
+    groups, shape = query.shape[1] // key.shape[1], query.shape
+    if groups > 1 and shape[2] == 1 and (bias is None or bias.shape[1:3] == (1, 1)):
+        # A head with several queries, instead of several heads with one: no key is copied.
+        query, groups = query.reshape(shape[0], key.shape[1], groups, shape[3]), 1
+    context = F.scaled_dot_product_attention(query, key, value, bias, rate, causal, scale=scale, enable_gqa=groups > 1)
+    return context.reshape(*shape[:3], -1)
 
 
 def is_training(layer: Any) -> bool:

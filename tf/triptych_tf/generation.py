@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from triptych.errors import ArgumentError
 from triptych.generation.beams import Found
 from triptych.generation.hooks import Hooks
 from triptych.generation.job import Compiled, Job
@@ -38,7 +40,7 @@ class Generates(Hooks, Generation):
         **kwargs: Any,
     ) -> Any:
         """Return texts that go on from prompts."""
-        pair = None if seed is None or isinstance(seed, int) else tf.cast(seed, tf.int32)
+        pair = _pair(seed)
         asked = Asked(
             inputs, generation_config, logits_processor, stopping_criteria, prefix_allowed_tokens_fn, streamer,
             assistant_model, negative_prompt_ids, negative_prompt_attention_mask, use_model_defaults, tokenizer,
@@ -74,6 +76,15 @@ class Generates(Hooks, Generation):
 
 class TFGenerationMixin(Generates):
     """A base class that says that a model generates, as in transformers 4; `TFPreTrainedModel` has all its methods."""
+
+
+def _pair(seed: Any) -> Any:
+    """Return a seed of TensorFlow, int32 [2], if it is one."""
+    if seed is None or isinstance(seed, (bool, str)) or np.ndim(seed) != 1:
+        return None
+    if len(seed) != 2:
+        raise ArgumentError("seed is impossible.", expected="an integer, or a pair of them", received=repr(seed)[:80])
+    return tf.cast(seed, tf.int32)
 
 
 class _Native:

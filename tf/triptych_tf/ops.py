@@ -40,6 +40,12 @@ def matmul(x: Any, y: Any) -> Any:
     return keras.ops.matmul(x, y)
 
 
+def project(x: Any, rows: Any) -> Any:
+    """Return the products of `x` [..., H] and each of `rows` [V, H], [..., V], for which no matrix is transposed."""
+    flat = tf.reshape(x, (-1, shape(x)[-1]))
+    return tf.reshape(tf.matmul(flat, rows, transpose_b=True), (*shape(x)[:-1], shape(rows)[0]))
+
+
 def softmax(x: Any, dtype: Any) -> Any:
     return tf.cast(tf.nn.softmax(tf.cast(x, dtype), axis=-1), x.dtype)  # Keras warns of sequences of one token
 

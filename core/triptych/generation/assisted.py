@@ -162,8 +162,9 @@ def refuse_unbuilt(mode: str, kwargs: Mapping[str, Any]) -> None:
         )  # fmt: skip
     if mode == "constrained_beam_search":
         raise ArgumentError(
-            "Beams are not made to hold certain words.", expected="constraints=None, force_words_ids=None",
-            received=mode, remedy="steer them by sequence_bias, prefix_allowed_tokens_fn, or a logits_processor",
+            "Words cannot be forced into a text (constrained beam search).", received="constraints or force_words_ids",
+            expected="neither constraints nor force_words_ids",
+            remedy="pass sequence_bias=, prefix_allowed_tokens_fn=, or a processor of your own as logits_processor",
         )  # fmt: skip
     if kwargs.get("assistant_tokenizer") is not None:
         raise ArgumentError(

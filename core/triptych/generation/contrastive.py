@@ -7,7 +7,7 @@ each text; C columns of hidden states, of H units: those of the buffer, behind p
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from triptych.generation.buckets import widened
@@ -43,6 +43,7 @@ def contrastive_search(search: Search, contrast: Contrast, ids: Any, length: Any
     """
     ops, steps = search.ops, search.steps
     logits, held = steps.first(ids, length)
+    contrast = replace(contrast, candidates=min(contrast.candidates, logits.shape[-1]))
     run = _Run(search, contrast, ids, steps.outputs)
     held = steps.repeated(held, run.count)
     finished = ops.zeros_like(logits[:, 0]) > 0

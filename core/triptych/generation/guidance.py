@@ -40,7 +40,9 @@ class PrefixConstrained(Processor):
 
     def _allowed(self, number: int, text: Any, size: int) -> list[int]:
         found = self.prefix_allowed_tokens_fn(number, text)
-        found = [int(token) for token in (found.tolist() if hasattr(found, "tolist") else found)]
+        found = found.numpy() if hasattr(found, "numpy") and not hasattr(found, "tolist") else found
+        found = found.tolist() if hasattr(found, "tolist") else found
+        found = [int(token) for token in found] if isinstance(found, (list, tuple, set, range)) else []
         if not found or not all(0 <= token < size for token in found):
             raise ArgumentError(
                 f"`prefix_allowed_tokens_fn` allows an impossible next token for input {number}.",

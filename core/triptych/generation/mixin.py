@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from triptych.errors import ArgumentError, MissingMethodError
-from triptych.generation import assisted, request
+from triptych.generation import arguments, assisted, request
 from triptych.generation.beams import Found
 from triptych.generation.buckets import bucket, in_buckets, widened
 from triptych.generation.config import GenerationConfig
@@ -79,11 +79,16 @@ class Generation(Transitions, Prompts):
         mode = config.get_generation_mode(asked.assistant)
         assisted.refuse_unbuilt(mode, kwargs)
         tokens = request.special_tokens(config, self._encodes())
+        arguments.require_arguments(asked, config, kwargs)
+        arguments.warn_of_what_has_no_effect(config, kwargs, assisted=mode == assisted.MODE)
+        if (size := self._vocabulary(decoder=True)) is not None:
+            arguments.require_in_vocabulary(config, kwargs, tokens, size, self._encodes())
         given = set(kwargs) | self._said(asked)
         mend = partial(healed, self, tokenizer=asked.tokenizer, params=asked.params) if config.token_healing else None
         prompt = self._prompt(asked.inputs, rest, config, tokens, mend)
         request.refuse_unknown(prompt.inputs, self._known_inputs(), type(self))
         limit = request.longest(config, prompt.ids.shape[1] + prompt.embedded, given, self._positions())
+        limit = self._room(prompt, limit)
         return self._search(asked, config, mode, tokens, prompt, limit - prompt.embedded)
 
     def _said(self, asked: Asked) -> set[str]:
@@ -92,6 +97,9 @@ class Generation(Transitions, Prompts):
         return {"max_length"} if any(getattr(one, "max_length", 20) not in (None, 20) for one in said) else set()
 
     def _positions(self) -> int | None:
+        learned = arguments.positions_of(self.config.get_text_config(decoder=True))
+        if learned is not None:
+            return learned
         found = getattr(self.config, "max_position_embeddings", None)
         return found if isinstance(found, int) else None
 
@@ -155,7 +163,7 @@ class Generation(Transitions, Prompts):
     def _in_buckets(self, prompt: Prompt, job: Job) -> dict[str, Any]:
         if job.calls is not FixedSteps or prompt.embedded or _reads_encoder_ids(job.config):
             return prompt.inputs
-        most = None if self.config.model_type == "t5" else self._positions()
+        most = arguments.positions_of(self.config.get_text_config(encoder=True))
         return in_buckets(self._ops, prompt.inputs, job.width, self._encodes(), lambda length: bucket(length, most))
 
     def _cache_maker(self, config: GenerationConfig) -> Callable[[int, int], Any] | None:

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from triptych.errors import ArgumentError
 from triptych.generation.guidance import Unconditional
 from triptych.generation.job import Job
 from triptych.generation.ordering import processors_for
@@ -34,7 +35,7 @@ def process_of(
     config.max_length = search.max_length
     unconditional = None
     if config.guidance_scale not in (None, 1):
-        tokens, mask = (None if one is None else model._as_ids(one) for one in negative)
+        tokens, mask = negative_prompt(model, *negative, ids.shape[0], search.steps.times)
         unconditional = Unconditional(ops, search.steps.call, tokens, mask, config.use_cache is not False)
     encodes = model._encodes()
     processors, warpers = processors_for(
@@ -57,6 +58,26 @@ def process_of(
         return every(ids, scores, length, **_of_groups(ops, search.chosen, groups, scores, ids))
 
     return process
+
+
+def negative_prompt(model: Any, tokens: Any, mask: Any, texts: int, times: int) -> tuple[Any, Any]:
+    """Return tokens from which guidance leads away and their mask, int [texts * times, N] or None.
+
+    Raises:
+        ArgumentError: they are something else.
+    """
+    if tokens is not None:
+        tokens = model._checked(tokens, "negative_prompt_ids", model._vocabulary(decoder=True))
+        if tokens.shape[0] != texts:
+            raise ArgumentError(
+                "negative_prompt_ids are of another batch size.", expected=f"{texts} rows, one for each prompt",
+                received=f"{tokens.shape[0]} rows",
+            )  # fmt: skip
+    if mask is not None:
+        if tokens is None:
+            raise ArgumentError("negative_prompt_attention_mask is of nothing.", expected="negative_prompt_ids as well")
+        mask = model._of_shape(mask, tokens.shape, "negative_prompt_attention_mask")
+    return tuple(x if x is None or times == 1 else model._ops.repeat(x, times) for x in (tokens, mask))
 
 
 def _padding(ops: Any, mask: Any, ids: Any) -> Any:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from triptych.errors import ArgumentError, MissingMethodError
+from triptych.generation.arguments import require_signature
 
 
 class Processor:
@@ -75,12 +76,22 @@ class Custom(Processor):
         super().__init__(ops)
         self.processor = processor
         self.eager_only = getattr(processor, "eager_only", False)
-        self.needs = needs_of(processor, 3 if ops.CALLS_WITH_LENGTH else 2)
+        given = 3 if ops.CALLS_WITH_LENGTH else 2
+        self.needs = needs_of(processor, given)
+        expected = f"a function of tokens and scores{', and the length' * (given == 3)}"
+        require_signature(processor, given, "logits_processor", expected, self.needs)
 
     def process(self, ids: Any, scores: Any, length: Any, **more: Any) -> Any:
         if self.ops.CALLS_WITH_LENGTH:
-            return self.processor(ids, scores, length, **more)
-        return self.processor(ids[:, :length], scores, **more)
+            found = self.processor(ids, scores, length, **more)
+        else:
+            found = self.processor(ids[:, :length], scores, **more)
+        if getattr(found, "shape", None) != scores.shape:
+            raise ArgumentError(
+                f"{getattr(self.processor, '__name__', type(self.processor).__name__)} returns no scores.",
+                expected=f"an array {list(scores.shape)}", received=str(getattr(found, "shape", type(found).__name__)),
+            )  # fmt: skip
+        return self.ops.constant(found, scores) if isinstance(found, np.ndarray) else found
 
 
 class ProcessorList(list[Processor]):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from triptych.errors import ArgumentError
 
 _ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))
@@ -40,10 +42,12 @@ def key_of(ops: Any, seed: Any) -> Pair:
     Raises:
         ArgumentError: it is neither.
     """
-    if isinstance(seed, tuple):
+    if isinstance(seed, tuple) and len(seed) == 2 and all(hasattr(word, "shape") for word in seed):
         return tuple(ops.cast(word, ops.WORD) for word in seed)  # type: ignore[return-value]
-    if type(seed) is not int or not 0 <= seed < 1 << 64:
+    whole = isinstance(seed, (int, np.integer)) and not isinstance(seed, bool)
+    if not whole or not 0 <= int(seed) < 1 << 64:
         raise ArgumentError("seed is impossible.", expected="an integer from 0 to 2^64 - 1", received=repr(seed)[:80])
+    seed = int(seed)
     return ops.word(seed & _MASK), ops.word(seed >> 32)
 
 

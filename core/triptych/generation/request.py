@@ -6,9 +6,11 @@ import copy
 import logging
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from triptych.errors import ArgumentError, ConfigError
+from triptych.generation import checks
 from triptych.generation.config import GenerationConfig
 from triptych.generation.parameters import DEFAULTS
 
@@ -43,8 +45,9 @@ def settled(
             if getattr(base, name) == DEFAULTS[name]:
                 setattr(base, name, copy.deepcopy(getattr(own, name)))
     fields = {name: value for name, value in kwargs.items() if name in base.__dict__ and name not in _NOT_FIELDS}
-    base.__dict__.update(copy.copy(fields))
+    base.__dict__.update({name: checks.plain(copy.copy(value)) for name, value in fields.items()})
     base.validate()
+    checks.require_possible(base)
     return base, {name: value for name, value in kwargs.items() if name not in fields}
 
 
@@ -132,6 +135,12 @@ def longest(config: GenerationConfig, prompt: int, asked: Collection[str], posit
     return limit
 
 
+def _spelled(strange: Collection[str], known: Collection[str]) -> str:
+    near = {name: get_close_matches(name, known, 1) for name in strange}
+    meant = [f"{found[0]} for {name}" for name, found in near.items() if found]
+    return f"do you mean {', '.join(meant)}?" if meant else "check their spelling"
+
+
 def refuse_unknown(kwargs: Mapping[str, Any], known: Collection[str], cls: type) -> None:
     """Raise `ArgumentError` for arguments that the model does not take."""
     strange = sorted(name for name, value in kwargs.items() if name not in known and value is not None)
@@ -140,5 +149,5 @@ def refuse_unknown(kwargs: Mapping[str, Any], known: Collection[str], cls: type)
             f"{cls.__name__}.generate does not know these arguments.",
             expected="parameters of the generation config, or arguments of a call of the model",
             received=", ".join(strange),
-            remedy="check their spelling",
+            remedy=_spelled(strange, {*known, *DEFAULTS}),
         )

@@ -123,12 +123,14 @@ class FixedSteps(Steps):
         given = {name: ids[:, : self.width]} if embeds is None else {"inputs_embeds": embeds}
         count = length if embeds is None else embeds.shape[1]
         mask_name = "decoder_attention_mask" if model._encodes() else "attention_mask"
-        mask, places = inputs.pop(mask_name, None), None
+        place_name = mask_name.replace("attention_mask", "position_ids")
+        mask, places = inputs.pop(mask_name, None), inputs.pop(place_name, None)
         if mask is not None:
             given[mask_name] = mask
-            if (name := mask_name.replace("attention_mask", "position_ids")) in known and name not in inputs:
+            if place_name in known and places is None:
                 places = ops.maximum(ops.cumsum(ops.cast(mask, "int32")) - 1, 0)
-                given[name] = places
+        if places is not None:
+            given[place_name] = places
         cache = (self.cache_for or model.init_cache)(ids.shape[0], self.room)
         outputs = self._run({**inputs, **given, "past_key_values": cache})
         cache = {**outputs["past_key_values"], "position": ops.cast(ops.constant(count, ids), "int32")}
@@ -254,6 +256,8 @@ class HookedSteps(Steps):
             flags = SimpleNamespace(**self.flags)
             held = model._prepare_encoder_decoder_kwargs_for_generation(held.get(name), held, name, flags)
         self.encoded = held.get("encoder_outputs")
+        if encodes:
+            held = {name: x for name, x in held.items() if name not in ("input_ids", model.main_input_name)}
         ids, held = model._expand_inputs_for_generation(
             expand_size=self.times, is_encoder_decoder=encodes, input_ids=ids[:, :length], **held
         )

@@ -50,7 +50,7 @@ def attend(
     applied to the probabilities, which `head_mask` then multiplies (Vaswani et al., 2017; Michel et al., 2019).
     """
     fused = is_fused(config, head_mask=head_mask)
-    causal = causal and bias is None
+    causal = causal and bias is None and query.shape[2] != 1  # one query sees all keys
     if causal and not (fused and ops.CAUSAL_KERNEL and query.shape[2] == key.shape[2]):
         bias, causal = causal_over(ops, None, query, key), False
     if fused:
@@ -109,7 +109,8 @@ def _spread(attention_mask: Any) -> Any:
 def causal_bias(
     ops: Any, attention_mask: Any, hidden: Any, cache: Any = None, window: int | None = None, fused: bool = False
 ) -> Any:
-    """Return what lets each of the queries `hidden` [B, Q, H] see the tokens up to its own, [B or 1, 1, Q, K].
+    """Return what lets each of the queries `hidden` [B, Q, H] see the tokens up to its own, [B or 1, 1, Q, K]; None if
+    there is one query, which sees all of a cache that grows.
 
     Args:
         attention_mask: 1 and 0 for the tokens so far, [B, past + Q], or None. Over a cache of fixed size it may be of
@@ -121,6 +122,9 @@ def causal_bias(
         ArgumentError: the mask has another length, or the cache has no room.
     """
     length = ops.shape(hidden)[1]
+    if attention_mask is None and ops.GROWING_CACHE and hidden.shape[1] == 1 and (cache is None or not cache.fixed):
+        if window is None or key_span(1, cache, window)[1] <= window:
+            return None
     if fused and ops.CAUSAL_KERNEL and attention_mask is None and (cache is None or cache.position == 0):
         if window is None or (isinstance(length, int) and window >= length):
             return None
@@ -148,7 +152,7 @@ def causal_over(ops: Any, bias: Any, query: Any, key: Any) -> Any:
     """Return `bias` if it says for each query [B, N, Q, D] what it sees of `key` [B, N, K, D]; else one, with what it
     says of the keys, by which queries see the tokens up to their own, the last of the keys being the last query's."""
     length, keys = ops.shape(query)[2], ops.shape(key)[2]
-    if bias is not None and (bias.shape[-2] != 1 or query.shape[2] == 1):
+    if query.shape[2] == 1 or (bias is not None and bias.shape[-2] != 1):
         return bias
     places = ops.arange(keys, query)
     seen = ops.cast(places[None, :] <= places[keys - length :, None], query.dtype)[None, None, :, :]

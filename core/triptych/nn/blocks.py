@@ -12,7 +12,7 @@ from typing import Any
 from triptych.nn import functional as fn
 
 SIZE = 128
-"""How many queries a block has: of 64 to 512, the fastest of those that keep little."""
+"""How many queries a block has: with fewer TensorFlow is slower outside graphs, with more little is gained."""
 Loop = Callable[[Callable[..., Any], Sequence[Any], Sequence[Any]], Any]
 
 
@@ -46,11 +46,13 @@ def in_blocks(ops: Any, loop: Loop, query: Any, key: Any, value: Any, bias: Any,
     length = ops.shape(query)[2]
     if isinstance(length, int) and length < 2 * SIZE:
         return weighted(ops, query, key, value, bias, scale)[0]
-    count, end = length // SIZE, length // SIZE * SIZE
+    # Of a length that is known only at run time there is at least one block: TensorFlow cannot stack none.
+    size = SIZE if isinstance(length, int) else ops.minimum(length, SIZE)
+    count, end = length // size, length // size * size
     for_all = bias is not None and bias.shape[2] == 1
     rows = [query] if bias is None or for_all else [query, bias]
     whole = [bias, key, value] if for_all else [key, value]
-    found = loop(context, [_blocks(ops, x, count, end) for x in rows], whole)
+    found = loop(context, [_blocks(ops, x, count, size) for x in rows], whole)
     batch, heads, _, head_dim = ops.shape(query)
     found = ops.reshape(ops.transpose(found, (1, 2, 0, 3, 4)), (batch, heads, end, head_dim))
     if isinstance(length, int) and length == end:
@@ -58,7 +60,8 @@ def in_blocks(ops: Any, loop: Loop, query: Any, key: Any, value: Any, bias: Any,
     return ops.concat([found, context(*(x[:, :, end:] for x in rows), *whole)], 2)
 
 
-def _blocks(ops: Any, x: Any, count: Any, end: Any) -> Any:
-    """[B, N, Q, D] -> [count, B, N, SIZE, D], of the first `end` queries."""
+def _blocks(ops: Any, x: Any, count: Any, size: Any) -> Any:
+    """[B, N, Q, D] -> [count, B, N, size, D], of the first queries."""
     batch, heads, _, width = ops.shape(x)
-    return ops.transpose(ops.reshape(x[:, :, :end], (batch, heads, count, SIZE, width)), (2, 0, 1, 3, 4))
+    rows = ops.reshape(x[:, :, : count * size], (batch, heads, count, size, width))
+    return ops.transpose(rows, (2, 0, 1, 3, 4))

@@ -97,7 +97,7 @@ def scores_of_vocabulary(ops: Any, head: Any, embedding: Any, hidden: Any) -> An
     """Return [B, Q, vocab] by the layer `head`, or where that is None, since it is tied, by the embeddings' matrix."""
     if head is not None:
         return head(hidden)
-    return ops.matmul(hidden, ops.transpose(ops.cast(ops.table(embedding), hidden.dtype), (1, 0)))
+    return ops.project(hidden, ops.cast(ops.table(embedding), hidden.dtype))
 
 
 def one_input(input_ids: Any, inputs_embeds: Any, axes: int | None = 2) -> None:
