@@ -11,6 +11,7 @@ import pytest
 from generating import padded_equal, sequences
 from golden_models import Golden
 from small_models import config_of, random_folder
+from triptych.errors import ArgumentError
 from triptych_conformance import BACKENDS, Backend
 
 RECORDED: dict[str, dict[str, Any]] = {
@@ -76,3 +77,18 @@ def test_one_seed_gives_one_text_everywhere(
     for number, text in enumerate(found["pt"]):
         assert padded_equal(text, found["tf"][number], 0) and padded_equal(text, found["flax"][number], 0)
     assert len({text.tobytes() for text in found["pt"]}) > 6
+
+
+def test_pairs_of_tensorflow_seed_a_compiled_search(random_models: dict[str, dict[str, Any]]) -> None:
+    model, options = random_models["gpt2"]["tf"], {"do_sample": True, "max_new_tokens": 6, "jit_compile": True}
+    texts = [np.asarray(model.generate(PROMPTS, seed=seed, **options)) for seed in ((1, 2), (3, 4), (1, 2))]
+    assert np.array_equal(texts[0], texts[2]) and not np.array_equal(texts[0], texts[1])
+
+
+def test_a_function_of_allowed_tokens_is_refused_by_a_search_that_was_compiled_without(
+    random_models: dict[str, dict[str, Any]],
+) -> None:
+    model = random_models["gpt2"]["flax"]
+    model.generate(PROMPTS, max_new_tokens=6)
+    with pytest.raises(ArgumentError, match="PrefixConstrained"):
+        model.generate(PROMPTS, max_new_tokens=6, prefix_allowed_tokens_fn=lambda number, text: [3])

@@ -1,4 +1,4 @@
-"""Rows of the contract about models that generate: the methods, what says that a class has them, what is returned."""
+"""Rows of the contract about models that generate: methods, what says that a class has them, what is returned."""
 
 from __future__ import annotations
 

@@ -48,7 +48,54 @@ class Generates(Generation):
         tokenizer: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """Return texts that go on from prompts."""
+        """Return texts that go on from prompts.
+
+        How they are searched for is said by the parameters of `GenerationConfig`: those among `kwargs`, else those of
+        `generation_config`, else the model's own. B prompts of P tokens become R rows, B times the beams, of L tokens
+        so far; V is the size of the vocabulary. What is computed in which way, and what is refused: docs/generation.md.
+
+        Args:
+            input_ids: the prompts, int [B, P]: of a decoder, padded on the left, or what an encoder reads. They may be
+                passed by the model's name for them instead, or as `inputs_embeds`; where there are none, `bos_token_id`
+                is the prompt.
+            generation_config: a `GenerationConfig`, or a mapping, in the place of the model's own.
+            prng_key: a key of `jax.random`, by which tokens are drawn where there is no `seed`; by default
+                `PRNGKey(0)`, so that two calls draw the same.
+            trace: compile the search: one compilation serves prompts, and texts, of up to 64 tokens, another those of
+                up to 128, and so on. Where a streamer, criteria, an assistant or a record of scores and states needs a
+                loop of Python, the calls of the model are compiled. False: nothing is.
+            params: parameters of the model; by default its own.
+            logits_processor: processors of your own, called with `(input_ids, scores, cur_len)`, int [R, L], a buffer
+                of which `cur_len` columns are filled, and float [R, V]; they return new scores. They come after those
+                that the config asks for, and before temperature, top_k and the like.
+            seed: an integer from 0 to 2^64 - 1, by which tokens are drawn: Threefry-2x32 (Salmon et al., "Parallel
+                random numbers: as easy as 1, 2, 3", 2011), the same text in the three frameworks. None: `prng_key`.
+            stopping_criteria: called after each token with `(input_ids, scores)`, int [R, L] and a tuple of the scores
+                that are kept, or None; they return a bool, or bool [R]: which rows end.
+            prefix_allowed_tokens_fn: from the number of a prompt in the batch and its tokens so far, int [L], to a list
+                of those that may come next.
+            assistant_model: a smaller model of the same vocabulary that proposes tokens, for one text. The text is that
+                which there is without one.
+            streamer: gets the prompts and then each token, by `put` and `end`; or a function of the new tokens alone,
+                NumPy's int [R].
+            negative_prompt_ids, negative_prompt_attention_mask: int [B, N], what `guidance_scale` leads away from; by
+                default the last token of each prompt.
+            use_model_defaults: whether parameters that `generation_config` leaves at their defaults are the model's;
+                None: if transformers 4.50 or later saved these. Special tokens are always.
+            tokenizer: needed by `stop_strings` and `token_healing`.
+            kwargs: parameters of the config, and further inputs of the model, such as `attention_mask`, int [B, P].
+
+        Returns:
+            An output of `triptych.generation.outputs`: `sequences` int32 [B * num_return_sequences, L]: the prompts
+            (where there is an encoder: the decoder's first tokens), what was generated, and padding behind it, up to
+            the greatest length; of beams `scores`, and what else is asked for.
+
+        Raises:
+            ArgumentError: an argument is impossible or unknown, the prompts have a wrong shape or leave no room, or
+                what is asked for is not to be had.
+            ConfigError: parameters that cannot be meant, or that contradict each other.
+            MissingMethodError: the class does not score the next token.
+        """
         key = jax.random.PRNGKey(0) if prng_key is None else prng_key
         if not hasattr(key, "dtype") or np.ndim(key) not in (0, 1):
             raise ArgumentError("prng_key is none.", expected="a key, as jax.random.PRNGKey(0)",
@@ -133,7 +180,9 @@ class Generates(Generation):
 
 
 class FlaxGenerationMixin(Generates):
-    """A base class that says that a model generates, as in transformers 4; `FlaxPreTrainedModel` has its methods."""
+    """A base class by the name that it has in transformers 4. `FlaxPreTrainedModel` has all its methods: `generate`,
+    what authors override for it (`prepare_inputs_for_generation`, `update_inputs_for_generation`) and
+    `compute_transition_scores`. A class says that it generates by a `prepare_inputs_for_generation` of its own."""
 
 
 class _Native:

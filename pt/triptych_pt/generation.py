@@ -41,7 +41,52 @@ class Generates(Hooks, Generation):
         tokenizer: Any = None,
         **kwargs: Any,
     ) -> Any:
-        """Return texts that go on from prompts."""
+        """Return texts that go on from prompts.
+
+        How they are searched for is said by the parameters of `GenerationConfig`: those among `kwargs`, else those of
+        `generation_config`, else the model's own. B prompts of P tokens become R rows, B times the beams, of L tokens
+        so far; V is the size of the vocabulary. What is computed in which way, and what is refused: docs/generation.md.
+
+        Args:
+            inputs: the prompts, int [B, P]: of a decoder, padded on the left, or what an encoder reads. They may be
+                passed by the model's name for them instead, or as `inputs_embeds`; where there are none, `bos_token_id`
+                is the prompt.
+            generation_config: a `GenerationConfig`, or a mapping, in the place of the model's own.
+            logits_processor: processors of your own, called with `(input_ids, scores)`, int [R, L] and float [R, V];
+                they return new scores. They come after those that the config asks for, and before temperature, top_k
+                and the like.
+            stopping_criteria: called after each token with `(input_ids, scores)`, int [R, L] and a tuple of the scores
+                that are kept, or None; they return a bool, or bool [R]: which rows end.
+            prefix_allowed_tokens_fn: from the number of a prompt in the batch and its tokens so far, int [L], to a list
+                of those that may come next.
+            synced_gpus: has no effect.
+            assistant_model: a smaller model of the same vocabulary that proposes tokens, for one text. Greedy search
+                and `seed` give the text that there is without one; draws of PyTorch's own generator give another, of
+                the same distribution.
+            streamer: gets the prompts and then each token, by `put` and `end`; or a function of the new tokens alone,
+                NumPy's int [R].
+            negative_prompt_ids, negative_prompt_attention_mask: int [B, N], what `guidance_scale` leads away from; by
+                default the last token of each prompt.
+            use_model_defaults: whether parameters that `generation_config` leaves at their defaults are the model's;
+                None: if transformers 4.50 or later saved these. Special tokens are always.
+            custom_generate: None: code of a repository is not run.
+            seed: an integer from 0 to 2^64 - 1, by which tokens are drawn: Threefry-2x32 (Salmon et al., "Parallel
+                random numbers: as easy as 1, 2, 3", 2011), the same text in the three frameworks. None: PyTorch's own
+                generator.
+            tokenizer: needed by `stop_strings` and `token_healing`.
+            kwargs: parameters of the config, and further inputs of the model, such as `attention_mask`, int [B, P].
+
+        Returns:
+            int64 [B * num_return_sequences, L]: the prompts (where there is an encoder: the decoder's first tokens),
+            what was generated, and padding behind it. With `return_dict_in_generate=True` an output of
+            `triptych.generation.outputs`, which has this as `sequences`.
+
+        Raises:
+            ArgumentError: an argument is impossible or unknown, the prompts have a wrong shape or leave no room, or
+                what is asked for is not to be had.
+            ConfigError: parameters that cannot be meant, or that contradict each other.
+            MissingMethodError: the class does not score the next token.
+        """
         if custom_generate is not None:
             raise ArgumentError(
                 "No code of a repository is run to generate.", expected="custom_generate=None",
@@ -77,7 +122,10 @@ class Generates(Hooks, Generation):
 
 
 class GenerationMixin(Generates):
-    """A base class that says that a model generates, as in transformers 4; `PreTrainedModel` has all its methods."""
+    """A base class that says that a model generates, as in transformers 4: `can_generate` is True of a class that
+    derives from it. `PreTrainedModel` has all its methods: `generate`, what authors override for it
+    (`prepare_inputs_for_generation`, `_update_model_kwargs_for_generation`, `_reorder_cache`, ...),
+    `compute_transition_scores` and `heal_tokens`."""
 
 
 class _Native:

@@ -52,7 +52,7 @@ class Job:
     process_for: Callable[..., Any]
     """From this job, the search, the prompt, the inputs and the length to what changes scores."""
     custom: Sequence[Any] = ()
-    """Processors of the caller's."""
+    """Processors of the caller's, and the function that says which tokens may follow."""
     watch: Recorder = field(default_factory=Recorder)
     flags: Mapping[str, bool] = field(default_factory=dict)
     assistant: Assistant | None = None
@@ -111,17 +111,22 @@ class Job:
         return Found(texts, None, end, None)
 
     def _steps(self, call: Callable[..., Any], inputs: Mapping[str, Any], times: int) -> Steps:
-        whole = self.calls is FixedSteps and self.config.use_cache is False
+        whole = self.calls is FixedSteps and not self._has_cache()
         calls, flags = WholeSteps if whole else self.calls, self.flags
         if self.mode == "contrastive_search":
             flags = {**flags, "output_hidden_states": True}
         cache_for = self.model._cache_maker(self.config)
         return calls(self.model, call, inputs, times, flags, self.width, self.room, cache_for)
 
+    def _has_cache(self) -> bool:
+        """Return whether there is to be a cache, and the model says what it holds."""
+        return self.config.use_cache is not False and hasattr(self.model.config, "cached_heads")
+
     def _contrast(self, inputs: Mapping[str, Any]) -> Contrast:
         config = self.config
-        if config.use_cache is False:
-            raise ArgumentError("Contrastive search goes by a cache.", expected="use_cache=True", received="False")
+        if config.use_cache is False or (self.calls is FixedSteps and not self._has_cache()):
+            raise ArgumentError("Contrastive search goes by a cache.", received=f"use_cache={config.use_cache}",
+                                expected="use_cache=True, of a model that has one")  # fmt: skip
         mask = inputs.get("decoder_attention_mask" if self.model._encodes() else "attention_mask")
         return Contrast(config.top_k, config.penalty_alpha, mask)
 

@@ -156,7 +156,7 @@ class Generation(Transitions, Prompts):
         return Job(
             self, config, mode, tokens, columns=columns, width=width, room=columns + prompt.embedded, calls=calls,
             loop=python_loop if eager else self._ops.while_loop,
-            process_for=process_for, custom=tuple(asked.processors or ()), watch=watch, flags=flags,
+            process_for=process_for, custom=(*(asked.processors or ()), asked.prefix), watch=watch, flags=flags,
             assistant=assistant,
         )  # fmt: skip
 
