@@ -283,7 +283,8 @@ def caches_of_transformers_4(backend: Backend, folder: Path) -> None:
         assert held.get_seq_length() == 4  # changed by the call, as there
         static = StaticCache(config, ids.shape[0], 11)
         with torch.no_grad():
-            model(**more, **{read: ids[:, :4]}, past_key_values=static)
+            begun = model(**more, **{read: ids[:, :4]}, past_key_values=static)
+            assert_close(begun.logits, model(**more, **{read: ids[:, :4]}).logits)
             for cache in (first, pairs, held, static):
                 found = model(**more, **{read: ids[:, 4:]}, past_key_values=cache)
                 assert_close(found.logits, whole.detach())

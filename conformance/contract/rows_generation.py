@@ -306,7 +306,7 @@ def logits_of_beams(backend: Backend, folder: Path) -> None:
 
 @row("5.10.13", pt="Y", note="without a seed, PyTorch's own generator draws, in the order of transformers")
 @row("5.10.14", pt="Y")
-@row("6.119", tf="Y", note="and assisted decoding, streamers, criteria and group beams, in eager loops")
+@row("6.119", tf="Y", note="and group beams; assisted decoding, streamers and criteria in eager loops")
 def ways(backend: Backend, folder: Path) -> None:
     greedy, best = written(backend, PROMPTS[:1], max_new_tokens=2), best_pair()
     assert np.array_equal(greedy[0, 4:], log_probs(greedy)[0, 3:-1].argmax(-1))

@@ -125,7 +125,8 @@ def causal_bias(
     if attention_mask is None and ops.GROWING_CACHE and hidden.shape[1] == 1 and (cache is None or not cache.fixed):
         if window is None or key_span(1, cache, window)[1] <= window:
             return None
-    if fused and ops.CAUSAL_KERNEL and attention_mask is None and (cache is None or cache.position == 0):
+    empty = cache is None or (cache.position == 0 and not cache.fixed)  # a fixed one has keys ahead of the queries
+    if fused and ops.CAUSAL_KERNEL and attention_mask is None and empty:
         if window is None or (isinstance(length, int) and window >= length):
             return None
     queries = query_positions(ops, hidden, cache)[:, None]
