@@ -125,7 +125,8 @@ def causal_bias(
     if attention_mask is None and ops.GROWING_CACHE and hidden.shape[1] == 1 and (cache is None or not cache.fixed):
         if window is None or key_span(1, cache, window)[1] <= window:
             return None
-    empty = cache is None or (cache.position == 0 and not cache.fixed)  # a fixed one has keys ahead of the queries
+    # A cache of fixed size has keys ahead of the queries, and its position may not be known yet.
+    empty = cache is None or (not cache.fixed and cache.position == 0)
     if fused and ops.CAUSAL_KERNEL and attention_mask is None and empty:
         if window is None or (isinstance(length, int) and window >= length):
             return None
