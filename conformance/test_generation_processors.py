@@ -242,7 +242,7 @@ def test_a_config_gets_the_processors_of_transformers_in_their_order(name: str, 
         vocab_size=100,
         encoder_ids=native(name, np.ones((2, 3), np.int64)),
         prefix_allowed_tokens_fn=lambda row, text: [0],
-        custom=[lambda ids, scores: scores],
+        custom=[lambda ids, scores, *length: scores],
         unconditional=lambda ids, length: ids,
     )
     recorded = json.loads((GOLDEN / "processors_4_48/order.json").read_text())["orders"][number]

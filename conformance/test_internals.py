@@ -43,6 +43,7 @@ def own_attributes() -> set[str]:
     """Return the private attributes that classes of triptych define: in their body, or of `self` in a constructor."""
     folders = [
         ROOT / "core/triptych/modeling",
+        ROOT / "core/triptych/generation",
         *(ROOT / backend / package for backend, (package, _) in BACKENDS.items()),
     ]
     trees = [tree for folder in folders for path, tree in parsed(folder).items() if path.name != "internals.py"]
@@ -79,9 +80,10 @@ def private_uses(tree: ast.Module) -> Iterator[tuple[str, int]]:
             yield from ((part, node.lineno) for part in parts if is_private(part) or part == "src")
 
 
-DURING_A_LOAD = {"_loading", "_made_anew"}
+DURING_A_LOAD = {"_loading", "_made_anew", "_seed_generator"}
 """Kept in the __dict__ of a model, where the framework does not track them."""
-OF_AUTHORS = {"_is_hf_initialized", "_tie_weights", "_gradient_checkpointing_func", "_attn_implementation_autoset"}
+OF_AUTHORS = {"_is_hf_initialized", "_tie_weights", "_gradient_checkpointing_func", "_attn_implementation_autoset",
+              "_attn_implementation", "_attn_implementation_internal"}  # fmt: skip
 """By convention of transformers, on modules of others and on configs."""
 
 
