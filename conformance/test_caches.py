@@ -299,7 +299,7 @@ def test_branches_share_a_buffer_until_they_part() -> None:
     with torch.inference_mode():
         inferred = read(2, 3, read(1, 2, read(0, 1, None)))
     with torch.no_grad():
-        assert torch.equal(read(3, 4, inferred).keys[1], first.keys[1])
+        assert_close(read(3, 4, inferred).keys[1].numpy(), first.keys[1].numpy())  # read one by one, and two at once
     copied = copy.deepcopy(prefix)
     assert copied.get_seq_length() == 2 and read(2, 4, copied).keys[0].requires_grad
 

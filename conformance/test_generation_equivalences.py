@@ -164,6 +164,7 @@ def pickled(model: Any) -> Any:
     return pickle.loads(pickle.dumps(model))
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras's own way to save
 @pytest.mark.parametrize("again", [copied, pickled])
 @pytest.mark.parametrize("backend", COMPILING)
 def test_a_model_is_copied_after_a_compiled_search(backend: Backend, again: Any) -> None:
