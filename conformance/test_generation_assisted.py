@@ -294,7 +294,7 @@ def test_refusals(models: Any, folders: Any, tmp_path: Path) -> None:
         ("assistant_early_exit", ids, {"assistant_early_exit": 1}),
         ("DoLa", ids, {"dola_layers": "high"}),
         ("num_assistant_tokens is", ids, {"assistant_model": friend, "num_assistant_tokens": 0}),
-        ("schedule is unknown", ids, {"assistant_model": friend, "num_assistant_tokens_schedule": "often"}),
+        ("schedule is", ids, {"assistant_model": friend, "num_assistant_tokens_schedule": "often"}),
         ("max_matching_ngram_size", ids, {"prompt_lookup_num_tokens": 2, "max_matching_ngram_size": 0}),
         ("inputs_embeds", None, {"prompt_lookup_num_tokens": 2, "inputs_embeds": torch.zeros((1, 3, 12))}),
     ):  # fmt: skip
