@@ -162,6 +162,7 @@ def copied(model: Any) -> Any:
 
 
 def pickled(model: Any) -> Any:
+    # Its own bytes, made here: that a model pickles after a compiled search is what is tested.
     return pickle.loads(pickle.dumps(model))
 
 

@@ -111,4 +111,5 @@ def test_a_model_of_keras_alone_is_as_without_triptych(what: str, said: dict[str
 def test_what_is_pickled_of_keras_alone_names_nothing_of_triptych(folder: Path) -> None:
     written = [(folder / how / "config.pickle").read_bytes() for how in ("without", "with")]
     assert written[0] == written[1] and b"triptych" not in written[1]
+    # Bytes that the fixture of this module has written: that they hold a config of Keras is what is tested.
     assert pickle.loads(written[1])["units"] == 2
