@@ -13,7 +13,8 @@ from triptych.generation.beams import Found
 from triptych.generation.buckets import widened
 from triptych.generation.job import Compiled, Job
 from triptych.generation.mixin import Asked, Generation
-from triptych.generation.steps import FixedSteps, PreparedSteps, Steps
+from triptych.generation.own_steps import PreparedSteps
+from triptych.generation.steps import FixedSteps, Steps
 from triptych_flax import ops
 
 __all__ = ["FlaxGenerationMixin"]

@@ -11,7 +11,8 @@ from triptych.errors import ArgumentError
 from triptych.generation.healing import healed
 from triptych.generation.hooks import Hooks
 from triptych.generation.mixin import Asked, Generation
-from triptych.generation.steps import HookedSteps, Steps
+from triptych.generation.own_steps import HookedSteps
+from triptych.generation.steps import Steps
 
 __all__ = ["GenerationMixin"]
 
@@ -59,7 +60,7 @@ class Generates(Hooks, Generation):
                 that are kept, or None; they return a bool, or bool [R]: which rows end.
             prefix_allowed_tokens_fn: from the number of a prompt in the batch and its tokens so far, int [L], to a list
                 of those that may come next.
-            synced_gpus: has no effect.
+            synced_gpus: None: True is refused.
             assistant_model: a smaller model of the same vocabulary that proposes tokens, for one text. Greedy search
                 and `seed` give the text that there is without one; draws of PyTorch's own generator give another, of
                 the same distribution.

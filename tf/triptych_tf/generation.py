@@ -12,7 +12,8 @@ from triptych.generation.beams import Found
 from triptych.generation.hooks import Hooks
 from triptych.generation.job import Compiled, Job
 from triptych.generation.mixin import Asked, Generation
-from triptych.generation.steps import FixedSteps, HookedSteps, Steps
+from triptych.generation.own_steps import HookedSteps
+from triptych.generation.steps import FixedSteps, Steps
 
 __all__ = ["TFGenerationMixin"]
 

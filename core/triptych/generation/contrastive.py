@@ -6,7 +6,6 @@ each text; C columns of hidden states, of H units: those of the buffer, behind p
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +13,7 @@ from triptych.generation.buckets import widened
 from triptych.generation.search import Search
 from triptych.generation.steps import OF_ROWS
 from triptych.nn import cache as caches
+from triptych.nn.outputs import field_of
 
 
 @dataclass
@@ -123,7 +123,6 @@ def _of_rows(ops: Any, outputs: Any, rows: Any) -> dict[str, Any]:
     """Return of what the model returned, of all candidates, the `rows` [B]."""
     found = {}
     for name in OF_ROWS:
-        layers = outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
-        if layers is not None:
+        if (layers := field_of(outputs, name)) is not None:
             found[name] = tuple(ops.gather(layer, rows) for layer in layers)
     return found

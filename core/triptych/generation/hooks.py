@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from triptych.nn import cache as caches
 from triptych.nn.functional import shape_of
+from triptych.nn.outputs import field_of
 
 _CACHES = ("past_key_values", "mems", "past_buckets_states")
 
@@ -75,7 +76,7 @@ class Hooks:
         """Return the arguments for the token after that for which the model returned `outputs`."""
         ops, new = self._ops, dict(model_kwargs)
         for name in _CACHES:
-            if (held := _of(outputs, name)) is not None:
+            if (held := field_of(outputs, name)) is not None:
                 new["past_key_values"] = held
                 break
         if new.get("token_type_ids") is not None:
@@ -145,10 +146,6 @@ class Hooks:
             ArgumentError: it is of a kind that is not known; a class that has such a one overrides this.
         """
         return caches.reordered(self._ops, past_key_values, beam_idx)
-
-
-def _of(outputs: Any, name: str) -> Any:
-    return outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
 
 
 def _lengthened(ops: Any, x: Any, count: int) -> Any:

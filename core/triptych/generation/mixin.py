@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -30,6 +30,7 @@ from triptych.generation.streaming import as_streamer
 from triptych.generation.transitions import Transitions
 from triptych.generation.watching import Recorder
 from triptych.nn.cache import new_named_cache
+from triptych.nn.outputs import field_of
 
 logger = logging.getLogger("triptych")
 
@@ -233,7 +234,7 @@ class Generation(Transitions, Prompts):
             fields["past_key_values"] = watch.cache
         if self._encodes():
             kept = [name for name in ("attentions", "hidden_states") if name in watch.keep]
-            fields |= {f"encoder_{name}": _of(watch.encoded, name) for name in kept}
+            fields |= {f"encoder_{name}": field_of(watch.encoded, name) for name in kept}
         mode = job.mode
         if mode == assisted.MODE:
             mode = "sample" if job.config.do_sample else "greedy_search"
@@ -248,7 +249,3 @@ def _reads_encoder_ids(config: GenerationConfig) -> bool:
 def _longest(found: Found) -> int:
     """Return the length of the longest text; nothing of this is traced."""
     return int(np.max(np.asarray(found.lengths)))
-
-
-def _of(outputs: Any, name: str) -> Any:
-    return outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)

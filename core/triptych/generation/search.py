@@ -59,8 +59,8 @@ class Search:
     """Tokens [B, K] that the groups of beams before have taken in this step."""
 
     def seen(self, ids: Any, length: Any) -> Any:
-        """Return the buffer as processors get it: where it is no compiled loop of fixed shapes, its tokens alone."""
-        return ids[:, :length] if self.ops.GROWING_CACHE else ids
+        """Return the buffer as processors get it: its tokens alone, where they are not told how many there are."""
+        return ids if self.ops.CALLS_WITH_LENGTH else ids[:, :length]
 
     def ends(self, tokens: Any) -> Any:
         """Return whether each of `tokens` [...] ends a text."""

@@ -7,13 +7,13 @@ is how many columns hold tokens; in a compiled loop nobody knows it before it ru
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from types import SimpleNamespace
 from typing import Any
 
 from triptych.errors import ArgumentError
 from triptych.generation.arguments import positions_of
 from triptych.nn import cache as caches
 from triptych.nn.functional import shape_of
+from triptych.nn.outputs import field_of
 
 OF_ROWS = ("attentions", "hidden_states", "decoder_attentions", "cross_attentions", "decoder_hidden_states")
 """What a model may return beside scores, with a row for each text: tuples of an array for each layer."""
@@ -60,7 +60,7 @@ class Steps:
 
     def repeated(self, held: Held, times: int) -> Held:
         """Return what is held, with `times` rows for each, one after the other."""
-        return _mapped(held, lambda x: self.ops.repeat(x, times))
+        return mapped(held, lambda x: self.ops.repeat(x, times))
 
     def cache(self, held: Held) -> Any:
         """Return the cache among what is held, or None."""
@@ -73,8 +73,7 @@ class Steps:
             ArgumentError: the model returned none.
         """
         name = "decoder_hidden_states" if self.model._encodes() else "hidden_states"
-        outputs = self.outputs
-        found = outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
+        found = field_of(self.outputs, name)
         if not found:
             raise ArgumentError(
                 "The model returns no hidden states.", expected=f"{name} for output_hidden_states=True",
@@ -106,8 +105,7 @@ class Steps:
 
     def _scores(self, outputs: Any, column: Any) -> Any:
         """Return float32 [R, V] of a column of the logits, or [R, N, V] of a slice of columns."""
-        logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs.logits
-        return self.ops.cast(logits[:, column], "float32")
+        return self.ops.cast(field_of(outputs, "logits")[:, column], "float32")
 
 
 class FixedSteps(Steps):
@@ -139,7 +137,7 @@ class FixedSteps(Steps):
         held = {"cache": cache, "mask": mask, **self._kept(outputs)}
         if places is not None:
             held["place"] = places[:, count - 1][:, None] + 1
-        return self._each(self._scores(outputs, count - 1)), _mapped(held, self._each)
+        return self._each(self._scores(outputs, count - 1)), mapped(held, self._each)
 
     def _recorded(self, outputs: Any, cache: Any, times: int) -> Any:
         """Return `outputs` of R rows, with attention to the places of the cache that are filled alone."""
@@ -202,7 +200,7 @@ class FixedSteps(Steps):
 
     def reordered(self, held: Held, rows: Any) -> Held:
         cache = held["cache"]
-        moved = {name: _mapped(cache[name], lambda x: self.ops.gather(x, rows)) for name in ("keys", "values")}
+        moved = {name: mapped(cache[name], lambda x: self.ops.gather(x, rows)) for name in ("keys", "values")}
         return {**held, "cache": {**cache, **moved}}
 
     def cache(self, held: Held) -> Any:
@@ -247,104 +245,10 @@ class WholeSteps(Steps):
         return held
 
 
-class HookedSteps(Steps):
-    """Calls as the methods of a class say which generates in transformers 4: `prepare_inputs_for_generation`,
-    `_update_model_kwargs_for_generation` and `_reorder_cache`. Rows are multiplied before the first call."""
-
-    def first(self, ids: Any, length: Any) -> tuple[Any, Held]:
-        model, held = self.model, self.inputs
-        encodes = model._encodes()
-        if encodes and held.get("encoder_outputs") is None:
-            name = model.main_input_name
-            flags = SimpleNamespace(**self.flags)
-            held = model._prepare_encoder_decoder_kwargs_for_generation(held.get(name), held, name, flags)
-        self.encoded = held.get("encoder_outputs")
-        if encodes:
-            held = {name: x for name, x in held.items() if name not in ("input_ids", model.main_input_name)}
-        ids, held = model._expand_inputs_for_generation(
-            expand_size=self.times, is_encoder_decoder=encodes, input_ids=ids[:, :length], **held
-        )
-        if self.cache_for is not None and held.get("past_key_values") is None:
-            held["past_key_values"] = self.cache_for(ids.shape[0], self.room)
-        return self.next(held, ids, length)
-
-    def next(self, held: Held, ids: Any, length: Any) -> tuple[Any, Held]:
-        model = self.model
-        inputs = model.prepare_inputs_for_generation(ids[:, :length], **held)
-        outputs = self._run(inputs)
-        held = model._update_model_kwargs_for_generation(outputs, held, is_encoder_decoder=model._encodes())
-        return self._scores(outputs, -1), held
-
-    def several(self, held: Held, ids: Any, length: int, new: int) -> tuple[Any, Held]:
-        _, held = self.next(self._of_length(held, length), ids, length)
-        scores = self._scores(self.outputs, slice(-new, None))
-        past = held.get("past_key_values")
-        if scores.shape[1] != new or (past is not None and caches.length_of(self.ops, past) != length):
-            raise ArgumentError(
-                f"{type(self.model).__name__}.prepare_inputs_for_generation does not pass on all that is to be read.",
-                expected=f"the {new} tokens that the cache lacks", received=f"scores of {scores.shape[1]}",
-                remedy="cut input_ids there by the length of the cache; or generate without an assistant",
-            )  # fmt: skip
-        return scores, held
-
-    def shortened(self, held: Held, length: int) -> Held:
-        held = self._of_length(held, length + 1)
-        past = held.get("past_key_values")
-        return held if past is None else {**held, "past_key_values": caches.cropped(past, length)}
-
-    def _of_length(self, held: Held, length: int) -> Held:
-        """Return what is held, with a column in masks and the like for each of `length` tokens."""
-        mask = "decoder_attention_mask" if self.model._encodes() else "attention_mask"
-        found = dict(held)
-        for name, step in ((mask, None), ("token_type_ids", 0), ("position_ids", 1)):
-            if (x := found.get(name)) is not None:
-                last = x[:, -1:] * 0 + 1 if step is None else x[:, -1:]
-                more = [last + (step or 0) * number for number in range(1, length - x.shape[1] + 1)]
-                found[name] = self.ops.concat([x, *more], 1)[:, :length]
-        return found
-
-    def reordered(self, held: Held, rows: Any) -> Held:
-        past = held.get("past_key_values")
-        return held if past is None else {**held, "past_key_values": self.model._reorder_cache(past, rows)}
-
-    def repeated(self, held: Held, times: int) -> Held:
-        others = {name: value for name, value in held.items() if name != "past_key_values"}
-        _, others = self.model._expand_inputs_for_generation(
-            expand_size=times, is_encoder_decoder=self.model._encodes(), input_ids=None, **others
-        )
-        if (past := held.get("past_key_values")) is None:
-            return others
-        rows = self.ops.arange(self.outputs.logits.shape[0], self.outputs.logits)
-        return {**others, "past_key_values": self.model._reorder_cache(past, self.ops.repeat(rows, times))}
-
-
-class PreparedSteps(Steps):
-    """Calls as Flax classes of transformers 4 say: `prepare_inputs_for_generation` once, and
-    `update_inputs_for_generation` after each call. Rows are multiplied before the first call."""
-
-    def first(self, ids: Any, length: Any) -> tuple[Any, Held]:
-        ops, inputs, columns = self.ops, self.inputs, ids.shape[1]
-        each = {n: ops.repeat(x, self.times) if shape_of(x) and self.times > 1 else x for n, x in inputs.items()}
-        ids = (ops.repeat(ids, self.times) if self.times > 1 else ids)[:, : self.width]
-        held = self.model.prepare_inputs_for_generation(ids, columns, **each)
-        return self._next(held, ids, self.width - 1)
-
-    def next(self, held: Held, ids: Any, length: Any) -> tuple[Any, Held]:
-        return self._next(held, ids[:, length - 1][:, None], 0)
-
-    def _next(self, held: Held, tokens: Any, column: Any) -> tuple[Any, Held]:
-        self.outputs = self.call(tokens, **held, **self.flags, return_dict=True)
-        return self._scores(self.outputs, column), self.model.update_inputs_for_generation(self.outputs, held)
-
-    def reordered(self, held: Held, rows: Any) -> Held:
-        cache = _mapped(held["past_key_values"], lambda x: self.ops.gather(x, rows))
-        return {**held, "past_key_values": cache}
-
-
-def _mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
+def mapped(tree: Any, function: Callable[[Any], Any]) -> Any:
     """Return `tree` with `function` of every array that has rows."""
     if isinstance(tree, Mapping):
-        return {name: _mapped(value, function) for name, value in tree.items()}
+        return {name: mapped(value, function) for name, value in tree.items()}
     if isinstance(tree, (tuple, list)):
-        return tuple(_mapped(value, function) for value in tree)
+        return tuple(mapped(value, function) for value in tree)
     return function(tree) if shape_of(tree) else tree

@@ -7,6 +7,7 @@ from typing import Any
 
 from triptych.generation.search import Watch
 from triptych.generation.steps import OF_ROWS
+from triptych.nn.outputs import field_of
 
 
 class Recorder(Watch):
@@ -44,7 +45,7 @@ class Recorder(Watch):
                 self.found.setdefault(name, []).append(value)
         for name in OF_ROWS:
             kept = name.removeprefix("decoder_").removeprefix("cross_") in self.keep
-            if kept and (value := _of(outputs, name)) is not None:
+            if kept and (value := field_of(outputs, name)) is not None:
                 self.found.setdefault(name, []).append(value)
 
     def records(self) -> bool:
@@ -69,7 +70,3 @@ class Recorder(Watch):
     def fields(self) -> dict[str, tuple[Any, ...]]:
         """Return what was recorded, by the names of the output's fields."""
         return {name: tuple(values) for name, values in self.found.items()}
-
-
-def _of(outputs: Any, name: str) -> Any:
-    return outputs.get(name) if hasattr(outputs, "get") else getattr(outputs, name, None)

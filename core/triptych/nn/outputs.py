@@ -144,6 +144,11 @@ def on_first_use(listener: Callable[[type[ModelOutput]], None]) -> None:
         listener(cls)
 
 
+def field_of(outputs: Any, name: str) -> Any:
+    """Return a field of what a model returned: an output, a mapping, or an object of a class of its own; or None."""
+    return outputs.get(name) if isinstance(outputs, Mapping) else getattr(outputs, name, None)
+
+
 class BaseModelOutput(ModelOutput):
     """`last_hidden_state` [B, Q, H]; `hidden_states` and `attentions` are tuples, one entry per layer."""
 
