@@ -94,6 +94,11 @@ class BertConfig(PretrainedConfig):
         return self.hidden_size // self.num_attention_heads
 
     @property
+    def learned_positions(self) -> int:
+        """Number of positions that there is a vector for, and no further ones."""
+        return int(self.max_position_embeddings)
+
+    @property
     def cached_heads(self) -> tuple[int, ...] | None:
         """Number of key and value heads of each layer of a decoder."""
         if not self.is_decoder:

@@ -87,6 +87,11 @@ class GPT2Config(PretrainedConfig):
         require_built_in(self, "is_causal")
 
     @property
+    def learned_positions(self) -> int:
+        """Number of positions that there is a vector for, and no further ones."""
+        return int(self.n_positions)
+
+    @property
     def cached_heads(self) -> tuple[int, ...]:
         """Number of key and value heads of each decoder layer."""
         return tuple(heads_axis(self, layer).units for layer in range(self.n_layer))

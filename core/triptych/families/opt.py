@@ -89,6 +89,11 @@ class OPTConfig(PretrainedConfig):
         require_built_in(self, "is_causal", "layerdrop")
 
     @property
+    def learned_positions(self) -> int:
+        """Number of positions that there is a vector for, and no further ones."""
+        return int(self.max_position_embeddings)
+
+    @property
     def cached_heads(self) -> tuple[int, ...]:
         """Number of key and value heads of each decoder layer."""
         return tuple(heads_axis(self, layer).units for layer in range(self.num_hidden_layers))

@@ -59,6 +59,10 @@ class RobertaConfig(BertConfig):
             **kwargs,
         )
 
+    @property
+    def learned_positions(self) -> int:
+        return super().learned_positions - (self.pad_token_id or 0) - 1
+
 
 class RobertaEmbeddings(BertEmbeddings):
     def positions(self, input_ids: Any, words: Any, past: Any) -> Any:

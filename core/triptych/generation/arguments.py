@@ -118,18 +118,11 @@ def _refuse_token(name: str, value: Any, size: int) -> None:
     raise ArgumentError(f"{name} is outside of the vocabulary.", expected=f"a token below {size}", received=str(value))
 
 
-_LEARNED = ("bert", "electra", "gpt2", "opt", "roberta")
-"""Kinds of models that have a vector for each position, and none for further ones."""
-
-
 def positions_of(config: Any, side: str = "decoder") -> int | None:
-    """Return how many positions a built-in model has vectors for, or one side of it; None if it computes them."""
+    """Return the `learned_positions` that the config of a model states, or that of one side of it; None if none."""
     part = getattr(config, side, None)
-    config = part if isinstance(part, PretrainedConfig) else config
-    if config.model_type not in _LEARNED:
-        return None
-    first = (config.pad_token_id or 0) + 1 if config.model_type == "roberta" else 0
-    return int(config.max_position_embeddings) - first
+    found: int | None = getattr(part if isinstance(part, PretrainedConfig) else config, "learned_positions", None)
+    return found
 
 
 def room_of(limit: int, prompt: int, padding: int, positions: int | None) -> int:

@@ -86,12 +86,7 @@ class _Run:
         if search.watch.records():
             self.outputs = _of_rows(ops, self.steps.outputs, rows)
         tokens = ops.take_along(tokens, chosen[:, None])[:, 0]
-        tokens = ops.where(finished, ops.cast(ops.constant(search.pad, ids), ids.dtype), tokens)
-        ids = ops.put(ids, tokens, length)
-        search.watch.put(tokens)
-        finished = finished | search.ends(tokens)
-        stopped = search.watch.stops(search.seen(ids, length + 1), length + 1, scores)
-        finished = finished if stopped is None else finished | stopped
+        ids, finished = search.appended(ids, length, finished, tokens, scores)
         directions = ops.put(directions, ops.gather(new, rows), length + self.offset)
         held = self.steps.reordered(held, ops.repeat(rows, count))
         return ids, length + 1, finished, ops.gather(logits, rows), directions, held

@@ -68,6 +68,17 @@ class Search:
             return tokens < 0
         return self.ops.any(tokens[..., None] == self.eos, -1)
 
+    def appended(self, ids: Any, length: Any, finished: Any, tokens: Any, scores: Any) -> tuple[Any, Any]:
+        """Return the buffer with `tokens` [R], or padding in rows that are `finished`, in column `length`, and which
+        rows are finished then."""
+        ops = self.ops
+        tokens = ops.where(finished, ops.cast(ops.constant(self.pad, ids), ids.dtype), ops.cast(tokens, ids.dtype))
+        ids = ops.put(ids, tokens, length)
+        self.watch.put(tokens)
+        finished = finished | self.ends(tokens)
+        stopped = self.watch.stops(self.seen(ids, length + 1), length + 1, scores)
+        return ids, finished if stopped is None else finished | stopped
+
     def goes_on(self, length: Any, finished: Any) -> Any:
         """Return whether there is room, and a row that is not finished."""
         return self.ops.invert(self.ops.all(finished)) & self.ops.constant(length < self.max_length, finished)
@@ -97,13 +108,9 @@ def sample(search: Search, ids: Any, length: Any) -> tuple[Any, Any]:
     def append(ids: Any, length: Any, finished: Any, logits: Any) -> tuple[Any, Any, Any]:
         scores = search.process(search.seen(ids, length), logits, length)
         tokens = ops.argmax(scores) if search.draw is None else search.draw(scores, length)
-        tokens = ops.where(finished, ops.cast(ops.constant(search.pad, ids), ids.dtype), ops.cast(tokens, ids.dtype))
-        ids = ops.put(ids, tokens, length)
-        search.watch.put(tokens)
         search.watch.note(steps.outputs, logits, scores)
-        finished = finished | search.ends(tokens)
-        stopped = search.watch.stops(search.seen(ids, length + 1), length + 1, scores)
-        return ids, length + 1, finished if stopped is None else finished | stopped
+        ids, finished = search.appended(ids, length, finished, tokens, scores)
+        return ids, length + 1, finished
 
     def goes_on(ids: Any, length: Any, finished: Any, held: Any) -> Any:
         return search.goes_on(length, finished)

@@ -51,7 +51,7 @@ def transition_scores(
     Raises:
         ArgumentError: there are no scores, or fewer steps than tokens.
     """
-    if not scores:
+    if scores is None or not len(scores):
         raise ArgumentError("There are no scores.", expected="those of each step", remedy="pass output_scores=True")
     count = sequences.shape[0]
     rows = np.repeat(np.arange(count)[:, None], len(scores), 1) if beam_indices is None else on_host(beam_indices)
