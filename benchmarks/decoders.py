@@ -30,73 +30,24 @@ def class_of(package: str, name: str) -> Any:
     return getattr(importlib.import_module(package), name)
 
 
+def options(new: int) -> dict[str, Any]:
+    """Return parameters of greedy search for `new` tokens, which no token ends."""
+    return {"max_new_tokens": new, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+
+
 def pt(folder: Path, new: int) -> Decode:
-    import torch
-
     model = class_of("triptych", "AutoModelForCausalLM").from_pretrained(folder)
-
-    @torch.inference_mode()
-    def decode(prompt: np.ndarray) -> np.ndarray:
-        ids, cache, latest = torch.tensor(prompt), None, torch.tensor(prompt)
-        for _ in range(new):
-            output = model(latest, past_key_values=cache, use_cache=True)
-            cache, latest = output.past_key_values, output.logits[:, -1].argmax(-1, keepdim=True)
-            ids = torch.cat([ids, latest], 1)
-        return ids.numpy()
-
-    return decode
+    return lambda prompt: model.generate(prompt, **options(new)).numpy()
 
 
 def tf(folder: Path, new: int) -> Decode:
-    import tensorflow
-
     model = class_of("triptych", "TFAutoModelForCausalLM").from_pretrained(folder)
-
-    @tensorflow.function(jit_compile=True)
-    def decode(prompt: Any) -> Any:
-        batch = prompt.shape[0]
-
-        def step(ids: Any, cache: Any) -> tuple[Any, Any]:
-            output = model(ids, past_key_values=cache, training=False)
-            return tensorflow.argmax(output.logits[:, -1], -1, output_type="int32")[:, None], output.past_key_values
-
-        def body(place: Any, ids: Any, latest: Any, cache: Any) -> tuple[Any, ...]:
-            latest, cache = step(latest, cache)
-            here = tensorflow.range(PROMPT + new)[None] == place
-            return place + 1, tensorflow.where(here, latest, ids), latest, cache
-
-        latest, cache = step(prompt, model.init_cache(batch, PROMPT + new))
-        ids = tensorflow.concat([prompt, latest, tensorflow.zeros((batch, new - 1), "int32")], 1)
-        state = tensorflow.constant(PROMPT + 1), ids, latest, cache
-        return tensorflow.while_loop(lambda place, *rest: place < PROMPT + new, body, state)[1]
-
-    return lambda prompt: decode(tensorflow.constant(prompt, "int32")).numpy()
+    return lambda prompt: model.generate(prompt, jit_compile=True, **options(new)).numpy()
 
 
 def flax(folder: Path, new: int) -> Decode:
-    import jax
-    import jax.numpy as jnp
-
     model = class_of("triptych", "FlaxAutoModelForCausalLM").from_pretrained(folder)
-
-    @jax.jit
-    def decode(params: Any, prompt: Any) -> Any:
-        batch = prompt.shape[0]
-
-        def step(ids: Any, cache: Any) -> tuple[Any, Any]:
-            output = model(ids, past_key_values=cache, params=params)
-            return jnp.argmax(output.logits[:, -1], -1).astype(jnp.int32)[:, None], output.past_key_values
-
-        def body(state: tuple[Any, ...]) -> tuple[Any, ...]:
-            place, ids, latest, cache = state
-            latest, cache = step(latest, cache)
-            return place + 1, jax.lax.dynamic_update_slice(ids, latest, (0, place)), latest, cache
-
-        latest, cache = step(prompt, model.init_cache(batch, PROMPT + new))
-        ids = jnp.concatenate([prompt, latest, jnp.zeros((batch, new - 1), jnp.int32)], 1)
-        return jax.lax.while_loop(lambda state: state[0] < PROMPT + new, body, (PROMPT + 1, ids, latest, cache))[1]
-
-    return lambda prompt: np.asarray(decode(model.params, jnp.asarray(prompt, jnp.int32)))
+    return lambda prompt: np.asarray(model.generate(prompt, **options(new)).sequences)
 
 
 def pt_peer(folder: Path, new: int) -> Decode:
