@@ -204,7 +204,7 @@ def constant(value: Any, like: Any) -> Any:
     return jnp.asarray(value)
 
 
-def zeros(shape: Sequence[Any], dtype: Any) -> Any:
+def zeros(shape: Sequence[Any], dtype: Any, like: Any = None) -> Any:
     return jnp.zeros(tuple(shape), dtype)
 
 

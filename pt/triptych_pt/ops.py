@@ -215,8 +215,8 @@ def constant(value: Any, like: Any) -> Any:
     return torch.as_tensor(value, device=like.device)
 
 
-def zeros(shape: Sequence[Any], dtype: Any) -> Any:
-    return torch.zeros(tuple(shape), dtype=_dtype(dtype))
+def zeros(shape: Sequence[Any], dtype: Any, like: Any = None) -> Any:
+    return torch.zeros(tuple(shape), dtype=_dtype(dtype), device=None if like is None else like.device)
 
 
 def write(buffer: Any, values: Any, start: Any) -> Any:

@@ -212,7 +212,7 @@ def constant(value: Any, like: Any) -> Any:
     return tf.convert_to_tensor(value)
 
 
-def zeros(shape: Sequence[Any], dtype: Any) -> Any:
+def zeros(shape: Sequence[Any], dtype: Any, like: Any = None) -> Any:
     return tf.zeros(tuple(shape), _dtype(dtype))
 
 

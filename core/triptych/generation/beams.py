@@ -76,7 +76,7 @@ class _Run:
     def start(self, ids: Any) -> State:
         ops, k, owners = self.ops, self.beams.count, self.owners
         texts = ops.reshape(ops.repeat(ids, self.beams.groups * k), (owners, k, self.columns))
-        first = ops.cast(ops.arange(k, ids)[None, :] + ops.zeros((owners, 1), "int32") == 0, "float32")
+        first = ops.cast(ops.arange(k, ids)[None, :] + ops.zeros((owners, 1), "int32", ids) == 0, "float32")
         nowhere = ops.zeros_like(texts) - 1
         none = first > 2
         return {

@@ -24,7 +24,7 @@ def widened(ops: Any, x: Any, columns: int, value: Any) -> Any:
     shape = list(x.shape)
     if shape[1] >= columns:
         return x
-    more = ops.cast(ops.zeros((shape[0], columns - shape[1], *shape[2:]), "int32"), x.dtype) + value
+    more = ops.cast(ops.zeros((shape[0], columns - shape[1], *shape[2:]), "int32", x), x.dtype) + value
     return ops.concat([x, more], 1)
 
 
@@ -40,7 +40,7 @@ def in_buckets(
         return found
     rows, length = found[name].shape[:2]
     mask = found.get("attention_mask")
-    mask = ops.zeros((rows, length), "int32") + 1 if mask is None else mask
+    mask = ops.zeros((rows, length), "int32", found[name]) + 1 if mask is None else mask
     found["attention_mask"] = widened(ops, mask, size(length), 0)
     found[name] = widened(ops, found[name], size(length), 0)
     return found

@@ -92,7 +92,7 @@ def _unchanged(ids: Any, scores: Any, length: Any) -> Any:
 def _of_groups(ops: Any, chosen: list[Any], groups: int, scores: Any, ids: Any) -> dict[str, Any]:
     """Return what the diversity of groups goes by: the tokens [batch * beams] that groups before have taken now."""
     if not chosen:
-        return {"current_tokens": ops.zeros_like(ids[:, 0]) + ops.zeros((groups, 1), "int32"), "beam_group_idx": 0}
+        return {"current_tokens": ops.zeros_like(ids[:, 0]) + ops.zeros((groups, 1), "int32", ids), "beam_group_idx": 0}
     empty = ops.zeros_like(chosen[0])
     together = ops.concat([*chosen, *[empty] * (groups - len(chosen))], 1)
     return {"current_tokens": ops.reshape(together, (-1,)), "beam_group_idx": len(chosen)}

@@ -235,7 +235,7 @@ class WholeSteps(Steps):
         inputs = {**held, ("decoder_input_ids" if encodes else "input_ids"): ids}
         if (mask := held.get(name)) is not None:
             mask = mask[:, : ids.shape[1]]
-            ahead = ops.cast(ops.zeros((mask.shape[0], ids.shape[1] - mask.shape[1]), "int32"), mask.dtype) + 1
+            ahead = ops.cast(ops.zeros((mask.shape[0], ids.shape[1] - mask.shape[1]), "int32", mask), mask.dtype) + 1
             inputs[name] = ops.concat([mask, ahead], 1)
             if not encodes and "position_ids" in self.model._call_arguments():
                 inputs["position_ids"] = ops.maximum(ops.cumsum(ops.cast(inputs[name], "int32")) - 1, 0)

@@ -184,7 +184,7 @@ def _reaching(ops: Any, attention_mask: Any, length: Any, cache: Any, window: in
         raise ArgumentError(
             "attention_mask has a wrong length.", expected=f"{wanted}, the past included", received=str(given)
         )
-    ahead = ops.zeros((*ops.shape(attention_mask)[:-1], wanted - given), attention_mask.dtype) + 1
+    ahead = ops.zeros((*ops.shape(attention_mask)[:-1], wanted - given), attention_mask.dtype, attention_mask) + 1
     return ops.concat([attention_mask, ahead], -1)[..., first:]
 
 
