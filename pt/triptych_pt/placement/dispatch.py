@@ -165,6 +165,7 @@ class Dispatch:
         leaving = {
             held.names[0]: tensor for tensor, held in self._held.items()
             if not tensor.is_meta and held.saved and self.keeps_on_disk(held.names[0], held.buffer)
+            and self.stored.keys().isdisjoint(held.names)
         }  # fmt: skip
         refs = [
             TensorRef(name, arrays.numpy_dtype(t.dtype), tuple(t.shape), lambda t=t: arrays.to_numpy(t))  # type: ignore[misc]

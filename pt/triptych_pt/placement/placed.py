@@ -141,11 +141,10 @@ class Placed:
         held: torch.Tensor = internals.own_tensor(owner, leaf)
         if not held.is_meta:
             return held
-        elsewhere = getattr(getattr(owner, "_hf_hook", None), "weights_map", None)
-        if elsewhere is None:
-            return held
-        value = elsewhere[leaf]
-        return value if isinstance(value, torch.Tensor) else held
+        hook = getattr(owner, "_hf_hook", None)
+        maps = (getattr(one, "weights_map", None) for one in getattr(hook, "hooks", [hook]))
+        elsewhere = next((found for found in maps if found is not None), None)
+        return held if elsewhere is None else elsewhere[leaf]
 
     def _give_value(self, held: torch.Tensor, value: torch.Tensor) -> bool:
         """Let a weight that stays in a file have a new value in memory; return whether it did stay in one."""

@@ -14,6 +14,7 @@ import torch
 from triptych.errors import ArgumentError, SaveError
 from triptych.files.atomic import whole_file
 from triptych.files.regular import will_need
+from triptych.formats.kinds import SAFETENSORS
 from triptych.formats.safetensors import open_safetensors, write_safetensors
 from triptych.tensors.ref import RangeReader, TensorRef
 from triptych.weights.plan import Assignment
@@ -42,9 +43,9 @@ class Stored:
 
 def stays_in_its_file(assignment: Assignment) -> bool:
     """Return whether the tensor lies in a safetensors file as PyTorch has it."""
-    ref = assignment.ref
-    lies_in_one_piece = isinstance(ref.read, RangeReader) and ref.span is None
-    return lies_in_one_piece and not assignment.copied and assignment.in_native_layout("pt")
+    read = assignment.ref.read
+    lies_there = isinstance(read, RangeReader) and read.source.path.suffix == SAFETENSORS.suffix
+    return lies_there and not assignment.copied and assignment.in_native_layout("pt")
 
 
 def write_offloaded(refs: Iterable[TensorRef], folder: Any) -> Iterator[tuple[str, Stored]]:
