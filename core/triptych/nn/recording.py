@@ -77,7 +77,7 @@ def recorded_schema(part: Any, config: Any, base_prefix: str, ignorable: Iterabl
     return root.build(base_prefix, is_base, ignorable)
 
 
-def dense(owner: Any, width: Any, units: Any, bias: bool = True, std: float | None = None) -> Any:
+def dense(owner: Any, width: Any, units: Any, bias: bool = True, std: float | None = None, wide: bool = False) -> Any:
     return Layer(lambda build, name: build.linear(name, _axis(units), _axis(width), bias))
 
 
