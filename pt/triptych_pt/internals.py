@@ -173,6 +173,13 @@ def share(module: nn.Module, leaf: str, tensor: torch.Tensor) -> None:
     (module._buffers if leaf in module._buffers else module._parameters)[leaf] = tensor  # type: ignore[assignment]
 
 
+def lend(module: nn.Module, leaf: str, tensor: torch.Tensor) -> None:
+    """Let `module` compute with a tensor in the place of a parameter or buffer; it need not be a parameter."""
+    share(module, leaf, tensor)
+    if isinstance(module, nn.RNNBase):
+        module._flat_weights = [module._parameters.get(name) for name in module._flat_weights_names]
+
+
 def own_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     """Return the parameters and buffers of `module` itself."""
     held = (*module._parameters.items(), *module._buffers.items())

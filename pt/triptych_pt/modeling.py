@@ -36,12 +36,13 @@ from triptych_pt.generation import Generates
 from triptych_pt.internals import building_empty, parameters_on_meta
 from triptych_pt.layers import describe
 from triptych_pt.make import Conv1D, RMSNorm
+from triptych_pt.placement.placed import Placed
 
 __all__ = ["PreTrainedModel"]
 Self = TypeVar("Self", bound="PreTrainedModel")
 
 
-class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, Generates, ModelBase):
+class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates, ModelBase):
     """Base class of PyTorch models. Subclasses build their modules in `__init__` and end it with `self.post_init()`.
 
     Raises:
@@ -214,6 +215,7 @@ class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, Generates, ModelBa
         del model.__dict__["_made_anew"], model._device_of_values
         for module in internals.modules_of(model):
             vars(module)["_is_hf_initialized"] = True
+        model._settle()
 
     @classmethod
     def _without_values(cls, config: PretrainedConfig, inputs: Sequence[Any], options: Mapping[str, Any]) -> Any:
@@ -304,16 +306,17 @@ class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, Generates, ModelBa
         return layers.refs_of_state(self.state_dict(), {ref.name: ref for ref in refs}, self.schema)
 
     def _reader(self, params: Any = None) -> Callable[[Weight], np.ndarray]:
-        return lambda weight: arrays.to_numpy(self._held(weight.name))
+        return lambda weight: arrays.to_numpy(self._value_of(*self._owner(weight.name)))
 
     def _dtype_of(self, weight: Weight, params: Any = None) -> np.dtype:
         return arrays.numpy_dtype(self._held(weight.name).dtype)
 
     def _replace(self, new: Mapping[str, np.ndarray]) -> None:
         for name, array in new.items():
-            old = self._held(name)
-            old.data = arrays.to_native(array).to(old.device)  # the same parameter, for an optimizer that has it
-            old.grad = None
+            old, value = self._held(name), arrays.to_native(array)
+            if not self._give_value(old, value):
+                old.data = value.to(old.device)  # the same parameter, for an optimizer that has it
+                old.grad = None
         self.tie_weights()
         for module in self.modules():
             describe(module)
@@ -415,7 +418,8 @@ class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, Generates, ModelBa
         return internals.own_tensor(*self._owner(name))
 
     def _set(self, name: str, tensor: torch.Tensor) -> None:
-        internals.put(*self._owner(name), tensor.to(self._device_of_values))
+        device = self._device_of_values if self._dispatch is None else self._dispatch.device_for(name)
+        internals.put(*self._owner(name), tensor.to(device))
 
     @property
     def dummy_inputs(self) -> dict[str, torch.Tensor]:

@@ -172,6 +172,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         order = read_order(cls.framework, use_safetensors, from_pt, from_tf, from_flax)
         path: Any = pretrained_model_name_or_path
         hub = take_hub_arguments(kwargs)
+        placement = cls._take_placement(kwargs)
         take_accepted(kwargs, cls)
         take_code_arguments(kwargs)  # of the auto classes: this class is asked by its name
         config = taken_over(config, cls.config_class)
@@ -189,14 +190,14 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
             if path is not None or config is None:
                 raise ArgumentError("state_dict= stands for the files.", expected="path None, and config=")
             arrays = cls._in_memory(state_dict, copied=True)
-            model = cls._loaded(None, arrays, config, subfolder, policy, dtype, param_dtype, inputs, kwargs)
+            model = cls._loaded(None, arrays, config, subfolder, policy, dtype, param_dtype, inputs, kwargs, placement)
         else:
             if not isinstance(path, HeldModel):
                 path = fetch_model(path, subfolder, hub, variant, order, cls._beside())
             model = load_held(
                 path,
                 lambda held: cls._loaded(
-                    held, held.checkpoint, config, subfolder, policy, dtype, param_dtype, inputs, kwargs
+                    held, held.checkpoint, config, subfolder, policy, dtype, param_dtype, inputs, kwargs, placement
                 ),
                 subfolder=subfolder, variant=variant, mmap=mmap, order=order,
             )  # fmt: skip
@@ -219,8 +220,12 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         param_dtype: Any,
         inputs: Sequence[Any],
         arguments: Mapping[str, Any],
+        placement: Any = None,
     ) -> Self:
-        """Return the model that `checkpoint` holds; `path` is where its config is, unless `config` is given."""
+        """Return the model that `checkpoint` holds; `path` is where its config is, unless `config` is given.
+
+        `placement` is what `_take_placement` returned.
+        """
         arguments = dict(arguments)
         generation_config = arguments.pop("generation_config", None)
         attention = {name: arguments.pop(name) for name in ATTENTION_ARGUMENTS if name in arguments}
@@ -229,7 +234,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         cls._ask_for_attention(loaded, attention)
         options = {"dtype": _followed(loaded, checkpoint) if is_auto(dtype) else dtype, **kwargs}
         build = partial(cls._built, loaded, inputs, options, checkpoint,
-                        cls._param_dtype(dtype, param_dtype, loaded), policy, str(path))  # fmt: skip
+                        cls._param_dtype(dtype, param_dtype, loaded), placement, policy, str(path))  # fmt: skip
         with collector_paused():
             schema = cls._declared_for(loaded, kwargs)
             untied = [] if schema is None else cls._end_ties(loaded, schema, cls._named(checkpoint, schema, policy))
@@ -248,6 +253,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         options: Mapping[str, Any],
         checkpoint: Checkpoint,
         param_dtype: np.dtype | None,
+        placement: Any,
         policy: Policy,
         source: str,
         schema: Schema | None,
@@ -264,6 +270,8 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
             if schema is None and not untied and (ended := cls._end_ties(config, found, named)):
                 raise _TiesEnded(ended)
             report = model.load_report = LoadReport(checkpoint.source)
+            if placement is not None:
+                model._asked = placement
             plan = model._fill(found, named, param_dtype, policy, source, readers, report)
         unfilled = {a.weight.name for a in plan.assignments} - set(report.assigned)
         if unfilled:
@@ -345,8 +353,13 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
             if policy.strict is not False:
                 refuse_missing(plan.missing, policy, source)
         else:
-            ahead = readers.enter_context(ReadAhead(plan.assignments, self.framework))
+            elsewhere = self._keep_elsewhere(plan)
+            here = [each for each in plan.assignments if each.weight.name not in elsewhere]
+            ahead = readers.enter_context(ReadAhead(here, self.framework, self._read_ahead))
             for assignment in plan.assignments:
+                if assignment.weight.name in elsewhere:
+                    report.record(assignment)
+            for assignment in here:
                 self._assign(assignment, ahead.read, report.record)
         self._initialise([replace(new, dtype=own.get(new.weight.name, new.dtype)) for new in plan.to_initialise])
         report.missing_keys = policy.reported(plan.missing)

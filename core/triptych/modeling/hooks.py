@@ -25,6 +25,10 @@ class Hooks:
     """What the plans of core ask a framework to do; `_ops` is the backend's module `ops`."""
 
     _ops: ClassVar[Any]
+    _asked: Any = None
+    """What `_take_placement` returned, while a model is loaded."""
+    _read_ahead: int | None = None
+    """How many bytes a load may have read before they are assigned; None where the model adopts the arrays."""
     _modules_stay: ClassVar[bool] = False
     """Whether a module's layers cannot be changed once it is made; and to look at them takes a trace of a second."""
 
@@ -32,6 +36,15 @@ class Hooks:
     def _param_dtype(cls, dtype: Any, param_dtype: Any, config: PretrainedConfig) -> np.dtype | None:
         """Return the dtype of the parameters (None: as in the files) from the two arguments of `from_pretrained`."""
         return parse_param_dtype(dtype if param_dtype is None and is_auto(dtype) else param_dtype)
+
+    @classmethod
+    def _take_placement(cls, arguments: dict[str, Any]) -> Any:
+        """Take what says where weights go out of the arguments of a load; None if nothing does."""
+        return None
+
+    def _keep_elsewhere(self, plan: LoadPlan) -> Collection[str]:
+        """Decide where weights go, as `_asked` says; return the names of those that are not read into memory."""
+        return ()
 
     @classmethod
     def _new_parameters(cls, dtype: Any, arguments: dict[str, Any]) -> AbstractContextManager[Any]:

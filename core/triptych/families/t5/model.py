@@ -239,6 +239,7 @@ class T5LayerFF(T5Layer):
 
 
 class T5Block(T5Layer):
+    whole = True
     arguments = ("config", "has_relative_attention_bias", "layer_idx")
 
     def setup(self) -> None:
