@@ -26,7 +26,7 @@ from triptych.modeling.derived import LiveWeight
 from triptych.modeling.hooks import Answer
 from triptych.nn.parts import Model
 from triptych.tensors.arrays import permuted
-from triptych.tensors.dtypes import FLOATING, parse_param_dtype
+from triptych.tensors.dtypes import FLOATING, is_auto, parse_param_dtype
 from triptych.weights import layouts
 from triptych.weights.plan import Assignment, NewWeight, Policy
 from triptych.weights.schema import Layout, Weight
@@ -217,7 +217,7 @@ class FlaxPreTrainedModel(Generates, Operations):
         if arguments.get("_do_init") is False:  # what is lacking is new, and named, for the caller to deal with
             policy = replace(policy, allow_missing=policy.strict is None)
         others = {ref.dtype.name for ref in checkpoint.values() if ref.dtype in FLOATING} - {"float32"}
-        if others and param_dtype is None:
+        if others and param_dtype is None and not is_auto(dtype):
             logger.warning(
                 "%s: the weights are stored in %s and become float32; param_dtype='auto' keeps what is stored",
                 checkpoint.source, ", ".join(sorted(others)),
@@ -394,5 +394,5 @@ def _unfilled() -> Iterator[None]:
 
 
 def computation_dtype(dtype: Any) -> np.dtype:
-    """Return what `dtype`, a name or a type, says of the computation; None says float32."""
+    """Return what `dtype`, a name or a type, says of the computation; None says float32, and "auto" without a file."""
     return np.dtype(parse_param_dtype(dtype) or np.float32)

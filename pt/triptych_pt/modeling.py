@@ -22,7 +22,7 @@ from triptych.modeling.base import ModelBase, refuse_untaken
 from triptych.modeling.derived import LiveWeight, declared_ties
 from triptych.modeling.hooks import Answer
 from triptych.nn.parts import Model
-from triptych.tensors.dtypes import parse_param_dtype
+from triptych.tensors.dtypes import is_auto, parse_param_dtype
 from triptych.tensors.ref import TensorRef
 from triptych.weights.plan import Assignment, LoadPlan, NewWeight
 from triptych.weights.schema import Schema, Weight
@@ -190,13 +190,13 @@ class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates,
 
     @classmethod
     def _param_dtype(cls, dtype: Any, param_dtype: Any, config: PretrainedConfig) -> np.dtype | None:
-        said = config.dtype if isinstance(dtype, str) and dtype == "auto" else None
+        said = config.dtype if is_auto(dtype) else None
         wanted = said or dtype if param_dtype is None else param_dtype
         return parse_param_dtype(torch.get_default_dtype() if wanted is None else wanted)
 
     @classmethod
     def _new_parameters(cls, dtype: Any, arguments: dict[str, Any]) -> AbstractContextManager[Any]:
-        wanted = parse_param_dtype(dtype)
+        wanted = None if dtype is None else parse_param_dtype(dtype)
         return internals.default_dtype(None if wanted is None else arrays.native_dtype(wanted))
 
     @classmethod

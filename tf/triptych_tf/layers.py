@@ -234,16 +234,19 @@ def parse_policy(dtype: Any) -> Any:
     """Return a dtype policy; None for Keras's default.
 
     Raises:
-        ArgumentError: Keras knows no such policy.
+        ArgumentError: Keras knows no such policy, or it computes with other than floating numbers.
     """
     if dtype is None or isinstance(dtype, keras.dtype_policies.DTypePolicy):
         return dtype
+    expected = "a dtype policy with floating numbers, such as 'float32' or 'mixed_bfloat16'"
     try:
-        name = keras.backend.standardize_dtype(dtype) if not isinstance(dtype, str) else dtype
-        return keras.dtype_policies.get(_MIXED.get(name, name))
+        name = dtype.removeprefix("torch.") if isinstance(dtype, str) else keras.backend.standardize_dtype(dtype)
+        policy = keras.dtype_policies.get(_MIXED.get(name, name))
     except (TypeError, ValueError) as cause:
-        expected = "a dtype policy, such as 'float32' or 'mixed_bfloat16'"
-        raise ArgumentError("dtype is no policy of Keras.", expected=expected, received=repr(dtype)) from cause
+        raise ArgumentError("dtype is no policy of Keras.", expected=expected, received=repr(dtype)[:80]) from cause
+    if not keras.backend.is_float_dtype(policy.compute_dtype):
+        raise ArgumentError("dtype is no floating type.", expected=expected, received=repr(dtype)[:80])
+    return policy
 
 
 @contextmanager

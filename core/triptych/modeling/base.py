@@ -34,6 +34,7 @@ from triptych.modeling.key_names import renamed, stated
 from triptych.modeling.precision import Precision
 from triptych.modeling.saving import Saving
 from triptych.names import AUTO_TASKS
+from triptych.tensors.dtypes import FLOATING, is_auto
 from triptych.weights.plan import (
     LoadPlan,
     LoadReport,
@@ -86,16 +87,17 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
     ) -> Self:
         """Return a new model with freshly initialised weights.
 
-        `dtype`, or its older name `torch_dtype`, is what the framework calls dtype; `attn_implementation` is as in
-        `from_pretrained`.
+        `dtype`, or its older name `torch_dtype`, is what the framework calls dtype, "auto" for `config.dtype`;
+        `attn_implementation` is as in `from_pretrained`.
 
         Raises:
-            ArgumentError: `config` is not of `config_class`. ConfigError: a field of it was set to an impossible value,
-            or the constructor takes no such argument.
+            ArgumentError: `config` is not of `config_class`, or the dtype no floating type. ConfigError: a field of it
+            was set to an impossible value, or the constructor takes no such argument.
         """
         config = copy.deepcopy(cls._own_config(config))
         cls._ask_for_attention(config, kwargs)
         wanted = torch_dtype if dtype is None else dtype
+        wanted = config.dtype if is_auto(wanted) else wanted
         with cls._new_parameters(wanted, kwargs):
             refuse_untaken(kwargs, cls)
             return cls(config, **kwargs)  # type: ignore[call-arg]
@@ -139,8 +141,9 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
                 True refuses a missing head and unexpected weights too; False refuses nothing.
             output_loading_info: return `(model, info)`, `info` with the keys missing_keys, unexpected_keys,
                 mismatched_keys (name, shape in the checkpoint, shape in the model) and error_msgs.
-            dtype: what the framework calls dtype: PyTorch, the parameters, "auto" for `config.dtype`, else the files';
-                Keras, the policy; Flax, the computation.
+            dtype: what the framework calls dtype, by name or as a type: PyTorch, the parameters; Keras, the policy;
+                Flax, the computation. "auto" is `config.dtype`, else the files'; in Keras and Flax the parameters
+                follow the files then. `torch_dtype` is its older name.
             param_dtype: dtype of the parameters: a floating type (None: float32) or "auto" to follow the files.
             variant: load `model.<variant>.safetensors`, `pytorch_model.<variant>.bin`, ...
             subfolder: folder below the path.
@@ -229,7 +232,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         loaded, kwargs = cls._load_config(path, config, subfolder, arguments)
         cls._check_config(loaded)
         cls._ask_for_attention(loaded, attention)
-        options = {"dtype": dtype, **kwargs}
+        options = {"dtype": _followed(loaded, checkpoint) if is_auto(dtype) else dtype, **kwargs}
         build = partial(cls._built, loaded, inputs, options, checkpoint,
                         cls._param_dtype(dtype, param_dtype, loaded), placement, policy, str(path))  # fmt: skip
         with collector_paused():
@@ -352,7 +355,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         else:
             elsewhere = self._keep_elsewhere(plan)
             here = [each for each in plan.assignments if each.weight.name not in elsewhere]
-            ahead = readers.enter_context(ReadAhead(here, self.framework))
+            ahead = readers.enter_context(ReadAhead(here, self.framework, self._read_ahead))
             for assignment in plan.assignments:
                 if assignment.weight.name in elsewhere:
                     report.record(assignment)
@@ -404,6 +407,12 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         """Return whether the class scores the next token, so that `generate` works: by its declaration, or as authors
         say it, by `prepare_inputs_for_generation` or `GenerationMixin`."""
         return cls._may_generate()
+
+
+def _followed(config: PretrainedConfig, checkpoint: Checkpoint) -> Any:
+    """Return the dtype that the config says; else the floating one of the files, or None if that are several."""
+    stored = {ref.dtype for ref in checkpoint.values() if ref.dtype in FLOATING}
+    return config.dtype or (stored.pop() if len(stored) == 1 else None)
 
 
 def refuse_untaken(options: Mapping[str, Any], cls: type[ModelBase]) -> None:

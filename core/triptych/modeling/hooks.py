@@ -11,7 +11,7 @@ import numpy as np
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
 from triptych.modeling.derived import LiveWeight
-from triptych.tensors.dtypes import parse_param_dtype
+from triptych.tensors.dtypes import is_auto, parse_param_dtype
 from triptych.tensors.ref import TensorRef
 from triptych.weights.plan import Assignment, LoadPlan, NewWeight
 from triptych.weights.schema import Schema, Weight
@@ -27,13 +27,15 @@ class Hooks:
     _ops: ClassVar[Any]
     _asked: Any = None
     """What `_take_placement` returned, while a model is loaded."""
+    _read_ahead: int | None = None
+    """How many bytes a load may have read before they are assigned; None where the model adopts the arrays."""
     _modules_stay: ClassVar[bool] = False
     """Whether a module's layers cannot be changed once it is made; and to look at them takes a trace of a second."""
 
     @classmethod
     def _param_dtype(cls, dtype: Any, param_dtype: Any, config: PretrainedConfig) -> np.dtype | None:
         """Return the dtype of the parameters (None: as in the files) from the two arguments of `from_pretrained`."""
-        return parse_param_dtype(param_dtype)
+        return parse_param_dtype(dtype if param_dtype is None and is_auto(dtype) else param_dtype)
 
     @classmethod
     def _take_placement(cls, arguments: dict[str, Any]) -> Any:
