@@ -29,6 +29,7 @@ from triptych.weights.plan import Assignment, LoadPlan, NewWeight
 from triptych.weights.schema import Schema, Weight
 from triptych.weights.surgery import VOCAB
 from triptych_tf import arrays, internals, layers, make, ops
+from triptych_tf.adapters import Adapts
 from triptych_tf.authors.accessors import Accessors
 from triptych_tf.authors.datasets import Datasets
 from triptych_tf.authors.inputs import takes_more
@@ -41,7 +42,7 @@ __all__ = ["TFPreTrainedModel"]
 logger = logging.getLogger("triptych")
 
 
-class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Generates, keras.Model, ModelBase):
+class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Generates, keras.Model, Adapts, ModelBase):
     """Base class of Keras models. Layers have the names of the canonical weights; `layer_._0` stands for `layer.0`.
 
     A class without `build` is built by a symbolic call on `dummy_inputs` when its weights are first asked for.
@@ -320,6 +321,10 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Genera
 
     def _is_trainable(self, weight: Weight) -> bool:
         return self._weights()[layouts.native_path(weight, "tf")][0].trainable
+
+    @staticmethod
+    def _to_native(array: np.ndarray) -> Any:
+        return arrays.to_native(array)
 
     @staticmethod
     def _to_numpy(tensor: Any) -> np.ndarray:
