@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from triptych.adapters.held import of_scale
+from triptych.adapters.held import Adapters, of_scale
 from triptych.adapters.targets import Target
 from triptych.errors import ArgumentError
 from triptych.modeling.adapting import Adapting
@@ -16,6 +16,8 @@ from triptych.weights import layouts
 from triptych_tf import arrays, internals
 from triptych_tf.make import TFConv1D
 
+DESCRIPTION = "triptych_adapters"
+"""The key of a model's config, as Keras saves it, for the adapters that it holds."""
 _PREFIX = "lora_"
 _CALLS = (keras.layers.Dense.call, keras.layers.Embedding.call, TFConv1D.call)
 """What computes with the matrix of a layer and nothing else, so that a change can be added to its output."""
@@ -109,6 +111,19 @@ class Adapts(Adapting):
             for target in one.targets:
                 getattr(held[_path(target)][1], _PREFIX + name).trainable = name in adapters
         self._compile_anew()
+
+    def _adapters_described(self) -> dict[str, Any]:
+        """Return what Keras's own files say of the adapters; nothing where there are none."""
+        state = self._adapters_held()
+        return {} if state is None else {DESCRIPTION: state.described()}
+
+    def _hold_described(self, told: Mapping[str, Any]) -> None:
+        """Add adapters that such a file tells of, without values: it has these among its variables."""
+        state = self.__dict__["_adapters"] = Adapters.of_description(told)
+        for name, adapter in state.held.items():
+            zeros = {one: tuple(np.zeros(shape, np.float32) for shape in one.shapes) for one in adapter.targets}
+            self._hold_adapter(name, zeros, adapter.config.lora_dropout)  # type: ignore[arg-type]
+        self._follow_adapters()
 
     def _compile_anew(self) -> None:
         """Forget what was compiled for the adapters that acted before."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
 from triptych.adapters.config import LoraConfig
 from triptych.adapters.targets import Target
 from triptych.errors import ArgumentError
+from triptych.weights.schema import Layout
 
 
 @dataclass
@@ -106,6 +108,36 @@ class Adapters:
                         received=f"{seen[weight]} and {name}: {weight}",
                     )
                 seen[weight] = name
+
+    def described(self) -> dict[str, Any]:
+        """Return what makes the same adapters of a model without, but for their values, as JSON has it.
+
+        Raises:
+            ArgumentError: an adapter has whole weights of its own, whose values the model holds beside its own.
+        """
+        if whole := [name for name, one in self.held.items() if one.names]:
+            raise ArgumentError(
+                "A model cannot be saved as a whole while adapters have whole weights of their own.",
+                expected="adapters without modules_to_save and biases",
+                received=", ".join(whole),
+                remedy="save each by save_pretrained, or call merge_and_unload() first",
+            )
+        held = {
+            name: {"config": one.config.to_dict(), "trained": one.trained, "targets": [*map(asdict, one.targets)]}
+            for name, one in self.held.items()
+        }
+        return {"held": held, "active": list(self.active), "enabled": self.enabled, "merged": list(self.merged),
+                "trained_before": sorted(self.trained_before)}  # fmt: skip
+
+    @classmethod
+    def of_description(cls, values: Mapping[str, Any]) -> Adapters:
+        """Return what `described` is of."""
+        held = {}
+        for name, one in values["held"].items():
+            targets = tuple(Target(**{**told, "layout": Layout(told["layout"])}) for told in one["targets"])
+            held[name] = Adapter(LoraConfig.of(one["config"]), targets, (), {}, one["trained"])
+        active, merged = tuple(values["active"]), tuple(values["merged"])
+        return cls(frozenset(values["trained_before"]), held, active, values["enabled"], merged)
 
 
 def of_scale(scales: Mapping[str, Mapping[str, float]], module: str) -> dict[str, float]:
