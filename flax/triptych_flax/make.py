@@ -63,7 +63,12 @@ class FlaxDropout(nn.Module):
 
     def is_on(self) -> bool:
         """Return whether this call drops values."""
-        return not _calm.get() and self.has_rng("dropout")
+        return drops(self)
+
+
+def drops(module: nn.Module) -> bool:
+    """Return whether the call that `module` is in drops values."""
+    return not _calm.get() and module.has_rng("dropout")
 
 
 class FlaxSequence(nn.Module):

@@ -31,13 +31,14 @@ from triptych.weights import layouts
 from triptych.weights.plan import Assignment, NewWeight, Policy
 from triptych.weights.schema import Layout, Weight
 from triptych_flax import arrays, layers, make, ops
+from triptych_flax.adapters import Adapts
 from triptych_flax.base.operations import Operations
 from triptych_flax.generation import Generates
 
 __all__ = ["FlaxPreTrainedModel"]
 
 
-class FlaxPreTrainedModel(Generates, Operations):
+class FlaxPreTrainedModel(Generates, Adapts, Operations):
     """Base class of Flax models: a config, a linen module and, unless `_do_init=False`, its parameters.
 
     A class sets `module_class`, a linen module with the fields `config` and `dtype`, and is then called as
@@ -183,7 +184,10 @@ class FlaxPreTrainedModel(Generates, Operations):
         inputs, options = jax.tree.map(layers.on_device, (inputs, options), is_leaf=lambda x: isinstance(x, list))
         rngs = {} if dropout_rng is None or not train else {"dropout": dropout_rng}
         try:
-            return self.module.apply(variables, *inputs, **options, rngs=rngs, mutable=changing or False, method=method)
+            with self.acting_adapters():
+                return self.module.apply(
+                    variables, *inputs, **options, rngs=rngs, mutable=changing or False, method=method
+                )
         except _OTHER_PARAMETERS as cause:
             raise ArgumentError("The parameters do not fit the module.", received=str(cause)) from cause
 
@@ -343,8 +347,9 @@ class FlaxPreTrainedModel(Generates, Operations):
         called = cls if cls.module_class is None else cls.module_class
         return inspect.signature(called.__call__).parameters
 
-    def _is_trainable(self, weight: Weight) -> bool:
-        return True
+    @staticmethod
+    def _to_native(array: np.ndarray) -> Any:
+        return arrays.to_native(array)
 
     @staticmethod
     def _to_numpy(tensor: Any) -> np.ndarray:

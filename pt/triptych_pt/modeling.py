@@ -28,6 +28,7 @@ from triptych.weights.plan import Assignment, LoadPlan, NewWeight
 from triptych.weights.schema import Schema, Weight
 from triptych.weights.surgery import VOCAB, Grow
 from triptych_pt import arrays, internals, layers, make, ops
+from triptych_pt.adapters import Adapts
 from triptych_pt.authors.accessors import Accessors
 from triptych_pt.authors.attention import ALL_ATTENTION_FUNCTIONS
 from triptych_pt.authors.losses import loss_type
@@ -42,7 +43,7 @@ __all__ = ["PreTrainedModel"]
 Self = TypeVar("Self", bound="PreTrainedModel")
 
 
-class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates, ModelBase):
+class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates, Adapts, ModelBase):
     """Base class of PyTorch models. Subclasses build their modules in `__init__` and end it with `self.post_init()`.
 
     Raises:
@@ -154,6 +155,13 @@ class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates,
                 decoder.get_submodule(scope).register_parameter(leaf, shared[name])
 
     # -- training -----------------------------------------------------------------------------------------------
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None) -> None:
+        """See `Checkpointing`. Of a model with adapters, whose embeddings are frozen, their output gets a gradient too:
+        reentrant checkpointing would else compute none at all."""
+        super().gradient_checkpointing_enable(gradient_checkpointing_kwargs)
+        if self._hf_peft_config_loaded:
+            self.enable_input_require_grads()
 
     def enable_input_require_grads(self) -> None:
         """Let the output of the input embeddings have a gradient though they are frozen, as adapters need it."""

@@ -16,6 +16,7 @@ from triptych.weights import layouts
 from triptych.weights.plan import Assignment, NewWeight
 from triptych.weights.schema import Layout
 from triptych_tf import arrays, internals
+from triptych_tf.adapters import TFLora
 from triptych_tf.make import (  # noqa: F401  # families that write their classes out find them here
     LEVEL,
     TFBlock,
@@ -39,7 +40,8 @@ from triptych_tf.make import (  # noqa: F401  # families that write their classe
 
 
 def walk(layer: keras.layers.Layer) -> Iterator[tuple[tuple[str, ...], Any, keras.layers.Layer]]:
-    """Yield (path, variable, owner) of every weight below `layer`, each at the first place where it is reached.
+    """Yield (path, variable, owner) of every weight below `layer` but those of adapters, each at the first place where
+    it is reached.
 
     A path is made of names, or of attributes where there are none; in `x___y` the name is y.
 
@@ -56,7 +58,7 @@ def walk(layer: keras.layers.Layer) -> Iterator[tuple[tuple[str, ...], Any, kera
                 yield (*path, *internals.scopes_of(variable), *(leaf or (_name(variable, owner),))), variable, owner
         _refuse_foreign(owner)
         for part in internals.parts_of(owner):
-            if id(part) not in seen:
+            if id(part) not in seen and not isinstance(part, TFLora):
                 seen.add(id(part))
                 yield from visit((*path, *_place(owner, part)), part)
 

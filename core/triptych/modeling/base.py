@@ -26,6 +26,7 @@ from triptych.errors import ArgumentError, CheckpointError, ConfigError
 from triptych.formats.kinds import read_order
 from triptych.hub.fetching import fetch_config, fetch_model, names_in, take_hub_arguments
 from triptych.hub.remote_code import take_code_arguments
+from triptych.modeling.adapting import AdapterArguments
 from triptych.modeling.arguments import take_accepted, warn_of_msgpack
 from triptych.modeling.checkpointing import Checkpointing
 from triptych.modeling.derived import refuse_disagreement
@@ -152,7 +153,9 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
                 are safetensors. Not needed where these are the only weights.
             mmap: map the files (default); False reads them into owned memory, for network file systems.
             state_dict: canonical names to arrays, used instead of files; needs `config`.
-            kwargs: `attn_implementation`, "eager" or another that the class has (see `Implementations`);
+            kwargs: `adapter_name` ("default") and `adapter_kwargs` (arguments of the look-up): of a folder that holds
+                an adapter alone, the model that its config names is loaded, and the adapter into it;
+                `attn_implementation`, "eager" or another that the class has (see `Implementations`);
                 `generation_config`, used instead of the folder's generation_config.json; `key_mapping`, regular
                 expression -> replacement, renames what the checkpoint holds: the first that is found in a name, as
                 `re.sub` does; `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, for a
@@ -164,14 +167,23 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
             ArgumentError, ConfigError, MissingFileError, HubError, CheckpointError, CorruptCheckpointError and their
             subclasses, UnsafeCheckpointError, UnsupportedFormatError.
         """
+        path: Any = pretrained_model_name_or_path
+        hub = take_hub_arguments(kwargs)
+        adapter = AdapterArguments.taken_from(kwargs)
+        if state_dict is None and not isinstance(path, HeldModel):
+            path = adapter.seen(path, subfolder, hub)
+        if adapter.base is not None:
+            given = {"config": config, "ignore_mismatched_sizes": ignore_mismatched_sizes, "strict": strict,
+                     "output_loading_info": output_loading_info, "dtype": dtype, "param_dtype": param_dtype,
+                     "variant": variant, "use_safetensors": use_safetensors, "from_pt": from_pt, "from_tf": from_tf,
+                     "from_flax": from_flax, "mmap": mmap}  # fmt: skip
+            return adapter.load(cls, *model_args, **given, **kwargs, **hub)
         named, inputs = cls._by_name(model_args)
         dtype = named.pop("dtype", dtype)
         kwargs |= named
         torch_dtype = kwargs.pop("torch_dtype", None)
         dtype = torch_dtype if dtype is None else dtype
         order = read_order(cls.framework, use_safetensors, from_pt, from_tf, from_flax)
-        path: Any = pretrained_model_name_or_path
-        hub = take_hub_arguments(kwargs)
         placement = cls._take_placement(kwargs)
         take_accepted(kwargs, cls)
         take_code_arguments(kwargs)  # of the auto classes: this class is asked by its name
