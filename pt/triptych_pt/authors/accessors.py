@@ -218,7 +218,6 @@ class Accessors:
     kernelize = Absent(_AS_THEY_ARE)
     to_bettertransformer = Absent(_FUSED)
     reverse_bettertransformer = Absent(_FUSED)
-    dequantize = Absent("no quantised model is made, so there is nothing to undo")
     tensor_parallel = Absent("distribute the model with the tools of PyTorch: torch.distributed.tensor")
     load_adapter = Absent(_ADAPTERS)
     add_adapter = Absent(_ADAPTERS)
