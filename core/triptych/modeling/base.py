@@ -175,7 +175,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         path: Any = pretrained_model_name_or_path
         hub = take_hub_arguments(kwargs)
         wanted = take_quantisation(kwargs, cls)
-        path = cls._gguf(path, kwargs, subfolder, hub)
+        path, subfolder = cls._gguf(path, kwargs, subfolder, hub)
         take_accepted(kwargs, cls)
         take_code_arguments(kwargs)  # of the auto classes: this class is asked by its name
         config = taken_over(config, cls.config_class)
@@ -214,11 +214,11 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         return model._handed_over(output_loading_info)
 
     @classmethod
-    def _gguf(cls, path: Any, kwargs: dict[str, Any], subfolder: str, hub: Mapping[str, Any]) -> Any:
-        """Return the model in the GGUF file that `path`, or `gguf_file` in it, names; else `path`."""
+    def _gguf(cls, path: Any, kwargs: dict[str, Any], subfolder: str, hub: Mapping[str, Any]) -> tuple[Any, str]:
+        """Return the model in the GGUF file that `path`, or `gguf_file` in it, names; else `path` and `subfolder`."""
         given = None if "gguf_file" in cls._constructor_arguments() else kwargs.pop("gguf_file", None)
         file = gguf_of(path, given, subfolder, hub)
-        return path if file is None else held_gguf(file)
+        return (path, subfolder) if file is None else (held_gguf(file), "")
 
     @classmethod
     def _loaded(
