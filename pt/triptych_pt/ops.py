@@ -285,6 +285,17 @@ def repeat(x: Any, times: int) -> Any:
     return x.repeat_interleave(times, dim=0)
 
 
+def bits(x: Any, shift: int, mask: int) -> Any:
+    """Return the bits of the bytes `x` above `shift` that are in `mask`."""
+    return (x >> shift if shift else x) & mask
+
+
+def bitcast(x: Any, dtype: Any) -> Any:
+    """Return the bytes `x` [..., N] as numbers of `dtype`: [..., N] of one byte each, or [...] of N."""
+    new = x.contiguous().view(_dtype(dtype))
+    return new if new.element_size() == 1 else new[..., 0]
+
+
 def while_loop(condition: Any, body: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return `state` as `body` makes it anew while `condition` holds; both take its parts."""
     while condition(*state):
