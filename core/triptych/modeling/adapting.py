@@ -38,7 +38,6 @@ class Adapting(Generating):
     and what a save of the model without adapters writes, stay as they are.
     """
 
-    name_or_path: str
     _adapters: Any = None
     _adapter_state_dicts: ClassVar[bool] = False
     """Whether a `state_dict` of the framework's own holds adapters too."""
@@ -204,8 +203,8 @@ class Adapting(Generating):
         if config.init_lora_weights not in (True, False, "gaussian"):
             raise ArgumentError("A new adapter does not start so.", expected="True, 'gaussian' or False",
                                 received=f"init_lora_weights={config.init_lora_weights!r}")  # fmt: skip
-        if config.base_model_name_or_path is None and self.name_or_path:
-            config = replace(config, base_model_name_or_path=str(self.name_or_path))
+        if config.base_model_name_or_path is None and self.config.name_or_path:
+            config = replace(config, base_model_name_or_path=str(self.config.name_or_path))
         adapted = targets(config, schema, str(self.config.model_type))
         if config.target_modules is None or isinstance(config.target_modules, str):
             config = replace(config, target_modules=tuple(one.module for one in adapted))
