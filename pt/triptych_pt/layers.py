@@ -36,6 +36,7 @@ from triptych_pt.make import (  # noqa: F401  # families that write their classe
     vocab_head,
     vocab_projector,
 )
+from triptych_pt.packed import PackedLayer
 
 logger = logging.getLogger("triptych")
 _NORM = {"weight": Layout.NORM, "bias": Layout.NORM_BIAS}
@@ -75,7 +76,8 @@ def live_weights(model: nn.Module) -> list[LiveWeight]:
         for leaf, buffer in internals.persistent_buffers(module):
             _refuse_lazy(dot + leaf, buffer)
             layout = layout_of(module, leaf)
-            found.append(LiveWeight(dot + leaf, tuple(buffer.shape), layout, id(buffer), buffer=True))
+            part = module.part_of(leaf) if isinstance(module, PackedLayer) else None
+            found.append(LiveWeight(dot + leaf, tuple(buffer.shape), layout, id(buffer), buffer=True, packed=part))
     return found
 
 

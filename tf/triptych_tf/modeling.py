@@ -25,10 +25,11 @@ from triptych.modeling.hooks import Answer
 from triptych.nn.parts import Model
 from triptych.tensors.arrays import permuted
 from triptych.weights import layouts
+from triptych.weights.packing import Packed
 from triptych.weights.plan import Assignment, LoadPlan, NewWeight
-from triptych.weights.schema import Schema, Weight
+from triptych.weights.schema import Layout, Schema, Weight
 from triptych.weights.surgery import VOCAB
-from triptych_tf import arrays, internals, layers, make, ops
+from triptych_tf import arrays, internals, layers, make, ops, packed
 from triptych_tf.adapters import DESCRIPTION, Adapts
 from triptych_tf.authors.accessors import Accessors
 from triptych_tf.authors.datasets import Datasets
@@ -40,6 +41,7 @@ from triptych_tf.generation import Generates
 
 __all__ = ["TFPreTrainedModel"]
 logger = logging.getLogger("triptych")
+_PACKED_LAYOUTS = (Layout.LINEAR, Layout.CONV1D, Layout.EMBEDDING)
 
 
 class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Generates, keras.Model, Adapts, ModelBase):
@@ -286,14 +288,51 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Genera
             layers.replace_value(variable, owner, permuted(array, order))
         for before, after in rows.items():
             self._say_rows(before, after)
-        self.train_function = self.test_function = self.predict_function = None  # compiled for the old shapes
+        self._forget_compiled()  # it was for the old shapes
+
+    def _packable(self) -> Collection[str]:
+        return [
+            weight.name
+            for weight in self._live_weights()
+            if weight.layout in _PACKED_LAYOUTS and packed.can_hold(self._weights()[weight.key][1])
+        ]
+
+    def _hold_packed(self, weights: Mapping[str, Packed]) -> None:
+        found = self._weights()
+        for one in weights.values():
+            packed.hold(found[layouts.native_path(one.weight, "tf")][1], one)
+        if (loading := self.__dict__.get("_loading")) is not None:
+            loading.variables = self._variables()
+        self._forget_compiled()
+
+    def _hold_whole(self, weights: Mapping[str, Packed]) -> None:
+        found = self._weights()
+        for one in weights.values():
+            layer = found[layouts.native_path(one.parts[0], "tf")][1]
+            packed.make_whole(layer, layouts.native_shape(one.weight, "tf"), layouts.native_path(one.weight, "tf")[-1])
+        self._forget_compiled()
+
+    def _put(self, new: Mapping[str, np.ndarray]) -> None:
+        found, schema = self._weights(), self.schema
+        for name, array in new.items():
+            variable, _ = found[layouts.native_path(schema[name], "tf")]
+            value = arrays.to_native(permuted(array, layouts.to_native(schema[name].layout, array.ndim, "tf")))
+            variable.assign(tf.cast(value, internals.dtype_of(variable)))
+
+    @classmethod
+    def _check_library(cls, said: Mapping[str, Any]) -> None:
+        """Do nothing: it is refused before."""
+
+    def _forget_compiled(self) -> None:
+        self.train_function = self.test_function = self.predict_function = None
         self.__dict__.pop("_generating", None)
 
     def _live_weights(self) -> list[LiveWeight]:
         found = self._weights()
         shapes = {path: tuple(variable.shape) for path, (variable, _) in found.items()}
         known = {path: told for path, pair in found.items() if (told := layers.layout_of(*pair)) is not None}
-        return live_weights(shapes, "tf", {path for path, pair in found.items() if internals.is_buffer(*pair)}, known)
+        live = live_weights(shapes, "tf", {path for path, pair in found.items() if internals.is_buffer(*pair)}, known)
+        return [dataclasses.replace(weight, packed=layers.part_of(*found[weight.key])) for weight in live]
 
     def _stored_names(self, chosen: Format) -> dict[str, LegacyWeight]:
         """Return the names in TensorFlow's files of an author's backbone: those of its variables."""

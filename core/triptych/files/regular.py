@@ -193,10 +193,19 @@ class _PrivateMap:
         }  # fmt: skip
 
 
+def will_need(array: np.ndarray) -> None:
+    """Let the system read the bytes of a mapped array from the disk ahead of their use, where it can."""
+    if hasattr(mmap, "MADV_WILLNEED") and array.nbytes:
+        start = array.ctypes.data
+        first = start - start % mmap.PAGESIZE
+        _system().madvise(first, start + array.nbytes - first, mmap.MADV_WILLNEED)
+
+
 @cache
 def _system() -> ctypes.CDLL:
     system = ctypes.CDLL(None, use_errno=True)
     system.mmap.restype = ctypes.c_void_p
     system.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
     system.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    system.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
     return system

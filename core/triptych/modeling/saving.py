@@ -19,7 +19,7 @@ from triptych.checkpoints.naming import stored
 from triptych.checkpoints.opening import Checkpoint
 from triptych.checkpoints.saving import save_checkpoint
 from triptych.config import CONFIG_NAME
-from triptych.errors import ArgumentError, SaveError, ShapeMismatchError, TriptychError
+from triptych.errors import ArgumentError, SaveError, ShapeMismatchError, TriptychError, UnsupportedFormatError
 from triptych.formats.kinds import BIN, SAFETENSORS, Format, format_to_save
 from triptych.hub.pushing import PushToHubMixin, push_files
 from triptych.hub.saved_code import code_of
@@ -116,6 +116,7 @@ class Saving(Adapting, PushToHubMixin):
                 push_files(push, {file.name: file for file in files})
             return
         schema = self.schema
+        _refuse_packed(schema, chosen)
         refs = self._tensor_refs(params) if state_dict is None else self._given_refs(state_dict, schema)
         left_out = set(stated(self, "_keys_to_ignore_on_save"))
         refs = [ref for ref in refs if ref.name not in left_out]
@@ -126,7 +127,7 @@ class Saving(Adapting, PushToHubMixin):
             refs = written(refs, type(self))
         config = copy.deepcopy(self.config)
         config.architectures = [self._stem()]
-        config.dtype = _common_dtype(refs) or config.dtype
+        config.dtype = _common_dtype([ref for ref in refs if not _is_part(schema, ref.name)]) or config.dtype
         beside = self._generation_beside(config)
         for cls in (type(config), type(self)):
             auto_map, texts = code_of(cls)
@@ -265,6 +266,23 @@ def _tied_refs(refs: Sequence[TensorRef], schema: Schema) -> list[TensorRef]:
     there = {ref.name: ref for ref in refs}
     tied = {w.name: w.tied_to for w in schema.values() if w.tied_to and w.name not in there}
     return [dataclasses.replace(there[source], name=name) for name, source in tied.items() if source in there]
+
+
+def _is_part(schema: Schema, name: str) -> bool:
+    """Return whether a tensor is of a packed weight."""
+    return name in schema and schema[name].packed is not None
+
+
+def _refuse_packed(schema: Schema, format: Format) -> None:
+    """Raise `UnsupportedFormatError` if `format` has no names for packed weights that are in `schema`."""
+    names = [name for name in schema if _is_part(schema, name)]
+    if names and format.flavour != "pt":
+        raise UnsupportedFormatError(
+            f"Files of {format.name} hold no packed weights.",
+            expected="format safetensors, or bin",
+            received=format.name,
+            remedy="save it as safetensors, which every framework loads; or call dequantize() first",
+        )
 
 
 def _common_dtype(refs: Sequence[TensorRef]) -> str | None:

@@ -157,7 +157,7 @@ def _cast(ref: TensorRef, dtype: np.dtype) -> TensorRef:
             )
         return result
 
-    return dataclasses.replace(ref, dtype=dtype, read=read)
+    return dataclasses.replace(ref, dtype=dtype, read=read, blocks=None)
 
 
 def _overflowed(before: np.ndarray, after: np.ndarray, block: int = 2**20) -> bool:

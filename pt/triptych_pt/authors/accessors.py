@@ -217,7 +217,6 @@ class Accessors:
     kernelize = Absent(_AS_THEY_ARE)
     to_bettertransformer = Absent(_FUSED)
     reverse_bettertransformer = Absent(_FUSED)
-    dequantize = Absent("no quantised model is made, so there is nothing to undo")
     tensor_parallel = Absent("distribute the model with the tools of PyTorch: torch.distributed.tensor")
     load_custom_generate = Absent("import the function generate of its file, and call it with the model")
     init_continuous_batching = Absent(_BATCHES)
