@@ -21,6 +21,7 @@ from triptych.adapters.config import LoraConfig
 from triptych.adapters.folder import open_adapter
 from triptych.adapters.targets import targets
 from triptych.families import declared_schema
+from triptych.modeling.quantization_configs import QuantizationConfig
 from triptych.tools import editing, merging
 from triptych_conformance import BACKENDS, Backend, assert_close
 
@@ -175,7 +176,7 @@ def steps_tf(model: Any, count: int) -> dict[str, np.ndarray]:
 
     optimizer, names = keras.optimizers.SGD(RATE), {}
     for one in model._adapters.held["default"].targets:
-        part = model._weights()[("classifier", "kernel") if not one.module else path_of(one)][1].lora_default
+        part = model._owners()[one.module].lora_default
         ends = ("lora_embedding_A", "lora_embedding_B") if one.is_embedding else ("lora_A.weight", "lora_B.weight")
         names |= {id(v): f"{one.module}.{end}" for v, end in zip((part.a, part.b), ends, strict=True)}
     for path, (variable, _) in model._weights().items():
@@ -190,10 +191,6 @@ def steps_tf(model: Any, count: int) -> dict[str, np.ndarray]:
         first = first or {n: a.T if n == "classifier.weight" else a for n, a in arrays.items()}
         optimizer.apply(made, model.trainable_variables)
     return first
-
-
-def path_of(one: Any) -> tuple[str, ...]:
-    return (*one.module.split("."), "embeddings" if one.is_embedding else "kernel")
 
 
 def steps_flax(model: Any, count: int) -> dict[str, np.ndarray]:
@@ -362,6 +359,23 @@ def test_keras_files_hold_adapters(base: Path, tmp_path: Path) -> None:
     model.add_adapter(LoraConfig(target_modules=("query",), modules_to_save=("classifier",)))
     with pytest.raises(TriptychError, match="whole weights of their own"):
         model.save(tmp_path / "other.keras")
+
+
+@BACKEND
+def test_a_quantised_model_takes_adapters(backend: Backend, base: Path, theirs: tuple[Path, np.ndarray]) -> None:
+    model = backend.load(STEM, base)
+    model.load_adapter(theirs[0])
+    with pytest.raises(TriptychError, match="holds adapters cannot be quantised"):
+        model.quantize_weights(QuantizationConfig("int8"))
+    model.delete_adapter("default")
+    model.quantize_weights(QuantizationConfig("int8"))
+    plain = logits(backend, model)
+    model.load_adapter(theirs[0])
+    assert np.abs(logits(backend, model) - theirs[1]).max() < 0.05 < np.abs(plain - theirs[1]).max()
+    with pytest.raises(TriptychError, match="is quantised, and its codes"):
+        model.merge_adapter()
+    model.disable_adapters()
+    assert np.array_equal(logits(backend, model), plain)
 
 
 def test_state_dicts_of_pytorch_hold_adapters(base: Path, theirs: tuple[Path, np.ndarray]) -> None:

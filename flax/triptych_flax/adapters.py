@@ -24,10 +24,10 @@ from triptych.modeling.adapting import Adapting
 from triptych.tensors.ref import TensorRef
 from triptych.weights.schema import Weight
 from triptych_flax import arrays, layers
-from triptych_flax.make import FlaxConv1D, drops
+from triptych_flax.make import FlaxConv1D, FlaxEmbed, drops
 
 A, B = "lora_A", "lora_B"
-_KINDS = (nn.Dense, nn.Embed, FlaxConv1D)
+_KINDS = (nn.Dense, nn.Embed, FlaxEmbed, FlaxConv1D)
 
 
 def adding(scales: Mapping[str, Mapping[str, float]], rates: Mapping[str, float]) -> AbstractContextManager[Any]:

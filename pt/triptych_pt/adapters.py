@@ -21,6 +21,7 @@ from triptych.modeling.adapting import Adapting
 from triptych.tensors.ref import TensorRef
 from triptych_pt import arrays, internals
 from triptych_pt.make import Conv1D
+from triptych_pt.packed import PackedEmbedding, PackedLinear
 
 A, B, DROPOUT = "lora_A", "lora_B", "lora_dropout"
 EMBEDDING_A, EMBEDDING_B = "lora_embedding_A", "lora_embedding_B"
@@ -39,15 +40,20 @@ def added(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: 
     """Return the output of `layer` with the changes of the adapters that act: a forward hook."""
     x = args[0] if args else next(iter(kwargs.values()))
     for name, scale in layer.lora_scales.items():
-        if isinstance(layer, nn.Embedding):
+        if is_table(layer):
             table, outer = getattr(layer, EMBEDDING_A)[name], getattr(layer, EMBEDDING_B)[name]
-            change = F.linear(F.embedding(x, table.T), outer)
+            change = F.linear(F.embedding(x.to(table.device), table.T), outer)
         else:
             inner, outer = getattr(layer, A)[name], getattr(layer, B)[name]
-            dropped = getattr(layer, DROPOUT)[name](x.to(inner.weight.dtype))
+            dropped = getattr(layer, DROPOUT)[name](x.to(inner.weight.device, inner.weight.dtype))
             change = outer(inner(dropped))
-        output = output + (change * scale).to(output.dtype)
+        output = output + (change * scale).to(output.device, output.dtype)
     return output
+
+
+def is_table(layer: nn.Module) -> bool:
+    """Return whether a layer that can be adapted is called with the numbers of rows."""
+    return isinstance(layer, (nn.Embedding, PackedEmbedding))
 
 
 def is_of_adapters(module: nn.Module) -> bool:
@@ -62,6 +68,7 @@ class Adapts(Adapting):
     named_modules: Any
     get_submodule: Any
     _owner: Any
+    _dispatch: Any
 
     def _hold_adapter(self, name: str, factors: Mapping[Target, tuple[np.ndarray, np.ndarray]], rate: float) -> None:
         if hasattr(Factors(), name) or hasattr(EmbeddingFactors(), name):
@@ -73,7 +80,7 @@ class Adapts(Adapting):
             if not hasattr(layer, "lora_scales"):
                 layer.lora_scales = {}
                 layer.adapter_hook = layer.register_forward_hook(added, with_kwargs=True)
-            device = layer.weight.device
+            device = layer.weight.device if self._dispatch is None else self._dispatch.runs_on(target.module)
             first, second = (nn.Parameter(arrays.to_native(one).to(device), requires_grad=False) for one in (a, b))
             if target.is_embedding:
                 _place(layer, EMBEDDING_A, EmbeddingFactors)[name] = first
@@ -92,7 +99,7 @@ class Adapts(Adapting):
         layer = self.get_submodule(target.module)
         scope = target.module.rpartition(".")[0]
         inside = isinstance(self.get_submodule(scope) if scope else self, nn.MultiheadAttention)
-        if inside or not isinstance(layer, (nn.Linear, nn.Embedding, Conv1D)):
+        if inside or not isinstance(layer, (nn.Linear, nn.Embedding, Conv1D, PackedLinear, PackedEmbedding)):
             raise ArgumentError(
                 f"{target.module} cannot be adapted.",
                 expected="a module of nn.Linear, nn.Embedding or Conv1D that is called",
