@@ -217,6 +217,7 @@ class FlaxPreTrainedModel(Generates, Adapts, Operations):
         param_dtype: Any,
         inputs: Sequence[Any],
         arguments: Mapping[str, Any],
+        placement: Any = None,
     ) -> Any:
         """As in the other frameworks; warn where transformers 4 would have loaded something else."""
         if arguments.get("_do_init") is False:  # what is lacking is new, and named, for the caller to deal with
@@ -227,7 +228,9 @@ class FlaxPreTrainedModel(Generates, Adapts, Operations):
                 "%s: the weights are stored in %s and become float32; param_dtype='auto' keeps what is stored",
                 checkpoint.source, ", ".join(sorted(others)),
             )  # fmt: skip
-        return super()._loaded(path, checkpoint, config, subfolder, policy, dtype, param_dtype, inputs, arguments)
+        return super()._loaded(
+            path, checkpoint, config, subfolder, policy, dtype, param_dtype, inputs, arguments, placement
+        )
 
     @classmethod
     @contextmanager
