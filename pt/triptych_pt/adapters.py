@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -69,6 +68,7 @@ class Adapts(Adapting):
     get_submodule: Any
     _owner: Any
     _dispatch: Any
+    _value_of: Any
 
     def _hold_adapter(self, name: str, factors: Mapping[Target, tuple[np.ndarray, np.ndarray]], rate: float) -> None:
         if hasattr(Factors(), name) or hasattr(EmbeddingFactors(), name):
@@ -128,7 +128,8 @@ class Adapts(Adapting):
 
     def _adapter_factors(self, name: str) -> dict[str, tuple[Any, Any]]:
         held = self._some_adapters().held[name]
-        return {one.module: _pair(self.get_submodule(one.module), name, one) for one in held.targets}
+        places = {one.module: _pair(self.get_submodule(one.module), name, one) for one in held.targets}
+        return {module: tuple(self._value_of(*place) for place in pair) for module, pair in places.items()}  # type: ignore[misc]
 
     def _act_adapters(self, scales: Mapping[str, Mapping[str, float]]) -> None:
         for name, layer in self._adapted():
@@ -140,10 +141,11 @@ class Adapts(Adapting):
             if isinstance(tensor, nn.Parameter):
                 tensor.requires_grad_(weight.name in weights and tensor.is_floating_point())
         state = self._adapters_held()
-        for name in () if state is None else state.held:
-            for pair in self._adapter_factors(name).values():
-                for tensor in pair:
-                    tensor.requires_grad_(name in adapters)
+        for name, adapter in () if state is None else state.held.items():
+            for one in adapter.targets:
+                for owner, leaf in _pair(self.get_submodule(one.module), name, one):
+                    tensor = internals.own_tensor(owner, leaf)
+                    tensor.requires_grad_(name in adapters and not tensor.is_meta)
 
     def _adapter_of_state(self, adapter: Adapter, name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         found, factors = {}, {}
@@ -178,7 +180,8 @@ def _projection(weight: nn.Parameter) -> nn.Linear:
     return layer
 
 
-def _pair(layer: Any, name: str, target: Target) -> tuple[torch.Tensor, torch.Tensor]:
+def _pair(layer: Any, name: str, target: Target) -> list[tuple[nn.Module, str]]:
+    """Return where A and B of an adapter are: modules, and the names of their parameters."""
     if target.is_embedding:
-        return getattr(layer, EMBEDDING_A)[name], getattr(layer, EMBEDDING_B)[name]
-    return getattr(layer, A)[name].weight, getattr(layer, B)[name].weight
+        return [(getattr(layer, EMBEDDING_A), name), (getattr(layer, EMBEDDING_B), name)]
+    return [(getattr(layer, A)[name], "weight"), (getattr(layer, B)[name], "weight")]
