@@ -25,7 +25,7 @@ class Hooks:
     """What the plans of core ask a framework to do; `_ops` is the backend's module `ops`."""
 
     _ops: ClassVar[Any]
-    _asked: Any = None
+    _asked_places: Any = None
     """What `_take_placement` returned, while a model is loaded."""
     _modules_stay: ClassVar[bool] = False
     """Whether a module's layers cannot be changed once it is made; and to look at them takes a trace of a second."""
@@ -41,7 +41,7 @@ class Hooks:
         return None
 
     def _keep_elsewhere(self, plan: LoadPlan) -> Collection[str]:
-        """Decide where weights go, as `_asked` says; return the names of those that are not read into memory."""
+        """Decide where weights go, as `_asked_places` says; return the names of those that are not read into memory."""
         return ()
 
     @classmethod
