@@ -18,7 +18,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from triptych.checkpoints.holding import HeldModel, load_held
+from triptych.checkpoints.holding import HeldModel, held_gguf, load_held
 from triptych.checkpoints.naming import canonical
 from triptych.checkpoints.opening import Checkpoint
 from triptych.config import PretrainedConfig, taken_over
@@ -26,14 +26,17 @@ from triptych.errors import ArgumentError, CheckpointError, ConfigError
 from triptych.formats.kinds import read_order
 from triptych.hub.fetching import fetch_config, fetch_model, names_in, take_hub_arguments
 from triptych.hub.remote_code import take_code_arguments
+from triptych.modeling.adapting import AdapterArguments
 from triptych.modeling.arguments import take_accepted, warn_of_msgpack
 from triptych.modeling.checkpointing import Checkpointing
 from triptych.modeling.derived import refuse_disagreement
 from triptych.modeling.implementations import ATTENTION_ARGUMENTS, Implementations
 from triptych.modeling.key_names import renamed, stated
+from triptych.modeling.packing import Quantising, gguf_of, take_quantisation
 from triptych.modeling.precision import Precision
 from triptych.modeling.saving import Saving
 from triptych.names import AUTO_TASKS
+from triptych.tensors.dtypes import FLOATING, is_auto
 from triptych.weights.plan import (
     LoadPlan,
     LoadReport,
@@ -49,6 +52,10 @@ from triptych.weights.schema import Schema
 
 logger = logging.getLogger("triptych")
 Self = TypeVar("Self", bound="ModelBase")
+
+
+_QUANTISATION = "quantization_config of the call"
+"""Under which name, that no other argument has, it is passed on."""
 
 
 class _TiesEnded(Exception):
@@ -86,16 +93,17 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
     ) -> Self:
         """Return a new model with freshly initialised weights.
 
-        `dtype`, or its older name `torch_dtype`, is what the framework calls dtype; `attn_implementation` is as in
-        `from_pretrained`.
+        `dtype`, or its older name `torch_dtype`, is what the framework calls dtype, "auto" for `config.dtype`;
+        `attn_implementation` is as in `from_pretrained`.
 
         Raises:
-            ArgumentError: `config` is not of `config_class`. ConfigError: a field of it was set to an impossible value,
-            or the constructor takes no such argument.
+            ArgumentError: `config` is not of `config_class`, or the dtype no floating type. ConfigError: a field of it
+            was set to an impossible value, or the constructor takes no such argument.
         """
         config = copy.deepcopy(cls._own_config(config))
         cls._ask_for_attention(config, kwargs)
         wanted = torch_dtype if dtype is None else dtype
+        wanted = config.dtype if is_auto(wanted) else wanted
         with cls._new_parameters(wanted, kwargs):
             refuse_untaken(kwargs, cls)
             return cls(config, **kwargs)  # type: ignore[call-arg]
@@ -139,8 +147,9 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
                 True refuses a missing head and unexpected weights too; False refuses nothing.
             output_loading_info: return `(model, info)`, `info` with the keys missing_keys, unexpected_keys,
                 mismatched_keys (name, shape in the checkpoint, shape in the model) and error_msgs.
-            dtype: what the framework calls dtype: PyTorch, the parameters, "auto" for `config.dtype`, else the files';
-                Keras, the policy; Flax, the computation.
+            dtype: what the framework calls dtype, by name or as a type: PyTorch, the parameters; Keras, the policy;
+                Flax, the computation. "auto" is `config.dtype`, else the files'; in Keras and Flax the parameters
+                follow the files then. `torch_dtype` is its older name.
             param_dtype: dtype of the parameters: a floating type (None: float32) or "auto" to follow the files.
             variant: load `model.<variant>.safetensors`, `pytorch_model.<variant>.bin`, ...
             subfolder: folder below the path.
@@ -149,7 +158,9 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
                 are safetensors. Not needed where these are the only weights.
             mmap: map the files (default); False reads them into owned memory, for network file systems.
             state_dict: canonical names to arrays, used instead of files; needs `config`.
-            kwargs: `attn_implementation`, "eager" or another that the class has (see `Implementations`);
+            kwargs: `adapter_name` ("default") and `adapter_kwargs` (arguments of the look-up): of a folder that holds
+                an adapter alone, the model that its config names is loaded, and the adapter into it;
+                `attn_implementation`, "eager" or another that the class has (see `Implementations`);
                 `generation_config`, used instead of the folder's generation_config.json; `key_mapping`, regular
                 expression -> replacement, renames what the checkpoint holds: the first that is found in a name, as
                 `re.sub` does; `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, for a
@@ -161,15 +172,26 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
             ArgumentError, ConfigError, MissingFileError, HubError, CheckpointError, CorruptCheckpointError and their
             subclasses, UnsafeCheckpointError, UnsupportedFormatError.
         """
+        path: Any = pretrained_model_name_or_path
+        hub = take_hub_arguments(kwargs)
+        adapter = AdapterArguments.taken_from(kwargs)
+        if state_dict is None and not isinstance(path, HeldModel):
+            path = adapter.seen(path, subfolder, hub)
+        if adapter.base is not None:
+            given = {"config": config, "ignore_mismatched_sizes": ignore_mismatched_sizes, "strict": strict,
+                     "output_loading_info": output_loading_info, "dtype": dtype, "param_dtype": param_dtype,
+                     "variant": variant, "use_safetensors": use_safetensors, "from_pt": from_pt, "from_tf": from_tf,
+                     "from_flax": from_flax, "mmap": mmap}  # fmt: skip
+            return adapter.load(cls, *model_args, **given, **kwargs, **hub)
         named, inputs = cls._by_name(model_args)
         dtype = named.pop("dtype", dtype)
         kwargs |= named
         torch_dtype = kwargs.pop("torch_dtype", None)
         dtype = torch_dtype if dtype is None else dtype
         order = read_order(cls.framework, use_safetensors, from_pt, from_tf, from_flax)
-        path: Any = pretrained_model_name_or_path
-        hub = take_hub_arguments(kwargs)
         placement = cls._take_placement(kwargs)
+        wanted = take_quantisation(kwargs, cls)
+        path, subfolder = cls._gguf(path, kwargs, subfolder, hub)
         take_accepted(kwargs, cls)
         take_code_arguments(kwargs)  # of the auto classes: this class is asked by its name
         config = taken_over(config, cls.config_class)
@@ -183,6 +205,8 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
             kwargs.pop("key_mapping", None),
             *cls._kept_wide(),
         )
+        if wanted is not None:
+            kwargs[_QUANTISATION] = wanted
         if state_dict is not None:
             if path is not None or config is None:
                 raise ArgumentError("state_dict= stands for the files.", expected="path None, and config=")
@@ -206,6 +230,13 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         return model._handed_over(output_loading_info)
 
     @classmethod
+    def _gguf(cls, path: Any, kwargs: dict[str, Any], subfolder: str, hub: Mapping[str, Any]) -> tuple[Any, str]:
+        """Return the model in the GGUF file that `path`, or `gguf_file` in it, names; else `path` and `subfolder`."""
+        given = None if "gguf_file" in cls._constructor_arguments() else kwargs.pop("gguf_file", None)
+        file = gguf_of(path, given, subfolder, hub)
+        return (path, subfolder) if file is None else (held_gguf(file), "")
+
+    @classmethod
     def _loaded(
         cls: type[Self],
         path: Any,
@@ -224,14 +255,16 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         `placement` is what `_take_placement` returned.
         """
         arguments = dict(arguments)
+        wanted = arguments.pop(_QUANTISATION, None)
         generation_config = arguments.pop("generation_config", None)
         attention = {name: arguments.pop(name) for name in ATTENTION_ARGUMENTS if name in arguments}
         loaded, kwargs = cls._load_config(path, config, subfolder, arguments)
         cls._check_config(loaded)
+        how = cls._quantising(loaded, wanted)
         cls._ask_for_attention(loaded, attention)
-        options = {"dtype": dtype, **kwargs}
+        options = {"dtype": _followed(loaded, checkpoint) if is_auto(dtype) else dtype, **kwargs}
         build = partial(cls._built, loaded, inputs, options, checkpoint,
-                        cls._param_dtype(dtype, param_dtype, loaded), placement, policy, str(path))  # fmt: skip
+                        cls._param_dtype(dtype, param_dtype, loaded), placement, policy, str(path), how)  # fmt: skip
         with collector_paused():
             schema = cls._declared_for(loaded, kwargs)
             untied = [] if schema is None else cls._end_ties(loaded, schema, cls._named(checkpoint, schema, policy))
@@ -239,6 +272,10 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
                 model = build(cls._declared_for(loaded, kwargs) if untied else schema, untied)
             except _TiesEnded as ended:
                 model = build(None, ended.names)
+        if how is not None:
+            if how.packing is None:
+                model._quantise_by_library(how.said)
+            model.config.quantization_config = how.said
         model._take_generation_config(path, generation_config)
         return model
 
@@ -253,6 +290,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         placement: Any,
         policy: Policy,
         source: str,
+        how: Quantising | None,
         schema: Schema | None,
         untied: list[str],
     ) -> Self:
@@ -266,6 +304,8 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
             named = cls._named(checkpoint, found, policy)
             if schema is None and not untied and (ended := cls._end_ties(config, found, named)):
                 raise _TiesEnded(ended)
+            if how is not None:
+                found, named = model._take_packed(how, found, named)
             report = model.load_report = LoadReport(checkpoint.source)
             if placement is not None:
                 model._asked_places = placement
@@ -352,7 +392,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         else:
             elsewhere = self._keep_elsewhere(plan)
             here = [each for each in plan.assignments if each.weight.name not in elsewhere]
-            ahead = readers.enter_context(ReadAhead(here, self.framework))
+            ahead = readers.enter_context(ReadAhead(here, self.framework, self._read_ahead))
             for assignment in plan.assignments:
                 if assignment.weight.name in elsewhere:
                     report.record(assignment)
@@ -404,6 +444,12 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         """Return whether the class scores the next token, so that `generate` works: by its declaration, or as authors
         say it, by `prepare_inputs_for_generation` or `GenerationMixin`."""
         return cls._may_generate()
+
+
+def _followed(config: PretrainedConfig, checkpoint: Checkpoint) -> Any:
+    """Return the dtype that the config says; else the floating one of the files, or None if that are several."""
+    stored = {ref.dtype for ref in checkpoint.values() if ref.dtype in FLOATING}
+    return config.dtype or (stored.pop() if len(stored) == 1 else None)
 
 
 def refuse_untaken(options: Mapping[str, Any], cls: type[ModelBase]) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
 from triptych.modeling.derived import LiveWeight
-from triptych.tensors.dtypes import parse_param_dtype
+from triptych.tensors.dtypes import is_auto, parse_param_dtype
 from triptych.tensors.ref import TensorRef
 from triptych.weights.plan import Assignment, LoadPlan, NewWeight
+from triptych.weights.packing import Packed
 from triptych.weights.schema import Schema, Weight
 from triptych.weights.surgery import Grow
 
@@ -27,13 +28,15 @@ class Hooks:
     _ops: ClassVar[Any]
     _asked_places: Any = None
     """What `_take_placement` returned, while a model is loaded."""
+    _read_ahead: int | None = None
+    """How many bytes a load may have read before they are assigned; None where the model adopts the arrays."""
     _modules_stay: ClassVar[bool] = False
     """Whether a module's layers cannot be changed once it is made; and to look at them takes a trace of a second."""
 
     @classmethod
     def _param_dtype(cls, dtype: Any, param_dtype: Any, config: PretrainedConfig) -> np.dtype | None:
         """Return the dtype of the parameters (None: as in the files) from the two arguments of `from_pretrained`."""
-        return parse_param_dtype(param_dtype)
+        return parse_param_dtype(dtype if param_dtype is None and is_auto(dtype) else param_dtype)
 
     @classmethod
     def _take_placement(cls, arguments: dict[str, Any]) -> Any:
@@ -103,6 +106,31 @@ class Hooks:
 
     def _replace(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Give weights new arrays, in canonical layout, of other shapes; `self.config` is already the new one."""
+        raise NotImplementedError
+
+    def _packable(self) -> Collection[str]:
+        """Return the names of the weights whose layers can hold them packed."""
+        raise NotImplementedError
+
+    def _hold_packed(self, packed: Mapping[str, Packed]) -> None:
+        """Let layers hold these weights packed: the parts have no values yet, which `_assign` or `_put` gives them."""
+        raise NotImplementedError
+
+    def _hold_whole(self, packed: Mapping[str, Packed]) -> None:
+        """Undo `_hold_packed`; `_put` gives the weights their values."""
+        raise NotImplementedError
+
+    def _put(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Give weights, or parts of packed ones, these values, in canonical layout."""
+        raise NotImplementedError
+
+    @classmethod
+    def _check_library(cls, said: Mapping[str, Any]) -> None:
+        """Raise `MissingBackendError` if the library that a quantisation config names is not installed."""
+        raise NotImplementedError
+
+    def _quantise_by_library(self, said: Mapping[str, Any]) -> None:
+        """Quantise the layers of the loaded model by the library that a quantisation config names."""
         raise NotImplementedError
 
     def _refuse_other_embeddings(self, schema: Schema) -> None:

@@ -36,6 +36,7 @@ class Part:
         ops: computes; see `triptych.nn.functional`.
         index: the number of the layer, in a stack.
         part_names: attribute -> name of its weights, for an attribute that Keras keeps for itself (`layers`).
+        takes_wide: whether it may be called with float32 in a model of a half type; Keras would cast that.
         heads: attributes whose weights, where a checkpoint lacks them, are new and no damage.
         arguments: what the constructor takes by place, under the names that transformers gives it.
         whole: whether its layers stay on one device together: see `triptych.placement`.

@@ -96,7 +96,7 @@ def recorded_whole_parts(part: Any, config: Any, **options: Any) -> list[str]:
     return [*_recorded(part)(config, **options).whole_parts()]
 
 
-def dense(owner: Any, width: Any, units: Any, bias: bool = True, std: float | None = None) -> Any:
+def dense(owner: Any, width: Any, units: Any, bias: bool = True, std: float | None = None, wide: bool = False) -> Any:
     return Layer(lambda build, name: build.linear(name, _axis(units), _axis(width), bias))
 
 
