@@ -97,6 +97,7 @@ class Packs(Schemas):
             MissingBackendError: a library that is not installed.
         """
         self._refuse_packed("quantised again")
+        self._refuse_adapted("quantised")
         said = quantised.as_mapping(quantization_config)
         packing = _packing_or_refused(said, type(self))
         if packing is None:
@@ -131,6 +132,7 @@ class Packs(Schemas):
         if not self._packed:
             raise ArgumentError(f"{type(self).__name__} has no packed weights.", expected="a quantised model",
                                 received=f"quantization_method {self.quantization_method}")  # fmt: skip
+        self._refuse_adapted("made whole")
         packed, read = dict(self._packed), self._reader()
         wanted = self._dtype_beside() if dtype is None else parse_param_dtype(dtype)
         arrays = {name: one.decode(map(read, one.parts)).astype(wanted, copy=False) for name, one in packed.items()}
@@ -218,9 +220,7 @@ class Packs(Schemas):
             )
 
 
-def _described(
-    packing: Packing, packed: Mapping[str, Packed], prefix: str, said: Mapping[str, Any]
-) -> dict[str, Any]:
+def _described(packing: Packing, packed: Mapping[str, Packed], prefix: str, said: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the config says of a model whose weights are as a GGUF file packs them."""
     codec, others = packing.described(packed, prefix)
     kept = {name: said[name] for name in ("modules_to_not_convert",) if said.get(name)}
