@@ -119,7 +119,6 @@ row("5.4.95", note="the layers of a model are used as they are", pt="R")(refuses
 row("5.4.96", note="attn_implementation='sdpa' is what it became", pt="R")(
     refuses("to_bettertransformer", "reverse_bettertransformer", match="sdpa")
 )
-row("5.4.87", note="no quantised model is made", pt="R")(refuses("dequantize"))
 for _number, _note in {
     "5.6.27": "there are no adapters",
     "5.9.4": "no adapters: `enable_input_require_grads` is called by whoever adds them",

@@ -146,9 +146,7 @@ def untrack(layer: keras.layers.Layer, variable: Any) -> None:
 
 def untrained(layer: keras.layers.Layer, name: str, shape: tuple[int, ...], dtype: str) -> Any:
     """Return a new variable of zeros of an open layer, which stays in `dtype` whatever the layer computes in."""
-    return layer.add_weight(
-        shape=shape, initializer=_zeros, dtype=dtype, trainable=False, autocast=False, name=name
-    )
+    return layer.add_weight(shape=shape, initializer=_zeros, dtype=dtype, trainable=False, autocast=False, name=name)
 
 
 def _zeros(shape: Any, dtype: Any) -> tf.Tensor:
