@@ -171,18 +171,26 @@ def _packed_refs(packed: Packed, ref: TensorRef) -> dict[str, TensorRef]:
 
 
 class _Encoder:
-    """Packs one weight when the first of its parts is read, and lets go of each part that was."""
+    """Packs one weight when a part of it is read, and keeps of the others the small ones, until they are read too.
+
+    A writer may ask for the scales of all weights before the first codes, of which only one is in memory at a time:
+    these are then made twice.
+    """
 
     def __init__(self, packed: Packed, ref: TensorRef) -> None:
         self._packed, self._ref = packed, ref
         self._left: dict[int, np.ndarray] = {}
+        self._given: set[int] = set()
         self._lock = threading.Lock()
 
     def read(self, place: int) -> np.ndarray:
         with self._lock:
-            if place not in self._left:
-                self._left = dict(enumerate(self._packed.encode(self._ref.read())))
-            return self._left.pop(place)
+            self._given.add(place)
+            if place in self._left:
+                return self._left.pop(place)
+            parts = dict(enumerate(self._packed.encode(self._ref.read())))
+            self._left = {other: part for other, part in parts.items() if other not in {0, *self._given}}
+            return parts[place]
 
 
 def applied(schema: Schema, packed: Mapping[str, Packed]) -> Schema:
