@@ -208,7 +208,8 @@ def declared_shapes(schema: Schema) -> dict[str, Any]:
     shapes = {}
     for weight in schema.stored():
         shape = layouts.native_shape(weight, "flax")
-        shapes[layouts.native_path(weight, "flax")] = jax.ShapeDtypeStruct(shape, jnp.float32)
+        dtype = jnp.float32 if weight.packed is None else weight.packed.dtype
+        shapes[layouts.native_path(weight, "flax")] = jax.ShapeDtypeStruct(shape, dtype)
     return unflatten_dict(shapes)
 
 

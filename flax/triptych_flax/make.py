@@ -18,7 +18,7 @@ from flax import linen as nn
 from triptych.errors import ArgumentError
 from triptych.nn import functional as fn
 from triptych.nn.parts import Binder, Model
-from triptych_flax import ops
+from triptych_flax import ops, packed
 
 
 class FlaxConv1D(nn.Module):
@@ -31,9 +31,35 @@ class FlaxConv1D(nn.Module):
 
     @nn.compact
     def __call__(self, x: Any) -> Any:
+        if (one := packed.of(self)) is not None:
+            made = packed.project(self, one, jnp.asarray(x, self.dtype))
+            return made + jnp.asarray(self.get_variable("params", "bias"), self.dtype)
         weight = self.param("weight", self.initializer, (self.width, self.units))
         bias = self.param("bias", nn.initializers.zeros, (self.units,))
         return jnp.asarray(x, self.dtype) @ jnp.asarray(weight, self.dtype) + jnp.asarray(bias, self.dtype)
+
+
+class FlaxEmbed(nn.Embed):
+    """A table of vectors, which may be packed."""
+
+    def setup(self) -> None:
+        self.held = packed.of(self)
+        if self.held is None:
+            super().setup()
+
+    def __call__(self, inputs: Any) -> Any:
+        if self.held is not None:
+            return packed.vectors(self, self.held, inputs, self.dtype)
+        return super().__call__(inputs)
+
+    @property
+    def score(self) -> Any:
+        """What returns the products with each vector of a packed table; None if it is not packed."""
+        return None if self.held is None else self.packed_scores
+
+    def packed_scores(self, hidden: Any) -> Any:
+        """Return the products of `hidden` and each vector of the packed table."""
+        return packed.project(self, self.held, hidden)
 
 
 class FlaxRMSNorm(nn.Module):
@@ -63,7 +89,12 @@ class FlaxDropout(nn.Module):
 
     def is_on(self) -> bool:
         """Return whether this call drops values."""
-        return not _calm.get() and self.has_rng("dropout")
+        return drops(self)
+
+
+def drops(module: nn.Module) -> bool:
+    """Return whether the call that `module` is in drops values."""
+    return not _calm.get() and module.has_rng("dropout")
 
 
 class FlaxSequence(nn.Module):
@@ -200,7 +231,7 @@ def embedding(
 
     `aliases` are other names under which files hold the table.
     """
-    return nn.Embed(int(rows), int(width), dtype=owner.dtype, embedding_init=_normal(owner, std))
+    return FlaxEmbed(int(rows), int(width), dtype=owner.dtype, embedding_init=_normal(owner, std))
 
 
 def layer_norm(owner: Any, width: Any, epsilon: float, affine: bool = True) -> Any:
@@ -244,13 +275,16 @@ class FlaxVocabProjector(FlaxBlock):
 
     def setup(self) -> None:
         self.bias = vector(self, "bias", self.units)
-        if not self.config.tie_word_embeddings:
+        self.held = packed.of(self)
+        if not self.config.tie_word_embeddings and self.held is None:
             self.kernel = self.param("kernel", _normal(self, None), (self.width, self.units))
 
     def __call__(self, hidden: Any, embeddings: Any) -> Any:
         bias = jnp.asarray(self.bias, self.dtype)
         if self.config.tie_word_embeddings:
             return fn.scores_of_vocabulary(ops, None, embeddings, hidden) + bias
+        if self.held is not None:
+            return packed.project(self, self.held, hidden) + bias
         return hidden @ jnp.asarray(self.kernel, self.dtype) + bias
 
 

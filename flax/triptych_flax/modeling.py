@@ -28,9 +28,11 @@ from triptych.nn.parts import Model
 from triptych.tensors.arrays import permuted
 from triptych.tensors.dtypes import FLOATING, is_auto, parse_param_dtype
 from triptych.weights import layouts
+from triptych.weights.packing import Packed
 from triptych.weights.plan import Assignment, NewWeight, Policy
 from triptych.weights.schema import Layout, Weight
-from triptych_flax import arrays, layers, make, ops
+from triptych_flax import arrays, layers, make, ops, packed
+from triptych_flax.adapters import Adapts
 from triptych_flax.base.operations import Operations
 from triptych_flax.generation import Generates
 from triptych_flax.placement.placed import Placed, on_device, put_like
@@ -38,7 +40,7 @@ from triptych_flax.placement.placed import Placed, on_device, put_like
 __all__ = ["FlaxPreTrainedModel"]
 
 
-class FlaxPreTrainedModel(Placed, Generates, Operations):
+class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
     """Base class of Flax models: a config, a linen module and, unless `_do_init=False`, its parameters.
 
     A class sets `module_class`, a linen module with the fields `config` and `dtype`, and is then called as
@@ -184,7 +186,10 @@ class FlaxPreTrainedModel(Placed, Generates, Operations):
         inputs, options = jax.tree.map(layers.on_device, (inputs, options), is_leaf=lambda x: isinstance(x, list))
         rngs = {} if dropout_rng is None or not train else {"dropout": dropout_rng}
         try:
-            return self.module.apply(variables, *inputs, **options, rngs=rngs, mutable=changing or False, method=method)
+            with self.acting_adapters(), packed.holding(self._held_packed()):
+                return self.module.apply(
+                    variables, *inputs, **options, rngs=rngs, mutable=changing or False, method=method
+                )
         except _OTHER_PARAMETERS as cause:
             raise ArgumentError("The parameters do not fit the module.", received=str(cause)) from cause
 
@@ -237,7 +242,7 @@ class FlaxPreTrainedModel(Placed, Generates, Operations):
         model._is_initialized, model._params = True, {}
         yield model
         model._params = unflatten_dict(model._params)
-        model._is_initialized, model._places = keeps, None
+        model._is_initialized, model._shardings = keeps, None
 
     def _assign(
         self,
@@ -260,7 +265,7 @@ class FlaxPreTrainedModel(Placed, Generates, Operations):
             value = layers.leaf(made, path, one.weight.name)
             is_floating = jnp.issubdtype(value.dtype, jnp.floating) and not one.weight.buffer
             value = value.astype(arrays.native_dtype(one.dtype)) if is_floating else value
-            self._params[path] = value if self._places is None else self._placed(one.weight.name, value)
+            self._params[path] = value if self._shardings is None else self._placed(one.weight.name, value)
         self._missing_keys = {self._path(one.weight) for one in new}
 
     def _handed_over(self, output_loading_info: bool) -> Any:
@@ -325,8 +330,45 @@ class FlaxPreTrainedModel(Placed, Generates, Operations):
         self._params, self._shapes = unflatten_dict(flat), None
         self._module = self._module.clone(**({"config": self.config} if hasattr(self._module, "config") else {}))
 
+    def _packable(self) -> Collection[str]:
+        shapes = self._traced_shapes()
+        top = 1 if layers.has_collections(shapes) else 0
+        dense = {(*path, "kernel") for path in self._dense}
+        return [weight.name for weight in self._live_weights() if weight.key[top:] in dense]
+
+    def _hold_packed(self, weights: Mapping[str, Packed]) -> None:
+        self._drop([one.weight for one in weights.values()])
+
+    def _hold_whole(self, weights: Mapping[str, Packed]) -> None:
+        self._drop([part for one in weights.values() for part in one.parts])
+
+    def _drop(self, weights: Iterable[Weight]) -> None:
+        """Remove leaves of the tree, if it is filled already."""
+        self._shapes = None
+        flat = layers.flat(self._params)
+        gone = {self._path(weight) for weight in weights} & set(flat)
+        if gone:
+            self._params = unflatten_dict({path: leaf for path, leaf in flat.items() if path not in gone})
+
+    def _put(self, new: Mapping[str, np.ndarray]) -> None:
+        flat, schema = layers.flat(self._params), self.schema
+        for name, array in new.items():
+            order = layouts.to_native(schema[name].layout, array.ndim, "flax")
+            flat[self._path(schema[name])] = arrays.to_native(permuted(array, order))
+        self._params, self._shapes = unflatten_dict(flat), None
+
+    @classmethod
+    def _check_library(cls, said: Mapping[str, Any]) -> None:
+        """Do nothing: it is refused before."""
+
+    def _held_packed(self) -> dict[layers.Path, Packed]:
+        """Return path of a module -> the packed weight that it holds."""
+        return {layouts.native_path(one.weight, "flax")[:-1]: one for one in self._packed.values()}
+
     def _live_weights(self) -> list[LiveWeight]:
-        return layers.live(self._traced_shapes(), self._layouts)
+        parts = {part.name: part.packed for one in self._packed.values() for part in one.parts}
+        live = layers.live(self._traced_shapes(), self._layouts)
+        return [replace(weight, packed=parts.get(weight.name)) for weight in live]
 
     def _live_vocab(self) -> Collection[str]:
         vocab = layers.vocab_paths(self, layers.flat(self._traced_shapes()))
@@ -350,8 +392,9 @@ class FlaxPreTrainedModel(Placed, Generates, Operations):
         called = cls if cls.module_class is None else cls.module_class
         return inspect.signature(called.__call__).parameters
 
-    def _is_trainable(self, weight: Weight) -> bool:
-        return True
+    @staticmethod
+    def _to_native(array: np.ndarray) -> Any:
+        return arrays.to_native(array)
 
     @staticmethod
     def _to_numpy(tensor: Any) -> np.ndarray:

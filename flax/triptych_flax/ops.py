@@ -268,6 +268,16 @@ def repeat(x: Any, times: int) -> Any:
     return jnp.repeat(x, times, axis=0)
 
 
+def bits(x: Any, shift: int, mask: int) -> Any:
+    """Return the bits of the bytes `x` above `shift` that are in `mask`."""
+    return x >> np.uint8(shift) & np.uint8(mask)
+
+
+def bitcast(x: Any, dtype: Any) -> Any:
+    """Return the bytes `x` [..., N] as numbers of `dtype`: [..., N] of one byte each, or [...] of N."""
+    return jax.lax.bitcast_convert_type(x, jnp.dtype(dtype))
+
+
 def while_loop(condition: Any, body: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return `state` as `body` makes it anew while `condition` holds; both take its parts."""
     return jax.lax.while_loop(lambda s: condition(*s), lambda s: body(*s), state)

@@ -32,7 +32,7 @@ class Conv1D(nn.Module):
 
     def forward(self, x: Any) -> Any:
         rows, slices = x.reshape(-1, x.shape[-1]), math.gcd(self.weight.shape[1], 8)
-        if slices > 1 and ops.is_few(rows, 2, 16):
+        if slices > 1 and ops.is_few(rows, 2, 6):
             # Slices of the matrix are shared out among the threads, as the matrix itself is not where rows are few.
             parts = self.weight.reshape(self.weight.shape[0], slices, -1).transpose(0, 1)
             made = torch.matmul(rows, parts).transpose(0, 1).reshape(rows.shape[0], -1) + self.bias

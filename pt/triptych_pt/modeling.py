@@ -24,10 +24,12 @@ from triptych.modeling.hooks import Answer
 from triptych.nn.parts import Model
 from triptych.tensors.dtypes import is_auto, parse_param_dtype
 from triptych.tensors.ref import TensorRef
+from triptych.weights.packing import Packed
 from triptych.weights.plan import Assignment, LoadPlan, NewWeight
 from triptych.weights.schema import Schema, Weight
 from triptych.weights.surgery import VOCAB, Grow
-from triptych_pt import arrays, internals, layers, make, ops
+from triptych_pt import arrays, internals, layers, libraries, make, ops, packed
+from triptych_pt.adapters import Adapts
 from triptych_pt.authors.accessors import Accessors
 from triptych_pt.authors.attention import ALL_ATTENTION_FUNCTIONS
 from triptych_pt.authors.losses import loss_type
@@ -42,7 +44,7 @@ __all__ = ["PreTrainedModel"]
 Self = TypeVar("Self", bound="PreTrainedModel")
 
 
-class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates, ModelBase):
+class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates, Adapts, ModelBase):
     """Base class of PyTorch models. Subclasses build their modules in `__init__` and end it with `self.post_init()`.
 
     Raises:
@@ -109,6 +111,8 @@ class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates,
         declared = self.declared_schema
         ties = declared_ties(self, declared)
         for name, (source, _) in ties.items():
+            if name.rpartition(".")[0] and packed.shares(self, name):
+                continue
             try:
                 (module, leaf), shared = self._owner(name), self.get_parameter(source)
             except AttributeError as cause:
@@ -154,6 +158,13 @@ class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates,
                 decoder.get_submodule(scope).register_parameter(leaf, shared[name])
 
     # -- training -----------------------------------------------------------------------------------------------
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None) -> None:
+        """See `Checkpointing`. Of a model with adapters, whose embeddings are frozen, their output gets a gradient too:
+        reentrant checkpointing would else compute none at all."""
+        super().gradient_checkpointing_enable(gradient_checkpointing_kwargs)
+        if self._hf_peft_config_loaded:
+            self.enable_input_require_grads()
 
     def enable_input_require_grads(self) -> None:
         """Let the output of the input embeddings have a gradient though they are frozen, as adapters need it."""
@@ -212,6 +223,9 @@ class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates,
         with internals.with_values(), model._sharing_kept():
             yield model
             model.eval()
+        if model._packed:
+            model.tie_weights()
+            packed.follow_dtype(model)
         del model.__dict__["_made_anew"], model._device_of_values
         for module in internals.modules_of(model):
             vars(module)["_is_hf_initialized"] = True
@@ -320,6 +334,36 @@ class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates,
         self.tie_weights()
         for module in self.modules():
             describe(module)
+
+    def _packable(self) -> Collection[str]:
+        named = self.named_modules(remove_duplicate=False)
+        return [f"{path}.weight" for path, module in named if packed.can_hold(module)]
+
+    def _hold_packed(self, weights: Mapping[str, Packed]) -> None:
+        for name, (source, one) in packed.places(self.schema, weights).items():
+            path = name.removesuffix(".weight")
+            shared = None if source is None else attrgetter(source.removesuffix(".weight"))(self)
+            self._replace_part(path, packed.holding(attrgetter(path)(self), one, shared))
+
+    def _hold_whole(self, weights: Mapping[str, Packed]) -> None:
+        for path, module in list(self.named_modules(remove_duplicate=False)):
+            if isinstance(module, packed.PackedLayer):
+                self._replace_part(path, packed.whole(module))
+
+    def _put(self, new: Mapping[str, np.ndarray]) -> None:
+        tensors = (*self.parameters(), *self.buffers())
+        device = next((tensor.device for tensor in tensors if not tensor.is_meta), internals.device_of_values())
+        for name, array in new.items():
+            internals.put(*self._owner(name), arrays.to_native(array).to(device))
+        self.tie_weights()
+        packed.follow_dtype(self)
+
+    @classmethod
+    def _check_library(cls, said: Mapping[str, Any]) -> None:
+        libraries.check(said)
+
+    def _quantise_by_library(self, said: Mapping[str, Any]) -> None:
+        libraries.quantise(self, said)
 
     def _refuse_other_embeddings(self, schema: Schema) -> None:
         known = {id(self._held(weight.name)) for weight in schema.values() if weight.axis_index(VOCAB) is not None}

@@ -43,10 +43,12 @@ def matmul(x: Any, y: Any) -> Any:
 
 def project(x: Any, rows: Any) -> Any:
     """Return the products of `x` [..., H] and each of `rows` [V, H], [..., V], for which no matrix is transposed."""
-    if not is_few(x, 5, 32):
+    if not is_few(x, 4, 32):
         return F.linear(x, rows)
     flat = x.reshape(-1, x.shape[-1])
-    return (rows @ flat.t()).t().reshape(*x.shape[:-1], rows.shape[0])
+    made = None if torch.is_grad_enabled() else internals.onednn_linear(flat, rows)
+    made = (rows @ flat.t()).t() if made is None else made
+    return made.reshape(*x.shape[:-1], rows.shape[0])
 
 
 def is_few(x: Any, least: int, most: int) -> bool:
@@ -281,6 +283,17 @@ def minimum_of(x: Any) -> Any:
 
 def repeat(x: Any, times: int) -> Any:
     return x.repeat_interleave(times, dim=0)
+
+
+def bits(x: Any, shift: int, mask: int) -> Any:
+    """Return the bits of the bytes `x` above `shift` that are in `mask`."""
+    return (x >> shift if shift else x) & mask
+
+
+def bitcast(x: Any, dtype: Any) -> Any:
+    """Return the bytes `x` [..., N] as numbers of `dtype`: [..., N] of one byte each, or [...] of N."""
+    new = x.contiguous().view(_dtype(dtype))
+    return new if new.element_size() == 1 else new[..., 0]
 
 
 def while_loop(condition: Any, body: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:

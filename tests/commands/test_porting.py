@@ -37,7 +37,7 @@ WRITTEN = dedent('''
         config_class = MineConfig
 
         def go(self, tokenizer: PreTrainedTokenizer):
-            model = transformers.AutoModel.from_pretrained("x", device_map="auto")
+            model = transformers.AutoModel.from_pretrained("x", tp_plan="auto")
             return self.generate(tokenizer), transformers.__version__
 ''').lstrip()  # fmt: skip
 
@@ -84,7 +84,7 @@ def test_names_that_are_missing() -> None:
     said = {(remark.line, remark.what) for remark in ported.remarks}
     assert (14, "triptych has no trainer") in said
     assert {what for line, what in said if line > 18} == {
-        "`from_pretrained` takes no `device_map`", "`__version__` is that of triptych",
+        "`from_pretrained` takes no `tp_plan`", "`__version__` is that of triptych",
     }  # fmt: skip
     assert all(remark.remedy for remark in ported.remarks)
 

@@ -113,13 +113,17 @@ def test_without_a_declaration_members_of_lists_stay_whole() -> None:
     ("given", "match"),
     [
         ({"model.embed_tokens": 0, "model.layers": CPU}, "does not say where all weights go.*model.norm.weight"),
-        ({"": CPU, "model.layer": 0}, "names modules that the model has not.*model.layer"),
         ("evenly", "device_map is none"),
     ],
 )
 def test_a_map_that_does_not_fit_is_refused(given: Any, match: str) -> None:
     with pytest.raises(ArgumentError, match=match):
         planned("LlamaForCausalLM", {}, given)
+
+
+def test_modules_that_the_model_has_not_are_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    assert planned("LlamaForCausalLM", {}, {"": CPU, "model.rotary_emb": CPU}).by_device[CPU] == 40_640
+    assert "that the model has not: model.rotary_emb" in caplog.text
 
 
 @pytest.mark.parametrize("memory", [{CPU: "much"}, {CPU: -1}, {-1: 5}, {True: 5}, {"": 5}, {CPU: True}, "4GB"])

@@ -147,6 +147,29 @@ def put_layer(owner: keras.layers.Layer, attribute: str, layer: keras.layers.Lay
         setattr(owner, attribute, layer)
 
 
+def drop_variable(layer: keras.layers.Layer, attribute: str) -> None:
+    """Let an open layer have its variable `attribute` no more, whether it has a value or waits for one."""
+    variable = getattr(layer, attribute)
+    if not has_value(variable):
+        promise_nothing(variable)
+    untrack(layer, variable)
+    vars(layer).pop(attribute, None)
+
+
+def untrack(layer: keras.layers.Layer, variable: Any) -> None:
+    """Let a variable be none of an open layer's."""
+    layer._untrack_variable(variable)
+
+
+def untrained(layer: keras.layers.Layer, name: str, shape: tuple[int, ...], dtype: str) -> Any:
+    """Return a new variable of zeros of an open layer, which stays in `dtype` whatever the layer computes in."""
+    return layer.add_weight(shape=shape, initializer=_zeros, dtype=dtype, trainable=False, autocast=False, name=name)
+
+
+def _zeros(shape: Any, dtype: Any) -> tf.Tensor:
+    return tf.cast(tf.zeros(shape, tf.uint8), dtype) if tf.as_dtype(dtype).size == 1 else tf.zeros(shape, dtype)
+
+
 class ParameterPolicy(keras.dtype_policies.DTypePolicy):
     """Computes in one dtype and holds the parameters in another, whichever a checkpoint brought."""
 

@@ -14,8 +14,9 @@ from triptych.errors import ArgumentError
 from triptych.nn import outputs
 from triptych.weights import layouts
 from triptych.weights.plan import Assignment, NewWeight
-from triptych.weights.schema import Layout
+from triptych.weights.schema import Layout, PackedPart
 from triptych_tf import arrays, internals
+from triptych_tf.adapters import TFLora
 from triptych_tf.make import (  # noqa: F401  # families that write their classes out find them here
     LEVEL,
     TFBlock,
@@ -36,10 +37,12 @@ from triptych_tf.make import (  # noqa: F401  # families that write their classe
     vocab_projector,
     with_training,
 )
+from triptych_tf.packed import TFPackedLayer
 
 
 def walk(layer: keras.layers.Layer) -> Iterator[tuple[tuple[str, ...], Any, keras.layers.Layer]]:
-    """Yield (path, variable, owner) of every weight below `layer`, each at the first place where it is reached.
+    """Yield (path, variable, owner) of every weight below `layer` but those of adapters, each at the first place where
+    it is reached.
 
     A path is made of names, or of attributes where there are none; in `x___y` the name is y.
 
@@ -56,7 +59,7 @@ def walk(layer: keras.layers.Layer) -> Iterator[tuple[tuple[str, ...], Any, kera
                 yield (*path, *internals.scopes_of(variable), *(leaf or (_name(variable, owner),))), variable, owner
         _refuse_foreign(owner)
         for part in internals.parts_of(owner):
-            if id(part) not in seen:
+            if id(part) not in seen and not isinstance(part, TFLora):
                 seen.add(id(part))
                 yield from visit((*path, *_place(owner, part)), part)
 
@@ -91,11 +94,18 @@ def layers_within(model: keras.layers.Layer) -> Iterator[tuple[str, keras.layers
 
 def layout_of(variable: Any, owner: keras.layers.Layer) -> Layout | None:
     """Return the layout of a variable, where the type of its layer tells more than its name."""
+    if part_of(variable, owner) is not None:
+        return Layout.PARAMETER
     if isinstance(owner, keras.layers.EinsumDense) and variable is owner.kernel:
         return Layout.PARAMETER
     if isinstance(owner, (keras.layers.DepthwiseConv1D, keras.layers.DepthwiseConv2D)) and variable is owner.kernel:
         return Layout.DEPTHWISE if owner.depth_multiplier == 1 else Layout.PARAMETER
     return None
+
+
+def part_of(variable: Any, owner: keras.layers.Layer) -> PackedPart | None:
+    """Return what a variable is, of a packed matrix that its layer holds; None if of none."""
+    return owner.part_of(variable) if isinstance(owner, TFPackedLayer) else None
 
 
 def _name(variable: Any, owner: keras.layers.Layer) -> str:
@@ -154,7 +164,8 @@ def replace_layer(owner: keras.layers.Layer, attribute: str, value: keras.layers
 
 def follow_variables(model: keras.Model) -> None:
     """Let every layer's policy say the dtype that the variables have, so that Keras casts them where it computes."""
-    held = {dtype.name for _, v, _ in walk(model) if (dtype := internals.dtype_of(v)).is_floating}
+    held = {dtype.name for _, v, owner in walk(model) if (dtype := internals.dtype_of(v)).is_floating
+            and part_of(v, owner) is None}  # fmt: skip
     if held <= {model.variable_dtype}:
         return
     for layer in internals.with_all_parts(model):

@@ -35,7 +35,8 @@ class TFConv1D(keras.layers.Layer):
         self.bias = self.add_weight(shape=(self.units,), initializer="zeros", name="bias")
 
     def call(self, x: Any) -> Any:
-        return keras.ops.matmul(x, self.weight) + self.bias
+        # Minus the negative: XLA's sum of a product and a vector is computed by one thread on a CPU.
+        return keras.ops.matmul(x, self.weight) - keras.ops.negative(self.bias)
 
 
 class TFRMSNorm(keras.layers.Layer):

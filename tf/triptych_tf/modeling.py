@@ -25,10 +25,12 @@ from triptych.modeling.hooks import Answer
 from triptych.nn.parts import Model
 from triptych.tensors.arrays import permuted
 from triptych.weights import layouts
+from triptych.weights.packing import Packed
 from triptych.weights.plan import Assignment, LoadPlan, NewWeight
-from triptych.weights.schema import Schema, Weight
+from triptych.weights.schema import Layout, Schema, Weight
 from triptych.weights.surgery import VOCAB
-from triptych_tf import arrays, internals, layers, make, ops
+from triptych_tf import arrays, internals, layers, make, ops, packed
+from triptych_tf.adapters import DESCRIPTION, Adapts
 from triptych_tf.authors.accessors import Accessors
 from triptych_tf.authors.datasets import Datasets
 from triptych_tf.authors.inputs import takes_more
@@ -40,9 +42,10 @@ from triptych_tf.placement.placed import Placed
 
 __all__ = ["TFPreTrainedModel"]
 logger = logging.getLogger("triptych")
+_PACKED_LAYOUTS = (Layout.LINEAR, Layout.CONV1D, Layout.EMBEDDING)
 
 
-class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Generates, keras.Model, Placed):
+class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Generates, keras.Model, Adapts, Placed):
     """Base class of Keras models. Layers have the names of the canonical weights; `layer_._0` stands for `layer.0`.
 
     A class without `build` is built by a symbolic call on `dummy_inputs` when its weights are first asked for.
@@ -136,8 +139,12 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Genera
     # -- what Keras asks for ------------------------------------------------------------------------------------
 
     def get_config(self) -> dict[str, Any]:
-        """Return the fields of `config`, for Keras's own serialisation."""
-        return self.config.to_dict()
+        """Return the fields of `config`, and which adapters there are, for Keras's own serialisation.
+
+        Raises:
+            ArgumentError: an adapter has whole weights of its own.
+        """
+        return {**self.config.to_dict(), **self._adapters_described()}
 
     @classmethod
     def from_config(
@@ -150,11 +157,16 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Genera
     ) -> Any:
         """Return a new model with freshly initialised weights, of a config or of what `get_config` returned."""
         kwargs.pop("custom_objects", None)  # Keras passes it; a config names no objects
+        told = None
         if isinstance(config, Mapping) and cls.config_class is not None:
-            config = cls.config_class.from_dict(config)
-        return ModelBase.from_config.__func__(  # type: ignore[attr-defined]
+            told = config.get(DESCRIPTION)
+            config = cls.config_class.from_dict({name: v for name, v in config.items() if name != DESCRIPTION})
+        model = ModelBase.from_config.__func__(  # type: ignore[attr-defined]
             cls, config, dtype=dtype, torch_dtype=torch_dtype, **kwargs
         )
+        if told is not None:
+            model._hold_described(told)
+        return model
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model. The first argument may be a dict of inputs, or a list of them in the order of the arguments;
@@ -277,14 +289,51 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Genera
             layers.replace_value(variable, owner, permuted(array, order))
         for before, after in rows.items():
             self._say_rows(before, after)
-        self.train_function = self.test_function = self.predict_function = None  # compiled for the old shapes
+        self._forget_compiled()  # it was for the old shapes
+
+    def _packable(self) -> Collection[str]:
+        return [
+            weight.name
+            for weight in self._live_weights()
+            if weight.layout in _PACKED_LAYOUTS and packed.can_hold(self._weights()[weight.key][1])
+        ]
+
+    def _hold_packed(self, weights: Mapping[str, Packed]) -> None:
+        found = self._weights()
+        for one in weights.values():
+            packed.hold(found[layouts.native_path(one.weight, "tf")][1], one)
+        if (loading := self.__dict__.get("_loading")) is not None:
+            loading.variables = self._variables()
+        self._forget_compiled()
+
+    def _hold_whole(self, weights: Mapping[str, Packed]) -> None:
+        found = self._weights()
+        for one in weights.values():
+            layer = found[layouts.native_path(one.parts[0], "tf")][1]
+            packed.make_whole(layer, layouts.native_shape(one.weight, "tf"), layouts.native_path(one.weight, "tf")[-1])
+        self._forget_compiled()
+
+    def _put(self, new: Mapping[str, np.ndarray]) -> None:
+        found, schema = self._weights(), self.schema
+        for name, array in new.items():
+            variable, _ = found[layouts.native_path(schema[name], "tf")]
+            value = arrays.to_native(permuted(array, layouts.to_native(schema[name].layout, array.ndim, "tf")))
+            variable.assign(tf.cast(value, internals.dtype_of(variable)))
+
+    @classmethod
+    def _check_library(cls, said: Mapping[str, Any]) -> None:
+        """Do nothing: it is refused before."""
+
+    def _forget_compiled(self) -> None:
+        self.train_function = self.test_function = self.predict_function = None
         self.__dict__.pop("_generating", None)
 
     def _live_weights(self) -> list[LiveWeight]:
         found = self._weights()
         shapes = {path: tuple(variable.shape) for path, (variable, _) in found.items()}
         known = {path: told for path, pair in found.items() if (told := layers.layout_of(*pair)) is not None}
-        return live_weights(shapes, "tf", {path for path, pair in found.items() if internals.is_buffer(*pair)}, known)
+        live = live_weights(shapes, "tf", {path for path, pair in found.items() if internals.is_buffer(*pair)}, known)
+        return [dataclasses.replace(weight, packed=layers.part_of(*found[weight.key])) for weight in live]
 
     def _stored_names(self, chosen: Format) -> dict[str, LegacyWeight]:
         """Return the names in TensorFlow's files of an author's backbone: those of its variables."""
@@ -321,6 +370,10 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Genera
 
     def _is_trainable(self, weight: Weight) -> bool:
         return self._weights()[layouts.native_path(weight, "tf")][0].trainable
+
+    @staticmethod
+    def _to_native(array: np.ndarray) -> Any:
+        return arrays.to_native(array)
 
     @staticmethod
     def _to_numpy(tensor: Any) -> np.ndarray:

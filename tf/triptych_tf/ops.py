@@ -277,6 +277,16 @@ def repeat(x: Any, times: int) -> Any:
     return tf.repeat(x, times, axis=0)
 
 
+def bits(x: Any, shift: int, mask: int) -> Any:
+    """Return the bits of the bytes `x` above `shift` that are in `mask`."""
+    return tf.bitwise.bitwise_and(tf.bitwise.right_shift(x, tf.cast(shift, x.dtype)), tf.cast(mask, x.dtype))
+
+
+def bitcast(x: Any, dtype: Any) -> Any:
+    """Return the bytes `x` [..., N] as numbers of `dtype`: [..., N] of one byte each, or [...] of N."""
+    return tf.bitcast(x, _dtype(dtype))
+
+
 def while_loop(condition: Any, body: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
     """Return `state` as `body` makes it anew while `condition` holds; both take its parts."""
     leaves = tf.nest.flatten(state)

@@ -23,6 +23,7 @@ from triptych.errors import ChangedFileError, MissingFileError, TriptychError
 from triptych.files.json import read_config
 from triptych.files.paths import CONFIG_NAME, local_folder
 from triptych.files.regular import Identity
+from triptych.formats.gguf.file import open_gguf
 from triptych.formats.kinds import LAYOUTS, SAVE_ID, Format
 
 PAUSES = (0.0, 0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.1, 0.2, 0.2, 0.5, 0.5)
@@ -76,6 +77,16 @@ def hold(
             return HeldModel(place, subfolder, config, checkpoint)
         time.sleep(pause)
     raise in_motion(folder) from error
+
+
+def held_gguf(file: str | os.PathLike[str]) -> HeldModel:
+    """Return the model in a GGUF file, with the config that its metadata describe.
+
+    Raises:
+        What `open_gguf` raises.
+    """
+    opened = open_gguf(Path(file))
+    return HeldModel(Path(file).parent, "", opened.config, open_checkpoint(file))
 
 
 def load_held(place: Any, load: Callable[[HeldModel], Loaded], **how: Any) -> Loaded:

@@ -27,8 +27,6 @@ POSITIONS = {
 """The arguments of `save_pretrained` after the folder, in the order in which each framework's class took them."""
 
 _ON_CPU = (None, "cpu", {"": "cpu"})
-_NO_ADAPTERS = "adapters are not loaded: load the model, and them with peft"
-_NO_QUANTISATION = "no quantised model is made: leave it out, and quantise the loaded model with a library for that"
 _NOT_PARALLEL = "a load makes a whole model: leave it out, and distribute that with the framework's own tools"
 _ANY = object()
 ACCEPTED: Mapping[str, tuple[Any, str]] = {
@@ -40,12 +38,6 @@ ACCEPTED: Mapping[str, tuple[Any, str]] = {
     "offload_folder": (_ANY, ""),
     "offload_buffers": (_ANY, ""),
     "device_map": (_ON_CPU, "leave it out, and move the loaded model: model.to(device) in PyTorch"),
-    "load_in_8bit": ((None, False), _NO_QUANTISATION),
-    "load_in_4bit": ((None, False), _NO_QUANTISATION),
-    "quantization_config": ((None,), _NO_QUANTISATION),
-    "adapter_kwargs": ((None, {}), _NO_ADAPTERS),
-    "adapter_name": ((None, "default"), _NO_ADAPTERS),
-    "gguf_file": ((None,), "convert it first: triptych convert FILE.gguf FOLDER"),
     "tp_plan": ((None,), _NOT_PARALLEL),
     "tp_size": ((None,), _NOT_PARALLEL),
     "device_mesh": ((None,), _NOT_PARALLEL),

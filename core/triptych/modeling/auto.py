@@ -12,13 +12,15 @@ from typing import Any, ClassVar
 
 from triptych import families
 from triptych.checkpoints.held import HeldFolder
-from triptych.checkpoints.holding import HeldModel, hold
+from triptych.checkpoints.holding import HeldModel, held_gguf, hold
 from triptych.config import PretrainedConfig, config_path, hold_config, taken_over
 from triptych.errors import ArgumentError, ConfigError
 from triptych.formats.kinds import read_order
 from triptych.hub.fetching import HubFolder, fetch_config, fetch_model, take_hub_arguments
 from triptych.hub.remote_code import CodeOptions, mapped, remote_class, take_code_arguments
+from triptych.modeling.adapting import AdapterArguments
 from triptych.modeling.base import ModelBase
+from triptych.modeling.packing import gguf_of
 from triptych.modeling.quantised import refuse_quantised
 from triptych.names import AUTO_MAPPINGS, AUTO_TASKS, BACKENDS
 
@@ -328,13 +330,26 @@ class AutoBase:
             raise ArgumentError("Backbones of timm are not built in.", received="use_timm_backbone=True",
                                 remedy="make it with timm, and wrap it in a class of your own")  # fmt: skip
         subfolder, hub = kwargs.get("subfolder", ""), take_hub_arguments(kwargs)
+        if (file := gguf_of(path, kwargs.pop("gguf_file", None), subfolder, hub)) is not None:
+            path, subfolder = held_gguf(file), ""
+            kwargs.pop("subfolder", None)
         code = take_code_arguments(kwargs, hub)
+        adapter = AdapterArguments.taken_from(kwargs)
+        path = adapter.seen(path, subfolder, hub)
+        if adapter.base is not None:
+            kwargs.pop("subfolder", None)
+            told = {"trust_remote_code": code.trust, "code_revision": code.revision,
+                    "in_place_of_transformers": code.in_place_of_transformers}  # fmt: skip
+            return adapter.load(cls, *model_args, **kwargs, **hub, **told)
         order = read_order(cls.package.removeprefix("triptych_"), **_given(kwargs, *_WHICH_FORMAT))
         config: Any = _own(kwargs.get("config"))
         source: Any = config
         if config is None:
-            path = fetch_config(path, subfolder, hub, complete=False)
-            if not isinstance(path, HubFolder):  # a commit stays what it is, and its weights are not there yet
+            if not isinstance(path, HeldModel):
+                path = fetch_config(path, subfolder, hub, complete=False)
+            if not isinstance(
+                path, (HubFolder, HeldModel)
+            ):  # a commit stays what it is, and its weights are not there yet
                 path = hold(path, order=order, **_given(kwargs, "subfolder", "variant", "mmap"))
             source = path
         elif not isinstance(config, PretrainedConfig):

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from triptych.checkpoints.holding import HeldModel, load_held
+from triptych.checkpoints.holding import HeldModel, held_gguf, load_held
 from triptych.checkpoints.naming import canonical
 from triptych.checkpoints.opening import Checkpoint
 from triptych.config import PretrainedConfig, taken_over
@@ -26,11 +26,13 @@ from triptych.errors import ArgumentError, CheckpointError, ConfigError
 from triptych.formats.kinds import read_order
 from triptych.hub.fetching import fetch_config, fetch_model, names_in, take_hub_arguments
 from triptych.hub.remote_code import take_code_arguments
+from triptych.modeling.adapting import AdapterArguments
 from triptych.modeling.arguments import take_accepted, warn_of_msgpack
 from triptych.modeling.checkpointing import Checkpointing
 from triptych.modeling.derived import refuse_disagreement
 from triptych.modeling.implementations import ATTENTION_ARGUMENTS, Implementations
 from triptych.modeling.key_names import renamed, stated
+from triptych.modeling.packing import Quantising, gguf_of, take_quantisation
 from triptych.modeling.precision import Precision
 from triptych.modeling.saving import Saving
 from triptych.names import AUTO_TASKS
@@ -50,6 +52,10 @@ from triptych.weights.schema import Schema
 
 logger = logging.getLogger("triptych")
 Self = TypeVar("Self", bound="ModelBase")
+
+
+_QUANTISATION = "quantization_config of the call"
+"""Under which name, that no other argument has, it is passed on."""
 
 
 class _TiesEnded(Exception):
@@ -152,7 +158,9 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
                 are safetensors. Not needed where these are the only weights.
             mmap: map the files (default); False reads them into owned memory, for network file systems.
             state_dict: canonical names to arrays, used instead of files; needs `config`.
-            kwargs: `attn_implementation`, "eager" or another that the class has (see `Implementations`);
+            kwargs: `adapter_name` ("default") and `adapter_kwargs` (arguments of the look-up): of a folder that holds
+                an adapter alone, the model that its config names is loaded, and the adapter into it;
+                `attn_implementation`, "eager" or another that the class has (see `Implementations`);
                 `generation_config`, used instead of the folder's generation_config.json; `key_mapping`, regular
                 expression -> replacement, renames what the checkpoint holds: the first that is found in a name, as
                 `re.sub` does; `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, for a
@@ -164,15 +172,26 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
             ArgumentError, ConfigError, MissingFileError, HubError, CheckpointError, CorruptCheckpointError and their
             subclasses, UnsafeCheckpointError, UnsupportedFormatError.
         """
+        path: Any = pretrained_model_name_or_path
+        hub = take_hub_arguments(kwargs)
+        adapter = AdapterArguments.taken_from(kwargs)
+        if state_dict is None and not isinstance(path, HeldModel):
+            path = adapter.seen(path, subfolder, hub)
+        if adapter.base is not None:
+            given = {"config": config, "ignore_mismatched_sizes": ignore_mismatched_sizes, "strict": strict,
+                     "output_loading_info": output_loading_info, "dtype": dtype, "param_dtype": param_dtype,
+                     "variant": variant, "use_safetensors": use_safetensors, "from_pt": from_pt, "from_tf": from_tf,
+                     "from_flax": from_flax, "mmap": mmap}  # fmt: skip
+            return adapter.load(cls, *model_args, **given, **kwargs, **hub)
         named, inputs = cls._by_name(model_args)
         dtype = named.pop("dtype", dtype)
         kwargs |= named
         torch_dtype = kwargs.pop("torch_dtype", None)
         dtype = torch_dtype if dtype is None else dtype
         order = read_order(cls.framework, use_safetensors, from_pt, from_tf, from_flax)
-        path: Any = pretrained_model_name_or_path
-        hub = take_hub_arguments(kwargs)
         placement = cls._take_placement(kwargs)
+        wanted = take_quantisation(kwargs, cls)
+        path, subfolder = cls._gguf(path, kwargs, subfolder, hub)
         take_accepted(kwargs, cls)
         take_code_arguments(kwargs)  # of the auto classes: this class is asked by its name
         config = taken_over(config, cls.config_class)
@@ -186,6 +205,8 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
             kwargs.pop("key_mapping", None),
             *cls._kept_wide(),
         )
+        if wanted is not None:
+            kwargs[_QUANTISATION] = wanted
         if state_dict is not None:
             if path is not None or config is None:
                 raise ArgumentError("state_dict= stands for the files.", expected="path None, and config=")
@@ -209,6 +230,13 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         return model._handed_over(output_loading_info)
 
     @classmethod
+    def _gguf(cls, path: Any, kwargs: dict[str, Any], subfolder: str, hub: Mapping[str, Any]) -> tuple[Any, str]:
+        """Return the model in the GGUF file that `path`, or `gguf_file` in it, names; else `path` and `subfolder`."""
+        given = None if "gguf_file" in cls._constructor_arguments() else kwargs.pop("gguf_file", None)
+        file = gguf_of(path, given, subfolder, hub)
+        return (path, subfolder) if file is None else (held_gguf(file), "")
+
+    @classmethod
     def _loaded(
         cls: type[Self],
         path: Any,
@@ -227,14 +255,16 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         `placement` is what `_take_placement` returned.
         """
         arguments = dict(arguments)
+        wanted = arguments.pop(_QUANTISATION, None)
         generation_config = arguments.pop("generation_config", None)
         attention = {name: arguments.pop(name) for name in ATTENTION_ARGUMENTS if name in arguments}
         loaded, kwargs = cls._load_config(path, config, subfolder, arguments)
         cls._check_config(loaded)
+        how = cls._quantising(loaded, wanted)
         cls._ask_for_attention(loaded, attention)
         options = {"dtype": _followed(loaded, checkpoint) if is_auto(dtype) else dtype, **kwargs}
         build = partial(cls._built, loaded, inputs, options, checkpoint,
-                        cls._param_dtype(dtype, param_dtype, loaded), placement, policy, str(path))  # fmt: skip
+                        cls._param_dtype(dtype, param_dtype, loaded), placement, policy, str(path), how)  # fmt: skip
         with collector_paused():
             schema = cls._declared_for(loaded, kwargs)
             untied = [] if schema is None else cls._end_ties(loaded, schema, cls._named(checkpoint, schema, policy))
@@ -242,6 +272,10 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
                 model = build(cls._declared_for(loaded, kwargs) if untied else schema, untied)
             except _TiesEnded as ended:
                 model = build(None, ended.names)
+        if how is not None:
+            if how.packing is None:
+                model._quantise_by_library(how.said)
+            model.config.quantization_config = how.said
         model._take_generation_config(path, generation_config)
         return model
 
@@ -256,6 +290,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         placement: Any,
         policy: Policy,
         source: str,
+        how: Quantising | None,
         schema: Schema | None,
         untied: list[str],
     ) -> Self:
@@ -269,6 +304,8 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
             named = cls._named(checkpoint, found, policy)
             if schema is None and not untied and (ended := cls._end_ties(config, found, named)):
                 raise _TiesEnded(ended)
+            if how is not None:
+                found, named = model._take_packed(how, found, named)
             report = model.load_report = LoadReport(checkpoint.source)
             if placement is not None:
                 model._asked = placement

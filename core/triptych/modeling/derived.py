@@ -10,7 +10,7 @@ from typing import Any
 from triptych.errors import ArgumentError
 from triptych.modeling.key_names import stated
 from triptych.weights import layouts
-from triptych.weights.schema import Axis, Layout, Schema, Weight, vocab_weight
+from triptych.weights.schema import Axis, Layout, PackedPart, Schema, Weight, vocab_weight
 from triptych.weights.surgery import HEADS, KV_HEADS, VOCAB
 
 
@@ -27,6 +27,7 @@ class LiveWeight:
     key: Any
     buffer: bool = False
     collection: str = ""
+    packed: PackedPart | None = None
 
 
 Path = tuple[str, ...]
@@ -87,7 +88,7 @@ def derived_schema(model: Any) -> Schema:
         flag = None if tied_to is None else "tie_word_embeddings"
         backbone = is_base or not prefix or name.startswith(f"{prefix}.")
         weights[name] = Weight(name, axes, weight.layout, tied_to, flag, tuple(_older_names(weight)), backbone,
-                               weight.buffer, weight.collection)  # fmt: skip
+                               weight.buffer, weight.collection, weight.packed)  # fmt: skip
     if getattr(model.config, "tie_word_embeddings", True):
         _let_embeddings_stand_in(weights)
     ignorable: set[str] = set()

@@ -13,6 +13,7 @@ from triptych.errors import ArgumentError
 from triptych.modeling.derived import LiveWeight
 from triptych.tensors.dtypes import is_auto, parse_param_dtype
 from triptych.tensors.ref import TensorRef
+from triptych.weights.packing import Packed
 from triptych.weights.plan import Assignment, LoadPlan, NewWeight
 from triptych.weights.schema import Schema, Weight
 from triptych.weights.surgery import Grow
@@ -105,6 +106,31 @@ class Hooks:
 
     def _replace(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Give weights new arrays, in canonical layout, of other shapes; `self.config` is already the new one."""
+        raise NotImplementedError
+
+    def _packable(self) -> Collection[str]:
+        """Return the names of the weights whose layers can hold them packed."""
+        raise NotImplementedError
+
+    def _hold_packed(self, packed: Mapping[str, Packed]) -> None:
+        """Let layers hold these weights packed: the parts have no values yet, which `_assign` or `_put` gives them."""
+        raise NotImplementedError
+
+    def _hold_whole(self, packed: Mapping[str, Packed]) -> None:
+        """Undo `_hold_packed`; `_put` gives the weights their values."""
+        raise NotImplementedError
+
+    def _put(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Give weights, or parts of packed ones, these values, in canonical layout."""
+        raise NotImplementedError
+
+    @classmethod
+    def _check_library(cls, said: Mapping[str, Any]) -> None:
+        """Raise `MissingBackendError` if the library that a quantisation config names is not installed."""
+        raise NotImplementedError
+
+    def _quantise_by_library(self, said: Mapping[str, Any]) -> None:
+        """Quantise the layers of the loaded model by the library that a quantisation config names."""
         raise NotImplementedError
 
     def _refuse_other_embeddings(self, schema: Schema) -> None:

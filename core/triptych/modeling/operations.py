@@ -10,13 +10,14 @@ from typing import Any
 
 from triptych.errors import ArgumentError
 from triptych.modeling.embeddings import Embeddings
+from triptych.modeling.packing import Packs
 from triptych.modeling.utilities import ModuleUtils
 from triptych.weights import surgery
 
 logger = logging.getLogger("triptych")
 
 
-class Operations(Embeddings, ModuleUtils):
+class Operations(Packs, Embeddings, ModuleUtils):
     """Part of `ModelBase`: resizing the vocabulary and pruning heads, as `triptych.weights.surgery` plans them."""
 
     def resize_token_embeddings(
@@ -43,6 +44,7 @@ class Operations(Embeddings, ModuleUtils):
         Raises:
             ArgumentError: an impossible size, or a model without vocabulary; the model is unchanged.
         """
+        self._refuse_packed("resized", surgery.VOCAB)
         schema = self.schema
         self._refuse_other_embeddings(schema)
         plan = surgery.plan_resize(schema, self.config, new_num_tokens, pad_to_multiple_of, mean_resizing, seed)
@@ -61,6 +63,7 @@ class Operations(Embeddings, ModuleUtils):
         Raises:
             ArgumentError: an unknown layer or head, or all heads of a layer; the model is unchanged.
         """
+        self._refuse_packed("pruned")
         if not self._prunes_itself():
             self._operate(surgery.plan_prune(self.schema, self.config, heads_to_prune))
             return

@@ -13,18 +13,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from triptych.adapters.state import PREFIX
 from triptych.checkpoints.legacy import LegacyWeight, tf_scope
 from triptych.checkpoints.naming import stored
 from triptych.checkpoints.opening import Checkpoint
 from triptych.checkpoints.saving import save_checkpoint
 from triptych.config import CONFIG_NAME
-from triptych.errors import ArgumentError, SaveError, ShapeMismatchError, TriptychError
-from triptych.formats.kinds import BIN, Format, format_to_save
+from triptych.errors import ArgumentError, SaveError, ShapeMismatchError, TriptychError, UnsupportedFormatError
+from triptych.formats.kinds import BIN, SAFETENSORS, Format, format_to_save
 from triptych.hub.pushing import PushToHubMixin, push_files
 from triptych.hub.saved_code import code_of
+from triptych.modeling.adapting import Adapting
 from triptych.modeling.arguments import by_position, check_saving, main_process
 from triptych.modeling.derived import refuse_disagreement
-from triptych.modeling.generating import Generating
 from triptych.modeling.key_names import stated, written
 from triptych.tensors.dtypes import FLOATING
 from triptych.tensors.ref import TensorRef
@@ -33,7 +34,7 @@ from triptych.weights.schema import Schema, Weight
 logger = logging.getLogger("triptych")
 
 
-class Saving(Generating, PushToHubMixin):
+class Saving(Adapting, PushToHubMixin):
     """Part of `ModelBase`: `save_pretrained`."""
 
     _keys_to_ignore_on_save: ClassVar[Sequence[str] | None] = None
@@ -67,6 +68,9 @@ class Saving(Generating, PushToHubMixin):
         anything else is renamed to `<name>.stale`, with a warning. So what loads, in every framework and for
         transformers, is what was saved last.
 
+        A model with adapters writes the active one alone, as peft has it: adapter_config.json, and
+        adapter_model.safetensors or, by `safe_serialization=False`, adapter_model.bin.
+
         Arguments after the folder may be given by position, in the order of transformers 4 for each framework.
 
         Args:
@@ -82,7 +86,8 @@ class Saving(Generating, PushToHubMixin):
             remove_stale: delete the weights of the same variant in all other formats, whoever wrote them.
             save_function: PyTorch only, and only for "bin", as in transformers 4: called with the tensors by name and
                 the path, once for each file, instead of the writer of triptych; what it writes is read back.
-            save_peft_format: accepted; there are no adapters that it would be about.
+            save_peft_format: of a model with adapters: False leaves out "base_model.model." before the names, which
+                peft needs.
             saved_model, version, signatures: TensorFlow only: write `saved_model/<version>/` for TensorFlow Serving
                 too, with these signatures (`TFPreTrainedModel.write_saved_model`).
             push_to_hub: push what was written too, in one commit; `push_arguments` are those of `push_to_hub`, with
@@ -102,7 +107,16 @@ class Saving(Generating, PushToHubMixin):
         push = self._push_of_save(push_to_hub, save_directory, push_arguments)
         if not is_main_process:
             return
+        if self._hf_peft_config_loaded:
+            _refuse_for_adapter({"format": format not in (None, *_OF_ADAPTERS), "variant": variant,
+                                 "saved_model": saved_model, "save_function": save_function})  # fmt: skip
+            safe = chosen is SAFETENSORS
+            files = self._save_adapter(save_directory, safe, state_dict, PREFIX if save_peft_format else "", params)
+            if push is not None:
+                push_files(push, {file.name: file for file in files})
+            return
         schema = self.schema
+        _refuse_packed(schema, chosen)
         refs = self._tensor_refs(params) if state_dict is None else self._given_refs(state_dict, schema)
         left_out = set(stated(self, "_keys_to_ignore_on_save"))
         refs = [ref for ref in refs if ref.name not in left_out]
@@ -113,7 +127,7 @@ class Saving(Generating, PushToHubMixin):
             refs = written(refs, type(self))
         config = copy.deepcopy(self.config)
         config.architectures = [self._stem()]
-        config.dtype = _common_dtype(refs) or config.dtype
+        config.dtype = _common_dtype([ref for ref in refs if not _is_part(schema, ref.name)]) or config.dtype
         beside = self._generation_beside(config)
         for cls in (type(config), type(self)):
             auto_map, texts = code_of(cls)
@@ -228,6 +242,21 @@ class Saving(Generating, PushToHubMixin):
         return self.schema.stored()
 
 
+_OF_ADAPTERS = (SAFETENSORS.name, BIN.name)
+"""The formats of peft."""
+
+
+def _refuse_for_adapter(arguments: Mapping[str, Any]) -> None:
+    """Raise `ArgumentError` for arguments of a save that an adapter, which is all that is saved, does not have."""
+    if given := [name for name, value in arguments.items() if value]:
+        raise ArgumentError(
+            "The model holds adapters, of which a save writes the active one as peft has it.",
+            expected=f"at most format= one of {', '.join(_OF_ADAPTERS)}",
+            received=", ".join(given),
+            remedy="leave these out; or call merge_and_unload() or delete_adapter(...), and save the model",
+        )
+
+
 _OF_WRAPPERS = ("_orig_mod.", "module.")
 """What torch.compile, and wrappers for parallel training, put before the names in their `state_dict`."""
 
@@ -237,6 +266,23 @@ def _tied_refs(refs: Sequence[TensorRef], schema: Schema) -> list[TensorRef]:
     there = {ref.name: ref for ref in refs}
     tied = {w.name: w.tied_to for w in schema.values() if w.tied_to and w.name not in there}
     return [dataclasses.replace(there[source], name=name) for name, source in tied.items() if source in there]
+
+
+def _is_part(schema: Schema, name: str) -> bool:
+    """Return whether a tensor is of a packed weight."""
+    return name in schema and schema[name].packed is not None
+
+
+def _refuse_packed(schema: Schema, format: Format) -> None:
+    """Raise `UnsupportedFormatError` if `format` has no names for packed weights that are in `schema`."""
+    names = [name for name in schema if _is_part(schema, name)]
+    if names and format.flavour != "pt":
+        raise UnsupportedFormatError(
+            f"Files of {format.name} hold no packed weights.",
+            expected="format safetensors, or bin",
+            received=format.name,
+            remedy="save it as safetensors, which every framework loads; or call dequantize() first",
+        )
 
 
 def _common_dtype(refs: Sequence[TensorRef]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, ClassVar
 
@@ -15,8 +15,9 @@ from triptych.families import RecordedSchema, declared_schema, recorded_of
 from triptych.families import is_foreign as is_registered
 from triptych.modeling.derived import derived_schema, held_schema
 from triptych.modeling.hooks import Hooks
-from triptych.modeling.quantised import refuse_quantised
+from triptych.modeling.quantised import refuse_new, refuse_quantised
 from triptych.nn.parts import Model
+from triptych.weights.packing import Packed, applied
 from triptych.weights.schema import Schema
 
 
@@ -31,6 +32,8 @@ class Schemas(Hooks):
     declared_part: ClassVar[type[Model] | None] = None
     """The declaration of which the class is made, or a class that it derives from."""
     config: Any
+    _packed: Mapping[str, Packed] = {}
+    """The weights that are packed, by name."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Take the `config_class` from an annotation `config: XConfig`, where the class says no other; and take over
@@ -79,7 +82,8 @@ class Schemas(Hooks):
     def declared_schema(self) -> Schema | None:
         """The declared weights of this model, or None."""
         options = {name: getattr(self, name) for name in self.schema_options}
-        return type(self).declare_schema(self.config, **options)
+        declared = type(self).declare_schema(self.config, **options)
+        return None if declared is None else applied(declared, self._packed)
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """Return the number of elements of the parameters; a tied weight counts once.
@@ -126,7 +130,13 @@ class Schemas(Hooks):
         """Return `config`, or what triptych makes of one of transformers itself; raise as `_check_config` does."""
         config = taken_over(config, cls.config_class)
         cls._check_config(config)
+        refuse_new(config)
         return config
+
+    @classmethod
+    def _constructor_arguments(cls) -> Collection[str]:
+        """Return the names of the arguments of the constructor."""
+        return inspect.signature(cls).parameters
 
     @classmethod
     def _check_config(cls, config: object) -> None:

@@ -112,6 +112,8 @@ def scores_of_vocabulary(ops: Any, head: Any, embedding: Any, hidden: Any) -> An
     """Return [B, Q, vocab] by the layer `head`, or where that is None, since it is tied, by the embeddings' matrix."""
     if head is not None:
         return head(hidden)
+    if callable(score := getattr(embedding, "score", None)):  # it is packed
+        return score(hidden)
     return ops.project(hidden, ops.cast(ops.table(embedding), hidden.dtype))
 
 

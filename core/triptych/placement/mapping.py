@@ -5,12 +5,15 @@ A key is the path of a module or the name of a weight, "" the whole model; of se
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from triptych.errors import ArgumentError
 from triptych.placement.memory import DISK
 from triptych.placement.outline import Outline
+
+logger = logging.getLogger("triptych")
 
 
 def device_of(device_map: Mapping[str, Any], path: str) -> Any:
@@ -44,12 +47,12 @@ def bytes_by_device(device_map: Mapping[str, Any], outline: Outline) -> dict[Any
 
 
 def check_device_map(device_map: Mapping[str, Any], outline: Outline, more: Iterable[str] = ()) -> None:
-    """Raise unless the map says of every weight where it goes, and knows no modules but those of the model.
+    """Raise unless the map says of every weight where it goes; warn of modules that the model has not.
 
     `more` are paths of modules without weights, which a map may name.
 
     Raises:
-        ArgumentError: it names weights that the map leaves out, or keys that are nothing in the model.
+        ArgumentError: it names weights that the map leaves out.
     """
     lacking = [name for name in (*outline.sizes, *outline.ties) if device_of(device_map, name) is None]
     if lacking:
@@ -58,12 +61,9 @@ def check_device_map(device_map: Mapping[str, Any], outline: Outline, more: Iter
             received=f"none for {len(lacking)}: {', '.join(lacking[:8])}",
         )  # fmt: skip
     known = set(more)
-    strange = [key for key in device_map if key not in outline and key not in known]
-    if strange:
-        raise ArgumentError(
-            "device_map names modules that the model has not.", expected="such as " + ", ".join(outline.children("")),
-            received=", ".join(map(str, strange[:8])),
-        )  # fmt: skip
+    strange = [str(key) for key in device_map if key not in outline and key not in known]
+    if strange:  # a map that was made for another version of the model's class has them
+        logger.warning("device_map names modules that the model has not: %s", ", ".join(strange[:8]))
 
 
 def merged(device_map: Mapping[str, Any], outline: Outline, path: str = "") -> dict[str, Any]:

@@ -18,13 +18,23 @@ ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
+class StoredBlocks:
+    """A matrix as its file packs it: `read` returns the bytes of its rows, uint8 [rows, bytes]. `kind` is the number of
+    the type in GGUF files."""
+
+    kind: int
+    read: Callable[[], np.ndarray]
+
+
+@dataclass(frozen=True)
 class TensorRef:
     """A tensor that has not been read yet: name, numpy dtype, shape, and how to read it.
 
     `read()` returns a C-contiguous array of that dtype and shape. It may be a copy-on-write view of a mapped file:
     writing to it is allowed and never reaches the file.
 
-    `span` is (file, first byte, end) where such views of two tensors may be of the same memory.
+    `span` is (file, first byte, end) where such views of two tensors may be of the same memory. `blocks` is what `read`
+    decodes, where the file packs the tensor.
     """
 
     name: str
@@ -32,6 +42,7 @@ class TensorRef:
     shape: tuple[int, ...]
     read: Callable[[], np.ndarray]
     span: tuple[object, int, int] | None = None
+    blocks: StoredBlocks | None = None
 
     @property
     def nbytes(self) -> int:

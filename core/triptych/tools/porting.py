@@ -28,7 +28,6 @@ except ImportError as cause:
 
 THEIRS, OURS = "transformers", "triptych"
 _ARGUMENTS = {
-    "device_map": "load the model, and move it with `.to(device)`",
     "load_in_8bit": "quantised models are not made yet: load it in bfloat16",
     "load_in_4bit": "quantised models are not made yet: load it in bfloat16",
     "quantization_config": "quantised models are not made yet: load it in bfloat16",

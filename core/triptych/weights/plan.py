@@ -134,7 +134,7 @@ class LoadPlan:
 
     def _in_dtype(self, assignment: Assignment, own: Mapping[str, np.dtype]) -> Assignment:
         dtype = own.get(assignment.weight.name)
-        if dtype not in FLOATING or assignment.dtype not in FLOATING:
+        if assignment.weight.packed is not None or dtype not in FLOATING or assignment.dtype not in FLOATING:
             return assignment
         return replace(assignment, dtype=self.policy.widened(assignment.weight.name, dtype))
 
@@ -149,7 +149,8 @@ class LoadPlan:
     @property
     def dtype_of_new(self) -> np.dtype:
         """The dtype of a floating weight that no tensor fills."""
-        whole = [a for a in self.assignments if self.policy.widened(a.weight.name, a.ref.dtype) == a.ref.dtype]
+        plain = [a for a in self.assignments if a.weight.packed is None]
+        whole = [a for a in plain if self.policy.widened(a.weight.name, a.ref.dtype) == a.ref.dtype]
         others = {assignment.dtype for assignment in whole if assignment.dtype in FLOATING}
         return self.param_dtype or (others.pop() if len(others) == 1 else np.dtype(np.float32))
 
@@ -285,9 +286,11 @@ def plan_load(
     ignored = {name for name in rest if name in schema.ignorable or name.endswith(_COUNTER)}
     unexpected = [n for n in rest if n not in ignored and not _matches(n, policy.ignore_unexpected)]
     if policy.strict is not False:
-        _refuse_quantised(checkpoint, {ref.name for ref in present.values()}, source)
+        whole = {ref.name for name, ref in present.items() if schema[name].packed is None}
+        _refuse_quantised(checkpoint, whole, {ref.name for ref in present.values()}, source)
         refuse_differing_copies(schema, checkpoint, source)
         refuse_missing(missing, policy, source)
+    _refuse_parts(schema, present, mismatched, missing, source)
     _refuse_shapes(mismatched, policy, source)
     if policy.strict is True and unexpected:
         raise CheckpointError(
@@ -300,7 +303,7 @@ def plan_load(
     fitting = {n: ref for n, ref in present.items() if n not in wrong}
     copied = _sharing(fitting)
     assignments = tuple(
-        Assignment(schema[n], ref, policy.widened(n, _target_dtype(ref.dtype, param_dtype)), n in copied)
+        Assignment(schema[n], ref, _dtype_in(schema[n], ref, param_dtype, policy), n in copied)
         for n, ref in fitting.items()
     )
     return LoadPlan(schema, assignments, tuple(missing), tuple(unexpected), tuple(mismatched), param_dtype, policy)
@@ -352,8 +355,34 @@ def refuse_differing_copies(schema: Schema, checkpoint: Mapping[str, TensorRef],
         )
 
 
-def _refuse_quantised(checkpoint: Mapping[str, TensorRef], weights: set[str], source: str) -> None:
-    found = stored_quantised(checkpoint, weights)
+def _refuse_parts(
+    schema: Schema, present: Mapping[str, TensorRef], mismatched: list[Mismatch], missing: list[Weight], source: str
+) -> None:
+    """Raise if a packed weight is not whole: nothing could stand in for its codes or scales."""
+    wrong = [f"no {weight.name}" for weight in missing if weight.packed is not None]
+    wrong += [f"{name} {stored}, not {here}" for name, stored, here in mismatched if schema[name].packed is not None]
+    for name, ref in present.items():
+        part = schema[name].packed
+        if part is not None and ref.dtype != part.dtype and not (ref.dtype in FLOATING and part.dtype in FLOATING):
+            wrong.append(f"{name} of {ref.dtype.name}, not {part.dtype.name}")
+    if wrong:
+        raise CheckpointError(
+            f"{source} holds packed weights that are not as its config says.",
+            expected="codes and scales of each, as config.quantization_config has them",
+            received=", ".join(wrong[:6]),
+            remedy="get the whole checkpoint, with the config.json that was saved with it",
+        )
+
+
+def _dtype_in(weight: Weight, ref: TensorRef, wanted: np.dtype | None, policy: Policy) -> np.dtype:
+    if weight.packed is not None:
+        return weight.packed.dtype
+    return policy.widened(weight.name, _target_dtype(ref.dtype, wanted))
+
+
+def _refuse_quantised(checkpoint: Mapping[str, TensorRef], weights: set[str], known: set[str], source: str) -> None:
+    beside = {name: ref for name, ref in checkpoint.items() if name in weights or name not in known}
+    found = stored_quantised(beside, weights)
     if found:
         raise UnsupportedFormatError(
             f"{source} stores quantised weights, with scales that the model has not.",

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+import numpy as np
+
 from triptych.errors import ArgumentError, ConfigError
+from triptych.weights.codecs.base import Codec
 
 MAX_WEIGHTS = 2**18
 """More weights than any model has; to declare 2^31 layers would take forever."""
@@ -62,6 +65,16 @@ class Axis:
 
 
 @dataclass(frozen=True)
+class PackedPart:
+    """What a weight is that is an array of a packed one: its only dtype, the codec, and, of the codes, the weight that
+    they stand for, as it would be in floating numbers."""
+
+    dtype: np.dtype
+    codec: Codec
+    whole: Weight | None = None
+
+
+@dataclass(frozen=True)
 class Weight:
     """One weight under its canonical name (that of the Hugging Face PyTorch files).
 
@@ -72,6 +85,7 @@ class Weight:
     - `backbone`: False where a missing weight is a new head to train, not damage.
     - `buffer`: not trained, but saved: the statistics of a BatchNorm, a persistent buffer of PyTorch, a variable of
       another collection in Flax, whose name is `collection`. Where a checkpoint lacks it, it stays as it was made.
+    - `packed`: it is the codes or scales of a quantised weight (`triptych.weights.packing`).
     """
 
     name: str
@@ -83,6 +97,7 @@ class Weight:
     backbone: bool = True
     buffer: bool = False
     collection: str = ""
+    packed: PackedPart | None = None
 
     @property
     def is_statistic(self) -> bool:
@@ -137,14 +152,20 @@ class Schema(Mapping[str, Weight]):
         return {w.name: (w.shape, w.layout.value, w.tied_to) for w in self.weights.values()}
 
     def num_parameters(self, exclude_embeddings: bool = False, only: Callable[[Weight], bool] | None = None) -> int:
-        """Return the number of elements, each tie counted once, without buffers."""
+        """Return the number of elements, each tie counted once, without buffers; those of packed weights as if these
+        were none."""
         return sum(
             weight.size
-            for weight in self.stored()
+            for weight in map(_whole, self.stored())
             if not weight.buffer
             and not (exclude_embeddings and weight.layout is Layout.EMBEDDING)
             and (only is None or only(weight))
         )
+
+
+def _whole(weight: Weight) -> Weight:
+    """Return the weight that codes stand for."""
+    return (weight.packed and weight.packed.whole) or weight
 
 
 def vocab_weight(schema: Mapping[str, Weight], layout: Layout) -> Weight | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +19,7 @@ from triptych.formats.opening import open_file
 from triptych.modeling.base import ModelBase
 from triptych.weights import layouts
 from triptych.weights.schema import Layout, Weight
-from triptych_flax import arrays, internals, layers
+from triptych_flax import arrays, internals, layers, packed
 from triptych_flax.utilities import paths_of
 
 
@@ -37,6 +37,8 @@ class Parameters(ModelBase):
     """What `_traced_shapes` found; None before."""
     _layouts: dict[layers.Path, Layout]
     """What was noted of the module's kernels when it was last traced: see `layers.noting_layouts`."""
+    _dense: Collection[layers.Path] = frozenset()
+    """What was noted then of modules that can be packed: see `packed.noting_dense`."""
 
     @property
     def key(self) -> Any:
@@ -85,7 +87,7 @@ class Parameters(ModelBase):
         Raises:
             ArgumentError: `init_weights` of the class returns something else.
         """
-        with layers.noting_layouts() as self._layouts:
+        with layers.noting_layouts() as self._layouts, packed.noting_dense() as self._dense:
             return layers.of_arrays(self.init_weights(key, self.input_shape))
 
     @property
@@ -178,8 +180,22 @@ class Parameters(ModelBase):
 
     def _traced_shapes(self) -> Any:
         if self._shapes is None:
-            self._shapes = jax.eval_shape(self._made, self.key)
+            self._shapes = self._packed_shapes(jax.eval_shape(self._made, self.key))
         return self._shapes
+
+    def _packed_shapes(self, shapes: Any) -> Any:
+        """Return a tree of shapes with the parts of each packed weight in its place."""
+        if not self._packed:
+            return shapes
+        top = (layers.PARAMETERS,) if layers.has_collections(shapes) else ()
+        flat = layers.flat(shapes)
+        for one in self._packed.values():
+            del flat[(*top, *layouts.native_path(one.weight, "flax"))]
+            for part in one.parts:
+                path = layouts.native_path(part, "flax")
+                flat[(*top, *path)] = jax.ShapeDtypeStruct(part.shape, part.packed.dtype)
+                self._layouts[path] = Layout.PARAMETER
+        return unflatten_dict(flat)
 
     @contextmanager
     def _holding(self, params: Any) -> Iterator[SimpleNamespace]:

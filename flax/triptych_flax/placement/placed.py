@@ -39,7 +39,7 @@ class Placed(ModelBase):
     device for as long as it runs.
     """
 
-    _places: Mapping[str, Sharding] | None = None
+    _shardings: Mapping[str, Sharding] | None = None
     """Name -> where the weight goes, while a model is loaded."""
 
     @classmethod
@@ -59,12 +59,12 @@ class Placed(ModelBase):
         if rule is None:
             self._read_ahead = None if jax.default_backend() == "cpu" else _AHEAD
             return ()
-        self._places, self._read_ahead = places(rule, plan.schema.stored()), _AHEAD
+        self._shardings, self._read_ahead = places(rule, plan.schema.stored()), _AHEAD
         return ()
 
     def _placed(self, name: str, array: Any) -> Any:
         """Return an array of numpy or JAX where the weight `name` goes."""
-        return jax.device_put(array, None if self._places is None else self._places[name])
+        return jax.device_put(array, None if self._shardings is None else self._shardings[name])
 
 
 def rule_of(device: Any = None, sharding: Any = None, mesh: Any = None) -> Rule:

@@ -11,6 +11,7 @@ from torch import nn
 from triptych.modeling.utilities import EmbeddingAccessMixin as EmbeddingAccessMixin
 from triptych.modeling.utilities import ModuleUtils
 from triptych_pt import ops
+from triptych_pt.packed import PackedLayer
 from triptych_pt.utilities import get_parameter_device, get_parameter_dtype
 
 logger = logging.getLogger("triptych")
@@ -33,7 +34,7 @@ class ModuleUtilsMixin(ModuleUtils):
         return get_parameter_dtype(self._module())
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
-        """Return the number of elements of the parameters; a shared one counts once.
+        """Return the number of elements of the parameters; a shared one counts once, a packed one as if it were none.
 
         Args:
             only_trainable: leave out frozen parameters.
@@ -41,7 +42,9 @@ class ModuleUtilsMixin(ModuleUtils):
         """
         module = self._module()
         tables = {id(part.weight) for part in module.modules() if isinstance(part, nn.Embedding)}
-        return sum(
+        packed = () if only_trainable else (part for part in module.modules() if isinstance(part, PackedLayer))
+        elements = sum(part.num_elements() for part in packed if not (exclude_embeddings and part.is_table()))
+        return elements + sum(
             parameter.numel()
             for parameter in module.parameters()
             if (parameter.requires_grad or not only_trainable) and not (exclude_embeddings and id(parameter) in tables)

@@ -184,7 +184,10 @@ class Dispatch:
 
     def _move(self, tensor: torch.Tensor, device: torch.device) -> None:
         """Put a tensor onto another device: the same one, for an optimizer that has it."""
-        if tensor.device != device:
+        if device.type == "meta":  # a buffer: no value of it is needed
+            for place in self._held[tensor].places:
+                internals.share(*place, tensor.to(device))
+        elif tensor.device != device:
             tensor.data = tensor.data.to(device)
 
     def _attach(self, model: nn.Module) -> None:
@@ -288,13 +291,20 @@ class _Ahead:
         self._last = hook
         following = self._following.get(hook)
         if following is not None and following is not hook:
+            self._begin(following, files_of(following.places))
+        for source in {stored.mapped_from for stored in files.values() if stored.mapped_from is not None}:
+            source.check()
+        return {tensor: stored.read() for tensor, stored in files.items() if tensor not in values} | values
+
+    def _begin(self, hook: RunningHook, files: Mapping[torch.Tensor, Stored]) -> None:
+        waiting = {tensor: stored for tensor, stored in files.items() if not stored.is_at_hand()}
+        if waiting:
             self._thread = self._thread or ThreadPoolExecutor(1)
-            self._begun = {following: self._thread.submit(_read, files_of(following.places))}  # of one, no more
-        return _read({tensor: stored for tensor, stored in files.items() if tensor not in values}) | values
+            self._begun = {hook: self._thread.submit(_read_ahead, waiting)}  # of one, no more
 
 
-def _read(files: Mapping[torch.Tensor, Stored]) -> dict[torch.Tensor, torch.Tensor]:
-    return {tensor: stored.read() for tensor, stored in files.items()}
+def _read_ahead(files: Mapping[torch.Tensor, Stored]) -> dict[torch.Tensor, torch.Tensor]:
+    return {tensor: stored.read_ahead() for tensor, stored in files.items()}
 
 
 def _held_in(model: nn.Module) -> dict[torch.Tensor, _Held]:

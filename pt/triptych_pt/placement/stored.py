@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 
 from triptych.errors import ArgumentError, SaveError
 from triptych.files.atomic import whole_file
-from triptych.files.regular import will_need
+from triptych.files.regular import MappedBytes, is_cached, will_need
 from triptych.formats.kinds import SAFETENSORS
 from triptych.formats.safetensors import open_safetensors, write_safetensors
 from triptych.tensors.ref import RangeReader, TensorRef
@@ -24,21 +23,42 @@ OFFLOADED = "offloaded.safetensors"
 """The file in `offload_folder`."""
 
 
-@dataclass(frozen=True)
 class Stored:
     """A weight that stays in its file, of dtype `dtype` in the model. Reading it takes no memory where the file is
     mapped and holds it in that dtype."""
 
-    ref: TensorRef
-    dtype: np.dtype
+    def __init__(self, ref: TensorRef, dtype: np.dtype) -> None:
+        self.ref, self.dtype = ref, dtype
+        read = ref.read
+        mapped = ref.dtype == dtype and isinstance(read, RangeReader) and isinstance(read.source, MappedBytes)
+        self.mapped_from: MappedBytes | None = read.source if mapped else None  # type: ignore[attr-defined]
+        self._array: np.ndarray | None = None
 
     def read(self) -> torch.Tensor:
-        """Return its values; nothing may write into them."""
-        array = self.ref.read()
-        if array.dtype == self.dtype:
-            will_need(array)
-            return arrays.to_native(array)
-        return arrays.to_native(array).to(arrays.native_dtype(self.dtype))
+        """Return its values; nothing may write into them.
+
+        Raises:
+            ChangedFileError: the file was written to; of a mapped one, `mapped_from.check` says so from then on.
+        """
+        tensor = arrays.to_native(self._view())
+        return tensor if self.ref.dtype == self.dtype else tensor.to(arrays.native_dtype(self.dtype))
+
+    def is_at_hand(self) -> bool:
+        """Return whether it takes no time to read it."""
+        return self.mapped_from is not None and is_cached(self._view())
+
+    def read_ahead(self) -> torch.Tensor:
+        """Return what `read` does, with all its bytes on their way from the disk."""
+        if self.mapped_from is not None:
+            will_need(self._view())
+        return self.read()
+
+    def _view(self) -> np.ndarray:
+        """Return the array of the file."""
+        if self.mapped_from is None:
+            return self.ref.read()
+        self._array = self.ref.read() if self._array is None else self._array
+        return self._array
 
 
 def stays_in_its_file(assignment: Assignment) -> bool:

@@ -20,7 +20,7 @@ from triptych.formats.gguf import types
 from triptych.formats.gguf.families import FAMILIES, ROPE_FREQS, Family, Keys, Target, llama3_scaling
 from triptych.formats.gguf.header import GgufHeader, TensorInfo, read_header
 from triptych.tensors import arrays
-from triptych.tensors.ref import TensorRef
+from triptych.tensors.ref import StoredBlocks, TensorRef
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def _reference(
         )
     heads = {"q": config.get("num_attention_heads", 0), "kv": config.get("num_key_value_heads", 0)}.get(target.order, 0)
     read = _Reader(header.source, info, _reorder(target.order, heads))
-    return TensorRef(target.name, types.dtype_of(info.kind), shape, read)
+    return TensorRef(target.name, types.dtype_of(info.kind), shape, read, blocks=_blocks(read, target.order, heads))
 
 
 @dataclass(frozen=True)
@@ -134,6 +134,22 @@ class _Reader:
         data = self.source.bytes_at(self.info.start, self.info.nbytes)
         array = types.decoded(data, self.info.kind, self.info.shape)
         return array if self.reorder is None else self.reorder(array)
+
+
+def _blocks(read: _Reader, order: str, heads: int) -> StoredBlocks | None:
+    """Return the rows of a quantised matrix as they stand in the file, in the order of Hugging Face's.
+
+    A block is of one row, so that rows change their places as they are; one that is transposed stays as it is.
+    """
+    info, source = read.info, read.source
+    if info.kind in types.PLAIN or len(info.shape) != 2:
+        return None
+
+    def rows() -> np.ndarray:
+        stored = source.bytes_at(info.start, info.nbytes).reshape(info.shape[0], -1)
+        return half_split(stored, heads) if heads else stored
+
+    return StoredBlocks(info.kind, rows)
 
 
 def _reorder(order: str, heads: int) -> Callable[[np.ndarray], np.ndarray] | None:
