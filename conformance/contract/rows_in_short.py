@@ -57,7 +57,7 @@ def ties(backend: Backend, folder: Path) -> None:
 
 @row(
     "11.17",
-    note="attn_implementation works, in all three, device_map in PyTorch; each of the others is refused by name",
+    note="attn_implementation and adapters work, in all three, device_map in PyTorch; the others are refused by name",
     pt="R",
     tf="R",
     flax="R",
