@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from triptych.weights import layouts
 from triptych.weights.plan import LoadPlan
 from triptych.weights.schema import Weight
 
+logger = logging.getLogger("triptych")
 Rule = Callable[[str, tuple[int, ...]], Any]
 _AHEAD = 2**28
 """How many bytes are read ahead of what goes to another place than the memory that they were read into."""
@@ -47,7 +49,9 @@ class Placed(ModelBase):
         own = getattr(cls.module_class, "__dataclass_fields__", ())  # type: ignore[attr-defined]
         names = [name for name in ("device", "sharding", "mesh") if name in arguments and name not in own]
         given = {name: arguments.pop(name) for name in names}
-        device_map = arguments.pop("device_map", None)
+        device_map, max_memory = arguments.pop("device_map", None), arguments.pop("max_memory", None)
+        if max_memory is not None:
+            logger.warning("max_memory has no effect: pass sharding= to say where the arrays go")
         if device_map is not None:
             if given.get("device") is not None:
                 raise ArgumentError("Where do the arrays go?", expected="device or device_map", received="both")
@@ -55,7 +59,7 @@ class Placed(ModelBase):
         return rule_of(**given) if any(value is not None for value in given.values()) else None
 
     def _keep_elsewhere(self, plan: LoadPlan) -> Collection[str]:
-        rule = vars(self).pop("_asked", None)
+        rule = vars(self).pop("_asked_places", None)
         if rule is None:
             self._read_ahead = None if jax.default_backend() == "cpu" else _AHEAD
             return ()
@@ -64,7 +68,10 @@ class Placed(ModelBase):
 
     def _placed(self, name: str, array: Any) -> Any:
         """Return an array of numpy or JAX where the weight `name` goes."""
-        return jax.device_put(array, None if self._shardings is None else self._shardings[name])
+        try:
+            return jax.device_put(array, None if self._shardings is None else self._shardings[name])
+        except ValueError as cause:  # of a quantised weight, whose codes have another shape
+            raise ArgumentError(f"{name} cannot be sharded so.", received=str(cause)[:300]) from cause
 
 
 def rule_of(device: Any = None, sharding: Any = None, mesh: Any = None) -> Rule:

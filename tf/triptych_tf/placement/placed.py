@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from triptych.weights import layouts
 from triptych.weights.plan import LoadPlan
 from triptych_tf import internals, layers
 
+logger = logging.getLogger("triptych")
 _EXPECTED = "a name such as 'CPU:0' or 'GPU:1', a number of a GPU, or a dict from modules to them"
 
 
@@ -45,10 +47,12 @@ class Placed(ModelBase):
     @classmethod
     def _take_placement(cls, arguments: dict[str, Any]) -> Asked | None:
         device_map, max_memory = arguments.pop("device_map", None), arguments.pop("max_memory", None)
+        if device_map is None and max_memory is not None:
+            logger.warning("max_memory has no effect without device_map")
         return None if device_map is None else asked(device_map, max_memory)
 
     def _keep_elsewhere(self, plan: LoadPlan) -> Collection[str]:
-        wanted = self.__dict__.pop("_asked", None)
+        wanted = self.__dict__.pop("_asked_places", None)
         if wanted is None:
             return ()
         dtypes = {one.weight.name: one.dtype for one in plan.to_initialise}
@@ -120,6 +124,8 @@ def asked(device_map: Any, max_memory: Any = None) -> Asked:
             if device != DISK and size != 0:
                 as_device(device)
         return Asked(device_map, limits)
+    if max_memory is not None:
+        logger.warning("max_memory has no effect: device_map says already where layers go")
     if isinstance(device_map, Mapping):
         return Asked({path: as_device(device) for path, device in device_map.items()}, {})
     return Asked({"": as_device(device_map)}, {})
