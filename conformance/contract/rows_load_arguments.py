@@ -94,7 +94,20 @@ for number, (fine, bad) in EFFECTS.items():
     row(number, note="accepted where it has no effect; any other value is refused by name, with what to do", pt="R")(
         refuses(fine, bad)
     )
-row("7.56", note="None and 'cpu' are accepted", flax="R")(refuses([{"device_map": "cpu"}], [{"device_map": "auto"}]))
+
+
+@row(
+    "7.56",
+    note="one device for all; device=, sharding=, mesh= say more; one for each layer is refused",
+    flax="Y",
+)
+def a_device_map_of_flax(backend: Backend, folder: Path) -> None:
+    import jax
+
+    accepts({"device_map": "cpu"}, {"device_map": {"": jax.devices()[0]}}, {"device": 0})(backend, folder)
+    for device_map in ("auto", {"bert": "cpu", "classifier": "cpu:1"}):
+        with pytest.raises(ArgumentError, match="one set of devices"):
+            backend.load("BertForSequenceClassification", folder, device_map=device_map)
 
 
 @row("5.5.21", pt="Y", note="FutureWarning")

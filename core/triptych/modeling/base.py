@@ -164,10 +164,11 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
                 `attn_implementation`, "eager" or another that the class has (see `Implementations`);
                 `generation_config`, used instead of the folder's generation_config.json; `key_mapping`, regular
                 expression -> replacement, renames what the checkpoint holds: the first that is found in a name, as
-                `re.sub` does; `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, for a
-                repository (see `triptych.hub.snapshot.HubOptions`); arguments of transformers 4 that have no effect
-                here (`triptych.modeling.arguments.ACCEPTED`); fields of the config to override; what is left goes to
-                the constructor.
+                `re.sub` does; `device_map` and what belongs to it, in Flax `device`, `sharding` and `mesh` (see
+                `Placed` in the backend's `placement/placed.py`); `revision`, `token`, `cache_dir`, `force_download`
+                and `local_files_only`, for a repository (see `triptych.hub.snapshot.HubOptions`); arguments of
+                transformers 4 that have no effect here (`triptych.modeling.arguments.ACCEPTED`); fields of the config
+                to override; what is left goes to the constructor.
 
         Raises:
             ArgumentError, ConfigError, MissingFileError, HubError, CheckpointError, CorruptCheckpointError and their
