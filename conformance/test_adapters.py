@@ -302,24 +302,6 @@ def test_one_of_several_acts_or_they_act_together(backend: Backend, base: Path, 
 
 
 @BACKEND
-def test_dropout_is_of_training_alone(backend: Backend, base: Path, theirs: tuple[Path, np.ndarray]) -> None:
-    model = backend.load(STEM, base, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    model.load_adapter(theirs[0], is_trainable=True)
-    if backend.name == "pt":
-        inputs = {name: torch.tensor(value) for name, value in INPUTS.items()}
-        training = model.train()(**inputs).logits.detach().numpy()
-        model.eval()
-    elif backend.name == "tf":
-        training = model(**INPUTS, training=True).logits.numpy()
-    else:
-        import jax
-
-        training = np.asarray(model(**INPUTS, train=True, dropout_rng=jax.random.PRNGKey(0)).logits)
-    assert np.abs(training - theirs[1]).max() > 1e-3
-    assert_close(logits(backend, model), theirs[1])
-
-
-@BACKEND
 def test_shapes_of_adapted_weights_stay(backend: Backend, base: Path, theirs: tuple[Path, np.ndarray]) -> None:
     model = backend.load(STEM, base)
     model.load_adapter(theirs[0])
@@ -459,7 +441,7 @@ def test_classes_of_others_take_adapters(backend: Backend, tmp_path: Path) -> No
         model.add_adapter(LoraConfig(target_modules=(other,)))
     assert not model._hf_peft_config_loaded
     weights, plain = backend.weights(model), backend.run(model, {"values": values})["logits"]
-    model.add_adapter(LoraConfig(r=2, target_modules=("first",), init_lora_weights=False))
+    model.add_adapter(LoraConfig(r=2, target_modules=("first",), init_lora_weights=False, lora_dropout=0.5))
     factors = [np.array(model._to_numpy(one)) for one in model.get_adapter_state_dict().values()]
     changed = backend.run(model, {"values": values})["logits"]
     by_hand = cls.from_pretrained(tmp_path, **options)
@@ -470,6 +452,21 @@ def test_classes_of_others_take_adapters(backend: Backend, tmp_path: Path) -> No
     assert_close(
         backend.run(cls.from_pretrained(tmp_path / "adapter", **options), {"values": values})["logits"], changed
     )
+
+
+def trained_calls(backend: Backend, model: Any, values: np.ndarray) -> list[np.ndarray]:
+    """Return what calls say that are told to train."""
+    if backend.name == "flax":
+        import jax
+
+        keys = jax.random.split(jax.random.PRNGKey(0), 4)
+        return [np.asarray(model(values, train=True, dropout_rng=key).logits) for key in keys]
+    if backend.name == "tf":
+        return [model(values=values, training=True).logits.numpy() for _ in range(4)]
+    model.train()
+    found = [model(torch.tensor(values)).logits.detach().numpy() for _ in range(4)]
+    model.eval()
+    return found
 
 
 def test_a_model_within_another_does_not_lose_its_adapter(base: Path, tmp_path: Path) -> None:
@@ -525,13 +522,15 @@ def test_gpt2_of_peft_generates_the_same(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = adapted(input_ids=torch.tensor(prompt)).logits.numpy()
     with torch.no_grad():
-        text = adapted.generate(input_ids=torch.tensor(prompt), max_new_tokens=3).numpy()
+        text = torch.tensor(prompt)
+        for _ in range(2):
+            text = torch.cat([text, adapted(input_ids=text).logits[:, -1:].argmax(-1)], 1)
     for backend in BACKENDS:
         model = backend.load("GPT2LMHeadModel", base)
         model.load_adapter(tmp_path)
         assert_close(backend.run(model, {"input_ids": prompt})["logits"], expected)
-        found = model.generate(prompt_of(backend, prompt), max_new_tokens=3)
-        assert np.array_equal(np.asarray(getattr(found, "sequences", found)), text)
+        found = model.generate(prompt_of(backend, prompt), max_new_tokens=2)
+        assert np.array_equal(np.asarray(getattr(found, "sequences", found)), text.numpy())
         with pytest.raises(TriptychError, match="tied"):
             model.merge_adapter()
 
