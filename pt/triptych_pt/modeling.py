@@ -462,7 +462,7 @@ class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates,
         return internals.own_tensor(*self._owner(name))
 
     def _set(self, name: str, tensor: torch.Tensor) -> None:
-        device = self._device_of_values if self._dispatch is None else self._dispatch.device_for(name)
+        device = self._device_of_values if self._placement is None else self._placement.device_for(name)
         internals.put(*self._owner(name), tensor.to(device))
 
     @property

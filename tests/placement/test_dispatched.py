@@ -93,6 +93,7 @@ def test_layers_are_computed_anew_for_the_gradient(folder: Path, model: Any, ree
     kept = [name for name, gradient in found.items() if gradient is not None]
     assert "model.layers.0.mlp.up_proj.weight" in kept and "model.layers.1.mlp.up_proj.weight" not in kept
     assert all(torch.equal(found[name], expected[name]) for name in kept)
+    assert all(p.is_meta for name, p in dispatched.named_parameters() if name not in kept)
 
 
 def test_no_more_is_kept_than_max_memory_says(folder: Path) -> None:

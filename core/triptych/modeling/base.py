@@ -308,7 +308,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
                 found, named = model._take_packed(how, found, named)
             report = model.load_report = LoadReport(checkpoint.source)
             if placement is not None:
-                model._asked = placement
+                model._asked_places = placement
             plan = model._fill(found, named, param_dtype, policy, source, readers, report)
         unfilled = {a.weight.name for a in plan.assignments} - set(report.assigned)
         if unfilled:

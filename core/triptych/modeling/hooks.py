@@ -26,7 +26,7 @@ class Hooks:
     """What the plans of core ask a framework to do; `_ops` is the backend's module `ops`."""
 
     _ops: ClassVar[Any]
-    _asked: Any = None
+    _asked_places: Any = None
     """What `_take_placement` returned, while a model is loaded."""
     _read_ahead: int | None = None
     """How many bytes a load may have read before they are assigned; None where the model adopts the arrays."""
@@ -44,7 +44,7 @@ class Hooks:
         return None
 
     def _keep_elsewhere(self, plan: LoadPlan) -> Collection[str]:
-        """Decide where weights go, as `_asked` says; return the names of those that are not read into memory."""
+        """Decide where weights go, as `_asked_places` says; return the names of those that are not read into memory."""
         return ()
 
     @classmethod

@@ -88,13 +88,11 @@ def as_device(device: Any) -> torch.device:
         raise ArgumentError("A device has no negative number.", expected=_EXPECTED, received=str(device),
                             remedy='the CPU is "cpu"')  # fmt: skip
     try:
-        made = torch.device(device)
-        torch.empty(0, device=made)
+        return torch.empty(0, device=device).device  # with its number, which "cuda" alone leaves open
     except Exception as cause:  # a RuntimeError, AssertionError or ImportError, by the kind of device
         raise ArgumentError(
             f"There is no device {device!r} here.", expected=_EXPECTED, received=str(cause).partition("\n")[0][:120]
         ) from cause
-    return made
 
 
 _EXPECTED = f"{', '.join(STRATEGIES)}, a device of PyTorch or its number, or a dict of modules to devices or 'disk'"

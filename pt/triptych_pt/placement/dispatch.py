@@ -82,7 +82,6 @@ class Dispatch:
         stored: weight -> the file in which it stays. The model has a meta tensor for it, which is not trained.
         main: the device on which layers run that the CPU or the disk keeps.
         hooks: what lends the modules their weights.
-        callers: the threads that run the model.
     """
 
     def __init__(
@@ -96,7 +95,6 @@ class Dispatch:
         self.device_map, self.outline, self.skip_keys = device_map, outline, skip_keys
         self.stored: dict[str, Stored] = {}
         self.hooks: list[RunningHook] = []
-        self.callers: set[int] = set()
         devices = [as_device(device) for device in device_map.values() if device != DISK]
         self.main = next((device for device in devices if device.type not in (CPU, "meta")), torch.device(CPU))
         self._folder, self._offload_buffers = offload_folder, offload_buffers
@@ -237,10 +235,10 @@ class Dispatch:
         held = [(place, tensor) for place, tensor in held if tensor not in self._lent]
         files = {tensor: self._files[tensor] for _, tensor in held if tensor in self._files}
         values = self._ahead.read(hook, files, self.files_of) if files else {}
-        for place, tensor in held:
-            lent = values.get(tensor, tensor).to(hook.execution_device)
-            self._lent.add(lent)
-            internals.lend(*place, lent)
+        lent = [values.get(tensor, tensor).to(hook.execution_device) for _, tensor in held]
+        self._lent.update(lent)
+        for (place, _), tensor in zip(held, lent, strict=True):
+            internals.lend(*place, tensor)
         return held
 
     def take_back(self, held: Sequence[tuple[Place, torch.Tensor]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -28,8 +29,9 @@ class RunningHook(AlignDevicesHook):  # type: ignore[misc]
         super().__init__(device, offload=bool(places), io_same_device=outermost, skip_keys=dispatch.skip_keys)
         self.dispatch, self.places, self.moves_inputs, self.outermost = dispatch, places, moves_inputs, outermost
         self._lock = threading.Lock()
-        self._runs = 0
+        self._runs: dict[int, int] = {}  # of each thread
         self._held: list[tuple[Place, torch.Tensor]] = []
+        self._inputs_from: dict[int, torch.device | None] = {}
 
     def init_hook(self, module: nn.Module) -> nn.Module:
         self.weights_map = _Elsewhere(self.dispatch, module)
@@ -37,47 +39,45 @@ class RunningHook(AlignDevicesHook):  # type: ignore[misc]
 
     def pre_forward(self, module: nn.Module, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         if self.outermost:
-            self._end_what_failed()
-            self.input_device = _device_in((args, kwargs))
-        if self.places:
-            with self._lock:
-                if not self._runs:
-                    self._held = self.dispatch.lend(self, self.places)
-                self._runs += 1
+            self._inputs_from[threading.get_ident()] = _device_in((args, kwargs))
+        self.enter()
         if self.moves_inputs:
             args, kwargs = moved(args, self.execution_device), moved(kwargs, self.execution_device, self.skip_keys)
         return args, kwargs
 
     def post_forward(self, module: nn.Module, output: Any) -> Any:
-        with self._lock:
-            self._runs = max(self._runs - 1, 0)
-            if not self._runs:
-                self.take_back()
-        if self.outermost:
-            self.dispatch.callers.discard(threading.get_ident())
-            if self.moves_inputs and self.input_device not in (None, self.execution_device):
-                return moved(output, self.input_device, self.skip_keys)
-        return output
+        self.leave()
+        device = self._inputs_from.pop(threading.get_ident(), None)
+        moves_back = self.moves_inputs and device not in (None, self.execution_device)
+        return moved(output, device, self.skip_keys) if moves_back else output
 
     def detach_hook(self, module: nn.Module) -> nn.Module:
-        self.take_back()
         self.dispatch.end(module)
         if self.outermost:
-            vars(module).pop("_dispatch", None)
+            vars(module).pop("_placement", None)
         return module
 
-    def take_back(self) -> None:
-        """Let the module hold its own tensors again."""
-        held, self._held, self._runs = self._held, [], 0
-        self.dispatch.take_back(held)
+    def runs(self) -> int:
+        """Return how many runs of the module this thread is in."""
+        return self._runs.get(threading.get_ident(), 0)
 
-    def _end_what_failed(self) -> None:
-        """Take back what this thread's last call was lent, if an error ended that: accelerate does not say so."""
-        callers, me = self.dispatch.callers, threading.get_ident()
-        if callers == {me}:
-            for hook in reversed(self.dispatch.hooks):
-                hook.take_back()
-        callers.add(me)
+    def enter(self) -> None:
+        """Lend the module its weights, unless it runs in another thread and has them."""
+        if self.places:
+            with self._lock:
+                if not self._runs:
+                    self._held = self.dispatch.lend(self, self.places)
+                self._runs[threading.get_ident()] = self.runs() + 1
+
+    def leave(self) -> None:
+        """Let the module hold its own tensors again, unless it still runs."""
+        if self.places:
+            with self._lock:
+                me, left = threading.get_ident(), self.runs() - 1
+                self._runs = {**self._runs, me: left} if left > 0 else {k: n for k, n in self._runs.items() if k != me}
+                if not self._runs:
+                    held, self._held = self._held, []
+                    self.dispatch.take_back(held)
 
 
 class _Elsewhere(Mapping[str, torch.Tensor]):
@@ -100,8 +100,21 @@ class _Elsewhere(Mapping[str, torch.Tensor]):
 
 
 def attach(module: nn.Module, hook: RunningHook) -> None:
-    """Let `hook` be called before and after `module`."""
+    """Let `hook` be called before and after `module`, be the run ended by an error or not: accelerate's hooks are not
+    told of errors, and gradient checkpointing ends what it computes anew by one."""
     add_hook_to_module(module, hook)
+    run = module.forward
+
+    def forward(*args: Any, **kwargs: Any) -> Any:
+        before = hook.runs()
+        try:
+            return run(*args, **kwargs)
+        except BaseException:
+            if hook.runs() > before:
+                hook.leave()
+            raise
+
+    module.forward = functools.update_wrapper(forward, run)  # type: ignore[method-assign]
 
 
 def moved(value: Any, device: torch.device | None, skipped: Any = None) -> Any:

@@ -32,8 +32,8 @@ class Placed:
 
     _no_split_modules: ClassVar[Sequence[str] | None] = None
     _skip_keys_device_placement: ClassVar[Any] = None
-    _dispatch: Dispatch | None = None
-    _asked: asked.Asked | None = None  # while the model is loaded
+    _placement: Dispatch | None = None
+    _asked_places: asked.Asked | None = None  # while the model is loaded
 
     def dispatch(
         self,
@@ -50,9 +50,9 @@ class Placed:
             ArgumentError: as `from_pretrained`; the model is dispatched already; or `device_map` has the meta device.
             SaveError: the folder cannot be written to. MissingBackendError: accelerate is not installed.
         """
-        if self._dispatch is not None:
+        if self._placement is not None:
             raise ArgumentError(
-                "The model is dispatched already.", received=str(self._dispatch.device_map)[:80],
+                "The model is dispatched already.", received=str(self._placement.device_map)[:80],
                 remedy="end that first: accelerate.hooks.remove_hook_from_module(model, recurse=True)",
             )  # fmt: skip
         wanted = asked.Asked.of(device_map, max_memory, offload_folder, offload_buffers)
@@ -63,17 +63,17 @@ class Placed:
     @property
     def device(self) -> torch.device:
         """Device of the first parameter; of a dispatched model, that on which the first parameter is used."""
-        dispatch = self._dispatch
+        dispatch = self._placement
         if dispatch is None:
             return super().device  # type: ignore[misc,no-any-return]
         return dispatch.runs_on(next((name for name, _ in self._itself().named_parameters()), ""))
 
     def _apply(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Refuse `to`, `cuda`, `half` and whatever else changes all tensors of a dispatched model."""
-        if self._dispatch is not None:
+        if self._placement is not None:
             raise DispatchedModelError(
                 "A dispatched model is neither moved nor cast.", expected="weights on one device",
-                received=str(self._dispatch.device_map)[:160], remedy="load it with another device_map or dtype",
+                received=str(self._placement.device_map)[:160], remedy="load it with another device_map or dtype",
             )  # fmt: skip
         return super()._apply(fn, *args, **kwargs)  # type: ignore[misc]
 
@@ -85,7 +85,7 @@ class Placed:
 
     def _keep_elsewhere(self, plan: LoadPlan) -> Collection[str]:
         """Plan where the weights go; return those that are not read into memory."""
-        wanted = vars(self).pop("_asked", None)
+        wanted = vars(self).pop("_asked_places", None)
         if wanted is None:
             return ()
         new = {one.weight.name: one.dtype for one in plan.to_initialise}
@@ -93,7 +93,7 @@ class Placed:
         sizes = {w.name: w.size * new[w.name].itemsize for w in plan.schema.stored() if w.name in new}
         ties = {weight.name: weight.tied_to for weight in plan.schema.values() if weight.tied_to in sizes}
         dispatch = self._planned(wanted, live_outline(self._itself(), self._not_split(), sizes, ties))
-        self._dispatch = dispatch
+        self._placement = dispatch
         away = [a for a in plan.assignments if dispatch.keeps_on_disk(a.weight.name, a.weight.buffer)]
         dispatch.stored |= {a.weight.name: Stored(a.ref, a.dtype) for a in away if stays_in_its_file(a)}
         others = [_as_loaded(a) for a in away if a.weight.name not in dispatch.stored]
@@ -103,11 +103,11 @@ class Placed:
 
     def _settle(self) -> None:
         """Carry out the map, once every weight has a value or stays in its file."""
-        wanted = vars(self).pop("_asked", None)
+        wanted = vars(self).pop("_asked_places", None)
         if wanted is not None:  # a module that loads its own way was asked to
-            self._dispatch = self._planned(wanted, live_outline(self._itself(), self._not_split(), {}, {}))
-        if self._dispatch is not None:
-            self._carry_out(self._dispatch)
+            self._placement = self._planned(wanted, live_outline(self._itself(), self._not_split(), {}, {}))
+        if self._placement is not None:
+            self._carry_out(self._placement)
 
     def _planned(self, wanted: asked.Asked, outline: Outline) -> Dispatch:
         modules = [path for path, _ in self._itself().named_modules()]
@@ -121,7 +121,7 @@ class Placed:
         if keeps_values and "meta" in places:
             raise ArgumentError("On the meta device the weights would be lost.", received=str(dispatch.device_map)[:80])
         dispatch.settle(self._itself())
-        self._dispatch = dispatch if dispatch.is_spread else None
+        self._placement = dispatch if dispatch.is_spread else None
         self.hf_device_map = dict(dispatch.device_map)
         if DISK in places:
             logger.warning("Weights that device_map puts on the disk are read when their layers run, and not trained.")
@@ -148,9 +148,9 @@ class Placed:
 
     def _give_value(self, held: torch.Tensor, value: torch.Tensor) -> bool:
         """Let a weight that stays in a file have a new value in memory; return whether it did stay in one."""
-        if self._dispatch is None or self._dispatch.stored_for(held) is None:
+        if self._placement is None or self._placement.stored_for(held) is None:
             return False
-        self._dispatch.replace(held, value)
+        self._placement.replace(held, value)
         return True
 
 
