@@ -7,6 +7,7 @@ from collections.abc import Mapping
 CORE_MODULES: dict[str, tuple[str, ...]] = {
     "triptych.checkpoints.opening": ("Checkpoint", "open_checkpoint"),
     "triptych.checkpoints.saving": ("save_checkpoint",),
+    "triptych.adapters.config": ("LoraConfig",),
     "triptych.config": ("PretrainedConfig",),
     "triptych.errors": (
         "ArgumentError", "ChangedFileError", "CheckpointError", "ConfigError", "CorruptCheckpointError",
