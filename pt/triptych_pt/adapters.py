@@ -37,7 +37,7 @@ class EmbeddingFactors(nn.ParameterDict):
 
 def added(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Any:
     """Return the output of `layer` with the changes of the adapters that act: a forward hook."""
-    x = args[0] if args else next(iter(kwargs.values()))
+    x = (args[0] if args else next(iter(kwargs.values()))).to(output.device)
     for name, scale in layer.lora_scales.items():
         if isinstance(layer, nn.Embedding):
             table, outer = getattr(layer, EMBEDDING_A)[name], getattr(layer, EMBEDDING_B)[name]
@@ -73,7 +73,7 @@ class Adapts(Adapting):
             if not hasattr(layer, "lora_scales"):
                 layer.lora_scales = {}
                 layer.adapter_hook = layer.register_forward_hook(added, with_kwargs=True)
-            device = layer.weight.device
+            device = internals.running_device(layer)
             first, second = (nn.Parameter(arrays.to_native(one).to(device), requires_grad=False) for one in (a, b))
             if target.is_embedding:
                 _place(layer, EMBEDDING_A, EmbeddingFactors)[name] = first
