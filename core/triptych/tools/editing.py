@@ -190,7 +190,7 @@ def quantize(
     """
     said = QuantizationConfig(codec, group_size, [*kept] or None, embeddings).to_dict()
     schema, _ = _known(draft, "quantised")
-    _refuse_quantised(draft, list(draft.tensors), "quantised again")
+    refuse_quantised(draft, list(draft.tensors), "quantised again")
     packing = packing_of(said)
     packed, tensors = packing.taken(schema, draft.tensors, encode=True) if packing else ({}, {})
     if not packed:
