@@ -347,7 +347,9 @@ class AutoBase:
         if config is None:
             if not isinstance(path, HeldModel):
                 path = fetch_config(path, subfolder, hub, complete=False)
-            if not isinstance(path, (HubFolder, HeldModel)):  # a commit stays what it is, and its weights are not there yet
+            if not isinstance(
+                path, (HubFolder, HeldModel)
+            ):  # a commit stays what it is, and its weights are not there yet
                 path = hold(path, order=order, **_given(kwargs, "subfolder", "variant", "mmap"))
             source = path
         elif not isinstance(config, PretrainedConfig):

@@ -13,8 +13,8 @@ from triptych.errors import ArgumentError
 from triptych.modeling.derived import LiveWeight
 from triptych.tensors.dtypes import is_auto, parse_param_dtype
 from triptych.tensors.ref import TensorRef
-from triptych.weights.plan import Assignment, LoadPlan, NewWeight
 from triptych.weights.packing import Packed
+from triptych.weights.plan import Assignment, LoadPlan, NewWeight
 from triptych.weights.schema import Schema, Weight
 from triptych.weights.surgery import Grow
 

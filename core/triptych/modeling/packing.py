@@ -218,9 +218,7 @@ class Packs(Schemas):
             )
 
 
-def _described(
-    packing: Packing, packed: Mapping[str, Packed], prefix: str, said: Mapping[str, Any]
-) -> dict[str, Any]:
+def _described(packing: Packing, packed: Mapping[str, Packed], prefix: str, said: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the config says of a model whose weights are as a GGUF file packs them."""
     codec, others = packing.described(packed, prefix)
     kept = {name: said[name] for name in ("modules_to_not_convert",) if said.get(name)}

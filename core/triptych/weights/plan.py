@@ -380,9 +380,7 @@ def _dtype_in(weight: Weight, ref: TensorRef, wanted: np.dtype | None, policy: P
     return policy.widened(weight.name, _target_dtype(ref.dtype, wanted))
 
 
-def _refuse_quantised(
-    checkpoint: Mapping[str, TensorRef], weights: set[str], known: set[str], source: str
-) -> None:
+def _refuse_quantised(checkpoint: Mapping[str, TensorRef], weights: set[str], known: set[str], source: str) -> None:
     beside = {name: ref for name, ref in checkpoint.items() if name in weights or name not in known}
     found = stored_quantised(beside, weights)
     if found:
