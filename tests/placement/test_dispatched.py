@@ -15,8 +15,10 @@ from accelerate.hooks import remove_hook_from_module
 from peft import LoraConfig
 from torch import nn
 
+from small_models import SMALL
 from triptych import (
     ArgumentError,
+    AutoModel,
     AutoModelForSeq2SeqLM,
     DispatchedModelError,
     LlamaConfig,
@@ -27,9 +29,11 @@ from triptych import (
     T5Config,
     T5ForConditionalGeneration,
 )
+from triptych.families import family
 from triptych.formats.safetensors import open_safetensors
 from triptych.modeling.quantization_configs import QuantizationConfig
 from triptych.placement import parse_max_memory, plan_placement
+from triptych_pt.placement.dispatch import whole_modules
 from triptych_pt.placement.stored import OFFLOADED, Stored
 
 CONFIG = LlamaConfig(vocab_size=50, hidden_size=16, intermediate_size=24, num_hidden_layers=4, num_attention_heads=4,
@@ -268,6 +272,21 @@ def test_threads_run_one_model(folder: Path, model: Any) -> None:
         thread.join()
     assert len(found) == 32 and all(torch.equal(logits, expected) for logits in found)
     assert all(parameter.is_meta for parameter in dispatched.parameters())
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_every_family_says_what_is_not_split(tmp_path: Path, kind: str) -> None:
+    found = family(kind)
+    config = found.config_class(**SMALL[kind])
+    whole = AutoModel.from_config(config).eval()
+    whole.save_pretrained(tmp_path)
+    recorded = found.schema.whole_parts(config, type(whole).__name__)  # type: ignore[attr-defined]
+    named = {path for path, module in whole.named_modules() if type(module).__name__ in whole._no_split_modules}
+    assert named == set(recorded) == whole_modules(whole, ()) and len(recorded) > 1
+    dispatched = AutoModel.from_pretrained(tmp_path, device_map={"": "disk"})
+    inputs = whole.dummy_inputs
+    inputs |= {"decoder_input_ids": inputs["input_ids"]} if whole.takes_decoder_ids() else {}
+    assert torch.equal(dispatched(**inputs).last_hidden_state, whole(**inputs).last_hidden_state)
 
 
 def test_t5_over_the_cpu_and_the_disk(tmp_path: Path) -> None:

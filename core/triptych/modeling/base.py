@@ -162,6 +162,8 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
             kwargs: `adapter_name` ("default") and `adapter_kwargs` (arguments of the look-up): of a folder that holds
                 an adapter alone, the model that its config names is loaded, and the adapter into it;
                 `attn_implementation`, "eager" or another that the class has (see `Implementations`);
+                `device_map`, `max_memory`, `offload_folder` and `offload_buffers`, in PyTorch: on which devices the
+                weights go (see `dispatch` of PyTorch's models);
                 `generation_config`, used instead of the folder's generation_config.json; `key_mapping`, regular
                 expression -> replacement, renames what the checkpoint holds: the first that is found in a name, as
                 `re.sub` does; `device_map` and what belongs to it, in Flax `device`, `sharding` and `mesh` (see

@@ -16,6 +16,7 @@ from triptych.placement.memory import CPU, DISK
 from triptych.placement.outline import Outline
 from triptych.tensors.ref import TensorRef
 from triptych_pt import arrays, internals
+from triptych_pt.make import Block
 from triptych_pt.packed import PackedLayer
 from triptych_pt.placement.asked import as_device, needs_accelerate
 from triptych_pt.placement.stored import Stored, write_offloaded
@@ -30,10 +31,12 @@ _READ_BY_THEIR_OWNERS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.T
 
 
 def whole_modules(model: nn.Module, not_split: Collection[str]) -> set[str]:
-    """Return the paths of modules whose weights stay on one device: those of the classes `not_split`."""
+    """Return the paths of modules whose weights stay on one device: those of the classes `not_split`, and parts whose
+    declaration says so."""
     return {
         path for path, module in model.named_modules()
-        if path and (type(module).__name__ in not_split or isinstance(module, _READ_BY_THEIR_OWNERS))
+        if path and (type(module).__name__ in not_split or isinstance(module, _READ_BY_THEIR_OWNERS)
+                     or (isinstance(module, Block) and module.whole))
     }  # fmt: skip
 
 

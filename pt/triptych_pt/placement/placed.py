@@ -45,7 +45,18 @@ class Placed:
     ) -> Any:
         """Move the weights of a loaded model to where `device_map` says, and return the model.
 
-        The arguments are those of `from_pretrained`. What goes to the disk is written to `offload_folder`.
+        `from_pretrained` has the same arguments, and never holds in memory what goes to the disk. Each module runs on
+        its device, one of the CPU or the disk on the first accelerator, if the map has one: it gets copies of its
+        weights then. The gradient of a weight on the CPU is computed as ever; one on the disk is not trained.
+
+        Args:
+            device_map: "auto", which is "balanced"; "balanced_low_0"; "sequential"; a device or its number; or a dict
+                of paths of modules, "" for the rest, to devices, "cpu" and "disk". Modules of the classes
+                `_no_split_modules` are not split, and what shares an array is kept together.
+            max_memory: device -> bytes or text such as "8GB": what the weights may take, with the largest layer that
+                has to come to a device. By default 0.9 of what is free.
+            offload_folder: where weights of the disk are written, unless they lie in safetensors already.
+            offload_buffers: keep buffers where their modules' weights are kept, too.
 
         Raises:
             ArgumentError: as `from_pretrained`; the model is dispatched already; or `device_map` has the meta device.
