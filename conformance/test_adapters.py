@@ -8,20 +8,30 @@ import pickle
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import peft
 import pytest
 import torch
 import transformers
+from flax import linen
 from peft.utils import get_peft_model_state_dict
 
 from small_models import config_of, random_folder, random_inputs
-from triptych import TriptychError, open_checkpoint
+from triptych import (
+    FlaxPreTrainedModel,
+    PretrainedConfig,
+    PreTrainedModel,
+    TFPreTrainedModel,
+    TriptychError,
+    open_checkpoint,
+)
 from triptych.adapters.config import LoraConfig
 from triptych.adapters.folder import open_adapter
 from triptych.adapters.targets import targets
 from triptych.families import declared_schema
 from triptych.modeling.quantization_configs import QuantizationConfig
+from triptych.nn.outputs import ModelOutput
 from triptych.tools import editing, merging
 from triptych_conformance import BACKENDS, Backend, assert_close
 
@@ -171,7 +181,6 @@ def steps_pt(model: Any, count: int) -> dict[str, np.ndarray]:
 
 
 def steps_tf(model: Any, count: int) -> dict[str, np.ndarray]:
-    import keras
     import tensorflow as tf
 
     optimizer, names = keras.optimizers.SGD(RATE), {}
@@ -293,24 +302,6 @@ def test_one_of_several_acts_or_they_act_together(backend: Backend, base: Path, 
 
 
 @BACKEND
-def test_dropout_is_of_training_alone(backend: Backend, base: Path, theirs: tuple[Path, np.ndarray]) -> None:
-    model = backend.load(STEM, base, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    model.load_adapter(theirs[0], is_trainable=True)
-    if backend.name == "pt":
-        inputs = {name: torch.tensor(value) for name, value in INPUTS.items()}
-        training = model.train()(**inputs).logits.detach().numpy()
-        model.eval()
-    elif backend.name == "tf":
-        training = model(**INPUTS, training=True).logits.numpy()
-    else:
-        import jax
-
-        training = np.asarray(model(**INPUTS, train=True, dropout_rng=jax.random.PRNGKey(0)).logits)
-    assert np.abs(training - theirs[1]).max() > 1e-3
-    assert_close(logits(backend, model), theirs[1])
-
-
-@BACKEND
 def test_shapes_of_adapted_weights_stay(backend: Backend, base: Path, theirs: tuple[Path, np.ndarray]) -> None:
     model = backend.load(STEM, base)
     model.load_adapter(theirs[0])
@@ -342,8 +333,6 @@ def test_copies_of_a_model_have_its_adapters(base: Path, theirs: tuple[Path, np.
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # Keras's own, when it saves
 def test_keras_files_hold_adapters(base: Path, tmp_path: Path) -> None:
-    import keras
-
     from triptych import TFBertForTokenClassification
 
     (backend,) = (one for one in BACKENDS if one.name == "tf")
@@ -378,6 +367,130 @@ def test_a_quantised_model_takes_adapters(backend: Backend, base: Path, theirs: 
     assert np.array_equal(logits(backend, model), plain)
 
 
+class Linear(PretrainedConfig):
+    model_type = "adapted_linear"
+
+
+class Own(PreTrainedModel):
+    """Written for transformers: layers of PyTorch's own, one of them called by name, one never called as such."""
+
+    config_class = Linear
+    main_input_name = "values"
+
+    def __init__(self, config: Linear) -> None:
+        super().__init__(config)
+        self.first = torch.nn.Linear(3, 4)
+        self.attention = torch.nn.MultiheadAttention(4, 2, batch_first=True)
+        self.post_init()
+
+    def forward(self, values: Any) -> Any:
+        hidden = torch.tanh(self.first(input=values))
+        return ModelOutput(logits=self.attention(hidden, hidden, hidden)[0])
+
+
+class TFOwn(TFPreTrainedModel):
+    """A layer with its activation inside, and one with a `call` of its own."""
+
+    config_class = Linear
+    main_input_name = "values"
+
+    def __init__(self, config: Linear, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.first = keras.layers.Dense(4, activation="tanh", name="first")
+        self.attention = Doubling(4, name="attention")
+
+    @property
+    def dummy_inputs(self) -> dict[str, Any]:
+        return {"values": np.zeros((1, 2, 3), np.float32)}
+
+    def call(self, values: Any, training: bool | None = None) -> Any:
+        return ModelOutput(logits=self.attention(self.first(values)))
+
+
+class Doubling(keras.layers.Dense):
+    def call(self, inputs: Any) -> Any:
+        return 2 * super().call(inputs)
+
+
+class FlaxOwnModule(linen.Module):
+    config: Linear
+    dtype: Any = None
+
+    @linen.compact
+    def __call__(self, values: Any) -> Any:
+        hidden = linen.tanh(linen.Dense(4, name="first")(values))
+        return ModelOutput(logits=linen.DenseGeneral(4, name="attention")(hidden))
+
+
+class FlaxOwn(FlaxPreTrainedModel):
+    config_class = Linear
+    main_input_name = "values"
+    module_class = FlaxOwnModule
+
+
+OWN = {"pt": (Own, "attention.out_proj"), "tf": (TFOwn, "attention"), "flax": (FlaxOwn, "attention")}
+
+
+@BACKEND
+def test_classes_of_others_take_adapters(backend: Backend, tmp_path: Path) -> None:
+    cls, other = OWN[backend.name]
+    options = {"input_shape": (1, 2, 3)} if backend.name == "flax" else {}
+    cls(Linear(), **options).save_pretrained(tmp_path)
+    model, values = cls.from_pretrained(tmp_path, **options), np.ones((1, 2, 3), np.float32)
+    with pytest.raises(TriptychError, match=f"{other} cannot be adapted"):
+        model.add_adapter(LoraConfig(target_modules=(other,)))
+    assert not model._hf_peft_config_loaded
+    weights, plain = backend.weights(model), backend.run(model, {"values": values})["logits"]
+    model.add_adapter(LoraConfig(r=2, target_modules=("first",), init_lora_weights=False, lora_dropout=0.5))
+    factors = [np.array(model._to_numpy(one)) for one in model.get_adapter_state_dict().values()]
+    changed = backend.run(model, {"values": values})["logits"]
+    by_hand = cls.from_pretrained(tmp_path, **options)
+    by_hand._replace({"first.weight": weights["first.weight"] + 4 * factors[1] @ factors[0]})
+    assert np.abs(changed - plain).max() > 1e-3
+    assert_close(changed, backend.run(by_hand, {"values": values})["logits"])
+    model.save_pretrained(tmp_path / "adapter")
+    assert_close(
+        backend.run(cls.from_pretrained(tmp_path / "adapter", **options), {"values": values})["logits"], changed
+    )
+
+
+def trained_calls(backend: Backend, model: Any, values: np.ndarray) -> list[np.ndarray]:
+    """Return what calls say that are told to train."""
+    if backend.name == "flax":
+        import jax
+
+        keys = jax.random.split(jax.random.PRNGKey(0), 4)
+        return [np.asarray(model(values, train=True, dropout_rng=key).logits) for key in keys]
+    if backend.name == "tf":
+        return [model(values=values, training=True).logits.numpy() for _ in range(4)]
+    model.train()
+    found = [model(torch.tensor(values)).logits.detach().numpy() for _ in range(4)]
+    model.eval()
+    return found
+
+
+def test_a_model_within_another_does_not_lose_its_adapter(base: Path, tmp_path: Path) -> None:
+    for backend in (one for one in BACKENDS if one.name != "flax"):
+        model = backend.load(STEM, base)
+        model.bert.add_adapter(LoraConfig(target_modules=("query",)))
+        with pytest.raises(TriptychError, match="model within this one holds adapters.*bert"):
+            model.save_pretrained(tmp_path)
+
+
+def test_a_dispatched_model_takes_adapters(base: Path, theirs: tuple[Path, np.ndarray], tmp_path: Path) -> None:
+    (backend,) = (one for one in BACKENDS if one.name == "pt")
+    device_map = {"bert.embeddings": "cpu", "bert.encoder": "disk", "classifier": "cpu"}
+    for loads_first in (True, False):
+        if loads_first:
+            model = backend.load(STEM, base, device_map=device_map)
+            model.load_adapter(theirs[0], is_trainable=True)
+        else:
+            model = backend.load(STEM, theirs[0]).dispatch(device_map, offload_folder=tmp_path / "away")
+        assert_close(logits(backend, model), theirs[1])
+        model.save_pretrained(tmp_path / "again")
+        assert_equal(stored(tmp_path / "again"), stored(theirs[0]))
+
+
 def test_state_dicts_of_pytorch_hold_adapters(base: Path, theirs: tuple[Path, np.ndarray]) -> None:
     (backend,) = (one for one in BACKENDS if one.name == "pt")
     model, other = backend.load(STEM, base), backend.load(STEM, base)
@@ -409,13 +522,15 @@ def test_gpt2_of_peft_generates_the_same(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = adapted(input_ids=torch.tensor(prompt)).logits.numpy()
     with torch.no_grad():
-        text = adapted.generate(input_ids=torch.tensor(prompt), max_new_tokens=3).numpy()
+        text = torch.tensor(prompt)
+        for _ in range(2):
+            text = torch.cat([text, adapted(input_ids=text).logits[:, -1:].argmax(-1)], 1)
     for backend in BACKENDS:
         model = backend.load("GPT2LMHeadModel", base)
         model.load_adapter(tmp_path)
         assert_close(backend.run(model, {"input_ids": prompt})["logits"], expected)
-        found = model.generate(prompt_of(backend, prompt), max_new_tokens=3)
-        assert np.array_equal(np.asarray(getattr(found, "sequences", found)), text)
+        found = model.generate(prompt_of(backend, prompt), max_new_tokens=2)
+        assert np.array_equal(np.asarray(getattr(found, "sequences", found)), text.numpy())
         with pytest.raises(TriptychError, match="tied"):
             model.merge_adapter()
 
@@ -460,3 +575,20 @@ def test_the_layers_are_those_of_peft(choice: str) -> None:
         if hasattr(module, "lora_A")
     }
     assert ours == found
+
+
+def test_a_config_of_peft_goes_there_and_back(tmp_path: Path) -> None:
+    theirs = peft.LoraConfig(r=4, lora_alpha=7, target_modules={"b", "a"}, bias="all", modules_to_save=["head"],
+                             rank_pattern={"a": 2}, layers_to_transform=[1], layers_pattern=["layer"],
+                             task_type="SEQ_CLS", exclude_modules="x.*", base_model_name_or_path="org/m")  # fmt: skip
+    theirs.save_pretrained(tmp_path)
+    ours = LoraConfig.read(tmp_path)
+    assert sorted(ours.target_modules or ()) == ["a", "b"] and LoraConfig.of(theirs).target_modules == ("a", "b")
+    (tmp_path / "adapter_config.json").write_text(json.dumps(ours.to_dict()))
+    again = peft.PeftConfig.from_pretrained(str(tmp_path))
+    told, expected = again.to_dict(), theirs.to_dict()
+    for name in ("r", "lora_alpha", "bias", "rank_pattern", "layers_to_transform", "layers_pattern", "task_type",
+                 "exclude_modules", "base_model_name_or_path", "modules_to_save", "use_rslora"):  # fmt: skip
+        assert told[name] == expected[name], name
+    assert set(told["target_modules"]) == {"a", "b"}
+    assert LoraConfig.read(tmp_path) == ours

@@ -61,10 +61,6 @@ HARMLESS: dict[str, list[Any]] = {
     "5.5.50": [{"mirror": "x"}],
 }
 EFFECTS: dict[str, tuple[list[Any], list[Any]]] = {
-    "5.5.28": ([{"load_in_8bit": False}], [{"load_in_8bit": True}]),
-    "5.5.29": ([{"load_in_4bit": False}], [{"load_in_4bit": True}]),
-    "5.5.30": ([{"quantization_config": None}], [{"quantization_config": {"bits": 4}}]),
-    "5.5.36": ([{"gguf_file": None}], [{"gguf_file": "x.gguf"}]),
     "5.5.37": ([{"tp_plan": None}], [{"tp_plan": "auto"}]),
     "5.5.38": ([{"tp_size": None}], [{"tp_size": 2}]),
     "5.5.39": ([{"distributed_config": None}], [{"distributed_config": {}}]),

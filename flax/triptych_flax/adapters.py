@@ -141,6 +141,12 @@ class Adapts(Adapting):
 
     # -- hooks --------------------------------------------------------------------------------------------------
 
+    def _adapter_paths(self) -> set[layers.Path]:
+        """Return the path of A and B of every adapter that the model holds."""
+        state = self._adapters_held()
+        every = [] if state is None else [(name, one) for name, a in state.held.items() for one in a.targets]
+        return {path for name, one in every for path in self._places(name, one)}
+
     def _places(self, name: str, target: Target) -> tuple[layers.Path, layers.Path]:
         """Return the paths of A and B of an adapter of a layer."""
         scope = self._path(self.schema[target.weight])[:-1]

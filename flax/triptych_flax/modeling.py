@@ -193,6 +193,11 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
         except _OTHER_PARAMETERS as cause:
             raise ArgumentError("The parameters do not fit the module.", received=str(cause)) from cause
 
+    @property
+    def required_params(self) -> set[layers.Path]:
+        """The path of every parameter, those of adapters too."""
+        return super().required_params | self._adapter_paths()
+
     @classmethod
     def _from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Any:
         """Return a new model of `config`, which is not copied."""

@@ -12,6 +12,7 @@ import pytest
 import torch
 from accelerate import dispatch_model
 from accelerate.hooks import remove_hook_from_module
+from peft import LoraConfig
 from torch import nn
 
 from triptych import (
@@ -27,6 +28,7 @@ from triptych import (
     T5ForConditionalGeneration,
 )
 from triptych.formats.safetensors import open_safetensors
+from triptych.modeling.quantization_configs import QuantizationConfig
 from triptych.placement import parse_max_memory, plan_placement
 from triptych_pt.placement.stored import OFFLOADED, Stored
 
@@ -277,6 +279,32 @@ def test_t5_over_the_cpu_and_the_disk(tmp_path: Path) -> None:
         assert "disk" in dispatched.hf_device_map.values()
         texts = [one.generate(IDS, max_new_tokens=5) for one in (dispatched, whole)]
         assert torch.equal(*texts)
+
+
+@pytest.mark.parametrize(("codec", "name"), [("int8", "all"), ("int4", "head away")])
+def test_packed_matrices_stay_on_the_disk(folder: Path, tmp_path: Path, codec: str, name: str) -> None:
+    wide = LlamaConfig(**{**CONFIG.to_dict(), "hidden_size": 64, "head_dim": 16, "intermediate_size": 64})
+    LlamaForCausalLM(wide).save_pretrained(tmp_path)
+    how = {"quantization_config": QuantizationConfig(codec)}
+    packed = loaded(tmp_path, **how)
+    packed.save_pretrained(tmp_path / "packed")
+    for path, more in ((tmp_path / "packed", {}), (tmp_path, {**how, "offload_folder": tmp_path / "offload"})):
+        dispatched = loaded(path, **MAPS[name], **more)
+        assert any(buffer.is_meta for buffer in dispatched.buffers())
+        assert torch.equal(dispatched(IDS).logits, packed(IDS).logits)
+
+
+def test_adapters_are_trained_on_matrices_of_the_disk(folder: Path, model: Any, tmp_path: Path) -> None:
+    config = LoraConfig(r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    model.add_adapter(config)
+    model.save_pretrained(tmp_path)
+    dispatched, whole = loaded(folder, **MAPS["all"]), loaded(folder)
+    found = []
+    for one in (dispatched, whole):
+        one.load_adapter(tmp_path, is_trainable=True)
+        found.append({name: gradient for name, gradient in trained(one).items() if gradient is not None})
+    assert found[0].keys() == found[1].keys() and len(found[0]) == 16
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
 def test_shapes_alone_on_the_meta_device(folder: Path) -> None:

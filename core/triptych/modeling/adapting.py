@@ -484,6 +484,16 @@ class Adapting(Generating):
 
     # -- what changes with adapters -----------------------------------------------------------------------------
 
+    def _refuse_inner_adapters(self) -> None:
+        """Raise `ArgumentError` if a model within this one holds adapters: a save of this one has no place for them."""
+        if inner := [path for path, model in self._nested_models().items() if model._hf_peft_config_loaded]:
+            raise ArgumentError(
+                "A model within this one holds adapters, which its save would leave out.",
+                expected="adapters of the whole model",
+                received=", ".join(inner),
+                remedy="save that model by itself, call its merge_and_unload(), or add the adapter to the whole model",
+            )
+
     def _refuse_adapted(self, done: str) -> None:
         if self._hf_peft_config_loaded:
             raise ArgumentError(

@@ -26,6 +26,7 @@ from triptych.errors import ArgumentError, CheckpointError, ConfigError
 from triptych.formats.kinds import read_order
 from triptych.hub.fetching import fetch_config, fetch_model, names_in, take_hub_arguments
 from triptych.hub.remote_code import take_code_arguments
+from triptych.modeling import quantised
 from triptych.modeling.adapting import AdapterArguments
 from triptych.modeling.arguments import take_accepted, warn_of_msgpack
 from triptych.modeling.checkpointing import Checkpointing
@@ -276,7 +277,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         if how is not None:
             if how.packing is None:
                 model._quantise_by_library(how.said)
-            model.config.quantization_config = how.said
+            model.config.quantization_config = quantised.plain(how.said)
         model._take_generation_config(path, generation_config)
         return model
 

@@ -16,6 +16,7 @@ from triptych.placement.outline import Outline
 from triptych.placement.planning import mapped
 from triptych.tensors.ref import TensorRef
 from triptych.weights.plan import Assignment, LoadPlan
+from triptych.weights.schema import Weight
 from triptych_pt import internals
 from triptych_pt.placement import asked
 from triptych_pt.placement.dispatch import Dispatch, live_outline
@@ -94,7 +95,7 @@ class Placed:
         ties = {weight.name: weight.tied_to for weight in plan.schema.values() if weight.tied_to in sizes}
         dispatch = self._planned(wanted, live_outline(self._itself(), self._not_split(), sizes, ties))
         self._placement = dispatch
-        away = [a for a in plan.assignments if dispatch.keeps_on_disk(a.weight.name, a.weight.buffer)]
+        away = [a for a in plan.assignments if dispatch.keeps_on_disk(a.weight.name, _stays(a.weight))]
         dispatch.stored |= {a.weight.name: Stored(a.ref, a.dtype) for a in away if stays_in_its_file(a)}
         others = [_as_loaded(a) for a in away if a.weight.name not in dispatch.stored]
         dispatch.stored |= write_offloaded(others, wanted.offload_folder)
@@ -152,6 +153,11 @@ class Placed:
             return False
         self._placement.replace(held, value)
         return True
+
+
+def _stays(weight: Weight) -> bool:
+    """Return whether it is a buffer, and no part of a packed matrix."""
+    return weight.buffer and weight.packed is None
 
 
 def _as_loaded(assignment: Assignment) -> TensorRef:
