@@ -156,7 +156,7 @@ def of_tensorflow(folder: Path) -> dict[str, Any]:
         for name, options in {
             "auto": {"device_map": "auto"}, "disk": {"device_map": {"": "cpu", "lm_head": "disk"}},
             "unknown": {"device_map": {"": "CPU:7"}}, "lacking": {"device_map": {"lm_head": "cpu"}},
-            "strange": {"device_map": {"": "cpu", "nonsense": "cpu"}}, "none": {"device_map": 3.5},
+            "none": {"device_map": 3.5},
             "no room": {"device_map": "auto", "max_memory": {"cpu": 1000}},
         }.items()
     }  # fmt: skip
