@@ -60,3 +60,47 @@ def test_the_guard_sees_an_array_elsewhere(tmp_path: Path, monkeypatch: pytest.M
         patched.setattr(ops, "zeros", lambda shape, dtype, like=None: torch.zeros(tuple(shape), dtype=torch.int64))
         with pytest.raises(RuntimeError, match="device"):
             test_arrays_are_made_where_the_model_is("gpt2", "greedy", tmp_path, patched)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let tensors refuse to become arrays of NumPy, as those on a GPU do, unless `cpu` was called for it."""
+    as_array, to_cpu, brought = torch.Tensor.__array__, torch.Tensor.cpu, set[int]()
+
+    def array(x: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        if x.data_ptr() not in brought:
+            raise TypeError("can't convert cuda:0 device type tensor to numpy")
+        return as_array(x, *args, **kwargs)
+
+    def cpu(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+        copy = to_cpu(x, *args, **kwargs).clone()
+        brought.add(copy.data_ptr())
+        return copy
+
+    monkeypatch.setattr(torch.Tensor, "__array__", array)
+    monkeypatch.setattr(torch.Tensor, "cpu", cpu)
+
+
+MORE: dict[str, dict[str, Any]] = {
+    "records": {"output_scores": True, "output_logits": True, "return_dict_in_generate": True, "num_beams": 2},
+    "offloaded cache": {"cache_implementation": "offloaded"},
+    "prompt lookup": {"prompt_lookup_num_tokens": 2},
+    "guidance": {"guidance_scale": 1.5},
+    "watermark": {"watermarking_config": {"greenlist_ratio": 0.5}, "do_sample": True},
+    "time": {"max_time": 60.0},
+}
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize(
+    ("variant", "way"),
+    [("gpt2", way) for way in (*WAYS, *MORE)] + [("t5", way) for way in ("greedy", "beams", "records")],
+)
+def test_tensors_are_brought_to_the_host_before_python_looks_at_them(variant: str, way: str, tmp_path: Path) -> None:
+    cls, rows = CLASSES[variant], 1 if way == "prompt lookup" else 2
+    model = cls.from_pretrained(random_folder(tmp_path / "model", config_of(variant), cls.__name__))
+    ids = torch.arange(4).repeat(rows, 1) + 5
+    start = {"decoder_start_token_id": 0} if variant == "t5" else {}
+    found = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, eos_token_id=2, pad_token_id=0,
+                           **(WAYS | MORE)[way], **start)  # fmt: skip
+    assert len(found if isinstance(found, torch.Tensor) else found.sequences) >= rows

@@ -19,6 +19,7 @@ from triptych.generation.drafting import Assistant
 from triptych.generation.drawing import Seeded
 from triptych.generation.healing import healed
 from triptych.generation.job import Job
+from triptych.generation.on_host import on_host
 from triptych.generation.outputs import output_of
 from triptych.generation.processing import process_of
 from triptych.generation.prompting import Prompt, Prompts
@@ -248,4 +249,4 @@ def _reads_encoder_ids(config: GenerationConfig) -> bool:
 
 def _longest(found: Found) -> int:
     """Return the length of the longest text; nothing of this is traced."""
-    return int(np.max(np.asarray(found.lengths)))
+    return int(np.max(on_host(found.lengths)))

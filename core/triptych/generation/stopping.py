@@ -195,5 +195,5 @@ def _answer(criterion: Any, value: Any, rows: int) -> np.ndarray:
 
 def _as_given(done: Any, input_ids: Any) -> Any:
     """Return `done`, one bool or one for each row, as bool [R]: a tensor beside a tensor of PyTorch, else NumPy's."""
-    rows = np.array(np.broadcast_to(np.asarray(done, bool), (input_ids.shape[0],)))
+    rows = np.array(np.broadcast_to(on_host(done).astype(bool), (input_ids.shape[0],)))
     return input_ids.new_tensor(rows) > 0 if hasattr(input_ids, "new_tensor") else rows

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from triptych.errors import ArgumentError
+from triptych.generation.on_host import on_host
 from triptych.generation.processors import Processor, check, count, is_count, is_number
 
 logger = logging.getLogger("triptych")
@@ -84,9 +85,9 @@ class Watermark(Processor):
         if length < self.context_width:
             logger.warning("no watermark in this step: %s tokens, where %s choose it", length, self.context_width)
             return scores
-        texts = _host(ids[:, :length]).astype(np.int64)
+        texts = on_host(ids[:, :length]).astype(np.int64)
         green = np.zeros(tuple(scores.shape), np.bool_)
-        likeliest = _host(self.ops.argsort(scores, True)) if self.seeding_scheme == "selfhash" else None
+        likeliest = on_host(self.ops.argsort(scores, True)) if self.seeding_scheme == "selfhash" else None
         for row, text in enumerate(texts):
             green[row, self._green(text) if likeliest is None else self._green_of(text, likeliest[row])] = True
         return self.ops.where(self.ops.constant(green, scores), scores + self.bias, scores)
@@ -106,11 +107,6 @@ class Watermark(Processor):
         table = _fixed_table(self.hash_key)
         one, other = table[text % _TABLE_SIZE] + 1, table[text[-1:] % _TABLE_SIZE] + 1
         return int((np.int64(self.hash_key) * one * other).min()) % (2**64 - 1)  # which goes around, as torch's does
-
-
-def _host(x: Any) -> np.ndarray:
-    """Return a tensor of any framework as an array."""
-    return np.asarray(x.detach().cpu() if hasattr(x, "detach") else x)
 
 
 class SynthIDTextWatermark(Processor):
@@ -174,7 +170,7 @@ class SynthIDTextWatermark(Processor):
             self.context = np.zeros((ids.shape[0], self.ngram_len - 1), np.int64)
             self.context_history = np.zeros((ids.shape[0], self.context_history_size), np.int64)
         else:
-            last = _host(ids[:, length - 1 : length]).astype(np.int64)
+            last = on_host(ids[:, length - 1 : length]).astype(np.int64)
             self.context = np.concatenate([self.context, last], axis=1)[:, 1:]
         self.num_calls += 1
 
@@ -205,7 +201,7 @@ class SynthIDTextWatermark(Processor):
 
     def compute_context_repetition_mask(self, input_ids: Any) -> np.ndarray:
         """Return bool [rows, positions - ngram_len + 1]: whether the tokens before were not there already."""
-        contexts = self._windows(_host(input_ids)[:, :-1], self.ngram_len - 1)
+        contexts = self._windows(on_host(input_ids)[:, :-1], self.ngram_len - 1)
         hashes = _hashed(np.ones(contexts.shape[:2], np.int64), contexts)
         history = np.zeros((len(hashes), self.context_history_size), np.int64)
         fresh = np.ones(hashes.shape, np.bool_)
@@ -226,7 +222,7 @@ class SynthIDTextWatermark(Processor):
         return np.lib.stride_tricks.sliding_window_view(self._checked(input_ids).astype(np.int64), size, axis=1)
 
     def _checked(self, input_ids: Any) -> np.ndarray:
-        found = _host(input_ids)
+        found = on_host(input_ids)
         if found.ndim != 2:
             raise ArgumentError("No text has this shape.", expected="[rows, positions]", received=str(found.shape))
         return found
