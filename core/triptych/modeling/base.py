@@ -155,7 +155,10 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
                 are safetensors. Not needed where these are the only weights.
             mmap: map the files (default); False reads them into owned memory, for network file systems.
             state_dict: canonical names to arrays, used instead of files; needs `config`.
-            kwargs: `attn_implementation`, "eager" or another that the class has (see `Implementations`);
+            kwargs: `quantization_config`, how weights are packed that are stored in floating numbers
+                (`triptych.modeling.quantization_configs`, or a dict); `gguf_file`, the name of a GGUF file in the folder
+                or repository, which a path to one may be, too: it is dequantised, or with `GGUFQuantizationConfig` kept
+                as it is packed; `attn_implementation`, "eager" or another that the class has (see `Implementations`);
                 `generation_config`, used instead of the folder's generation_config.json; `key_mapping`, regular
                 expression -> replacement, renames what the checkpoint holds: the first that is found in a name, as
                 `re.sub` does; `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, for a
