@@ -19,6 +19,7 @@ import torch
 from triptych import BertConfig, TFBertForMaskedLM
 from triptych.names import BACKENDS
 from triptych.nn.outputs import ModelOutput
+from triptych_conformance import assert_close
 from triptych_flax import internals as flax_internals
 from triptych_pt import internals as pt_internals
 from triptych_tf import internals as tf_internals
@@ -416,6 +417,17 @@ def test_pytorch_says_that_a_transform_wraps_tensors() -> None:
     noted(torch.ones(2))
     torch.func.vmap(noted)(torch.ones(2))
     assert seen == [False, True]
+
+
+def test_pytorch_has_the_product_of_onednn() -> None:
+    rng = np.random.default_rng(0)
+    x, rows = (torch.tensor(rng.standard_normal(shape), dtype=torch.float32) for shape in ((5, 48), (301, 48)))
+    product = pt_internals.onednn_linear(x, rows)
+    assert product is not None
+    assert_close(product, torch.nn.functional.linear(x, rows))
+    refused: list[bool] = []
+    torch.func.vmap(lambda row: refused.append(pt_internals.onednn_linear(row[None], rows) is None) or row)(x)
+    assert refused == [True]
 
 
 def test_pytorch_sees_the_tensors_in_an_output() -> None:

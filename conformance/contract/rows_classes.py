@@ -145,8 +145,6 @@ def the_config_class_is_annotated(backend: Backend, folder: Path) -> None:
 
 
 @row("5.4.6", pt="Y", note="of the older way over several devices, which v4 no longer had; kept for code that reads it")
-@row("5.4.9", pt="Y", note="kept; only a device_map has a use for it, which is refused by name")
-@row("5.4.10", pt="Y", note="kept; only a device_map has a use for it, which is refused by name")
 @row("5.4.26", pt="Y", note="kept for the class's own code; built-in classes declare what they record")
 @row("5.4.68", pt="Y")
 @row("5.4.27", pt="Y", note="kept and readable; a load refuses tp_plan= by name")

@@ -53,9 +53,6 @@ def a_url(backend: Backend, folder: Path) -> None:
 
 HARMLESS: dict[str, list[Any]] = {
     "5.5.15": [{"weights_only": True}, {"weights_only": False}],
-    "5.5.25": [{"max_memory": {0: "1GB"}}],
-    "5.5.26": [{"offload_folder": "x"}],
-    "5.5.27": [{"offload_buffers": True}],
     "5.5.45": [{"_from_pipeline": "x"}, {"_from_auto": True}, {"_commit_hash": "0" * 40}],
     "5.5.46": [{"low_cpu_mem_usage": True}, {"low_cpu_mem_usage": False}],
     "5.5.47": [{"_fast_init": False}],
@@ -64,9 +61,6 @@ HARMLESS: dict[str, list[Any]] = {
     "5.5.50": [{"mirror": "x"}],
 }
 EFFECTS: dict[str, tuple[list[Any], list[Any]]] = {
-    "5.5.24": ([{"device_map": "cpu"}, {"device_map": {"": "cpu"}}, {"device_map": None}], [{"device_map": "auto"}]),
-    "5.5.33": ([{"adapter_kwargs": None}, {"adapter_kwargs": {}}], [{"adapter_kwargs": {"revision": "x"}}]),
-    "5.5.34": ([{"adapter_name": "default"}], [{"adapter_name": "mine"}]),
     "5.5.37": ([{"tp_plan": None}], [{"tp_plan": "auto"}]),
     "5.5.38": ([{"tp_size": None}], [{"tp_size": 2}]),
     "5.5.39": ([{"distributed_config": None}], [{"distributed_config": {}}]),
@@ -100,15 +94,20 @@ for number, (fine, bad) in EFFECTS.items():
     row(number, note="accepted where it has no effect; any other value is refused by name, with what to do", pt="R")(
         refuses(fine, bad)
     )
-for number in ("5.5.83", "5.5.84", "5.5.85"):
-    row(number, note="refused by name: the whole model is loaded, to be moved", pt="R")(
-        refuses([], [{"device_map": "balanced"}, {"device_map": 0}, {"device_map": {"": "cuda:0"}}])
-    )
-for number in ("5.5.86", "5.5.87"):
-    row(number, note="there is no device_map", pt="R")(
-        refuses([], [{"device_map": "auto", "offload_folder": "x"}, {"device_map": {"": "disk"}}])
-    )
-row("7.56", note="None and 'cpu' are accepted", flax="R")(refuses([{"device_map": "cpu"}], [{"device_map": "auto"}]))
+
+
+@row(
+    "7.56",
+    note="one device for all; device=, sharding=, mesh= say more; one for each layer is refused",
+    flax="Y",
+)
+def a_device_map_of_flax(backend: Backend, folder: Path) -> None:
+    import jax
+
+    accepts({"device_map": "cpu"}, {"device_map": {"": jax.devices()[0]}}, {"device": 0})(backend, folder)
+    for device_map in ("auto", {"bert": "cpu", "classifier": "cpu:1"}):
+        with pytest.raises(ArgumentError, match="one set of devices"):
+            backend.load("BertForSequenceClassification", folder, device_map=device_map)
 
 
 @row("5.5.21", pt="Y", note="FutureWarning")
@@ -212,9 +211,6 @@ def safetensors_go_before_msgpack(backend: Backend, folder: Path) -> None:
     with messages() as said:
         assert same(backend, backend.load("BertForSequenceClassification", folder, from_flax=True), other)
     assert not said
-
-
-state("5.6.26", "there are no device maps", pt="R")
 
 
 # -- names in the checkpoint, and the report

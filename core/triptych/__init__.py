@@ -11,6 +11,7 @@ from triptych.names import defined_in as _defined_in
 from triptych.names import tables_in as _tables_in
 
 if TYPE_CHECKING:
+    from triptych.adapters.config import LoraConfig as LoraConfig
     from triptych.checkpoints.opening import Checkpoint as Checkpoint
     from triptych.checkpoints.opening import open_checkpoint as open_checkpoint
     from triptych.checkpoints.saving import save_checkpoint as save_checkpoint

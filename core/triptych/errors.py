@@ -26,6 +26,10 @@ class ArgumentError(TriptychError, ValueError):
     """An argument of a call has a wrong type or value."""
 
 
+class DispatchedModelError(ArgumentError, RuntimeError):
+    """A model whose weights are on several devices, or on the disk, cannot do this."""
+
+
 class ConfigError(TriptychError, ValueError):
     """A configuration is unreadable, or a field of it has an impossible value."""
 

@@ -64,10 +64,12 @@ class FlaxRMSNorm(nn.Module):
 
     width: int
     epsilon: float
+    dtype: Any = None
 
     @nn.compact
     def __call__(self, x: Any) -> Any:
-        return fn.rms_norm(ops, x, self.param("scale", nn.initializers.ones, (self.width,)), self.epsilon)
+        scale = self.param("scale", nn.initializers.ones, (self.width,))
+        return fn.rms_norm(ops, x, scale, self.epsilon, self.dtype)
 
 
 _calm: ContextVar[bool] = ContextVar("calm", default=False)
@@ -84,7 +86,12 @@ class FlaxDropout(nn.Module):
 
     def is_on(self) -> bool:
         """Return whether this call drops values."""
-        return not _calm.get() and self.has_rng("dropout")
+        return drops(self)
+
+
+def drops(module: nn.Module) -> bool:
+    """Return whether the call that `module` is in drops values."""
+    return not _calm.get() and module.has_rng("dropout")
 
 
 class FlaxSequence(nn.Module):
@@ -200,9 +207,13 @@ def _normal(owner: Any, std: float | None) -> Any:
     return nn.initializers.normal(owner.config.initializer_range if std is None else std)
 
 
-def dense(owner: Any, width: Any, units: Any, bias: bool = True, std: float | None = None) -> Any:
-    """Return a projection from `width` to `units`."""
-    return nn.Dense(int(units), use_bias=bias, dtype=owner.dtype, kernel_init=_normal(owner, std))
+def dense(owner: Any, width: Any, units: Any, bias: bool = True, std: float | None = None, wide: bool = False) -> Any:
+    """Return a projection from `width` to `units`.
+
+    `wide`: in a model of float16 it is computed in float32, and its result stays so.
+    """
+    dtype = jnp.float32 if wide and owner.dtype == jnp.float16 else owner.dtype
+    return nn.Dense(int(units), use_bias=bias, dtype=dtype, kernel_init=_normal(owner, std))
 
 
 def conv1d(owner: Any, width: Any, units: Any, std: float | None = None) -> Any:
@@ -227,7 +238,7 @@ def layer_norm(owner: Any, width: Any, epsilon: float, affine: bool = True) -> A
 
 def rms_norm(owner: Any, width: Any, epsilon: float) -> Any:
     """Return a norm without shift over the last axis."""
-    return FlaxRMSNorm(int(width), epsilon)
+    return FlaxRMSNorm(int(width), epsilon, owner.dtype)
 
 
 def dropout(owner: Any, rate: float) -> Any:

@@ -26,19 +26,21 @@ from triptych.modeling.derived import LiveWeight
 from triptych.modeling.hooks import Answer
 from triptych.nn.parts import Model
 from triptych.tensors.arrays import permuted
-from triptych.tensors.dtypes import FLOATING, parse_param_dtype
+from triptych.tensors.dtypes import FLOATING, is_auto, parse_param_dtype
 from triptych.weights import layouts
 from triptych.weights.packing import Packed
 from triptych.weights.plan import Assignment, NewWeight, Policy
 from triptych.weights.schema import Layout, Weight
 from triptych_flax import arrays, layers, make, ops, packed
+from triptych_flax.adapters import Adapts
 from triptych_flax.base.operations import Operations
 from triptych_flax.generation import Generates
+from triptych_flax.placement.placed import Placed, on_device, put_like
 
 __all__ = ["FlaxPreTrainedModel"]
 
 
-class FlaxPreTrainedModel(Generates, Operations):
+class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
     """Base class of Flax models: a config, a linen module and, unless `_do_init=False`, its parameters.
 
     A class sets `module_class`, a linen module with the fields `config` and `dtype`, and is then called as
@@ -171,7 +173,7 @@ class FlaxPreTrainedModel(Generates, Operations):
             ArgumentError: there are no parameters, or they do not fit the module; `train=True` without `dropout_rng`;
                 `method` is no function.
         """
-        variables = layers.collections(self.params if params is None else params)
+        variables = on_device(layers.collections(self.params if params is None else params))
         changing = [name for name in variables if name != layers.PARAMETERS] if train else []
         if train and dropout_rng is None and not changing:
             raise ArgumentError("train=True needs random numbers.", expected="dropout_rng, a key of jax.random")
@@ -184,12 +186,17 @@ class FlaxPreTrainedModel(Generates, Operations):
         inputs, options = jax.tree.map(layers.on_device, (inputs, options), is_leaf=lambda x: isinstance(x, list))
         rngs = {} if dropout_rng is None or not train else {"dropout": dropout_rng}
         try:
-            with packed.holding(self._held_packed()):
+            with self.acting_adapters(), packed.holding(self._held_packed()):
                 return self.module.apply(
                     variables, *inputs, **options, rngs=rngs, mutable=changing or False, method=method
                 )
         except _OTHER_PARAMETERS as cause:
             raise ArgumentError("The parameters do not fit the module.", received=str(cause)) from cause
+
+    @property
+    def required_params(self) -> set[layers.Path]:
+        """The path of every parameter, those of adapters too."""
+        return super().required_params | self._adapter_paths()
 
     @classmethod
     def _from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Any:
@@ -216,17 +223,20 @@ class FlaxPreTrainedModel(Generates, Operations):
         param_dtype: Any,
         inputs: Sequence[Any],
         arguments: Mapping[str, Any],
+        placement: Any = None,
     ) -> Any:
         """As in the other frameworks; warn where transformers 4 would have loaded something else."""
         if arguments.get("_do_init") is False:  # what is lacking is new, and named, for the caller to deal with
             policy = replace(policy, allow_missing=policy.strict is None)
         others = {ref.dtype.name for ref in checkpoint.values() if ref.dtype in FLOATING} - {"float32"}
-        if others and param_dtype is None:
+        if others and param_dtype is None and not is_auto(dtype):
             logger.warning(
                 "%s: the weights are stored in %s and become float32; param_dtype='auto' keeps what is stored",
                 checkpoint.source, ", ".join(sorted(others)),
             )  # fmt: skip
-        return super()._loaded(path, checkpoint, config, subfolder, policy, dtype, param_dtype, inputs, arguments)
+        return super()._loaded(
+            path, checkpoint, config, subfolder, policy, dtype, param_dtype, inputs, arguments, placement
+        )
 
     @classmethod
     @contextmanager
@@ -237,7 +247,7 @@ class FlaxPreTrainedModel(Generates, Operations):
         model._is_initialized, model._params = True, {}
         yield model
         model._params = unflatten_dict(model._params)
-        model._is_initialized = keeps
+        model._is_initialized, model._shardings = keeps, None
 
     def _assign(
         self,
@@ -245,7 +255,8 @@ class FlaxPreTrainedModel(Generates, Operations):
         read: Callable[[Assignment], np.ndarray],
         done: Callable[[Assignment], None],
     ) -> None:
-        self._params[self._path(assignment.weight)] = arrays.to_native(read(assignment))
+        arrays.native_dtype(assignment.dtype)
+        self._params[self._path(assignment.weight)] = self._placed(assignment.weight.name, read(assignment))
         done(assignment)
 
     def _initialise(self, new: Sequence[NewWeight]) -> None:
@@ -258,7 +269,8 @@ class FlaxPreTrainedModel(Generates, Operations):
             path = self._path(one.weight)
             value = layers.leaf(made, path, one.weight.name)
             is_floating = jnp.issubdtype(value.dtype, jnp.floating) and not one.weight.buffer
-            self._params[path] = value.astype(arrays.native_dtype(one.dtype)) if is_floating else value
+            value = value.astype(arrays.native_dtype(one.dtype)) if is_floating else value
+            self._params[path] = value if self._shardings is None else self._placed(one.weight.name, value)
         self._missing_keys = {self._path(one.weight) for one in new}
 
     def _handed_over(self, output_loading_info: bool) -> Any:
@@ -318,7 +330,8 @@ class FlaxPreTrainedModel(Generates, Operations):
         schema, flat = self.schema, layers.flat(self.params)
         for name, array in new.items():
             order = layouts.to_native(schema[name].layout, array.ndim, "flax")
-            flat[self._path(schema[name])] = arrays.to_native(permuted(array, order))
+            path = self._path(schema[name])
+            flat[path] = put_like(permuted(array, order), flat[path])
         self._params, self._shapes = unflatten_dict(flat), None
         self._module = self._module.clone(**({"config": self.config} if hasattr(self._module, "config") else {}))
 
@@ -384,8 +397,9 @@ class FlaxPreTrainedModel(Generates, Operations):
         called = cls if cls.module_class is None else cls.module_class
         return inspect.signature(called.__call__).parameters
 
-    def _is_trainable(self, weight: Weight) -> bool:
-        return True
+    @staticmethod
+    def _to_native(array: np.ndarray) -> Any:
+        return arrays.to_native(array)
 
     @staticmethod
     def _to_numpy(tensor: Any) -> np.ndarray:
@@ -435,5 +449,5 @@ def _unfilled() -> Iterator[None]:
 
 
 def computation_dtype(dtype: Any) -> np.dtype:
-    """Return what `dtype`, a name or a type, says of the computation; None says float32."""
+    """Return what `dtype`, a name or a type, says of the computation; None says float32, and "auto" without a file."""
     return np.dtype(parse_param_dtype(dtype) or np.float32)

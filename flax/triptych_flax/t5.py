@@ -18,6 +18,7 @@ class FlaxT5PreTrainedModel(EncodesAndDecodes):
     config_class = t5.T5Config
     base_model_prefix = "transformer"
     supports_gradient_checkpointing = True
+    _keep_in_fp32_modules = t5.KEPT_WIDE
     call_order: ClassVar[Sequence[str]] = (
         "input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask", "output_attentions",
         "output_hidden_states", "return_dict", "train", "params", "dropout_rng",

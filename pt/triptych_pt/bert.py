@@ -17,6 +17,7 @@ class BertPreTrainedModel(PreTrainedModel):
     config_class = bert.BertConfig
     base_model_prefix = "bert"
     supports_gradient_checkpointing = True
+    _no_split_modules = ["BertEmbeddings", "BertLayer"]
     _supports_sdpa = True
 
 

@@ -16,6 +16,7 @@ class DistilBertPreTrainedModel(PreTrainedModel):
     config_class = distilbert.DistilBertConfig
     base_model_prefix = "distilbert"
     supports_gradient_checkpointing = True
+    _no_split_modules = ["Embeddings", "TransformerBlock"]
     _supports_sdpa = True
 
 

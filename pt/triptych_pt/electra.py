@@ -17,6 +17,7 @@ class ElectraPreTrainedModel(PreTrainedModel):
     config_class = electra.ElectraConfig
     base_model_prefix = "electra"
     supports_gradient_checkpointing = True
+    _no_split_modules = ["ElectraEmbeddings", "BertLayer"]
     _supports_sdpa = True
 
 

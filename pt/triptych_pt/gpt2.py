@@ -15,6 +15,7 @@ class GPT2PreTrainedModel(PreTrainedModel):
     config_class = gpt2.GPT2Config
     base_model_prefix = "transformer"
     supports_gradient_checkpointing = True
+    _no_split_modules = ["GPT2Block"]
     _supports_sdpa = True
 
 

@@ -173,6 +173,13 @@ def share(module: nn.Module, leaf: str, tensor: torch.Tensor) -> None:
     (module._buffers if leaf in module._buffers else module._parameters)[leaf] = tensor  # type: ignore[assignment]
 
 
+def lend(module: nn.Module, leaf: str, tensor: torch.Tensor) -> None:
+    """Let `module` compute with a tensor in the place of a parameter or buffer; it need not be a parameter."""
+    share(module, leaf, tensor)
+    if isinstance(module, nn.RNNBase):
+        module._flat_weights = [module._parameters.get(name) for name in module._flat_weights_names]
+
+
 def own_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     """Return the parameters and buffers of `module` itself."""
     held = (*module._parameters.items(), *module._buffers.items())
@@ -270,3 +277,13 @@ def default_dtype(dtype: torch.dtype | None) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+
+
+def onednn_linear(x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor | None:
+    """Return the products of `x` [R, H] and each of `rows` [V, H], [R, V], by oneDNN, which no gradient passes through;
+    None where this PyTorch lacks it. For matrices of few rows it is faster than what `F.linear` uses on a CPU."""
+    plain = {type(x), type(rows)} <= {torch.Tensor, nn.Parameter} and not transforms_are_active()
+    if not plain or not torch.backends.mkldnn.is_available():
+        return None
+    product = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    return None if product is None else product(x, rows, None, "none", [], "")

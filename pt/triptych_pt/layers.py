@@ -16,6 +16,7 @@ from triptych.nn.outputs import on_each_class
 from triptych.tensors.ref import TensorRef
 from triptych.weights.schema import Layout, Schema
 from triptych_pt import arrays, internals
+from triptych_pt.adapters import is_of_adapters
 from triptych_pt.make import (  # noqa: F401  # families that write their classes out find them here
     Block,
     Conv1D,
@@ -61,10 +62,14 @@ def layout_of(module: nn.Module, leaf: str) -> Layout:
 
 
 def live_weights(model: nn.Module) -> list[LiveWeight]:
-    """Return every parameter and persistent buffer, once for each place."""
-    found = []
+    """Return every parameter and persistent buffer, once for each place, but not those of adapters."""
+    found: list[LiveWeight] = []
+    hidden = "."  # below which the weights of adapters are
     for scope, module in model.named_modules(remove_duplicate=False):
         dot = f"{scope}." if scope else ""
+        hidden = dot if is_of_adapters(module) else hidden
+        if dot.startswith(hidden):
+            continue
         for leaf, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
             _refuse_lazy(dot + leaf, parameter)
             found.append(LiveWeight(dot + leaf, tuple(parameter.shape), layout_of(module, leaf), id(parameter)))

@@ -20,6 +20,7 @@ class LlamaPreTrainedModel(PreTrainedModel):
     config_class: ClassVar[Any] = llama.LlamaConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
+    _no_split_modules = ["LlamaDecoderLayer"]
     _supports_sdpa = True
 
 

@@ -32,7 +32,7 @@ class Conv1D(nn.Module):
 
     def forward(self, x: Any) -> Any:
         rows, slices = x.reshape(-1, x.shape[-1]), math.gcd(self.weight.shape[1], 8)
-        if slices > 1 and ops.is_few(rows, 2, 16):
+        if slices > 1 and ops.is_few(rows, 2, 6):
             # Slices of the matrix are shared out among the threads, as the matrix itself is not where rows are few.
             parts = self.weight.reshape(self.weight.shape[0], slices, -1).transpose(0, 1)
             made = torch.matmul(rows, parts).transpose(0, 1).reshape(rows.shape[0], -1) + self.bias
@@ -52,7 +52,8 @@ class RMSNorm(nn.Module):
     def forward(self, hidden_states: Any) -> Any:
         if hidden_states.dtype == self.weight.dtype == torch.float32:
             return F.rms_norm(hidden_states, self.weight.shape, self.weight, self.variance_epsilon)
-        return fn.rms_norm(ops, hidden_states, self.weight, self.variance_epsilon)
+        kept = self.weight if ops.is_half(self.weight) else hidden_states
+        return fn.rms_norm(ops, hidden_states, self.weight, self.variance_epsilon, kept.dtype)
 
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)}, eps={self.variance_epsilon}"
@@ -66,6 +67,7 @@ class Block(nn.Module):
 
     ops = ops
     make: Any = sys.modules[__name__]
+    whole = False
 
     def __init__(self, *args: Any, **fields: Any) -> None:
         super().__init__()
@@ -86,9 +88,19 @@ class Block(nn.Module):
 binder = Binder("pt", Block, "forward")
 
 
-def dense(owner: Any, width: Any, units: Any, bias: bool = True, std: float | None = None) -> Any:
-    """Return a projection from `width` to `units`."""
-    return _initialised(nn.Linear(int(width), int(units), bias=bias), std)
+def dense(owner: Any, width: Any, units: Any, bias: bool = True, std: float | None = None, wide: bool = False) -> Any:
+    """Return a projection from `width` to `units`.
+
+    `wide`: in a model of float16 it is computed in float32, and its result stays so.
+    """
+    return _initialised((WideLinear if wide else nn.Linear)(int(width), int(units), bias=bias), std)
+
+
+class WideLinear(nn.Linear):
+    """A projection that is computed in the dtype of its weight, which a load in float16 keeps in float32."""
+
+    def forward(self, input: Any) -> Any:
+        return super().forward(input.to(self.weight.dtype))
 
 
 def conv1d(owner: Any, width: Any, units: Any, std: float | None = None) -> Any:

@@ -22,13 +22,14 @@ from triptych.modeling.base import ModelBase, refuse_untaken
 from triptych.modeling.derived import LiveWeight, declared_ties
 from triptych.modeling.hooks import Answer
 from triptych.nn.parts import Model
-from triptych.tensors.dtypes import parse_param_dtype
+from triptych.tensors.dtypes import is_auto, parse_param_dtype
 from triptych.tensors.ref import TensorRef
 from triptych.weights.packing import Packed
 from triptych.weights.plan import Assignment, LoadPlan, NewWeight
 from triptych.weights.schema import Schema, Weight
 from triptych.weights.surgery import VOCAB, Grow
 from triptych_pt import arrays, internals, layers, make, ops, packed
+from triptych_pt.adapters import Adapts
 from triptych_pt.authors import libraries
 from triptych_pt.authors.accessors import Accessors
 from triptych_pt.authors.attention import ALL_ATTENTION_FUNCTIONS
@@ -38,12 +39,13 @@ from triptych_pt.generation import Generates
 from triptych_pt.internals import building_empty, parameters_on_meta
 from triptych_pt.layers import describe
 from triptych_pt.make import Conv1D, RMSNorm
+from triptych_pt.placement.placed import Placed
 
 __all__ = ["PreTrainedModel"]
 Self = TypeVar("Self", bound="PreTrainedModel")
 
 
-class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, Generates, ModelBase):
+class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates, Adapts, ModelBase):
     """Base class of PyTorch models. Subclasses build their modules in `__init__` and end it with `self.post_init()`.
 
     Raises:
@@ -158,6 +160,13 @@ class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, Generates, ModelBa
 
     # -- training -----------------------------------------------------------------------------------------------
 
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None) -> None:
+        """See `Checkpointing`. Of a model with adapters, whose embeddings are frozen, their output gets a gradient too:
+        reentrant checkpointing would else compute none at all."""
+        super().gradient_checkpointing_enable(gradient_checkpointing_kwargs)
+        if self._hf_peft_config_loaded:
+            self.enable_input_require_grads()
+
     def enable_input_require_grads(self) -> None:
         """Let the output of the input embeddings have a gradient though they are frozen, as adapters need it."""
         self.disable_input_require_grads()
@@ -193,13 +202,13 @@ class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, Generates, ModelBa
 
     @classmethod
     def _param_dtype(cls, dtype: Any, param_dtype: Any, config: PretrainedConfig) -> np.dtype | None:
-        said = config.dtype if isinstance(dtype, str) and dtype == "auto" else None
+        said = config.dtype if is_auto(dtype) else None
         wanted = said or dtype if param_dtype is None else param_dtype
         return parse_param_dtype(torch.get_default_dtype() if wanted is None else wanted)
 
     @classmethod
     def _new_parameters(cls, dtype: Any, arguments: dict[str, Any]) -> AbstractContextManager[Any]:
-        wanted = parse_param_dtype(dtype)
+        wanted = None if dtype is None else parse_param_dtype(dtype)
         return internals.default_dtype(None if wanted is None else arrays.native_dtype(wanted))
 
     @classmethod
@@ -221,6 +230,7 @@ class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, Generates, ModelBa
         del model.__dict__["_made_anew"], model._device_of_values
         for module in internals.modules_of(model):
             vars(module)["_is_hf_initialized"] = True
+        model._settle()
 
     @classmethod
     def _without_values(cls, config: PretrainedConfig, inputs: Sequence[Any], options: Mapping[str, Any]) -> Any:
@@ -311,16 +321,17 @@ class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, Generates, ModelBa
         return layers.refs_of_state(self.state_dict(), {ref.name: ref for ref in refs}, self.schema)
 
     def _reader(self, params: Any = None) -> Callable[[Weight], np.ndarray]:
-        return lambda weight: arrays.to_numpy(self._held(weight.name))
+        return lambda weight: arrays.to_numpy(self._value_of(*self._owner(weight.name)))
 
     def _dtype_of(self, weight: Weight, params: Any = None) -> np.dtype:
         return arrays.numpy_dtype(self._held(weight.name).dtype)
 
     def _replace(self, new: Mapping[str, np.ndarray]) -> None:
         for name, array in new.items():
-            old = self._held(name)
-            old.data = arrays.to_native(array).to(old.device)  # the same parameter, for an optimizer that has it
-            old.grad = None
+            old, value = self._held(name), arrays.to_native(array)
+            if not self._give_value(old, value):
+                old.data = value.to(old.device)  # the same parameter, for an optimizer that has it
+                old.grad = None
         self.tie_weights()
         for module in self.modules():
             describe(module)
@@ -452,7 +463,8 @@ class PreTrainedModel(nn.Module, Accessors, ModuleUtilsMixin, Generates, ModelBa
         return internals.own_tensor(*self._owner(name))
 
     def _set(self, name: str, tensor: torch.Tensor) -> None:
-        internals.put(*self._owner(name), tensor.to(self._device_of_values))
+        device = self._device_of_values if self._placement is None else self._placement.device_for(name)
+        internals.put(*self._owner(name), tensor.to(device))
 
     @property
     def dummy_inputs(self) -> dict[str, torch.Tensor]:

@@ -43,10 +43,12 @@ def matmul(x: Any, y: Any) -> Any:
 
 def project(x: Any, rows: Any) -> Any:
     """Return the products of `x` [..., H] and each of `rows` [V, H], [..., V], for which no matrix is transposed."""
-    if not is_few(x, 5, 32):
+    if not is_few(x, 4, 32):
         return F.linear(x, rows)
     flat = x.reshape(-1, x.shape[-1])
-    return (rows @ flat.t()).t().reshape(*x.shape[:-1], rows.shape[0])
+    made = None if torch.is_grad_enabled() else internals.onednn_linear(flat, rows)
+    made = (rows @ flat.t()).t() if made is None else made
+    return made.reshape(*x.shape[:-1], rows.shape[0])
 
 
 def is_few(x: Any, least: int, most: int) -> bool:

@@ -15,6 +15,7 @@ class OPTPreTrainedModel(PreTrainedModel):
     config_class = opt.OPTConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
+    _no_split_modules = ["OPTDecoderLayer"]
     _supports_sdpa = True
 
 

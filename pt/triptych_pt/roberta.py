@@ -16,6 +16,7 @@ class RobertaPreTrainedModel(PreTrainedModel):
     config_class = roberta.RobertaConfig
     base_model_prefix = "roberta"
     supports_gradient_checkpointing = True
+    _no_split_modules = ["RobertaEmbeddings", "BertLayer"]
     _supports_sdpa = True
 
 

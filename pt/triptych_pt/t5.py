@@ -18,6 +18,8 @@ class T5PreTrainedModel(PreTrainedModel):
     config_class = t5.T5Config
     base_model_prefix = "transformer"
     supports_gradient_checkpointing = True
+    _keep_in_fp32_modules = t5.KEPT_WIDE
+    _no_split_modules = ["T5Block"]
 
 
 class T5Stack(T5PreTrainedModel, part=t5.T5Stack):

@@ -16,6 +16,7 @@ from triptych.weights import layouts
 from triptych.weights.plan import Assignment, NewWeight
 from triptych.weights.schema import Layout, PackedPart
 from triptych_tf import arrays, internals
+from triptych_tf.adapters import TFLora
 from triptych_tf.make import (  # noqa: F401  # families that write their classes out find them here
     LEVEL,
     TFBlock,
@@ -40,7 +41,8 @@ from triptych_tf.packed import TFPackedLayer
 
 
 def walk(layer: keras.layers.Layer) -> Iterator[tuple[tuple[str, ...], Any, keras.layers.Layer]]:
-    """Yield (path, variable, owner) of every weight below `layer`, each at the first place where it is reached.
+    """Yield (path, variable, owner) of every weight below `layer` but those of adapters, each at the first place where
+    it is reached.
 
     A path is made of names, or of attributes where there are none; in `x___y` the name is y.
 
@@ -57,7 +59,7 @@ def walk(layer: keras.layers.Layer) -> Iterator[tuple[tuple[str, ...], Any, kera
                 yield (*path, *internals.scopes_of(variable), *(leaf or (_name(variable, owner),))), variable, owner
         _refuse_foreign(owner)
         for part in internals.parts_of(owner):
-            if id(part) not in seen:
+            if id(part) not in seen and not isinstance(part, TFLora):
                 seen.add(id(part))
                 yield from visit((*path, *_place(owner, part)), part)
 
@@ -76,6 +78,18 @@ def models_within(model: keras.layers.Layer, kind: type) -> dict[str, Any]:
                 yield from visit(below, part)
 
     return dict(visit((), model))
+
+
+def layers_within(model: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.Layer]]:
+    """Yield the canonical path and the layer of every layer below `model`, each after the one that it is in."""
+
+    def visit(path: tuple[str, ...], owner: Any) -> Iterator[tuple[str, Any]]:
+        for part in internals.parts_of(owner):
+            below = (*path, *_place(owner, part))
+            yield ".".join(below), part
+            yield from visit(below, part)
+
+    return visit((), model)
 
 
 def layout_of(variable: Any, owner: keras.layers.Layer) -> Layout | None:
@@ -243,16 +257,19 @@ def parse_policy(dtype: Any) -> Any:
     """Return a dtype policy; None for Keras's default.
 
     Raises:
-        ArgumentError: Keras knows no such policy.
+        ArgumentError: Keras knows no such policy, or it computes with other than floating numbers.
     """
     if dtype is None or isinstance(dtype, keras.dtype_policies.DTypePolicy):
         return dtype
+    expected = "a dtype policy with floating numbers, such as 'float32' or 'mixed_bfloat16'"
     try:
-        name = keras.backend.standardize_dtype(dtype) if not isinstance(dtype, str) else dtype
-        return keras.dtype_policies.get(_MIXED.get(name, name))
+        name = dtype.removeprefix("torch.") if isinstance(dtype, str) else keras.backend.standardize_dtype(dtype)
+        policy = keras.dtype_policies.get(_MIXED.get(name, name))
     except (TypeError, ValueError) as cause:
-        expected = "a dtype policy, such as 'float32' or 'mixed_bfloat16'"
-        raise ArgumentError("dtype is no policy of Keras.", expected=expected, received=repr(dtype)) from cause
+        raise ArgumentError("dtype is no policy of Keras.", expected=expected, received=repr(dtype)[:80]) from cause
+    if not keras.backend.is_float_dtype(policy.compute_dtype):
+        raise ArgumentError("dtype is no floating type.", expected=expected, received=repr(dtype)[:80])
+    return policy
 
 
 @contextmanager

@@ -35,21 +35,22 @@ class TFConv1D(keras.layers.Layer):
         self.bias = self.add_weight(shape=(self.units,), initializer="zeros", name="bias")
 
     def call(self, x: Any) -> Any:
-        return keras.ops.matmul(x, self.weight) + self.bias
+        # Minus the negative: XLA's sum of a product and a vector is computed by one thread on a CPU.
+        return keras.ops.matmul(x, self.weight) - keras.ops.negative(self.bias)
 
 
 class TFRMSNorm(keras.layers.Layer):
     """See `triptych.nn.functional.rms_norm`."""
 
     def __init__(self, width: int, epsilon: float) -> None:
-        super().__init__()
+        super().__init__(autocast=False)
         self.width, self.epsilon = width, epsilon
 
     def build(self, input_shape: Any) -> None:
         self.gamma = self.add_weight(shape=(self.width,), initializer="ones", name="gamma")
 
     def call(self, x: Any) -> Any:
-        return fn.rms_norm(ops, x, keras.ops.convert_to_tensor(self.gamma), self.epsilon)
+        return fn.rms_norm(ops, x, keras.ops.convert_to_tensor(self.gamma), self.epsilon, self.compute_dtype)
 
 
 _OF_A_LAYER = ("name", "dtype", "trainable")
@@ -65,10 +66,12 @@ class TFBlock(keras.layers.Layer):
 
     ops = ops
     make: Any = sys.modules[__name__]
+    takes_wide: bool = False
     output: Any = None  # for BERT's layer of that name: Keras's property of it belongs to graphs
 
     def __init__(self, *args: Any, **fields: Any) -> None:
-        super().__init__(**{name: fields.pop(name) for name in _OF_A_LAYER if name in fields})
+        named = {name: fields.pop(name) for name in _OF_A_LAYER if name in fields}
+        super().__init__(**named, autocast=not self.takes_wide)
         self.config, self.index, fields = constructed(type(self), args, fields)
         for name, value in fields.items():
             setattr(self, name, value)
@@ -122,9 +125,16 @@ def build_parts(layer: keras.layers.Layer) -> None:
             if getattr(part, "named_by_attribute", False) and not attribute.startswith("_"):
                 part.name = f"{attribute}{LEVEL}{number}" if several else attribute
     for part in internals.parts_of(layer):
-        part.dtype_policy = layer.dtype_policy
+        part.dtype_policy = _policy_of(part, layer.dtype_policy)
         if not part.built:
             part.build((None, getattr(part, "input_width", None)))
+
+
+def _policy_of(part: Any, policy: Any) -> Any:
+    """Return the policy of a part of a layer of `policy`: a wide one computes in float32 where others do in float16."""
+    if getattr(part, "is_wide", False) and policy.compute_dtype == "float16":
+        return internals.ParameterPolicy("float32", policy.variable_dtype)
+    return policy
 
 
 def _part(layer: Any, width: Any = None) -> Any:
@@ -137,9 +147,14 @@ def _normal(owner: Any, std: float | None) -> Any:
     return keras.initializers.RandomNormal(stddev=owner.config.initializer_range if std is None else std)
 
 
-def dense(owner: Any, width: Any, units: Any, bias: bool = True, std: float | None = None) -> Any:
-    """Return a projection from `width` to `units`."""
-    return _part(keras.layers.Dense(int(units), use_bias=bias, kernel_initializer=_normal(owner, std)), width)
+def dense(owner: Any, width: Any, units: Any, bias: bool = True, std: float | None = None, wide: bool = False) -> Any:
+    """Return a projection from `width` to `units`.
+
+    `wide`: in a model of float16 it is computed in float32, and its result stays so.
+    """
+    layer = keras.layers.Dense(int(units), use_bias=bias, kernel_initializer=_normal(owner, std))
+    layer.is_wide = wide
+    return _part(layer, width)
 
 
 def conv1d(owner: Any, width: Any, units: Any, std: float | None = None) -> Any:
@@ -169,7 +184,9 @@ def rms_norm(owner: Any, width: Any, epsilon: float) -> Any:
 
 def dropout(owner: Any, rate: float) -> Any:
     """Return a layer that drops values while training."""
-    return _part(keras.layers.Dropout(rate))
+    layer = keras.layers.Dropout(rate)
+    layer.autocast = False  # it has no dtype of its own
+    return _part(layer)
 
 
 def vector(owner: Any, name: str, length: Any) -> Any:

@@ -30,6 +30,7 @@ from triptych.weights.plan import Assignment, LoadPlan, NewWeight
 from triptych.weights.schema import Layout, Schema, Weight
 from triptych.weights.surgery import VOCAB
 from triptych_tf import arrays, internals, layers, make, ops, packed
+from triptych_tf.adapters import DESCRIPTION, Adapts
 from triptych_tf.authors.accessors import Accessors
 from triptych_tf.authors.datasets import Datasets
 from triptych_tf.authors.inputs import takes_more
@@ -37,13 +38,14 @@ from triptych_tf.authors.searches import Searches
 from triptych_tf.authors.serving import Serving
 from triptych_tf.authors.training import Training
 from triptych_tf.generation import Generates
+from triptych_tf.placement.placed import Placed
 
 __all__ = ["TFPreTrainedModel"]
 logger = logging.getLogger("triptych")
 _PACKED_LAYOUTS = (Layout.LINEAR, Layout.CONV1D, Layout.EMBEDDING)
 
 
-class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Generates, keras.Model, ModelBase):
+class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Generates, keras.Model, Adapts, Placed):
     """Base class of Keras models. Layers have the names of the canonical weights; `layer_._0` stands for `layer.0`.
 
     A class without `build` is built by a symbolic call on `dummy_inputs` when its weights are first asked for.
@@ -137,8 +139,12 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Genera
     # -- what Keras asks for ------------------------------------------------------------------------------------
 
     def get_config(self) -> dict[str, Any]:
-        """Return the fields of `config`, for Keras's own serialisation."""
-        return self.config.to_dict()
+        """Return the fields of `config`, and which adapters there are, for Keras's own serialisation.
+
+        Raises:
+            ArgumentError: an adapter has whole weights of its own.
+        """
+        return {**self.config.to_dict(), **self._adapters_described()}
 
     @classmethod
     def from_config(
@@ -151,11 +157,16 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Genera
     ) -> Any:
         """Return a new model with freshly initialised weights, of a config or of what `get_config` returned."""
         kwargs.pop("custom_objects", None)  # Keras passes it; a config names no objects
+        told = None
         if isinstance(config, Mapping) and cls.config_class is not None:
-            config = cls.config_class.from_dict(config)
-        return ModelBase.from_config.__func__(  # type: ignore[attr-defined]
+            told = config.get(DESCRIPTION)
+            config = cls.config_class.from_dict({name: v for name, v in config.items() if name != DESCRIPTION})
+        model = ModelBase.from_config.__func__(  # type: ignore[attr-defined]
             cls, config, dtype=dtype, torch_dtype=torch_dtype, **kwargs
         )
+        if told is not None:
+            model._hold_described(told)
+        return model
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model. The first argument may be a dict of inputs, or a list of them in the order of the arguments;
@@ -359,6 +370,10 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Genera
 
     def _is_trainable(self, weight: Weight) -> bool:
         return self._weights()[layouts.native_path(weight, "tf")][0].trainable
+
+    @staticmethod
+    def _to_native(array: np.ndarray) -> Any:
+        return arrays.to_native(array)
 
     @staticmethod
     def _to_numpy(tensor: Any) -> np.ndarray:

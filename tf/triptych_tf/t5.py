@@ -15,6 +15,7 @@ class TFT5PreTrainedModel(TFPreTrainedModel):
     config_class = t5.T5Config
     base_model_prefix = "transformer"
     supports_gradient_checkpointing = True
+    _keep_in_fp32_modules = t5.KEPT_WIDE
 
 
 class TFT5Stack(TFT5PreTrainedModel, part=t5.T5Stack): ...

@@ -73,9 +73,9 @@ def conventional_names(count: int, format: Format, variant: str | None) -> list[
     return [f"{stem}-{k:05d}-of-{count:05d}{format.suffix}" for k in range(1, count + 1)]
 
 
-def parse_size(value: int | str) -> int:
+def parse_size(value: int | str, argument: str = "max_shard_size") -> int:
     """Return a number of bytes from `value`: an int, or text such as "5GB" (10^9), "1.5GiB" (2^30), "200MB", or "8Gb"
-    (10^9 bytes: bits).
+    (10^9 bytes: bits). `argument` is how an error calls it.
 
     Raises:
         ArgumentError: no size, or not positive.
@@ -94,5 +94,5 @@ def parse_size(value: int | str) -> int:
     except (StopIteration, ValueError, OverflowError):
         pass
     raise ArgumentError(
-        "max_shard_size is no size.", expected='bytes or text such as "5GB" or "200MiB"', received=repr(value)
+        f"{argument} is no size.", expected='bytes or text such as "5GB" or "200MiB"', received=repr(value)
     )

@@ -1,4 +1,4 @@
-"""Verbs that write a checkpoint: convert, reshard, cast, quantize, resize, prune. SOURCE is never changed."""
+"""Verbs that write a checkpoint: convert, reshard, cast, quantize, resize, prune, merge. SOURCE is never changed."""
 
 from __future__ import annotations
 
@@ -63,6 +63,10 @@ New rows are those of resize_token_embeddings on the live model, bit for bit.{_W
 _PRUNE_HELP = f"""Write SOURCE without some attention heads; config.json remembers which.
 
 The result is that of prune_heads on the live model, bit for bit.{_WRITTEN}"""
+
+_MERGE_HELP = f"""Write SOURCE with the changes that ADAPTER makes: a LoRA, as peft and triptych save it.
+
+The result is that of merge_adapter on the live model, bit for bit.{_WRITTEN}"""
 
 
 @app.command(help=_CONVERT_HELP, epilog="Example: triptych convert model.Q4_1.gguf model --dtype bfloat16")
@@ -180,6 +184,23 @@ def prune(
 
         draft = editing.prune(editing.open_draft(source, variant), _heads(heads))
         _write(draft, destination, format, max_shard_size, "Pruning", as_json)
+
+
+@app.command(help=_MERGE_HELP, epilog="Example: triptych merge bert bert-lora bert-merged")
+def merge(
+    source: Source,
+    adapter: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A folder with adapter_config.json.")],
+    destination: Destination,
+    format: Format = None,
+    variant: Variant = None,
+    max_shard_size: ShardSize = "5GB",
+    as_json: AsJson = False,
+) -> None:
+    with errors_as_messages():
+        from triptych.tools import editing, merging
+
+        draft = merging.merge(editing.open_draft(source, variant), adapter)
+        _write(draft, destination, format, max_shard_size, "Merging", as_json)
 
 
 def _renaming(text: str) -> tuple[str, str]:

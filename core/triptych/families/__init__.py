@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from triptych.errors import ArgumentError, ConfigError
 from triptych.nn.parts import Model
-from triptych.nn.recording import recorded_schema
+from triptych.nn.recording import recorded_schema, recorded_whole_parts
 from triptych.weights.schema import Schema
 
 if TYPE_CHECKING:
@@ -59,6 +59,10 @@ class RecordedSchema:
         names = self.ignorable(config) if callable(self.ignorable) else self.ignorable
         part = self.parts[stem]
         return recorded_schema(part, config, part.base_model_prefix or self.base_prefix, names, **options)
+
+    def whole_parts(self, config: PretrainedConfig, stem: str, **options: Any) -> list[str]:
+        """Return the paths of those parts of the class `stem` that stay on one device."""
+        return recorded_whole_parts(self.parts[stem], config, **options)
 
 
 def declared(

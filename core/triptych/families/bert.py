@@ -119,6 +119,8 @@ class BertConfig(PretrainedConfig):
 class BertEmbeddings(Part):
     """The normed sum of the embeddings of words, token types and positions."""
 
+    whole = True
+
     def setup(self) -> None:
         make, config, width = self.make, self.config, embedding_axis(self.config)
         positions = Axis("positions", config.max_position_embeddings)
@@ -282,6 +284,7 @@ class BertLayer(Part):
         ConfigError: `add_cross_attention` without `is_decoder`.
     """
 
+    whole = True
     heads = ("crossattention",)
 
     def setup(self) -> None:

@@ -78,6 +78,8 @@ class DistilBertConfig(PretrainedConfig):
 class Embeddings(Part):
     """The normed sum of the embeddings of words and positions."""
 
+    whole = True
+
     def setup(self) -> None:
         make, config, hidden = self.make, self.config, hidden_axis(self.config)
         positions = Axis("positions", config.max_position_embeddings)
@@ -158,6 +160,8 @@ class FFN(Part):
 
 class TransformerBlock(Part):
     """One layer."""
+
+    whole = True
 
     def setup(self) -> None:
         make, hidden, epsilon = self.make, hidden_axis(self.config), _epsilon(self.config)

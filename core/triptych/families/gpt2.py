@@ -205,6 +205,7 @@ class GPT2MLP(Part):
 class GPT2Block(Part):
     """A layer; with `add_cross_attention` it looks at an encoder's output where one is given."""
 
+    whole = True
     arguments = ("config", "layer_idx")
     heads = ("crossattention", "ln_cross_attn")
 

@@ -208,6 +208,8 @@ class LlamaMLP(Part):
 
 
 class LlamaDecoderLayer(Part):
+    whole = True
+
     def setup(self) -> None:
         make, hidden, epsilon = self.make, hidden_axis(self.config), self.config.rms_norm_eps
         self.self_attn = make.block(self, LlamaAttention, index=self.index)

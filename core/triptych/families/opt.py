@@ -144,6 +144,8 @@ class OPTAttention(Part):
 
 
 class OPTDecoderLayer(Part):
+    whole = True
+
     def setup(self) -> None:
         make, config, hidden, ffn = self.make, self.config, hidden_axis(self.config), Axis("ffn", self.config.ffn_dim)
         affine = config.layer_norm_elementwise_affine

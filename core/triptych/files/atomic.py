@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -70,9 +70,18 @@ def write_new(file: Path, data: bytes, access: Access) -> None:
 
 def write_atomically(file: Path, data: bytes) -> None:
     """Replace `file` by `data` in one rename; a reader sees the old or the new contents, never a part."""
+    with whole_file(file) as stream:
+        stream.write(data)
+
+
+@contextmanager
+def whole_file(file: Path) -> Iterator[BinaryIO]:
+    """Open what replaces `file` in one rename at the end, for writing and reading; if the block fails nothing does."""
     temporary = file.with_name(f"{file.name}.{secrets.token_hex(4)}{TEMPORARY}")
     try:
-        write_new(temporary, data, Access.like([file]))
+        with create(temporary, Access.like([file])) as stream:
+            yield stream
+            flush(stream)
         os.replace(temporary, file)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -93,13 +93,17 @@ class MappedBytes:
         """Return `count` bytes from byte `start`, which may be written to without reaching the file.
 
         Raises:
-            ChangedFileError: the file was written to. It may have lost its name.
+            ChangedFileError: as `check`.
         """
+        self.check()
+        return self._map[start : start + count]
+
+    def check(self) -> None:
+        """Raise `ChangedFileError` if the file was written to. It may have lost its name."""
         with suppress(OSError):
             now = Identity.of(os.stat(self.path))
             if (now.device, now.inode) == (self.identity.device, self.identity.inode) and now != self.identity:
                 raise _changed(self.path)
-        return self._map[start : start + count]
 
 
 class OwnedBytes:
@@ -193,10 +197,35 @@ class _PrivateMap:
         }  # fmt: skip
 
 
+def will_need(array: np.ndarray) -> None:
+    """Let the system read the bytes of a mapped array from the disk ahead of their use, where it can."""
+    if hasattr(mmap, "MADV_WILLNEED") and array.nbytes:
+        first = _page(array.ctypes.data)
+        _system().madvise(first, array.ctypes.data + array.nbytes - first, mmap.MADV_WILLNEED)
+
+
+def is_cached(array: np.ndarray) -> bool:
+    """Return whether the system has the bytes of a mapped array in memory, going by three of its pages; False where it
+    does not say."""
+    if not hasattr(_system(), "mincore") or not array.nbytes:
+        return not array.nbytes
+    start, state = array.ctypes.data, ctypes.c_ubyte()
+    pages = (start, start + array.nbytes // 2, start + array.nbytes - 1)
+    known = [not _system().mincore(_page(place), 1, ctypes.byref(state)) and state.value & 1 for place in pages]
+    return all(known)
+
+
+def _page(address: int) -> int:
+    return address - address % mmap.PAGESIZE
+
+
 @cache
 def _system() -> ctypes.CDLL:
     system = ctypes.CDLL(None, use_errno=True)
     system.mmap.restype = ctypes.c_void_p
     system.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, *[ctypes.c_int] * 3, ctypes.c_long]
     system.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    system.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    if hasattr(system, "mincore"):
+        system.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p]
     return system

@@ -23,11 +23,12 @@ _WITHOUT_EFFECT = ("resume_download", "mirror", "_from_auto", "_from_pipeline", 
 class HubFolder(os.PathLike[str]):
     """The cached folder of one commit, which is a path like any other; its text is the name of the repository.
 
-    `whole` says that the weights are there, and not the config alone.
+    `whole` says that the weights are there, and not the config alone; `bare`, that nothing is: it was looked up.
     """
 
     snapshot: Snapshot
     whole: bool = False
+    bare: bool = False
 
     @property
     def repo_id(self) -> str:
@@ -72,6 +73,35 @@ def fetch_config(path: Any, subfolder: str, arguments: Mapping[str, Any], comple
     return HubFolder(snapshot)
 
 
+def look_up(path: Any, subfolder: str, arguments: Mapping[str, Any]) -> Any:
+    """Return `path` if it is local, else the repository of that name with nothing fetched: to see which files it has.
+
+    `fetch_config`, `fetch_model` and `fetch_files` take what is returned for a path, and look nothing up again.
+
+    Raises:
+        ArgumentError, HubError and its subclasses.
+    """
+    snapshot = _snapshot(path, subfolder, arguments)
+    return path if snapshot is None else HubFolder(snapshot, bare=True)
+
+
+def fetch_files(path: Any, subfolder: str, arguments: Mapping[str, Any], groups: Sequence[Sequence[str]]) -> Any:
+    """Return `path` if it is local, else the cached folder of the repository, with the first file of each of `groups`
+    that is there.
+
+    Raises:
+        As `fetch_config`.
+    """
+    snapshot = _snapshot(path, subfolder, arguments)
+    if snapshot is None:
+        return path
+    wanted = [
+        [_join(subfolder, name) for name in group if _join(subfolder, name) in snapshot.files] for group in groups
+    ]
+    snapshot.fetch([names[0] for names in wanted if names])
+    return HubFolder(snapshot, whole=True)
+
+
 def fetch_model(
     path: Any,
     subfolder: str,
@@ -93,7 +123,7 @@ def fetch_model(
     if snapshot is None:
         return path
     here = {name.removeprefix(_join(subfolder, "")) for name in snapshot.files if _is_in(name, subfolder)}
-    if CONFIG_NAME in here and not begun:
+    if CONFIG_NAME in here and (not begun or path.bare):
         snapshot.fetch([_join(subfolder, CONFIG_NAME)], complete=False)
     pointer = _pointer(snapshot, _join(subfolder, CONFIG_NAME), variant, order) if CONFIG_NAME in here else None
     name = preferred(here, variant, order) if pointer is None else pointer
@@ -111,6 +141,8 @@ def _snapshot(path: Any, subfolder: str, arguments: Mapping[str, Any]) -> Snapsh
     """Return the snapshot that `path` names, or None for what is, or could only be, a local path."""
     options = HubOptions(**arguments)
     check_subfolder(subfolder)
+    if isinstance(path, HubFolder) and path.bare:
+        return path.snapshot
     if isinstance(path, str) and path.startswith(("http://", "https://")):
         raise ArgumentError(
             "Nothing is loaded from an address.",

@@ -18,6 +18,7 @@ from triptych.errors import ArgumentError, ConfigError
 from triptych.formats.kinds import read_order
 from triptych.hub.fetching import HubFolder, fetch_config, fetch_model, take_hub_arguments
 from triptych.hub.remote_code import CodeOptions, mapped, remote_class, take_code_arguments
+from triptych.modeling.adapting import AdapterArguments
 from triptych.modeling.base import ModelBase
 from triptych.modeling.packing import gguf_of
 from triptych.modeling.quantised import refuse_quantised
@@ -333,6 +334,13 @@ class AutoBase:
             path, subfolder = held_gguf(file), ""
             kwargs.pop("subfolder", None)
         code = take_code_arguments(kwargs, hub)
+        adapter = AdapterArguments.taken_from(kwargs)
+        path = adapter.seen(path, subfolder, hub)
+        if adapter.base is not None:
+            kwargs.pop("subfolder", None)
+            told = {"trust_remote_code": code.trust, "code_revision": code.revision,
+                    "in_place_of_transformers": code.in_place_of_transformers}  # fmt: skip
+            return adapter.load(cls, *model_args, **kwargs, **hub, **told)
         order = read_order(cls.package.removeprefix("triptych_"), **_given(kwargs, *_WHICH_FORMAT))
         config: Any = _own(kwargs.get("config"))
         source: Any = config

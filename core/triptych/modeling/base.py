@@ -27,6 +27,7 @@ from triptych.formats.kinds import read_order
 from triptych.hub.fetching import fetch_config, fetch_model, names_in, take_hub_arguments
 from triptych.hub.remote_code import take_code_arguments
 from triptych.modeling import quantised
+from triptych.modeling.adapting import AdapterArguments
 from triptych.modeling.arguments import take_accepted, warn_of_msgpack
 from triptych.modeling.checkpointing import Checkpointing
 from triptych.modeling.derived import refuse_disagreement
@@ -36,6 +37,7 @@ from triptych.modeling.packing import Quantising, gguf_of, take_quantisation
 from triptych.modeling.precision import Precision
 from triptych.modeling.saving import Saving
 from triptych.names import AUTO_TASKS
+from triptych.tensors.dtypes import FLOATING, is_auto
 from triptych.weights.plan import (
     LoadPlan,
     LoadReport,
@@ -92,16 +94,17 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
     ) -> Self:
         """Return a new model with freshly initialised weights.
 
-        `dtype`, or its older name `torch_dtype`, is what the framework calls dtype; `attn_implementation` is as in
-        `from_pretrained`.
+        `dtype`, or its older name `torch_dtype`, is what the framework calls dtype, "auto" for `config.dtype`;
+        `attn_implementation` is as in `from_pretrained`.
 
         Raises:
-            ArgumentError: `config` is not of `config_class`. ConfigError: a field of it was set to an impossible value,
-            or the constructor takes no such argument.
+            ArgumentError: `config` is not of `config_class`, or the dtype no floating type. ConfigError: a field of it
+            was set to an impossible value, or the constructor takes no such argument.
         """
         config = copy.deepcopy(cls._own_config(config))
         cls._ask_for_attention(config, kwargs)
         wanted = torch_dtype if dtype is None else dtype
+        wanted = config.dtype if is_auto(wanted) else wanted
         with cls._new_parameters(wanted, kwargs):
             refuse_untaken(kwargs, cls)
             return cls(config, **kwargs)  # type: ignore[call-arg]
@@ -145,8 +148,9 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
                 True refuses a missing head and unexpected weights too; False refuses nothing.
             output_loading_info: return `(model, info)`, `info` with the keys missing_keys, unexpected_keys,
                 mismatched_keys (name, shape in the checkpoint, shape in the model) and error_msgs.
-            dtype: what the framework calls dtype: PyTorch, the parameters, "auto" for `config.dtype`, else the files';
-                Keras, the policy; Flax, the computation.
+            dtype: what the framework calls dtype, by name or as a type: PyTorch, the parameters; Keras, the policy;
+                Flax, the computation. "auto" is `config.dtype`, else the files'; in Keras and Flax the parameters
+                follow the files then. `torch_dtype` is its older name.
             param_dtype: dtype of the parameters: a floating type (None: float32) or "auto" to follow the files.
             variant: load `model.<variant>.safetensors`, `pytorch_model.<variant>.bin`, ...
             subfolder: folder below the path.
@@ -156,28 +160,44 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
             mmap: map the files (default); False reads them into owned memory, for network file systems.
             state_dict: canonical names to arrays, used instead of files; needs `config`.
             kwargs: `quantization_config`, how weights are packed that are stored in floating numbers
-                (`triptych.modeling.quantization_configs`, or a dict); `gguf_file`, the name of a GGUF file in the folder
-                or repository, which a path to one may be, too: it is dequantised, or with `GGUFQuantizationConfig` kept
-                as it is packed; `attn_implementation`, "eager" or another that the class has (see `Implementations`);
+                (`triptych.modeling.quantization_configs`, or a dict); `gguf_file`, the name of a GGUF file in the
+                folder or repository, which the path may name too: dequantised, or with `GGUFQuantizationConfig`
+                kept as it is packed;
+                `adapter_name` ("default") and `adapter_kwargs` (arguments of the look-up): of a folder that holds
+                an adapter alone, the model that its config names is loaded, and the adapter into it;
+                `attn_implementation`, "eager" or another that the class has (see `Implementations`);
+                `device_map`, `max_memory`, `offload_folder` and `offload_buffers`, in PyTorch: on which devices the
+                weights go (see `dispatch` of PyTorch's models);
                 `generation_config`, used instead of the folder's generation_config.json; `key_mapping`, regular
                 expression -> replacement, renames what the checkpoint holds: the first that is found in a name, as
-                `re.sub` does; `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, for a
-                repository (see `triptych.hub.snapshot.HubOptions`); arguments of transformers 4 that have no effect
-                here (`triptych.modeling.arguments.ACCEPTED`); fields of the config to override; what is left goes to
-                the constructor.
+                `re.sub` does; `device_map` and what belongs to it, in Flax `device`, `sharding` and `mesh` (see
+                `Placed` in the backend's `placement/placed.py`); `revision`, `token`, `cache_dir`, `force_download`
+                and `local_files_only`, for a repository (see `triptych.hub.snapshot.HubOptions`); arguments of
+                transformers 4 that have no effect here (`triptych.modeling.arguments.ACCEPTED`); fields of the config
+                to override; what is left goes to the constructor.
 
         Raises:
             ArgumentError, ConfigError, MissingFileError, HubError, CheckpointError, CorruptCheckpointError and their
             subclasses, UnsafeCheckpointError, UnsupportedFormatError.
         """
+        path: Any = pretrained_model_name_or_path
+        hub = take_hub_arguments(kwargs)
+        adapter = AdapterArguments.taken_from(kwargs)
+        if state_dict is None and not isinstance(path, HeldModel):
+            path = adapter.seen(path, subfolder, hub)
+        if adapter.base is not None:
+            given = {"config": config, "ignore_mismatched_sizes": ignore_mismatched_sizes, "strict": strict,
+                     "output_loading_info": output_loading_info, "dtype": dtype, "param_dtype": param_dtype,
+                     "variant": variant, "use_safetensors": use_safetensors, "from_pt": from_pt, "from_tf": from_tf,
+                     "from_flax": from_flax, "mmap": mmap}  # fmt: skip
+            return adapter.load(cls, *model_args, **given, **kwargs, **hub)
         named, inputs = cls._by_name(model_args)
         dtype = named.pop("dtype", dtype)
         kwargs |= named
         torch_dtype = kwargs.pop("torch_dtype", None)
         dtype = torch_dtype if dtype is None else dtype
         order = read_order(cls.framework, use_safetensors, from_pt, from_tf, from_flax)
-        path: Any = pretrained_model_name_or_path
-        hub = take_hub_arguments(kwargs)
+        placement = cls._take_placement(kwargs)
         wanted = take_quantisation(kwargs, cls)
         path, subfolder = cls._gguf(path, kwargs, subfolder, hub)
         take_accepted(kwargs, cls)
@@ -199,14 +219,14 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
             if path is not None or config is None:
                 raise ArgumentError("state_dict= stands for the files.", expected="path None, and config=")
             arrays = cls._in_memory(state_dict, copied=True)
-            model = cls._loaded(None, arrays, config, subfolder, policy, dtype, param_dtype, inputs, kwargs)
+            model = cls._loaded(None, arrays, config, subfolder, policy, dtype, param_dtype, inputs, kwargs, placement)
         else:
             if not isinstance(path, HeldModel):
                 path = fetch_model(path, subfolder, hub, variant, order, cls._beside())
             model = load_held(
                 path,
                 lambda held: cls._loaded(
-                    held, held.checkpoint, config, subfolder, policy, dtype, param_dtype, inputs, kwargs
+                    held, held.checkpoint, config, subfolder, policy, dtype, param_dtype, inputs, kwargs, placement
                 ),
                 subfolder=subfolder, variant=variant, mmap=mmap, order=order,
             )  # fmt: skip
@@ -236,8 +256,12 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         param_dtype: Any,
         inputs: Sequence[Any],
         arguments: Mapping[str, Any],
+        placement: Any = None,
     ) -> Self:
-        """Return the model that `checkpoint` holds; `path` is where its config is, unless `config` is given."""
+        """Return the model that `checkpoint` holds; `path` is where its config is, unless `config` is given.
+
+        `placement` is what `_take_placement` returned.
+        """
         arguments = dict(arguments)
         wanted = arguments.pop(_QUANTISATION, None)
         generation_config = arguments.pop("generation_config", None)
@@ -246,9 +270,9 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         cls._check_config(loaded)
         how = cls._quantising(loaded, wanted)
         cls._ask_for_attention(loaded, attention)
-        options = {"dtype": dtype, **kwargs}
+        options = {"dtype": _followed(loaded, checkpoint) if is_auto(dtype) else dtype, **kwargs}
         build = partial(cls._built, loaded, inputs, options, checkpoint,
-                        cls._param_dtype(dtype, param_dtype, loaded), policy, str(path), how)  # fmt: skip
+                        cls._param_dtype(dtype, param_dtype, loaded), placement, policy, str(path), how)  # fmt: skip
         with collector_paused():
             schema = cls._declared_for(loaded, kwargs)
             untied = [] if schema is None else cls._end_ties(loaded, schema, cls._named(checkpoint, schema, policy))
@@ -271,6 +295,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         options: Mapping[str, Any],
         checkpoint: Checkpoint,
         param_dtype: np.dtype | None,
+        placement: Any,
         policy: Policy,
         source: str,
         how: Quantising | None,
@@ -290,6 +315,8 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
             if how is not None:
                 found, named = model._take_packed(how, found, named)
             report = model.load_report = LoadReport(checkpoint.source)
+            if placement is not None:
+                model._asked_places = placement
             plan = model._fill(found, named, param_dtype, policy, source, readers, report)
         unfilled = {a.weight.name for a in plan.assignments} - set(report.assigned)
         if unfilled:
@@ -371,8 +398,13 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
             if policy.strict is not False:
                 refuse_missing(plan.missing, policy, source)
         else:
-            ahead = readers.enter_context(ReadAhead(plan.assignments, self.framework))
+            elsewhere = self._keep_elsewhere(plan)
+            here = [each for each in plan.assignments if each.weight.name not in elsewhere]
+            ahead = readers.enter_context(ReadAhead(here, self.framework, self._read_ahead))
             for assignment in plan.assignments:
+                if assignment.weight.name in elsewhere:
+                    report.record(assignment)
+            for assignment in here:
                 self._assign(assignment, ahead.read, report.record)
         self._initialise([replace(new, dtype=own.get(new.weight.name, new.dtype)) for new in plan.to_initialise])
         report.missing_keys = policy.reported(plan.missing)
@@ -420,6 +452,12 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         """Return whether the class scores the next token, so that `generate` works: by its declaration, or as authors
         say it, by `prepare_inputs_for_generation` or `GenerationMixin`."""
         return cls._may_generate()
+
+
+def _followed(config: PretrainedConfig, checkpoint: Checkpoint) -> Any:
+    """Return the dtype that the config says; else the floating one of the files, or None if that are several."""
+    stored = {ref.dtype for ref in checkpoint.values() if ref.dtype in FLOATING}
+    return config.dtype or (stored.pop() if len(stored) == 1 else None)
 
 
 def refuse_untaken(options: Mapping[str, Any], cls: type[ModelBase]) -> None:

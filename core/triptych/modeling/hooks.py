@@ -11,7 +11,7 @@ import numpy as np
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError
 from triptych.modeling.derived import LiveWeight
-from triptych.tensors.dtypes import parse_param_dtype
+from triptych.tensors.dtypes import is_auto, parse_param_dtype
 from triptych.tensors.ref import TensorRef
 from triptych.weights.packing import Packed
 from triptych.weights.plan import Assignment, LoadPlan, NewWeight
@@ -26,13 +26,26 @@ class Hooks:
     """What the plans of core ask a framework to do; `_ops` is the backend's module `ops`."""
 
     _ops: ClassVar[Any]
+    _asked_places: Any = None
+    """What `_take_placement` returned, while a model is loaded."""
+    _read_ahead: int | None = None
+    """How many bytes a load may have read before they are assigned; None where the model adopts the arrays."""
     _modules_stay: ClassVar[bool] = False
     """Whether a module's layers cannot be changed once it is made; and to look at them takes a trace of a second."""
 
     @classmethod
     def _param_dtype(cls, dtype: Any, param_dtype: Any, config: PretrainedConfig) -> np.dtype | None:
         """Return the dtype of the parameters (None: as in the files) from the two arguments of `from_pretrained`."""
-        return parse_param_dtype(param_dtype)
+        return parse_param_dtype(dtype if param_dtype is None and is_auto(dtype) else param_dtype)
+
+    @classmethod
+    def _take_placement(cls, arguments: dict[str, Any]) -> Any:
+        """Take what says where weights go out of the arguments of a load; None if nothing does."""
+        return None
+
+    def _keep_elsewhere(self, plan: LoadPlan) -> Collection[str]:
+        """Decide where weights go, as `_asked_places` says; return the names of those that are not read into memory."""
+        return ()
 
     @classmethod
     def _new_parameters(cls, dtype: Any, arguments: dict[str, Any]) -> AbstractContextManager[Any]:
@@ -65,6 +78,9 @@ class Hooks:
     def _own_dtypes(self, schema: Schema) -> Mapping[str, np.dtype]:
         """Return name -> the dtype that the module itself has chosen for a weight, which a load keeps."""
         return {}
+
+    def _refuse_adapted(self, done: str) -> None:
+        """Raise `ArgumentError` if the model holds adapters, with which it cannot be `done`."""
 
     def _nested_models(self) -> Mapping[str, Any]:
         """Return the models of triptych within the module, but those within others of them, by the path to each."""

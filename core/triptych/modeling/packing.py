@@ -100,6 +100,7 @@ class Packs(Schemas):
             MissingBackendError: a library that is not installed.
         """
         self._refuse_packed("quantised again")
+        self._refuse_adapted("quantised")
         said = quantised.as_mapping(quantization_config)
         packing = _packing_or_refused(said, type(self))
         if packing is None:
@@ -135,6 +136,7 @@ class Packs(Schemas):
         if not self._packed:
             raise ArgumentError(f"{type(self).__name__} has no packed weights.", expected="a quantised model",
                                 received=f"quantization_method {self.quantization_method}")  # fmt: skip
+        self._refuse_adapted("made whole")
         packed, read = dict(self._packed), self._reader()
         wanted = self._dtype_beside() if dtype is None else parse_param_dtype(dtype)
         arrays = {name: one.decode(map(read, one.parts)).astype(wanted, copy=False) for name, one in packed.items()}

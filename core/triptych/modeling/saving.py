@@ -13,18 +13,19 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from triptych.adapters.state import PREFIX
 from triptych.checkpoints.legacy import LegacyWeight, tf_scope
 from triptych.checkpoints.naming import stored
 from triptych.checkpoints.opening import Checkpoint
 from triptych.checkpoints.saving import save_checkpoint
 from triptych.config import CONFIG_NAME
 from triptych.errors import ArgumentError, SaveError, ShapeMismatchError, TriptychError, UnsupportedFormatError
-from triptych.formats.kinds import BIN, Format, format_to_save
+from triptych.formats.kinds import BIN, SAFETENSORS, Format, format_to_save
 from triptych.hub.pushing import PushToHubMixin, push_files
 from triptych.hub.saved_code import code_of
+from triptych.modeling.adapting import Adapting
 from triptych.modeling.arguments import by_position, check_saving, main_process
 from triptych.modeling.derived import refuse_disagreement
-from triptych.modeling.generating import Generating
 from triptych.modeling.key_names import stated, written
 from triptych.tensors.dtypes import FLOATING
 from triptych.tensors.ref import TensorRef
@@ -33,7 +34,7 @@ from triptych.weights.schema import Schema, Weight
 logger = logging.getLogger("triptych")
 
 
-class Saving(Generating, PushToHubMixin):
+class Saving(Adapting, PushToHubMixin):
     """Part of `ModelBase`: `save_pretrained`."""
 
     _keys_to_ignore_on_save: ClassVar[Sequence[str] | None] = None
@@ -67,6 +68,9 @@ class Saving(Generating, PushToHubMixin):
         anything else is renamed to `<name>.stale`, with a warning. So what loads, in every framework and for
         transformers, is what was saved last.
 
+        A model with adapters writes the active one alone, as peft has it: adapter_config.json, and
+        adapter_model.safetensors or, by `safe_serialization=False`, adapter_model.bin.
+
         Arguments after the folder may be given by position, in the order of transformers 4 for each framework.
 
         Args:
@@ -82,7 +86,8 @@ class Saving(Generating, PushToHubMixin):
             remove_stale: delete the weights of the same variant in all other formats, whoever wrote them.
             save_function: PyTorch only, and only for "bin", as in transformers 4: called with the tensors by name and
                 the path, once for each file, instead of the writer of triptych; what it writes is read back.
-            save_peft_format: accepted; there are no adapters that it would be about.
+            save_peft_format: of a model with adapters: False leaves out "base_model.model." before the names, which
+                peft needs.
             saved_model, version, signatures: TensorFlow only: write `saved_model/<version>/` for TensorFlow Serving
                 too, with these signatures (`TFPreTrainedModel.write_saved_model`).
             push_to_hub: push what was written too, in one commit; `push_arguments` are those of `push_to_hub`, with
@@ -102,6 +107,15 @@ class Saving(Generating, PushToHubMixin):
         push = self._push_of_save(push_to_hub, save_directory, push_arguments)
         if not is_main_process:
             return
+        if self._hf_peft_config_loaded:
+            _refuse_for_adapter({"format": format not in (None, *_OF_ADAPTERS), "variant": variant,
+                                 "saved_model": saved_model, "save_function": save_function})  # fmt: skip
+            safe = chosen is SAFETENSORS
+            files = self._save_adapter(save_directory, safe, state_dict, PREFIX if save_peft_format else "", params)
+            if push is not None:
+                push_files(push, {file.name: file for file in files})
+            return
+        self._refuse_inner_adapters()
         schema = self.schema
         _refuse_packed(schema, chosen)
         refs = self._tensor_refs(params) if state_dict is None else self._given_refs(state_dict, schema)
@@ -227,6 +241,21 @@ class Saving(Generating, PushToHubMixin):
     def _weights_to_save(self, params: Any) -> list[Weight]:
         """Return the weights that a save writes; in Flax, of a tree of parameters."""
         return self.schema.stored()
+
+
+_OF_ADAPTERS = (SAFETENSORS.name, BIN.name)
+"""The formats of peft."""
+
+
+def _refuse_for_adapter(arguments: Mapping[str, Any]) -> None:
+    """Raise `ArgumentError` for arguments of a save that an adapter, which is all that is saved, does not have."""
+    if given := [name for name, value in arguments.items() if value]:
+        raise ArgumentError(
+            "The model holds adapters, of which a save writes the active one as peft has it.",
+            expected=f"at most format= one of {', '.join(_OF_ADAPTERS)}",
+            received=", ".join(given),
+            remedy="leave these out; or call merge_and_unload() or delete_adapter(...), and save the model",
+        )
 
 
 _OF_WRAPPERS = ("_orig_mod.", "module.")

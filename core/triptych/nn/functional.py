@@ -85,12 +85,27 @@ _OTHERS: dict[str, Callable[[Any, Any], Any]] = {
 }
 
 
-def rms_norm(ops: Any, x: Any, scale: Any, epsilon: float) -> Any:
+def rms_norm(ops: Any, x: Any, scale: Any, epsilon: float, dtype: Any = None) -> Any:
     """Divide by the root of the mean square over the last axis, in float32, and multiply by `scale` [H]
-    (Zhang and Sennrich, 2019, https://arxiv.org/abs/1910.07467)."""
-    wide = ops.cast(x, "float32")
+    (Zhang and Sennrich, 2019, https://arxiv.org/abs/1910.07467); the result is of `dtype`, or None: that of `x`."""
+    wide, dtype = ops.cast(x, "float32"), x.dtype if dtype is None else dtype
     normed = wide * ops.rsqrt(ops.mean_last(wide * wide) + epsilon)
-    return ops.cast(scale, x.dtype) * ops.cast(normed, x.dtype)
+    return ops.cast(scale, dtype) * ops.cast(normed, dtype)
+
+
+_FLOAT16_LIMIT = 64504.0
+"""A little below the largest number of float16, so that a sum with a small one stays finite."""
+
+
+def residual(ops: Any, hidden: Any, change: Any) -> Any:
+    """Return `hidden + change`: in float32 where one of them is, and in float16 within its range, which the states of
+    models that were trained in bfloat16 leave."""
+    if hidden.dtype != change.dtype:
+        return widened(ops, hidden) + widened(ops, change)
+    summed = hidden + change
+    if not ops.is_half(summed) or ops.lowest(summed.dtype) < -1e5:
+        return summed
+    return ops.minimum(ops.maximum(summed, -_FLOAT16_LIMIT), _FLOAT16_LIMIT)
 
 
 def scores_of_vocabulary(ops: Any, head: Any, embedding: Any, hidden: Any) -> Any:

@@ -36,8 +36,10 @@ class Part:
         ops: computes; see `triptych.nn.functional`.
         index: the number of the layer, in a stack.
         part_names: attribute -> name of its weights, for an attribute that Keras keeps for itself (`layers`).
+        takes_wide: whether it may be called with float32 in a model of a half type; Keras would cast that.
         heads: attributes whose weights, where a checkpoint lacks them, are new and no damage.
         arguments: what the constructor takes by place, under the names that transformers gives it.
+        whole: whether its layers stay on one device together: see `triptych.placement`.
     """
 
     config: Any
@@ -47,6 +49,7 @@ class Part:
     part_names: ClassVar[Mapping[str, str]] = {}
     heads: ClassVar[tuple[str, ...]] = ()
     arguments: ClassVar[tuple[str, ...]] = ("config", "layer_idx")
+    whole: ClassVar[bool] = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         name = type(self).__name__

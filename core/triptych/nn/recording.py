@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,10 @@ from triptych.weights.schema import MAX_WEIGHTS, Axis, Layout, Schema, SchemaBui
 
 @dataclass(slots=True)
 class Layer:
-    """A layer, as what declares its weights under a name."""
+    """A layer, as what declares its weights under a name; `member`, if it is a whole model, says which."""
 
     declare: Callable[[SchemaBuilder, str], None]
+    member: Any = None
 
 
 class Recorded:
@@ -30,6 +31,7 @@ class Recorded:
     make: Any = sys.modules[__name__]
     heads: Iterable[str] = ()
     part_names: Mapping[str, str] = {}
+    whole = False
 
     def __init__(self, config: Any, index: int = 0, **fields: Any) -> None:
         self.__dict__.update(fields)
@@ -45,17 +47,29 @@ class Recorded:
 
     def declare_layers(self, build: SchemaBuilder, backbone: Mapping[str, bool]) -> None:
         """Declare the weights of every layer; `backbone` says of some attributes whether theirs are the backbone's."""
+        for attribute, name, layer in self.layers():
+            layer.declare(build.under("", backbone[attribute]) if attribute in backbone else build, name)
+
+    def layers(self) -> Iterator[tuple[str, str, Layer | Recorded]]:
+        """Yield every layer, with the attribute that holds it and the name under which its weights are."""
         for attribute, value in vars(self).items():
-            several = isinstance(value, list) and all(isinstance(part, (Layer, Recorded)) for part in value)
-            if not several and not isinstance(value, (Layer, Recorded)):
-                continue
-            below = build.under("", backbone[attribute]) if attribute in backbone else build
             name = self.part_names.get(attribute, attribute)
-            if several:
-                for number, part in enumerate(value):
-                    part.declare(below, f"{name}.{number}")
-            else:
-                value.declare(below, name)
+            if isinstance(value, (Layer, Recorded)):
+                yield attribute, name, value
+            elif isinstance(value, list) and all(isinstance(part, (Layer, Recorded)) for part in value):
+                yield from ((attribute, f"{name}.{number}", part) for number, part in enumerate(value))
+
+    def whole_parts(self, path: str = "") -> Iterator[str]:
+        """Yield the paths of the parts that are `whole`, but for those within others; this part is at `path`."""
+        if self.whole:
+            yield path
+            return
+        for _, name, layer in self.layers():
+            inner = layer
+            if isinstance(layer, Layer) and layer.member is not None:
+                inner = _recorded(layer.member.part)(layer.member.config)
+            if isinstance(inner, Recorded):
+                yield from inner.whole_parts(f"{path}.{name}" if path else name)
 
 
 @functools.cache
@@ -77,7 +91,12 @@ def recorded_schema(part: Any, config: Any, base_prefix: str, ignorable: Iterabl
     return root.build(base_prefix, is_base, ignorable)
 
 
-def dense(owner: Any, width: Any, units: Any, bias: bool = True, std: float | None = None) -> Any:
+def recorded_whole_parts(part: Any, config: Any, **options: Any) -> list[str]:
+    """Return the paths of those parts of the model `part` of `config` that stay on one device."""
+    return [*_recorded(part)(config, **options).whole_parts()]
+
+
+def dense(owner: Any, width: Any, units: Any, bias: bool = True, std: float | None = None, wide: bool = False) -> Any:
     return Layer(lambda build, name: build.linear(name, _axis(units), _axis(width), bias))
 
 
@@ -131,7 +150,7 @@ def block(owner: Any, kind: Any, **fields: Any) -> Any:
 
 
 def nested(owner: Any, member: Any, made: Any = None) -> Any:
-    return Layer(lambda build, attribute: build.include(attribute, member.schema()))
+    return Layer(lambda build, attribute: build.include(attribute, member.schema()), member)
 
 
 def stacked(owner: Any, kind: Any, count: int, **fields: Any) -> Any:

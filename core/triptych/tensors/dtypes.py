@@ -49,6 +49,11 @@ def safetensors_name(dtype: np.dtype, tensor: str) -> str:
     return name
 
 
+def is_auto(dtype: object) -> bool:
+    """Return whether a dtype argument is the text "auto"."""
+    return isinstance(dtype, str) and dtype == "auto"
+
+
 def parse_param_dtype(value: object) -> np.dtype | None:
     """Return the numpy dtype of a `param_dtype` argument; None for "auto", which follows the files.
 
@@ -56,7 +61,7 @@ def parse_param_dtype(value: object) -> np.dtype | None:
     """
     if value is None:
         return np.dtype(np.float32)
-    if value == "auto":
+    if is_auto(value):
         return None
     name = getattr(value, "name", None) or getattr(value, "__name__", None) or str(value)
     by_name = {dtype.name: dtype for dtype in FLOATING}

@@ -135,7 +135,7 @@ def cast(draft: Draft, dtype: object) -> Draft:
     if wanted is None:
         return draft
     changed = [name for name, ref in draft.tensors.items() if ref.dtype in FLOATING and ref.dtype != wanted]
-    _refuse_quantised(draft, changed, "cast")
+    refuse_quantised(draft, changed, "cast")
     tensors = {name: _cast(ref, wanted) for name, ref in draft.tensors.items()}
     config = draft.config
     if config is not None:
@@ -190,7 +190,7 @@ def quantize(
     """
     said = QuantizationConfig(codec, group_size, [*kept] or None, embeddings).to_dict()
     schema, _ = _known(draft, "quantised")
-    _refuse_quantised(draft, list(draft.tensors), "quantised again")
+    refuse_quantised(draft, list(draft.tensors), "quantised again")
     packing = packing_of(said)
     packed, tensors = packing.taken(schema, draft.tensors, encode=True) if packing else ({}, {})
     if not packed:
@@ -243,7 +243,7 @@ def _known(draft: Draft, done: str) -> tuple[Schema, PretrainedConfig]:
 
 def _operated(draft: Draft, plan: surgery.Surgery) -> Draft:
     schema, config = _known(draft, "changed")
-    _refuse_quantised(draft, [edit.weight for edit in plan.edits], "changed")
+    refuse_quantised(draft, [edit.weight for edit in plan.edits], "changed")
     changed = {edit.weight for edit in plan.edits} & draft.tensors.keys()
     wrong = [name for name in changed if draft.tensors[name].shape != schema[name].shape]
     if wrong:
@@ -261,7 +261,7 @@ def _operated(draft: Draft, plan: surgery.Surgery) -> Draft:
     return dataclasses.replace(draft, tensors=tensors, config=values, schema=file_schema(values, tensors))
 
 
-def _refuse_quantised(draft: Draft, names: list[str], done: str) -> None:
+def refuse_quantised(draft: Draft, names: list[str], done: str) -> None:
     """Raise if tensors or weights of `names` are quantised, by the config and by what is stored beside them."""
     method = quantised_by(draft.config)
     if method is None:

@@ -138,7 +138,7 @@ def file_schema(values: Mapping[str, Any], names: Iterable[str] = ()) -> Schema 
     config = file_config(values)
     if config is None:
         return None
-    return _with_relatives(config, _stem(config, values.get("architectures"), names))
+    return _with_relatives(config, stem_of(config, values.get("architectures"), names))
 
 
 def class_schema(values: Mapping[str, Any], names: Iterable[str] = ()) -> Schema | None:
@@ -150,10 +150,11 @@ def class_schema(values: Mapping[str, Any], names: Iterable[str] = ()) -> Schema
     config = file_config(values)
     if config is None:
         return None
-    return families.family(config.model_type).schema(config, _stem(config, values.get("architectures"), names))
+    return families.family(config.model_type).schema(config, stem_of(config, values.get("architectures"), names))
 
 
-def _stem(config: PretrainedConfig, architectures: object, names: Iterable[str]) -> str:
+def stem_of(config: PretrainedConfig, architectures: object, names: Iterable[str] = ()) -> str:
+    """Return the class of a config's family that `architectures` names; else the one whose weights are called so."""
     found = families.family(config.model_type)
     named = architectures[0] if isinstance(architectures, list) and architectures else None
     if found.has(str(named)):

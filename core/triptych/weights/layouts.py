@@ -46,8 +46,13 @@ BATCH_STATISTICS = "batch_stats"
 
 def native_path(weight: Weight, framework: str) -> tuple[str, ...]:
     """Return the path of `weight` in a live model of `framework` ("pt", "tf" or "flax")."""
-    *scopes, leaf = weight.name.split(".")
-    return (*scopes, _LEAVES[framework].get(weight.layout, leaf))
+    return path_of(weight.name, weight.layout, framework)
+
+
+def path_of(name: str, layout: Layout, framework: str) -> tuple[str, ...]:
+    """Return the path of the weight `name` of `layout` in a live model of `framework`."""
+    *scopes, leaf = name.split(".")
+    return (*scopes, _LEAVES[framework].get(layout, leaf))
 
 
 def to_native(layout: Layout, rank: int, framework: str) -> tuple[int, ...] | None:

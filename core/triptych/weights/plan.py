@@ -40,6 +40,10 @@ class Assignment:
         """Return whether reading copies, casts or permutes, and is not just a view of the file."""
         return self.copied or self.ref.dtype != self.dtype or self._order(framework) is not None
 
+    def in_native_layout(self, framework: str) -> bool:
+        """Return whether the file has it in the layout that `framework` keeps it in."""
+        return self._order(framework) is None
+
     def read(self, framework: str) -> np.ndarray:
         """Return the array in the layout that `framework` keeps it in."""
         array, order = self.ref.read(), self._order(framework)

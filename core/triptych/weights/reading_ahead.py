@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,18 +19,25 @@ class ReadAhead:
     """Hands out the arrays of assignments, in the layout of `framework`; use it as a context.
 
     Transposing and casting are half the work of a load, so they start at once, while the framework builds its layers.
-    What is ready early takes no more memory than it will in the model, which adopts these arrays. A tensor that needs
+    What is ready early takes no more memory than it will in the model, which adopts these arrays; where it copies them
+    to another device, `most` says how many bytes may be ready, in the order of `assignments`. A tensor that needs
     neither is a view of its file and read when asked for.
     """
 
-    def __init__(self, assignments: Iterable[Assignment], framework: str) -> None:
-        self._framework = framework
+    def __init__(self, assignments: Iterable[Assignment], framework: str, most: int | None = None) -> None:
+        self._framework, self._most, self._ahead = framework, most, 0
         self._pool = ThreadPoolExecutor(2)
-        # Else one thread may be alone with a large one at the end.
-        largest_first = sorted(assignments, key=lambda a: -a.ref.nbytes)
-        self._started: dict[str, Future[np.ndarray]] = {
-            a.weight.name: self._pool.submit(a.read, framework) for a in largest_first if a.needs_work(framework)
-        }
+        working = [a for a in assignments if a.needs_work(framework)]
+        # By size, else one thread may be alone with a large one at the end.
+        self._waiting = deque(sorted(working, key=lambda a: -a.ref.nbytes) if most is None else working)
+        self._started: dict[str, Future[np.ndarray]] = {}
+        self._start()
+
+    def _start(self) -> None:
+        while self._waiting and (self._most is None or self._ahead < self._most):
+            assignment = self._waiting.popleft()
+            self._ahead += assignment.weight.size * assignment.dtype.itemsize
+            self._started[assignment.weight.name] = self._pool.submit(assignment.read, self._framework)
 
     def __enter__(self) -> ReadAhead:
         _turns.quicken()
@@ -38,12 +46,18 @@ class ReadAhead:
     def __exit__(self, *_: object) -> None:
         _turns.restore()
         self._started.clear()
+        self._waiting.clear()
         self._pool.shutdown(cancel_futures=True)
 
     def read(self, assignment: Assignment) -> np.ndarray:
         """Return the array of `assignment`; each can be had once."""
         started = self._started.pop(assignment.weight.name, None)
-        return assignment.read(self._framework) if started is None else started.result()
+        if started is None:
+            return assignment.read(self._framework)
+        array = started.result()
+        self._ahead -= array.nbytes
+        self._start()
+        return array
 
 
 class _Turns:

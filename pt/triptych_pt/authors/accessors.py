@@ -17,7 +17,6 @@ from triptych_pt.authors.losses import loss_of
 from triptych_pt.internals import parameters_on_meta
 from triptych_pt.utilities import no_init_weights
 
-_ADAPTERS = "adapters are not built in: load the model, and them with peft: PeftModel.from_pretrained(model, ...)"
 _FUSED = "attn_implementation='sdpa' computes attention fused"
 _BATCHES = "call generate with prompts of one batch, padded on the left: requests do not join one that runs"
 _AS_THEY_ARE = "the layers of a model are used as they are"
@@ -219,14 +218,6 @@ class Accessors:
     to_bettertransformer = Absent(_FUSED)
     reverse_bettertransformer = Absent(_FUSED)
     tensor_parallel = Absent("distribute the model with the tools of PyTorch: torch.distributed.tensor")
-    load_adapter = Absent(_ADAPTERS)
-    add_adapter = Absent(_ADAPTERS)
-    set_adapter = Absent(_ADAPTERS)
-    disable_adapters = Absent(_ADAPTERS)
-    enable_adapters = Absent(_ADAPTERS)
-    active_adapters = Absent(_ADAPTERS)
-    get_adapter_state_dict = Absent(_ADAPTERS)
-    delete_adapter = Absent(_ADAPTERS)
     load_custom_generate = Absent("import the function generate of its file, and call it with the model")
     init_continuous_batching = Absent(_BATCHES)
     generate_batch = Absent(_BATCHES)

@@ -14,6 +14,9 @@ from triptych.families.t5.model import T5Stack as T5Stack
 T5MainLayer = T5Layers
 """Its name in transformers' TensorFlow models."""
 
+KEPT_WIDE = ("wo",)
+"""What stays in float32 in a model of float16, whose range its numbers leave."""
+
 IGNORABLE = ("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",)
 """The first files, converted from Mesh TensorFlow, hold it; it was never used."""
 

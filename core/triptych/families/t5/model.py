@@ -137,8 +137,13 @@ def decodes(part: Any) -> bool:
 
 
 class T5Layer(Part):
-    """A part of a layer; see `T5Attention` for its fields."""
+    """A part of a layer; see `T5Attention` for its fields.
 
+    In float16 hidden states are float32 from the first `wo` on, whose numbers are too large for float16 in models that
+    were trained in bfloat16.
+    """
+
+    takes_wide = True
     has_relative_attention_bias: bool | None = None
     decoder: bool | None = None
 
@@ -166,7 +171,7 @@ class T5LayerSelfAttention(T5Layer):
             past_key_value=past_key_value, use_cache=use_cache, output_attentions=output_attentions,
             cache_position=cache_position,
         )  # fmt: skip
-        return (hidden_states + self.dropout(attended), *more)
+        return (fn.residual(self.ops, hidden_states, self.dropout(attended)), *more)
 
 
 class T5LayerCrossAttention(T5Layer):
@@ -187,7 +192,7 @@ class T5LayerCrossAttention(T5Layer):
             layer_head_mask=layer_head_mask, past_key_value=past_key_value, use_cache=use_cache,
             query_length=query_length, output_attentions=output_attentions,
         )  # fmt: skip
-        return (hidden_states + self.dropout(attended), *more)
+        return (fn.residual(self.ops, hidden_states, self.dropout(attended)), *more)
 
 
 class T5DenseActDense(Part):
@@ -196,7 +201,7 @@ class T5DenseActDense(Part):
     def setup(self) -> None:
         make, config, hidden, ffn = self.make, self.config, hidden_axis(self.config), Axis("ffn", self.config.d_ff)
         self.wi = make.dense(self, hidden, ffn, bias=False, std=config.std(config.d_model))
-        self.wo = make.dense(self, ffn, hidden, bias=False, std=config.std(config.d_ff))
+        self.wo = make.dense(self, ffn, hidden, bias=False, std=config.std(config.d_ff), wide=True)
         self.dropout = make.dropout(self, config.dropout_rate)
 
     def call(self, hidden_states: Any) -> Any:
@@ -213,7 +218,7 @@ class T5DenseGatedActDense(Part):
         std = config.std(config.d_model)
         self.wi_0 = make.dense(self, hidden, ffn, bias=False, std=std)
         self.wi_1 = make.dense(self, hidden, ffn, bias=False, std=std)
-        self.wo = make.dense(self, ffn, hidden, bias=False, std=config.std(config.d_ff))
+        self.wo = make.dense(self, ffn, hidden, bias=False, std=config.std(config.d_ff), wide=True)
         self.dropout = make.dropout(self, config.dropout_rate)
 
     def call(self, hidden_states: Any) -> Any:
@@ -229,10 +234,12 @@ class T5LayerFF(T5Layer):
         self.dropout = self.make.dropout(self, self.config.dropout_rate)
 
     def call(self, hidden_states: Any) -> Any:
-        return hidden_states + self.dropout(self.DenseReluDense(self.layer_norm(hidden_states)))
+        made = self.dropout(self.DenseReluDense(self.layer_norm(hidden_states)))
+        return fn.residual(self.ops, hidden_states, made)
 
 
 class T5Block(T5Layer):
+    whole = True
     arguments = ("config", "has_relative_attention_bias", "layer_idx")
 
     def setup(self) -> None:

@@ -1,0 +1,1 @@
+"""Models over several devices, the CPU and the disk: the maps of `triptych.placement`, carried out by hooks."""
