@@ -349,11 +349,11 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
 
     def _drop(self, weights: Iterable[Weight]) -> None:
         """Remove leaves of the tree, if it is filled already."""
-        self._shapes = None
         flat = layers.flat(self._params)
         gone = {self._path(weight) for weight in weights} & set(flat)
         if gone:
             self._params = unflatten_dict({path: leaf for path, leaf in flat.items() if path not in gone})
+        self._shapes = None
 
     def _put(self, new: Mapping[str, np.ndarray]) -> None:
         flat, schema = layers.flat(self._params), self.schema

@@ -159,7 +159,11 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
                 are safetensors. Not needed where these are the only weights.
             mmap: map the files (default); False reads them into owned memory, for network file systems.
             state_dict: canonical names to arrays, used instead of files; needs `config`.
-            kwargs: `adapter_name` ("default") and `adapter_kwargs` (arguments of the look-up): of a folder that holds
+            kwargs: `quantization_config`, how weights are packed that are stored in floating numbers
+                (`triptych.modeling.quantization_configs`, or a dict); `gguf_file`, the name of a GGUF file in the
+                folder or repository, which the path may name too: dequantised, or with `GGUFQuantizationConfig`
+                kept as it is packed;
+                `adapter_name` ("default") and `adapter_kwargs` (arguments of the look-up): of a folder that holds
                 an adapter alone, the model that its config names is loaded, and the adapter into it;
                 `attn_implementation`, "eager" or another that the class has (see `Implementations`);
                 `device_map`, `max_memory`, `offload_folder` and `offload_buffers`, in PyTorch: on which devices the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 from triptych.errors import ArgumentError
@@ -11,6 +12,8 @@ from triptych.weights.codecs.base import Codec
 
 AT_ONCE = 2**18
 """How many elements are decoded at a time: few enough that they stay in the processor's cache."""
+FEW, AT_ONCE_BY_BLOCKS = 4, 2**20
+"""How many rows may be multiplied at most for a product block by block to pay, and how many elements at a time."""
 AT_ONCE_COMPILED = 2**22
 """The same where the computation is recorded, and each block makes the program longer."""
 
@@ -26,23 +29,49 @@ class Matrix:
 
 def project(ops: Any, matrix: Matrix, parts: Sequence[Any], x: Any) -> Any:
     """Return the products of `x` [..., columns] and each row of the matrix, [..., rows], in the dtype of `x`."""
-    codec = matrix.codec
+    compiles = ops.compiles()
+    few = not compiles and matrix.codec.has_blocks_of_codes and prod(ops.shape(x)[:-1]) <= FEW
+    at_once = AT_ONCE_COMPILED if compiles else AT_ONCE_BY_BLOCKS if few else AT_ONCE
     made = []
-    for start, stop in _blocks(ops, matrix):
-        some = list(parts) if (start, stop) == (0, matrix.rows) else codec.rows_of(parts, start, stop)
-        scaled = codec.row_scale(ops, some)
-        if scaled is None:
-            made.append(ops.project(x, ops.cast(codec.decode(ops, some, matrix.columns), x.dtype)))
-        else:  # fewer products than elements are multiplied by the scales
-            codes, scale = scaled
-            wide = ops.cast(ops.project(x, ops.cast(codes, x.dtype)), "float32") * scale
-            made.append(ops.cast(wide, x.dtype))
+    for start, stop in _blocks(matrix, at_once):
+        some = list(parts) if (start, stop) == (0, matrix.rows) else matrix.codec.rows_of(parts, start, stop)
+        made.append((_by_blocks if few else _decoded)(ops, matrix, some, x))
     return made[0] if len(made) == 1 else ops.concat(made, -1)
 
 
-def _blocks(ops: Any, matrix: Matrix) -> Iterator[tuple[int, int]]:
+def _decoded(ops: Any, matrix: Matrix, parts: Sequence[Any], x: Any) -> Any:
+    """Return the products with `x` of rows that are decoded."""
+    scaled = matrix.codec.row_scale(ops, parts)
+    if scaled is None:
+        return ops.project(x, ops.cast(matrix.codec.decode(ops, parts, matrix.columns), x.dtype))
+    codes, scale = scaled  # fewer products than elements are multiplied by the scales
+    return ops.cast(ops.cast(ops.project(x, ops.cast(codes, x.dtype)), "float32") * scale, x.dtype)
+
+
+def _by_blocks(ops: Any, matrix: Matrix, parts: Sequence[Any], x: Any) -> Any:
+    """Return the products with `x`, summed up block by block: then the scales are multiplied by fewer numbers.
+
+    That pays where `x` is of few rows, since no element is decoded.
+    """
+    blocks = matrix.codec.blocks_of_codes(ops, parts, matrix.columns)
+    count = blocks.scale.shape[1]
+    rows = ops.transpose(ops.reshape(ops.cast(x, "float32"), (-1, count, x.shape[-1] // count)), (1, 2, 0))
+    total, start = 0, 0
+    for codes in blocks.codes:
+        stop = start + codes.shape[-1]
+        total += ops.matmul(ops.transpose(ops.cast(codes, "float32"), (1, 0, 2)), rows[:, start:stop])
+        start = stop
+    total = ops.transpose(total, (2, 1, 0)) * blocks.scale  # [rows of x, rows, blocks]
+    made = ops.sum_last(total)[..., 0]
+    if blocks.offset is not None:
+        sums = ops.sum_last(ops.transpose(rows, (2, 0, 1)))[..., 0]
+        made = made + ops.project(sums, blocks.offset)
+    return ops.cast(ops.reshape(made, (*ops.shape(x)[:-1], -1)), x.dtype)
+
+
+def _blocks(matrix: Matrix, at_once: int) -> Iterator[tuple[int, int]]:
     step = matrix.codec.row_step or matrix.rows
-    height = max(step, (AT_ONCE_COMPILED if ops.compiles() else AT_ONCE) // matrix.columns // step * step)
+    height = max(step, at_once // matrix.columns // step * step)
     return ((top, min(matrix.rows, top + height)) for top in range(0, matrix.rows, height))
 
 

@@ -28,15 +28,11 @@ except ImportError as cause:
 
 THEIRS, OURS = "transformers", "triptych"
 _ARGUMENTS = {
-    "load_in_8bit": "quantised models are not made yet: load it in bfloat16",
-    "load_in_4bit": "quantised models are not made yet: load it in bfloat16",
-    "quantization_config": "quantised models are not made yet: load it in bfloat16",
-    "gguf_file": "run `triptych convert` on the file",
     "proxies": "set HTTPS_PROXY in the environment",
     "tp_plan": "models are not split over devices yet",
 }
 _MEMBERS = (
-    "loss_function dequantize to_bettertransformer reverse_bettertransformer get_position_embeddings "
+    "loss_function to_bettertransformer reverse_bettertransformer get_position_embeddings "
     "resize_position_embeddings enable_input_require_grads disable_input_require_grads get_decoder set_decoder "
     "warn_if_padding_and_no_attention_mask retrieve_modules_from_names set_attn_implementation hf_compute_loss "
     "prepare_tf_dataset create_model_card get_lm_head get_bias set_bias enable_gradient_checkpointing init_weights "

@@ -33,11 +33,25 @@ class Part:
         return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
 
 
+@dataclass(frozen=True)
+class BlocksOfCodes:
+    """A matrix in which element (row, block, place) is code * scale + offset, of the block.
+
+    - `codes`: bytes [rows, blocks, places], one array for each section of the places of a block.
+    - `scale`, `offset`: float32 [rows, blocks]; an offset of None is 0.
+    """
+
+    codes: tuple[Any, ...]
+    scale: Any
+    offset: Any = None
+
+
 class Codec(ABC):
     """Packs matrices. Codecs are compared by what they do, and named by text, such as "int8"."""
 
     row_step: ClassVar[int] = 1
     """Rows that share a scale: matrices are decoded in multiples of them; 0 if all of them do."""
+    has_blocks_of_codes: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -76,6 +90,10 @@ class Codec(ABC):
         """Return codes [rows, columns] and the scale of each row [rows] by which a product with them is multiplied;
         None where scales belong to less than a row."""
         return None
+
+    def blocks_of_codes(self, ops: Any, parts: Sequence[Any], columns: int) -> BlocksOfCodes:
+        """Return the codes before they are multiplied by the scales of their blocks, if the codec has such."""
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         return f"<codec {self.name}>"

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from triptych.weights.codecs.base import Codec, Part
+from triptych.weights.codecs.base import BlocksOfCodes, Codec, Part
 
 _U8, _I8, _F16 = (np.dtype(t) for t in (np.uint8, np.int8, np.float16))
 
@@ -43,9 +43,12 @@ class SmallBlocks(Blocks):
     """Blocks of 32 elements: a float16 scale, and with `has_minimum` another one of what code 0 stands for."""
 
     elements = 32
+    has_blocks_of_codes = True
     code_bytes: ClassVar[int]
     code_dtype: ClassVar[np.dtype] = _U8
     has_minimum: ClassVar[bool] = False
+    zero: ClassVar[float] = 0.0
+    """The code that stands for 0."""
 
     def parts(self, rows: int, columns: int) -> tuple[Part, ...]:
         blocks = columns // self.elements
@@ -68,6 +71,13 @@ class SmallBlocks(Blocks):
             wide = wide + ops.cast(parts[2], "float32")[..., None]
         return ops.reshape(wide, (-1, columns))
 
+    def blocks_of_codes(self, ops: Any, parts: Sequence[Any], columns: int) -> BlocksOfCodes:
+        codes = ops.reshape(parts[0], (-1, columns // self.elements, self.code_bytes))
+        halves = (codes,) if self.code_bytes == 32 else (ops.bits(codes, 0, 15), ops.bits(codes, 4, 15))
+        scale = ops.cast(parts[1], "float32")
+        offset = ops.cast(parts[2], "float32") if self.has_minimum else scale * -self.zero if self.zero else None
+        return BlocksOfCodes(halves, scale, offset)
+
     @abstractmethod
     def values(self, ops: Any, codes: Any) -> Any:
         """Return what the scales are multiplied by, float32 [rows, blocks, 32], of [rows, blocks, code_bytes]."""
@@ -87,10 +97,10 @@ class Q8_0(SmallBlocks):
 class Q4_0(SmallBlocks):
     """32 codes from -8 to 7, and their scale."""
 
-    kind, size, code_bytes = 2, 18, 16
+    kind, size, code_bytes, zero = 2, 18, 16, 8.0
 
     def values(self, ops: Any, codes: Any) -> Any:
-        return ops.cast(_nibbles(ops, codes), "float32") - 8.0
+        return ops.cast(_nibbles(ops, codes), "float32") - self.zero
 
 
 @dataclass(frozen=True, repr=False)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from triptych.errors import ArgumentError
-from triptych.weights.codecs.base import Codec, Part, blocks_of, finite
+from triptych.weights.codecs.base import BlocksOfCodes, Codec, Part, blocks_of, finite
 
 _I8, _U8, _F16, _F32 = (np.dtype(t) for t in (np.int8, np.uint8, np.float16, np.float32))
 
@@ -52,6 +52,7 @@ class Int4(Codec):
     its high bits, so that to unpack is to put two halves one after the other.
     """
 
+    has_blocks_of_codes = True
     group_size: int = 32
 
     def __post_init__(self) -> None:
@@ -94,6 +95,13 @@ class Int4(Codec):
         half = self.group_size // 2
         packed = codes[..., :half] | codes[..., half:] << 4
         return packed.reshape(len(block), -1), scale, zero.astype(np.uint8)
+
+    def blocks_of_codes(self, ops: Any, parts: Sequence[Any], columns: int) -> BlocksOfCodes:
+        packed, scale, zero = parts
+        packed, wide = ops.reshape(packed, (-1, scale.shape[1], self.group_size // 2)), ops.cast(scale, "float32")
+        return BlocksOfCodes(
+            (ops.bits(packed, 0, 15), ops.bits(packed, 4, 15)), wide, -wide * ops.cast(zero, "float32")
+        )
 
     def decode(self, ops: Any, parts: Sequence[Any], columns: int) -> Any:
         packed, scale, zero = parts
