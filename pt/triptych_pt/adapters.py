@@ -67,7 +67,7 @@ class Adapts(Adapting):
     named_modules: Any
     get_submodule: Any
     _owner: Any
-    _dispatch: Any
+    _placement: Any
     _value_of: Any
 
     def _hold_adapter(self, name: str, factors: Mapping[Target, tuple[np.ndarray, np.ndarray]], rate: float) -> None:
@@ -80,7 +80,7 @@ class Adapts(Adapting):
             if not hasattr(layer, "lora_scales"):
                 layer.lora_scales = {}
                 layer.adapter_hook = layer.register_forward_hook(added, with_kwargs=True)
-            device = layer.weight.device if self._dispatch is None else self._dispatch.runs_on(target.module)
+            device = layer.weight.device if self._placement is None else self._placement.runs_on(target.module)
             first, second = (nn.Parameter(arrays.to_native(one).to(device), requires_grad=False) for one in (a, b))
             if target.is_embedding:
                 _place(layer, EMBEDDING_A, EmbeddingFactors)[name] = first
