@@ -119,4 +119,3 @@ row("5.4.95", note="the layers of a model are used as they are", pt="R")(refuses
 row("5.4.96", note="attn_implementation='sdpa' is what it became", pt="R")(
     refuses("to_bettertransformer", "reverse_bettertransformer", match="sdpa")
 )
-row("5.4.87", note="no quantised model is made", pt="R")(refuses("dequantize"))

@@ -38,6 +38,9 @@ CORE_MODULES: dict[str, tuple[str, ...]] = {
     "triptych.generation.streaming": ("AsyncTextIteratorStreamer", "TextIteratorStreamer", "TextStreamer"),
     "triptych.hub.pushing": ("PushToHubMixin",),
     "triptych.modeling.auto": ("AutoConfig",),
+    "triptych.modeling.quantization_configs": (
+        "BitsAndBytesConfig", "FineGrainedFP8Config", "GGUFQuantizationConfig", "QuantizationConfig", "TorchAoConfig",
+    ),
     "triptych.tensors.ref": ("TensorRef",),
     "triptych.weights.schema": ("Axis", "Layout", "Schema", "SchemaBuilder", "Weight"),
 }  # fmt: skip

@@ -37,7 +37,7 @@ class EmbeddingFactors(nn.ParameterDict):
 
 def added(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> Any:
     """Return the output of `layer` with the changes of the adapters that act: a forward hook."""
-    x = args[0] if args else next(iter(kwargs.values()))
+    x = (args[0] if args else next(iter(kwargs.values()))).to(output.device)
     for name, scale in layer.lora_scales.items():
         if is_table(layer):
             table, outer = getattr(layer, EMBEDDING_A)[name], getattr(layer, EMBEDDING_B)[name]

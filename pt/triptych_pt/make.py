@@ -67,6 +67,7 @@ class Block(nn.Module):
 
     ops = ops
     make: Any = sys.modules[__name__]
+    whole = False
 
     def __init__(self, *args: Any, **fields: Any) -> None:
         super().__init__()

@@ -12,10 +12,13 @@ import pytest
 import torch
 from accelerate import dispatch_model
 from accelerate.hooks import remove_hook_from_module
+from peft import LoraConfig
 from torch import nn
 
+from small_models import SMALL
 from triptych import (
     ArgumentError,
+    AutoModel,
     AutoModelForSeq2SeqLM,
     DispatchedModelError,
     LlamaConfig,
@@ -26,8 +29,11 @@ from triptych import (
     T5Config,
     T5ForConditionalGeneration,
 )
+from triptych.families import family
 from triptych.formats.safetensors import open_safetensors
+from triptych.modeling.quantization_configs import QuantizationConfig
 from triptych.placement import parse_max_memory, plan_placement
+from triptych_pt.placement.dispatch import whole_modules
 from triptych_pt.placement.stored import OFFLOADED, Stored
 
 CONFIG = LlamaConfig(vocab_size=50, hidden_size=16, intermediate_size=24, num_hidden_layers=4, num_attention_heads=4,
@@ -268,6 +274,21 @@ def test_threads_run_one_model(folder: Path, model: Any) -> None:
     assert all(parameter.is_meta for parameter in dispatched.parameters())
 
 
+@pytest.mark.parametrize("kind", SMALL)
+def test_every_family_says_what_is_not_split(tmp_path: Path, kind: str) -> None:
+    found = family(kind)
+    config = found.config_class(**SMALL[kind])
+    whole = AutoModel.from_config(config).eval()
+    whole.save_pretrained(tmp_path)
+    recorded = found.schema.whole_parts(config, type(whole).__name__)  # type: ignore[attr-defined]
+    named = {path for path, module in whole.named_modules() if type(module).__name__ in whole._no_split_modules}
+    assert named == set(recorded) == whole_modules(whole, ()) and len(recorded) > 1
+    dispatched = AutoModel.from_pretrained(tmp_path, device_map={"": "disk"})
+    inputs = whole.dummy_inputs
+    inputs |= {"decoder_input_ids": inputs["input_ids"]} if whole.takes_decoder_ids() else {}
+    assert torch.equal(dispatched(**inputs).last_hidden_state, whole(**inputs).last_hidden_state)
+
+
 def test_t5_over_the_cpu_and_the_disk(tmp_path: Path) -> None:
     config = T5Config(vocab_size=50, d_model=16, d_kv=8, d_ff=24, num_layers=2, num_heads=2, decoder_start_token_id=0)
     T5ForConditionalGeneration(config).save_pretrained(tmp_path)
@@ -277,6 +298,32 @@ def test_t5_over_the_cpu_and_the_disk(tmp_path: Path) -> None:
         assert "disk" in dispatched.hf_device_map.values()
         texts = [one.generate(IDS, max_new_tokens=5) for one in (dispatched, whole)]
         assert torch.equal(*texts)
+
+
+@pytest.mark.parametrize(("codec", "name"), [("int8", "all"), ("int4", "head away")])
+def test_packed_matrices_stay_on_the_disk(folder: Path, tmp_path: Path, codec: str, name: str) -> None:
+    wide = LlamaConfig(**{**CONFIG.to_dict(), "hidden_size": 64, "head_dim": 16, "intermediate_size": 64})
+    LlamaForCausalLM(wide).save_pretrained(tmp_path)
+    how = {"quantization_config": QuantizationConfig(codec)}
+    packed = loaded(tmp_path, **how)
+    packed.save_pretrained(tmp_path / "packed")
+    for path, more in ((tmp_path / "packed", {}), (tmp_path, {**how, "offload_folder": tmp_path / "offload"})):
+        dispatched = loaded(path, **MAPS[name], **more)
+        assert any(buffer.is_meta for buffer in dispatched.buffers())
+        assert torch.equal(dispatched(IDS).logits, packed(IDS).logits)
+
+
+def test_adapters_are_trained_on_matrices_of_the_disk(folder: Path, model: Any, tmp_path: Path) -> None:
+    config = LoraConfig(r=2, target_modules=["q_proj", "down_proj"], init_lora_weights=False)
+    model.add_adapter(config)
+    model.save_pretrained(tmp_path)
+    dispatched, whole = loaded(folder, **MAPS["all"]), loaded(folder)
+    found = []
+    for one in (dispatched, whole):
+        one.load_adapter(tmp_path, is_trainable=True)
+        found.append({name: gradient for name, gradient in trained(one).items() if gradient is not None})
+    assert found[0].keys() == found[1].keys() and len(found[0]) == 16
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
 def test_shapes_alone_on_the_meta_device(folder: Path) -> None:

@@ -40,7 +40,8 @@ _REMEDIES = [
      "use torch.nn.functional.scaled_dot_product_attention: attn_implementation='sdpa'"),
     (r"integrations(\..*)?|deepspeed(\..*)?", "delete what is for deepspeed, FSDP and other launchers, or guard it"),
     (r"quantizers(\..*)?|.\w*(QuantizationConfig|BitsAndBytesConfig|QuantoConfig|GPTQConfig|AwqConfig)",
-     "quantised checkpoints are not loaded yet"),
+     "what there is: triptych.QuantizationConfig, GGUFQuantizationConfig, FineGrainedFP8Config, BitsAndBytesConfig, "
+     "TorchAoConfig"),
     (r".(load_backbone|verify_backbone_config_arguments)", "there are no families of vision models: make it yourself"),
     (r"testing_utils(\..*)?", "use pytest's own marks"),
     (r"dynamic_module_utils(\..*)?", "AutoModel.from_pretrained(..., trust_remote_code=True) loads such classes"),

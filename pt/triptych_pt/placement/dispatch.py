@@ -16,6 +16,8 @@ from triptych.placement.memory import CPU, DISK
 from triptych.placement.outline import Outline
 from triptych.tensors.ref import TensorRef
 from triptych_pt import arrays, internals
+from triptych_pt.make import Block
+from triptych_pt.packed import PackedLayer
 from triptych_pt.placement.asked import as_device, needs_accelerate
 from triptych_pt.placement.stored import Stored, write_offloaded
 
@@ -29,10 +31,12 @@ _READ_BY_THEIR_OWNERS = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.T
 
 
 def whole_modules(model: nn.Module, not_split: Collection[str]) -> set[str]:
-    """Return the paths of modules whose weights stay on one device: those of the classes `not_split`."""
+    """Return the paths of modules whose weights stay on one device: those of the classes `not_split`, and parts whose
+    declaration says so."""
     return {
         path for path, module in model.named_modules()
-        if path and (type(module).__name__ in not_split or isinstance(module, _READ_BY_THEIR_OWNERS))
+        if path and (type(module).__name__ in not_split or isinstance(module, _READ_BY_THEIR_OWNERS)
+                     or (isinstance(module, Block) and module.whole))
     }  # fmt: skip
 
 
@@ -66,12 +70,21 @@ def named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 @dataclass
 class _Held:
-    """One tensor of a model: its names, and where it is held under each."""
+    """One tensor of a model: its names, and where it is held under each.
+
+    `packed`: it is a buffer as a part of a packed matrix, and goes where matrices go.
+    """
 
     names: list[str] = field(default_factory=list)
     places: list[Place] = field(default_factory=list)
     buffer: bool = False
+    packed: bool = False
     saved: bool = True
+
+    @property
+    def stays(self) -> bool:
+        """Whether it is kept where it is used, unless `offload_buffers` says otherwise."""
+        return self.buffer and not self.packed
 
 
 class Dispatch:
@@ -154,7 +167,7 @@ class Dispatch:
             if stored is not None:
                 self._leave_out(tensor, stored)
             elif not tensor.is_meta:
-                self._move(tensor, self.device_for(held.names[0], held.buffer))
+                self._move(tensor, self.device_for(held.names[0], held.stays))
         if self.is_spread:
             self._attach(model)
 
@@ -162,7 +175,7 @@ class Dispatch:
         """Write what is to go to the disk and does not lie there yet."""
         leaving = {
             held.names[0]: tensor for tensor, held in self._held.items()
-            if not tensor.is_meta and held.saved and self.keeps_on_disk(held.names[0], held.buffer)
+            if not tensor.is_meta and held.saved and self.keeps_on_disk(held.names[0], held.stays)
             and self.stored.keys().isdisjoint(held.names)
         }  # fmt: skip
         refs = [
@@ -209,7 +222,9 @@ class Dispatch:
     def _borrowed(self, path: str, module: nn.Module) -> list[Place]:
         """Return what a module computes with that is kept elsewhere."""
         device = self.runs_on(path)
-        owners = module.modules() if path in self.outline.whole else (module,)
+        members = [*module.modules()] if path in self.outline.whole else [module]
+        sources = [source for one in members if isinstance(one, PackedLayer) for source in one.source]
+        owners = dict.fromkeys((*members, *sources))
         return [
             (owner, leaf) for owner in owners for leaf, tensor in internals.own_tensors(owner)
             if tensor in self._files or (tensor.device != device and not tensor.is_meta)
@@ -313,5 +328,6 @@ def _held_in(model: nn.Module) -> dict[torch.Tensor, _Held]:
             held.names.append(f"{path}.{leaf}" if path else leaf)
             held.places.append((module, leaf))
             held.buffer = leaf in module._buffers
+            held.packed = isinstance(module, PackedLayer) and module.part_of(leaf) is not None
             held.saved = leaf not in module._non_persistent_buffers_set
     return found

@@ -16,6 +16,7 @@ from triptych.placement.outline import Outline
 from triptych.placement.planning import mapped
 from triptych.tensors.ref import TensorRef
 from triptych.weights.plan import Assignment, LoadPlan
+from triptych.weights.schema import Weight
 from triptych_pt import internals
 from triptych_pt.placement import asked
 from triptych_pt.placement.dispatch import Dispatch, live_outline
@@ -44,7 +45,18 @@ class Placed:
     ) -> Any:
         """Move the weights of a loaded model to where `device_map` says, and return the model.
 
-        The arguments are those of `from_pretrained`. What goes to the disk is written to `offload_folder`.
+        `from_pretrained` has the same arguments, and never holds in memory what goes to the disk. Each module runs on
+        its device, one of the CPU or the disk on the first accelerator, if the map has one: it gets copies of its
+        weights then. The gradient of a weight on the CPU is computed as ever; one on the disk is not trained.
+
+        Args:
+            device_map: "auto", which is "balanced"; "balanced_low_0"; "sequential"; a device or its number; or a dict
+                of paths of modules, "" for the rest, to devices, "cpu" and "disk". Modules of the classes
+                `_no_split_modules` are not split, and what shares an array is kept together.
+            max_memory: device -> bytes or text such as "8GB": what the weights may take, with the largest layer that
+                has to come to a device. By default 0.9 of what is free.
+            offload_folder: where weights of the disk are written, unless they lie in safetensors already.
+            offload_buffers: keep buffers where their modules' weights are kept, too.
 
         Raises:
             ArgumentError: as `from_pretrained`; the model is dispatched already; or `device_map` has the meta device.
@@ -94,7 +106,7 @@ class Placed:
         ties = {weight.name: weight.tied_to for weight in plan.schema.values() if weight.tied_to in sizes}
         dispatch = self._planned(wanted, live_outline(self._itself(), self._not_split(), sizes, ties))
         self._placement = dispatch
-        away = [a for a in plan.assignments if dispatch.keeps_on_disk(a.weight.name, a.weight.buffer)]
+        away = [a for a in plan.assignments if dispatch.keeps_on_disk(a.weight.name, _stays(a.weight))]
         dispatch.stored |= {a.weight.name: Stored(a.ref, a.dtype) for a in away if stays_in_its_file(a)}
         others = [_as_loaded(a) for a in away if a.weight.name not in dispatch.stored]
         dispatch.stored |= write_offloaded(others, wanted.offload_folder)
@@ -152,6 +164,11 @@ class Placed:
             return False
         self._placement.replace(held, value)
         return True
+
+
+def _stays(weight: Weight) -> bool:
+    """Return whether it is a buffer, and no part of a packed matrix."""
+    return weight.buffer and weight.packed is None
 
 
 def _as_loaded(assignment: Assignment) -> TensorRef:
