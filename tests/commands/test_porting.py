@@ -159,6 +159,7 @@ def test_what_a_mixin_gives_is_no_remark() -> None:
 
 
 def test_a_method_that_only_refuses_is_a_remark() -> None:
-    text = "from transformers import PreTrainedModel\nmodel.dequantize(model.loss_function, model.get_encoder())\n"
+    call = "model.to_bettertransformer(model.loss_function, model.get_encoder())"
+    text = f"from transformers import PreTrainedModel\n{call}\n"
     (remark,) = port(text.encode()).remarks
-    assert remark.what == "the base class has no `dequantize`" and "undo" in remark.remedy
+    assert remark.what == "the base class has no `to_bettertransformer`" and "sdpa" in remark.remedy
