@@ -180,10 +180,10 @@ def lend(module: nn.Module, leaf: str, tensor: torch.Tensor) -> None:
         module._flat_weights = [module._parameters.get(name) for name in module._flat_weights_names]
 
 
-def running_device(layer: nn.Module) -> Any:
-    """Return the device on which a layer runs: that of its weight, or of a hook of accelerate's."""
-    hook_device = getattr(getattr(layer, "_hf_hook", None), "execution_device", None)
-    return layer.weight.device if hook_device is None else hook_device
+def running_device(layer: nn.Module) -> torch.device:
+    """Return the device on which a layer with weights runs: theirs, or that of a hook of accelerate's."""
+    hooked = getattr(getattr(layer, "_hf_hook", None), "execution_device", None)
+    return own_tensors(layer)[0][1].device if hooked is None else torch.device(hooked)
 
 
 def own_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
