@@ -177,13 +177,6 @@ def of_several_classes_the_config_chooses(backend: Backend, folder: Path) -> Non
         assert auto.class_for(RowConfig(architectures=["Unknown"])) is model
 
 
-@row("9.7", pt="R", note="adapters are not built in")
-def adapters(backend: Backend, folder: Path) -> None:
-    saved = random_folder(folder, config_of("gpt2"), "GPT2Model")
-    with pytest.raises(TriptychError, match="adapter_kwargs"):
-        backend.load("AutoModel", saved, adapter_kwargs={"revision": "main"})
-
-
 @row("9.14", note="twelve families; others are registered", pt="R", tf="R", flax="R")
 def a_family_that_is_not_here_is_named(backend: Backend, folder: Path) -> None:
     assert set(SMALL) <= set(triptych.CONFIG_MAPPING)

@@ -195,14 +195,6 @@ def weights_of_other_formats_survive(backend: Backend, folder: Path) -> None:
     assert not [name for name in others if (folder / name).exists()]
 
 
-@row("1.8", pt="R", note="an adapter alone is refused by name; merge it into its model with peft")
-def an_adapter(backend: Backend, folder: Path) -> None:
-    saved(backend, folder)
-    (folder / "model.safetensors").rename(folder / "adapter_model.safetensors")
-    with pytest.raises(TriptychError, match="holds an adapter.*peft"):
-        backend.load("BertForSequenceClassification", folder)
-
-
 @row("1.24", note="and TB and fractions; bits of binary units are refused", **IN_ALL)
 def size_texts(backend: Backend, folder: Path) -> None:
     model = small(backend)

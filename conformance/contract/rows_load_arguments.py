@@ -61,12 +61,6 @@ HARMLESS: dict[str, list[Any]] = {
     "5.5.50": [{"mirror": "x"}],
 }
 EFFECTS: dict[str, tuple[list[Any], list[Any]]] = {
-    "5.5.28": ([{"load_in_8bit": False}], [{"load_in_8bit": True}]),
-    "5.5.29": ([{"load_in_4bit": False}], [{"load_in_4bit": True}]),
-    "5.5.30": ([{"quantization_config": None}], [{"quantization_config": {"bits": 4}}]),
-    "5.5.33": ([{"adapter_kwargs": None}, {"adapter_kwargs": {}}], [{"adapter_kwargs": {"revision": "x"}}]),
-    "5.5.34": ([{"adapter_name": "default"}], [{"adapter_name": "mine"}]),
-    "5.5.36": ([{"gguf_file": None}], [{"gguf_file": "x.gguf"}]),
     "5.5.37": ([{"tp_plan": None}], [{"tp_plan": "auto"}]),
     "5.5.38": ([{"tp_size": None}], [{"tp_size": 2}]),
     "5.5.39": ([{"distributed_config": None}], [{"distributed_config": {}}]),
@@ -100,7 +94,20 @@ for number, (fine, bad) in EFFECTS.items():
     row(number, note="accepted where it has no effect; any other value is refused by name, with what to do", pt="R")(
         refuses(fine, bad)
     )
-row("7.56", note="None and 'cpu' are accepted", flax="R")(refuses([{"device_map": "cpu"}], [{"device_map": "auto"}]))
+
+
+@row(
+    "7.56",
+    note="one device for all; device=, sharding=, mesh= say more; one for each layer is refused",
+    flax="Y",
+)
+def a_device_map_of_flax(backend: Backend, folder: Path) -> None:
+    import jax
+
+    accepts({"device_map": "cpu"}, {"device_map": {"": jax.devices()[0]}}, {"device": 0})(backend, folder)
+    for device_map in ("auto", {"bert": "cpu", "classifier": "cpu:1"}):
+        with pytest.raises(ArgumentError, match="one set of devices"):
+            backend.load("BertForSequenceClassification", folder, device_map=device_map)
 
 
 @row("5.5.21", pt="Y", note="FutureWarning")

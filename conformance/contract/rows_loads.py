@@ -205,9 +205,7 @@ def a_generation_config_of_the_call(backend: Backend, folder: Path) -> None:
     assert model.generation_config == given and model.generation_config is not given
 
 
-@row("5.5.74", pt="R", note="refused by name, and its arrays too")
 @row("7.70", flax="Y", note="by name, and by their arrays")
-@row("5.6.28", pt="R", note="a config that says so is refused: the weights would not be what it says")
 def a_quantised_checkpoint(backend: Backend, folder: Path) -> None:
     model = backend.cls("BertModel")(BertConfig(**SMALL["bert"]))
     model.save_pretrained(folder)

@@ -119,15 +119,3 @@ row("5.4.95", note="the layers of a model are used as they are", pt="R")(refuses
 row("5.4.96", note="attn_implementation='sdpa' is what it became", pt="R")(
     refuses("to_bettertransformer", "reverse_bettertransformer", match="sdpa")
 )
-row("5.4.87", note="no quantised model is made", pt="R")(refuses("dequantize"))
-for _number, _note in {
-    "5.6.27": "there are no adapters",
-    "5.9.4": "no adapters: `enable_input_require_grads` is called by whoever adds them",
-}.items():
-    row(_number, note=_note, pt="R")(refuses("add_adapter", match="peft"))
-ADAPTERS = ("load_adapter", "add_adapter", "set_adapter", "disable_adapters", "enable_adapters", "active_adapters",
-            "get_adapter_state_dict", "delete_adapter")  # fmt: skip
-for _place, _name in enumerate(ADAPTERS, 99):
-    row(f"5.4.{_place}", note="adapters are not built in: refused, and peft is named", pt="R")(
-        refuses(_name, match="peft")
-    )

@@ -43,7 +43,7 @@ def the_dtype_of_the_file_is_written(backend: Backend, folder: Path) -> None:
 
 
 @row("5.6.2", pt="Y", note="False writes nothing")
-@row("5.6.10", pt="Y", note="there are no adapters")
+@row("5.6.10", pt="Y", note="by position; what it does to adapters: 5.6.27")
 @row("5.6.13", pt="Y")
 @row("6.81", tf="Y")
 @row("6.85", tf="Y", note="with push_to_hub=True")

@@ -236,14 +236,16 @@ def missing_names_are_ignored(backend: Backend, folder: Path) -> None:
     assert type(TFQuiet._from_config(OwnConfig(), name="n")) is TFQuiet
 
 
-@row("6.103", tf="Y", note="a device_map other than the CPU's is refused")
+@row("6.103", tf="Y", note="a device_map is carried out by tf.device scopes; 'auto' and the like need max_memory")
 @row("6.101", tf="R", note="None accepted")
 def arguments_of_a_load(backend: Backend, folder: Path) -> None:
     model = TFOwnModel(OwnConfig())
     model.save_pretrained(folder, variant="v")
     again = TFOwnModel.from_pretrained(folder, variant="v", low_cpu_mem_usage=True, device_map=None)
     assert np.array_equal(again(IDS)[0], model(IDS)[0])
-    with pytest.raises(ArgumentError, match="device_map"):
+    placed = TFOwnModel.from_pretrained(folder, variant="v", device_map={"": "cpu"})
+    assert np.array_equal(placed(IDS)[0], model(IDS)[0]) and placed.hf_device_map == {"": "/device:CPU:0"}
+    with pytest.raises(ArgumentError, match="(?s)device_map.*max_memory"):
         TFOwnModel.from_pretrained(folder, variant="v", device_map="auto")
     with pytest.raises(ValueError, match="proxies"):
         TFOwnModel.from_pretrained(folder, variant="v", proxies={"http": "there"})

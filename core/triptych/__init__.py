@@ -11,6 +11,7 @@ from triptych.names import defined_in as _defined_in
 from triptych.names import tables_in as _tables_in
 
 if TYPE_CHECKING:
+    from triptych.adapters.config import LoraConfig as LoraConfig
     from triptych.checkpoints.opening import Checkpoint as Checkpoint
     from triptych.checkpoints.opening import open_checkpoint as open_checkpoint
     from triptych.checkpoints.saving import save_checkpoint as save_checkpoint
@@ -42,6 +43,11 @@ if TYPE_CHECKING:
     from triptych.generation.streaming import TextStreamer as TextStreamer
     from triptych.hub.pushing import PushToHubMixin as PushToHubMixin
     from triptych.modeling.auto import AutoConfig as AutoConfig
+    from triptych.modeling.quantization_configs import BitsAndBytesConfig as BitsAndBytesConfig
+    from triptych.modeling.quantization_configs import FineGrainedFP8Config as FineGrainedFP8Config
+    from triptych.modeling.quantization_configs import GGUFQuantizationConfig as GGUFQuantizationConfig
+    from triptych.modeling.quantization_configs import QuantizationConfig as QuantizationConfig
+    from triptych.modeling.quantization_configs import TorchAoConfig as TorchAoConfig
     from triptych.tensors.ref import TensorRef as TensorRef
     from triptych.weights.schema import Axis as Axis
     from triptych.weights.schema import Layout as Layout

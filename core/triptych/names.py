@@ -7,6 +7,7 @@ from collections.abc import Mapping
 CORE_MODULES: dict[str, tuple[str, ...]] = {
     "triptych.checkpoints.opening": ("Checkpoint", "open_checkpoint"),
     "triptych.checkpoints.saving": ("save_checkpoint",),
+    "triptych.adapters.config": ("LoraConfig",),
     "triptych.config": ("PretrainedConfig",),
     "triptych.errors": (
         "ArgumentError", "ChangedFileError", "CheckpointError", "ConfigError", "CorruptCheckpointError",
@@ -37,6 +38,9 @@ CORE_MODULES: dict[str, tuple[str, ...]] = {
     "triptych.generation.streaming": ("AsyncTextIteratorStreamer", "TextIteratorStreamer", "TextStreamer"),
     "triptych.hub.pushing": ("PushToHubMixin",),
     "triptych.modeling.auto": ("AutoConfig",),
+    "triptych.modeling.quantization_configs": (
+        "BitsAndBytesConfig", "FineGrainedFP8Config", "GGUFQuantizationConfig", "QuantizationConfig", "TorchAoConfig",
+    ),
     "triptych.tensors.ref": ("TensorRef",),
     "triptych.weights.schema": ("Axis", "Layout", "Schema", "SchemaBuilder", "Weight"),
 }  # fmt: skip

@@ -24,10 +24,10 @@ from triptych.modeling.adapting import Adapting
 from triptych.tensors.ref import TensorRef
 from triptych.weights.schema import Weight
 from triptych_flax import arrays, layers
-from triptych_flax.make import FlaxConv1D, drops
+from triptych_flax.make import FlaxConv1D, FlaxEmbed, drops
 
 A, B = "lora_A", "lora_B"
-_KINDS = (nn.Dense, nn.Embed, FlaxConv1D)
+_KINDS = (nn.Dense, nn.Embed, FlaxEmbed, FlaxConv1D)
 
 
 def adding(scales: Mapping[str, Mapping[str, float]], rates: Mapping[str, float]) -> AbstractContextManager[Any]:
@@ -38,12 +38,21 @@ def adding(scales: Mapping[str, Mapping[str, float]], rates: Mapping[str, float]
         rates: adapter -> rate of its dropout, where the call drops values.
     """
 
+    running: set[layers.Path] = set()
+
     def add(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        output, module = call(*args, **kwargs), context.module
-        if context.method_name != "__call__" or not isinstance(module, _KINDS):
-            return output
+        module = context.module
+        is_layer = context.method_name == "__call__" and isinstance(module, _KINDS) and module.path not in running
+        own = of_scale(scales, ".".join(module.path)) if is_layer else {}
+        if not own:
+            return call(*args, **kwargs)
+        running.add(module.path)  # a class may call that of its base, which is intercepted too
+        try:
+            output = call(*args, **kwargs)
+        finally:
+            running.discard(module.path)
         inputs = args[0] if args else next(iter(kwargs.values()))
-        for name, scale in of_scale(scales, ".".join(module.path)).items():
+        for name, scale in own.items():
             a, b = (_leaf(module, which, name) for which in (A, B))
             if isinstance(module, nn.Embed):
                 inner = jnp.take(a.T, inputs, axis=0)
@@ -131,6 +140,12 @@ class Adapts(Adapting):
         return adding(scales, {name: state.held[name].config.lora_dropout for name in scales})
 
     # -- hooks --------------------------------------------------------------------------------------------------
+
+    def _adapter_paths(self) -> set[layers.Path]:
+        """Return the path of A and B of every adapter that the model holds."""
+        state = self._adapters_held()
+        every = [] if state is None else [(name, one) for name, a in state.held.items() for one in a.targets]
+        return {path for name, one in every for path in self._places(name, one)}
 
     def _places(self, name: str, target: Target) -> tuple[layers.Path, layers.Path]:
         """Return the paths of A and B of an adapter of a layer."""

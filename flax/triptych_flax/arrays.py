@@ -50,9 +50,21 @@ def to_numpy(tensor: Any) -> np.ndarray:
     """Return an array with the tensor's values, over its own memory where that is on the CPU.
 
     Raises:
-        UnsupportedFormatError: it has no values (a shape), is no array, or of a dtype that no checkpoint holds.
+        UnsupportedFormatError: it has no values (a shape), is no array, of a dtype that no checkpoint holds, or in part
+            on devices of other processes.
     """
     if isinstance(tensor, jax.ShapeDtypeStruct) or not hasattr(tensor, "dtype"):
         raise UnsupportedFormatError("The tensor has no values to read.", expected="an array", received=str(tensor))
     numpy_dtype(tensor.dtype)
+    if isinstance(tensor, jax.Array) and not _is_adopted(tensor):
+        if not tensor.is_fully_addressable:
+            raise UnsupportedFormatError("Parts of the array are not here.", expected="devices of this process alone",
+                                         received=str(tensor.sharding))  # fmt: skip
+        tensor = tensor.copy()  # JAX keeps what it makes for numpy as long as the array lives
     return np.asarray(tensor)
+
+
+def _is_adopted(tensor: jax.Array) -> bool:
+    """Return whether an array is in memory that numpy can see: that of the CPU, and of one device."""
+    devices: Any = tensor.sharding.device_set
+    return len(devices) == 1 and all(device.platform == "cpu" for device in devices)

@@ -55,11 +55,8 @@ class FlaxEmbed(nn.Embed):
     @property
     def score(self) -> Any:
         """What returns the products with each vector of a packed table; None if it is not packed."""
-        return None if self.held is None else self.packed_scores
-
-    def packed_scores(self, hidden: Any) -> Any:
-        """Return the products of `hidden` and each vector of the packed table."""
-        return packed.project(self, self.held, hidden)
+        held = self.held
+        return None if held is None else lambda hidden: packed.project(self, held, hidden)
 
 
 class FlaxRMSNorm(nn.Module):

@@ -35,11 +35,12 @@ from triptych_flax import arrays, layers, make, ops, packed
 from triptych_flax.adapters import Adapts
 from triptych_flax.base.operations import Operations
 from triptych_flax.generation import Generates
+from triptych_flax.placement.placed import Placed, on_device, put_like
 
 __all__ = ["FlaxPreTrainedModel"]
 
 
-class FlaxPreTrainedModel(Generates, Adapts, Operations):
+class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
     """Base class of Flax models: a config, a linen module and, unless `_do_init=False`, its parameters.
 
     A class sets `module_class`, a linen module with the fields `config` and `dtype`, and is then called as
@@ -172,7 +173,7 @@ class FlaxPreTrainedModel(Generates, Adapts, Operations):
             ArgumentError: there are no parameters, or they do not fit the module; `train=True` without `dropout_rng`;
                 `method` is no function.
         """
-        variables = layers.collections(self.params if params is None else params)
+        variables = on_device(layers.collections(self.params if params is None else params))
         changing = [name for name in variables if name != layers.PARAMETERS] if train else []
         if train and dropout_rng is None and not changing:
             raise ArgumentError("train=True needs random numbers.", expected="dropout_rng, a key of jax.random")
@@ -191,6 +192,11 @@ class FlaxPreTrainedModel(Generates, Adapts, Operations):
                 )
         except _OTHER_PARAMETERS as cause:
             raise ArgumentError("The parameters do not fit the module.", received=str(cause)) from cause
+
+    @property
+    def required_params(self) -> set[layers.Path]:
+        """The path of every parameter, those of adapters too."""
+        return super().required_params | self._adapter_paths()
 
     @classmethod
     def _from_config(cls, config: PretrainedConfig, **kwargs: Any) -> Any:
@@ -241,7 +247,7 @@ class FlaxPreTrainedModel(Generates, Adapts, Operations):
         model._is_initialized, model._params = True, {}
         yield model
         model._params = unflatten_dict(model._params)
-        model._is_initialized = keeps
+        model._is_initialized, model._shardings = keeps, None
 
     def _assign(
         self,
@@ -249,7 +255,8 @@ class FlaxPreTrainedModel(Generates, Adapts, Operations):
         read: Callable[[Assignment], np.ndarray],
         done: Callable[[Assignment], None],
     ) -> None:
-        self._params[self._path(assignment.weight)] = arrays.to_native(read(assignment))
+        arrays.native_dtype(assignment.dtype)
+        self._params[self._path(assignment.weight)] = self._placed(assignment.weight.name, read(assignment))
         done(assignment)
 
     def _initialise(self, new: Sequence[NewWeight]) -> None:
@@ -262,7 +269,8 @@ class FlaxPreTrainedModel(Generates, Adapts, Operations):
             path = self._path(one.weight)
             value = layers.leaf(made, path, one.weight.name)
             is_floating = jnp.issubdtype(value.dtype, jnp.floating) and not one.weight.buffer
-            self._params[path] = value.astype(arrays.native_dtype(one.dtype)) if is_floating else value
+            value = value.astype(arrays.native_dtype(one.dtype)) if is_floating else value
+            self._params[path] = value if self._shardings is None else self._placed(one.weight.name, value)
         self._missing_keys = {self._path(one.weight) for one in new}
 
     def _handed_over(self, output_loading_info: bool) -> Any:
@@ -322,7 +330,8 @@ class FlaxPreTrainedModel(Generates, Adapts, Operations):
         schema, flat = self.schema, layers.flat(self.params)
         for name, array in new.items():
             order = layouts.to_native(schema[name].layout, array.ndim, "flax")
-            flat[self._path(schema[name])] = arrays.to_native(permuted(array, order))
+            path = self._path(schema[name])
+            flat[path] = put_like(permuted(array, order), flat[path])
         self._params, self._shapes = unflatten_dict(flat), None
         self._module = self._module.clone(**({"config": self.config} if hasattr(self._module, "config") else {}))
 

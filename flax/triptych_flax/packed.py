@@ -18,7 +18,7 @@ from triptych.weights.packing import Packed
 from triptych_flax import ops
 
 Path = tuple[str, ...]
-_held: ContextVar[Mapping[Path, Packed]] = ContextVar("held", default={})
+_held: ContextVar[Mapping[Path, Packed] | None] = ContextVar("held", default=None)
 
 
 @contextmanager

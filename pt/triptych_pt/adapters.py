@@ -9,7 +9,6 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
-import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -21,6 +20,7 @@ from triptych.modeling.adapting import Adapting
 from triptych.tensors.ref import TensorRef
 from triptych_pt import arrays, internals
 from triptych_pt.make import Conv1D
+from triptych_pt.packed import PackedEmbedding, PackedLinear
 
 A, B, DROPOUT = "lora_A", "lora_B", "lora_dropout"
 EMBEDDING_A, EMBEDDING_B = "lora_embedding_A", "lora_embedding_B"
@@ -39,15 +39,20 @@ def added(layer: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: 
     """Return the output of `layer` with the changes of the adapters that act: a forward hook."""
     x = (args[0] if args else next(iter(kwargs.values()))).to(output.device)
     for name, scale in layer.lora_scales.items():
-        if isinstance(layer, nn.Embedding):
+        if is_table(layer):
             table, outer = getattr(layer, EMBEDDING_A)[name], getattr(layer, EMBEDDING_B)[name]
-            change = F.linear(F.embedding(x, table.T), outer)
+            change = F.linear(F.embedding(x.to(table.device), table.T), outer)
         else:
             inner, outer = getattr(layer, A)[name], getattr(layer, B)[name]
-            dropped = getattr(layer, DROPOUT)[name](x.to(inner.weight.dtype))
+            dropped = getattr(layer, DROPOUT)[name](x.to(inner.weight.device, inner.weight.dtype))
             change = outer(inner(dropped))
-        output = output + (change * scale).to(output.dtype)
+        output = output + (change * scale).to(output.device, output.dtype)
     return output
+
+
+def is_table(layer: nn.Module) -> bool:
+    """Return whether a layer that can be adapted is called with the numbers of rows."""
+    return isinstance(layer, (nn.Embedding, PackedEmbedding))
 
 
 def is_of_adapters(module: nn.Module) -> bool:
@@ -62,6 +67,8 @@ class Adapts(Adapting):
     named_modules: Any
     get_submodule: Any
     _owner: Any
+    _placement: Any
+    _value_of: Any
 
     def _hold_adapter(self, name: str, factors: Mapping[Target, tuple[np.ndarray, np.ndarray]], rate: float) -> None:
         if hasattr(Factors(), name) or hasattr(EmbeddingFactors(), name):
@@ -73,7 +80,7 @@ class Adapts(Adapting):
             if not hasattr(layer, "lora_scales"):
                 layer.lora_scales = {}
                 layer.adapter_hook = layer.register_forward_hook(added, with_kwargs=True)
-            device = internals.running_device(layer)
+            device = layer.weight.device if self._placement is None else self._placement.runs_on(target.module)
             first, second = (nn.Parameter(arrays.to_native(one).to(device), requires_grad=False) for one in (a, b))
             if target.is_embedding:
                 _place(layer, EMBEDDING_A, EmbeddingFactors)[name] = first
@@ -92,7 +99,7 @@ class Adapts(Adapting):
         layer = self.get_submodule(target.module)
         scope = target.module.rpartition(".")[0]
         inside = isinstance(self.get_submodule(scope) if scope else self, nn.MultiheadAttention)
-        if inside or not isinstance(layer, (nn.Linear, nn.Embedding, Conv1D)):
+        if inside or not isinstance(layer, (nn.Linear, nn.Embedding, Conv1D, PackedLinear, PackedEmbedding)):
             raise ArgumentError(
                 f"{target.module} cannot be adapted.",
                 expected="a module of nn.Linear, nn.Embedding or Conv1D that is called",
@@ -121,7 +128,8 @@ class Adapts(Adapting):
 
     def _adapter_factors(self, name: str) -> dict[str, tuple[Any, Any]]:
         held = self._some_adapters().held[name]
-        return {one.module: _pair(self.get_submodule(one.module), name, one) for one in held.targets}
+        places = {one.module: _pair(self.get_submodule(one.module), name, one) for one in held.targets}
+        return {module: tuple(self._value_of(*place) for place in pair) for module, pair in places.items()}  # type: ignore[misc]
 
     def _act_adapters(self, scales: Mapping[str, Mapping[str, float]]) -> None:
         for name, layer in self._adapted():
@@ -133,10 +141,11 @@ class Adapts(Adapting):
             if isinstance(tensor, nn.Parameter):
                 tensor.requires_grad_(weight.name in weights and tensor.is_floating_point())
         state = self._adapters_held()
-        for name in () if state is None else state.held:
-            for pair in self._adapter_factors(name).values():
-                for tensor in pair:
-                    tensor.requires_grad_(name in adapters)
+        for name, adapter in () if state is None else state.held.items():
+            for one in adapter.targets:
+                for owner, leaf in _pair(self.get_submodule(one.module), name, one):
+                    tensor = internals.own_tensor(owner, leaf)
+                    tensor.requires_grad_(name in adapters and not tensor.is_meta)
 
     def _adapter_of_state(self, adapter: Adapter, name: str, state_dict: Mapping[str, Any]) -> dict[str, Any]:
         found, factors = {}, {}
@@ -171,7 +180,8 @@ def _projection(weight: nn.Parameter) -> nn.Linear:
     return layer
 
 
-def _pair(layer: Any, name: str, target: Target) -> tuple[torch.Tensor, torch.Tensor]:
+def _pair(layer: Any, name: str, target: Target) -> list[tuple[nn.Module, str]]:
+    """Return where A and B of an adapter are: modules, and the names of their parameters."""
     if target.is_embedding:
-        return getattr(layer, EMBEDDING_A)[name], getattr(layer, EMBEDDING_B)[name]
-    return getattr(layer, A)[name].weight, getattr(layer, B)[name].weight
+        return [(getattr(layer, EMBEDDING_A), name), (getattr(layer, EMBEDDING_B), name)]
+    return [(getattr(layer, A)[name], "weight"), (getattr(layer, B)[name], "weight")]

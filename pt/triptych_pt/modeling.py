@@ -28,8 +28,9 @@ from triptych.weights.packing import Packed
 from triptych.weights.plan import Assignment, LoadPlan, NewWeight
 from triptych.weights.schema import Schema, Weight
 from triptych.weights.surgery import VOCAB, Grow
-from triptych_pt import arrays, internals, layers, libraries, make, ops, packed
+from triptych_pt import arrays, internals, layers, make, ops, packed
 from triptych_pt.adapters import Adapts
+from triptych_pt.authors import libraries
 from triptych_pt.authors.accessors import Accessors
 from triptych_pt.authors.attention import ALL_ATTENTION_FUNCTIONS
 from triptych_pt.authors.losses import loss_type

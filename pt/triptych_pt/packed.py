@@ -134,14 +134,14 @@ def whole(layer: PackedLayer) -> nn.Module:
     """Return the layer in whose place a packed one is, as that is now, with a matrix that has no values yet."""
     (like,) = layer.like
     if isinstance(layer, PackedLinear):
-        like.register_parameter("bias", layer.bias)
+        like.register_parameter("bias", layer.bias)  # type: ignore[arg-type]
     return like.train(layer.training)
 
 
 def places(schema: Schema, packed: Mapping[str, Packed]) -> dict[str, tuple[str | None, Packed]]:
     """Return for each weight that is packed, or tied to one, the name of that whose parts it shares, and its codec."""
-    tied = {w.name: (w.tied_to, packed[w.tied_to]) for w in schema.values() if w.tied_to in packed}
-    return {**{name: (None, one) for name, one in packed.items()}, **tied}  # type: ignore[dict-item]
+    tied = {w.name: (w.tied_to, packed[w.tied_to]) for w in schema.values() if w.tied_to and w.tied_to in packed}
+    return {**{name: (None, one) for name, one in packed.items()}, **tied}
 
 
 def shares(model: nn.Module, name: str) -> bool:

@@ -151,14 +151,14 @@ def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_a_mixin_gives_is_no_remark() -> None:
-    mixin, method = "TFCausalLanguageModelingLoss", "    def call(self): self.hf_compute_loss(); self.load_adapter()\n"
+    mixin, method = "TFCausalLanguageModelingLoss", "    def call(self): self.hf_compute_loss(); self.set_decoder()\n"
     text = f"from transformers import TFPreTrainedModel\nclass Mine(TFPreTrainedModel{{}}):\n{method}"
     given = f"from transformers.modeling_tf_utils import {mixin}\n" + text.format(f", {mixin}")
     said = [{remark.what.split("`")[1] for remark in port(one.encode()).remarks} for one in (text.format(""), given)]
-    assert said == [{"hf_compute_loss", "load_adapter"}, {"load_adapter"}]
+    assert said == [{"hf_compute_loss", "set_decoder"}, {"set_decoder"}]
 
 
 def test_a_method_that_only_refuses_is_a_remark() -> None:
-    text = "from transformers import PreTrainedModel\nmodel.load_adapter(model.loss_function, model.get_encoder())\n"
+    text = "from transformers import PreTrainedModel\nmodel.dequantize(model.loss_function, model.get_encoder())\n"
     (remark,) = port(text.encode()).remarks
-    assert remark.what == "the base class has no `load_adapter`" and "peft" in remark.remedy
+    assert remark.what == "the base class has no `dequantize`" and "undo" in remark.remedy

@@ -83,7 +83,7 @@ def test_a_star_import_brings_what_the_module_has() -> None:
         ("from triptych import AutoTokenizer", "tokenizers"),
         ("from triptych import Trainer", "accelerate"),
         ("from triptych import pipeline", "call tokenizer and model"),
-        ("from triptych.utils import BitsAndBytesConfig", "quantised"),
+        ("from triptych.utils import GPTQConfig", "triptych.QuantizationConfig"),
         ("from triptych.trainer import Trainer", "trainer"),
         ("import triptych.tokenization_utils_base", "tokenizers"),
         (

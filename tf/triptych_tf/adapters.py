@@ -15,11 +15,13 @@ from triptych.modeling.adapting import Adapting
 from triptych.weights import layouts
 from triptych_tf import arrays, internals
 from triptych_tf.make import TFConv1D
+from triptych_tf.packed import TFPackedConv1D, TFPackedDense, TFPackedEmbedding, TFPackedLayer
 
 DESCRIPTION = "triptych_adapters"
 """The key of a model's config, as Keras saves it, for the adapters that it holds."""
 _PREFIX = "lora_"
-_CALLS = (keras.layers.Dense.call, keras.layers.Embedding.call, TFConv1D.call)
+_CALLS = (keras.layers.Dense.call, keras.layers.Embedding.call, TFConv1D.call,
+          TFPackedDense.call, TFPackedEmbedding.call, TFPackedConv1D.call)  # fmt: skip
 """What computes with the matrix of a layer and nothing else, so that a change can be added to its output."""
 
 
@@ -57,8 +59,8 @@ class Adapts(Adapting):
     _weights: Callable[[], Mapping[tuple[str, ...], Any]]
 
     def _hold_adapter(self, name: str, factors: Mapping[Target, tuple[np.ndarray, np.ndarray]], rate: float) -> None:
-        held = self._weights()
-        layers = {one: _adaptable(one, held[_path(one)][1]) for one in factors}
+        owners = self._owners()
+        layers = {one: _adaptable(one, owners[one.module]) for one in factors}
         for one, (a, b) in factors.items():
             layer = layers[one]
             if "call" not in vars(layer):
@@ -80,19 +82,18 @@ class Adapts(Adapting):
 
     def _adapted(self) -> Iterator[tuple[str, Any]]:
         """Yield every layer with adapters, and its canonical name."""
-        state = self._some_adapters()
-        held, seen = self._weights(), set()
-        for adapter in state.held.values():
-            for one in adapter.targets:
-                layer = held[_path(one)][1]
-                if "lora_scales" in vars(layer) and one.module not in seen:
-                    seen.add(one.module)
-                    yield one.module, layer
+        for name, layer in self._owners().items():
+            if "lora_scales" in vars(layer):
+                yield name, layer
+
+    def _owners(self) -> dict[str, Any]:
+        """Return the layers that have weights of their own, by their canonical names."""
+        return {".".join(path[:-1]): owner for path, (_, owner) in self._weights().items()}
 
     def _adapter_factors(self, name: str) -> dict[str, tuple[Any, Any]]:
-        held, found = self._weights(), {}
+        owners, found = self._owners(), {}
         for one in self._some_adapters().held[name].targets:
-            part = getattr(held[_path(one)][1], _PREFIX + name)
+            part = getattr(owners[one.module], _PREFIX + name)
             found[one.module] = (internals.tensor_of(part.a), internals.tensor_of(part.b))
         return found
 
@@ -102,14 +103,14 @@ class Adapts(Adapting):
         self._compile_anew()
 
     def _train_adapters(self, adapters: Collection[str], weights: Collection[str]) -> None:
-        held, state = self._weights(), self._adapters_held()
+        held, owners, state = self._weights(), self._owners(), self._adapters_held()
         for weight in self.schema.stored():
             variable, owner = held[layouts.native_path(weight, "tf")]
             if not internals.is_buffer(variable, owner):
                 variable.trainable = weight.name in weights
         for name, one in () if state is None else state.held.items():
             for target in one.targets:
-                getattr(held[_path(target)][1], _PREFIX + name).trainable = name in adapters
+                getattr(owners[target.module], _PREFIX + name).trainable = name in adapters
         self._compile_anew()
 
     def _adapters_described(self) -> dict[str, Any]:
@@ -132,10 +133,6 @@ class Adapts(Adapting):
         self.__dict__.pop("_generating", None)
 
 
-def _path(target: Target) -> tuple[str, ...]:
-    return layouts.path_of(target.weight, target.layout, "tf")
-
-
 def _adaptable(target: Target, layer: Any) -> Any:
     """Return `layer`, which has the matrix of `target`.
 
@@ -154,16 +151,16 @@ def _adaptable(target: Target, layer: Any) -> Any:
 
 def _adapted_call(layer: Any) -> Callable[..., Any]:
     """Return the `call` of an adapted layer."""
-    own = type(layer).call
 
     def call(*args: Any, **kwargs: Any) -> Any:
         inputs = args[0] if args else next(iter(kwargs.values()))
         parts = [(getattr(layer, _PREFIX + name), scale) for name, scale in layer.lora_scales.items()]
         activation = getattr(layer, "activation", None)
         if not parts or activation in (None, keras.activations.linear):
-            output = own(layer, *args, **kwargs)
+            output = type(layer).call(layer, *args, **kwargs)
         else:
-            output = keras.ops.matmul(inputs, layer.kernel)
+            packed = isinstance(layer, TFPackedLayer)
+            output = layer.score(inputs) if packed else keras.ops.matmul(inputs, layer.kernel)
             output = output if layer.bias is None else keras.ops.add(output, layer.bias)
         for part, scale in parts:
             output = output + keras.ops.cast(part(inputs) * scale, output.dtype)

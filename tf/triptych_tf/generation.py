@@ -14,6 +14,7 @@ from triptych.generation.job import Compiled, Job
 from triptych.generation.mixin import Asked, Generation
 from triptych.generation.own_steps import HookedSteps
 from triptych.generation.steps import FixedSteps, Steps
+from triptych_tf.placement.placed import one_device
 
 __all__ = ["TFGenerationMixin"]
 
@@ -119,8 +120,9 @@ class Generates(Hooks, Generation):
                 return {name: value for name, value in vars(found).items() if value is not None}
 
             held[key] = run
-        numbers = tf.constant(length), tf.constant(limit)
-        return Found(**{"scores": None, "rows": None, **held[key](ids, inputs, *numbers, state)})
+        with one_device(model):
+            numbers = tf.constant(length), tf.constant(limit)
+            return Found(**{"scores": None, "rows": None, **held[key](ids, inputs, *numbers, state)})
 
 
 class TFGenerationMixin(Generates):

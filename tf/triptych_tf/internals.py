@@ -81,6 +81,22 @@ def promise(variable: Any, dtype: tf.DType, initializer: Initializer | None = No
         variable._initializer = initializer
 
 
+def keep_on(variable: Any, device: str) -> None:
+    """Let a variable that was promised a value get it, and keep it, on a device."""
+
+    def initialise() -> None:
+        del variable.__dict__["_deferred_initialize"]
+        with tf.device(device):
+            variable._deferred_initialize()
+
+    variable.__dict__["_deferred_initialize"] = initialise
+
+
+def run_on(layer: keras.layers.Layer, device: str | None) -> None:
+    """Let calls of a layer run on a device; None leaves it to TensorFlow."""
+    layer.__dict__["_runs_on"] = device
+
+
 def has_value(variable: Any) -> bool:
     """Return whether a variable has a value, and does not wait for one."""
     return variable._value is not None
@@ -99,7 +115,8 @@ def tensor_of(value: Any) -> tf.Tensor:
 def set_value(variable: Any, value: tf.Tensor) -> None:
     """Give a variable a value of another shape."""
     variable._shape = tuple(value.shape)
-    variable._initialize(value)
+    with tf.device(variable.value.device):
+        variable._initialize(value)
 
 
 def built_for(layer: keras.layers.Layer) -> Any:
@@ -146,9 +163,7 @@ def untrack(layer: keras.layers.Layer, variable: Any) -> None:
 
 def untrained(layer: keras.layers.Layer, name: str, shape: tuple[int, ...], dtype: str) -> Any:
     """Return a new variable of zeros of an open layer, which stays in `dtype` whatever the layer computes in."""
-    return layer.add_weight(
-        shape=shape, initializer=_zeros, dtype=dtype, trainable=False, autocast=False, name=name
-    )
+    return layer.add_weight(shape=shape, initializer=_zeros, dtype=dtype, trainable=False, autocast=False, name=name)
 
 
 def _zeros(shape: Any, dtype: Any) -> tf.Tensor:
@@ -299,7 +314,11 @@ def _call(self: keras.layers.Layer, *args: Any, **kwargs: Any) -> Any:
     if first is not None and len(args) <= len(names):
         kwargs = {**dict(zip(names[first:], args[first:], strict=False)), **kwargs}
         args = args[:first]
-    return _original_call(self, *args, **kwargs)
+    device = self.__dict__.get("_runs_on")
+    if device is None:
+        return _original_call(self, *args, **kwargs)
+    with tf.device(device):
+        return _original_call(self, *args, **kwargs)
 
 
 def _is_no_mask(value: Any, name: str) -> bool:

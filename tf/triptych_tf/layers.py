@@ -80,6 +80,18 @@ def models_within(model: keras.layers.Layer, kind: type) -> dict[str, Any]:
     return dict(visit((), model))
 
 
+def layers_within(model: keras.layers.Layer) -> Iterator[tuple[str, keras.layers.Layer]]:
+    """Yield the canonical path and the layer of every layer below `model`, each after the one that it is in."""
+
+    def visit(path: tuple[str, ...], owner: Any) -> Iterator[tuple[str, Any]]:
+        for part in internals.parts_of(owner):
+            below = (*path, *_place(owner, part))
+            yield ".".join(below), part
+            yield from visit(below, part)
+
+    return visit((), model)
+
+
 def layout_of(variable: Any, owner: keras.layers.Layer) -> Layout | None:
     """Return the layout of a variable, where the type of its layer tells more than its name."""
     if part_of(variable, owner) is not None:

@@ -17,7 +17,7 @@ from triptych_tf import arrays, internals, make, ops
 
 
 class TFPackedLayer(keras.layers.Layer):
-    """A layer with the parts of a packed matrix: codes as the variable `weight`, scales and the like as `weight_...`."""
+    """A layer with the parts of a packed matrix: codes as the variable `weight`, scales and others as `weight_...`."""
 
     matrix: Any
     packed_parts: Any

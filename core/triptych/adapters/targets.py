@@ -56,6 +56,7 @@ def target(weight: Weight, config: LoraConfig) -> Target:
     Raises:
         ArgumentError: it is none of a projection or an embedding, or it is tied to another.
     """
+    weight = (weight.packed and weight.packed.whole) or weight
     module = weight.name.rpartition(".")[0]
     if weight.layout not in LAYOUTS or not weight.name.endswith(".weight"):
         raise ArgumentError(
@@ -113,7 +114,8 @@ def _all_linear(config: LoraConfig, schema: Schema) -> list[Target]:
     """Return every projection but that to the vocabulary, or the head that `task_type` says is new."""
     heads = () if config.task_type != "SEQ_CLS" else _SEQUENCE_HEADS
     found = []
-    for weight in schema.stored():
+    for stored in schema.stored():
+        weight = (stored.packed and stored.packed.whole) or stored
         module = weight.name.rpartition(".")[0]
         is_matrix = weight.layout in (Layout.LINEAR, Layout.CONV1D) and weight.name.endswith(".weight")
         is_head = weight.axis_index("vocab") is not None or module in heads

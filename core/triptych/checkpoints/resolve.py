@@ -175,7 +175,7 @@ def nothing_found(where: object, names: Iterable[str], variant: str | None, orde
             f"{where} holds an adapter, and no weights of a model.",
             expected="the weights of a whole model",
             received=", ".join(present[:8]),
-            remedy="load the model of the adapter, and this with peft; or merge them there and save that",
+            remedy="add its adapter_config.json; or load its model, and then the adapter: model.load_adapter(path)",
         )
     plain = None if variant is None else preferred(present, None, order)
     stems = tuple(format.stem for format in LAYOUTS)

@@ -1,4 +1,4 @@
-"""Verbs that write a checkpoint: convert, reshard, cast, resize, prune, merge. SOURCE is never changed."""
+"""Verbs that write a checkpoint: convert, reshard, cast, quantize, resize, prune, merge. SOURCE is never changed."""
 
 from __future__ import annotations
 
@@ -29,6 +29,13 @@ class Dtype(StrEnum):
     float64 = "float64"
 
 
+class Codec(StrEnum):
+    """How a matrix can be packed."""
+
+    int8 = "int8"
+    int4 = "int4"
+
+
 _SOURCE_HELP = "A folder with weights of any format, or a .gguf file."
 Source = Annotated[Path, typer.Argument(exists=True, help=_SOURCE_HELP)]
 Destination = Annotated[Path, typer.Argument(file_okay=False, help="A folder; it is made if need be.")]
@@ -46,6 +53,10 @@ Names and layouts follow the format: those of PyTorch (safetensors, bin), Tensor
 (msgpack, safetensors-flax), as transformers 4 wrote them. Quantised weights of a GGUF file become float32.{_WRITTEN}"""
 _RESHARD_HELP = f"Write SOURCE in files of another size.{_WRITTEN}"
 _CAST_HELP = f"Write SOURCE with another floating type; integers, bool and float8 keep theirs.{_WRITTEN}"
+_QUANTIZE_HELP = f"""Write SOURCE with packed matrices, of which every framework's model keeps the codes in memory.
+
+int8 has a scale for each row, int4 one for each group of a row. config.json says which, as quantization_config.
+The result is that of quantize_weights on the live model, bit for bit.{_WRITTEN}"""
 _RESIZE_HELP = f"""Write SOURCE with another vocabulary size: embeddings, heads, their biases and config.json.
 
 New rows are those of resize_token_embeddings on the live model, bit for bit.{_WRITTEN}"""
@@ -111,6 +122,25 @@ def cast(
 
         draft = editing.cast(editing.open_draft(source, variant), dtype.value)
         _write(draft, destination, format, max_shard_size, "Casting", as_json)
+
+
+@app.command(help=_QUANTIZE_HELP, epilog="Example: triptych quantize smollm2 smollm2-int4 --codec int4")
+def quantize(
+    source: Source,
+    destination: Destination,
+    codec: Annotated[Codec, typer.Option(help="How a matrix is packed.")] = Codec.int8,
+    group_size: Annotated[int | None, typer.Option(help="Of int4: elements of a row that share a scale; 32.")] = None,
+    keep: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Leave out a part, such as lm_head.")] = None,
+    embeddings: Annotated[bool, typer.Option(help="Pack the embeddings of tokens too.")] = True,
+    variant: Variant = None,
+    max_shard_size: ShardSize = "5GB",
+    as_json: AsJson = False,
+) -> None:
+    with errors_as_messages():
+        from triptych.tools import editing
+
+        draft = editing.quantize(editing.open_draft(source, variant), codec.value, group_size, keep or (), embeddings)
+        _write(draft, destination, None, max_shard_size, "Quantising", as_json)
 
 
 @app.command(help=_RESIZE_HELP, epilog="Example: triptych resize bert bert-64 --pad-to-multiple-of 64")

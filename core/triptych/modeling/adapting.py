@@ -38,7 +38,6 @@ class Adapting(Generating):
     and what a save of the model without adapters writes, stay as they are.
     """
 
-    name_or_path: str
     _adapters: Any = None
     _adapter_state_dicts: ClassVar[bool] = False
     """Whether a `state_dict` of the framework's own holds adapters too."""
@@ -204,8 +203,8 @@ class Adapting(Generating):
         if config.init_lora_weights not in (True, False, "gaussian"):
             raise ArgumentError("A new adapter does not start so.", expected="True, 'gaussian' or False",
                                 received=f"init_lora_weights={config.init_lora_weights!r}")  # fmt: skip
-        if config.base_model_name_or_path is None and self.name_or_path:
-            config = replace(config, base_model_name_or_path=str(self.name_or_path))
+        if config.base_model_name_or_path is None and self.config.name_or_path:
+            config = replace(config, base_model_name_or_path=str(self.config.name_or_path))
         adapted = targets(config, schema, str(self.config.model_type))
         if config.target_modules is None or isinstance(config.target_modules, str):
             config = replace(config, target_modules=tuple(one.module for one in adapted))
@@ -336,7 +335,7 @@ class Adapting(Generating):
         names = state.known(list(state.acting) if adapter_names is None else adapter_names)
         state.refuse_merged()
         state.refuse_two_owners(names)
-        self._refuse_tied_merge(state, names)
+        self._refuse_merge(state, names)
         if safe_merge:
             for name, array in self._merged_matrices(names, 1):
                 if not np.isfinite(array.astype(np.float32, copy=False)).all():
@@ -376,9 +375,16 @@ class Adapting(Generating):
         self._forget_adapters(state)
         return self
 
-    def _refuse_tied_merge(self, state: Adapters, names: Iterable[str]) -> None:
-        sources = {weight.tied_to for weight in self.schema.values()}
-        if tied := [one.weight for name in names for one in state.held[name].targets if one.weight in sources]:
+    def _refuse_merge(self, state: Adapters, names: Iterable[str]) -> None:
+        schema = self.schema
+        sources = {weight.tied_to for weight in schema.values()}
+        changing = [one.weight for name in names for one in state.held[name].targets]
+        if coded := [name for name in changing if schema[name].packed is not None]:
+            raise ArgumentError(
+                "The matrix is quantised, and its codes cannot take a change.", expected="floating numbers",
+                received=", ".join(coded[:4]), remedy="load the adapter into the model as it is without quantisation",
+            )  # fmt: skip
+        if tied := [name for name in changing if name in sources]:
             raise ArgumentError(
                 "The matrix is tied, and the other layer is not adapted.", expected="a matrix of its own",
                 received=", ".join(tied), remedy="load the model with tie_word_embeddings=False",
@@ -477,6 +483,25 @@ class Adapting(Generating):
         return write_adapter(folder, replace(config, others=others), refs, safe, prefix)
 
     # -- what changes with adapters -----------------------------------------------------------------------------
+
+    def _refuse_inner_adapters(self) -> None:
+        """Raise `ArgumentError` if a model within this one holds adapters: a save of this one has no place for them."""
+        if inner := [path for path, model in self._nested_models().items() if model._hf_peft_config_loaded]:
+            raise ArgumentError(
+                "A model within this one holds adapters, which its save would leave out.",
+                expected="adapters of the whole model",
+                received=", ".join(inner),
+                remedy="save that model by itself, call its merge_and_unload(), or add the adapter to the whole model",
+            )
+
+    def _refuse_adapted(self, done: str) -> None:
+        if self._hf_peft_config_loaded:
+            raise ArgumentError(
+                f"A model that holds adapters cannot be {done}: its layers would be others.",
+                expected="a model without adapters",
+                received=", ".join(self._some_adapters().held),
+                remedy="save them, delete_adapter(...), and load them again afterwards",
+            )
 
     def _operate(self, plan: surgery.Surgery) -> None:
         state = self._adapters_held()

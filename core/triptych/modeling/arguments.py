@@ -26,7 +26,6 @@ POSITIONS = {
 }  # fmt: skip
 """The arguments of `save_pretrained` after the folder, in the order in which each framework's class took them."""
 
-_ON_CPU = (None, "cpu", {"": "cpu"})
 _NOT_PARALLEL = "a load makes a whole model: leave it out, and distribute that with the framework's own tools"
 _ANY = object()
 ACCEPTED: Mapping[str, tuple[Any, str]] = {
@@ -37,7 +36,6 @@ ACCEPTED: Mapping[str, tuple[Any, str]] = {
     "max_memory": (_ANY, ""),  # these three say how a device_map is carried out
     "offload_folder": (_ANY, ""),
     "offload_buffers": (_ANY, ""),
-    "device_map": (_ON_CPU, "leave it out, and move the loaded model: model.to(device) in PyTorch"),
     "tp_plan": ((None,), _NOT_PARALLEL),
     "tp_size": ((None,), _NOT_PARALLEL),
     "device_mesh": ((None,), _NOT_PARALLEL),
@@ -57,7 +55,7 @@ def take_accepted(kwargs: dict[str, Any], cls: type) -> None:
     for name in [name for name in ACCEPTED if name in kwargs and name not in own]:
         value = kwargs.pop(name)
         harmless, remedy = ACCEPTED[name]
-        if harmless is _ANY or value in harmless or (name == "device_map" and _is_cpu(value)):
+        if harmless is _ANY or value in harmless:
             continue
         raise ArgumentError(
             f"{name} is not supported by from_pretrained.",
@@ -76,12 +74,6 @@ def warn_of_msgpack(cls: Any, names: Collection[str], variant: str | None, order
             "%s took %s, and not %s beside it as transformers 4 did; from_flax=True takes it",
             cls.__name__, *(preferred(names, variant, (one,)) for one in both),
         )  # fmt: skip
-
-
-def _is_cpu(device_map: object) -> bool:
-    """Return whether a device, or a map to one, is the CPU."""
-    devices = list(device_map.values()) if isinstance(device_map, Mapping) else [device_map]
-    return all(str(device) == "cpu" for device in devices)
 
 
 def by_position(method: Method) -> Method:

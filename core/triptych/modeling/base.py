@@ -26,6 +26,7 @@ from triptych.errors import ArgumentError, CheckpointError, ConfigError
 from triptych.formats.kinds import read_order
 from triptych.hub.fetching import fetch_config, fetch_model, names_in, take_hub_arguments
 from triptych.hub.remote_code import take_code_arguments
+from triptych.modeling import quantised
 from triptych.modeling.adapting import AdapterArguments
 from triptych.modeling.arguments import take_accepted, warn_of_msgpack
 from triptych.modeling.checkpointing import Checkpointing
@@ -165,10 +166,11 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
                 weights go (see `dispatch` of PyTorch's models);
                 `generation_config`, used instead of the folder's generation_config.json; `key_mapping`, regular
                 expression -> replacement, renames what the checkpoint holds: the first that is found in a name, as
-                `re.sub` does; `revision`, `token`, `cache_dir`, `force_download` and `local_files_only`, for a
-                repository (see `triptych.hub.snapshot.HubOptions`); arguments of transformers 4 that have no effect
-                here (`triptych.modeling.arguments.ACCEPTED`); fields of the config to override; what is left goes to
-                the constructor.
+                `re.sub` does; `device_map` and what belongs to it, in Flax `device`, `sharding` and `mesh` (see
+                `Placed` in the backend's `placement/placed.py`); `revision`, `token`, `cache_dir`, `force_download`
+                and `local_files_only`, for a repository (see `triptych.hub.snapshot.HubOptions`); arguments of
+                transformers 4 that have no effect here (`triptych.modeling.arguments.ACCEPTED`); fields of the config
+                to override; what is left goes to the constructor.
 
         Raises:
             ArgumentError, ConfigError, MissingFileError, HubError, CheckpointError, CorruptCheckpointError and their
@@ -277,7 +279,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         if how is not None:
             if how.packing is None:
                 model._quantise_by_library(how.said)
-            model.config.quantization_config = how.said
+            model.config.quantization_config = quantised.plain(how.said)
         model._take_generation_config(path, generation_config)
         return model
 

@@ -79,6 +79,9 @@ class Hooks:
         """Return name -> the dtype that the module itself has chosen for a weight, which a load keeps."""
         return {}
 
+    def _refuse_adapted(self, done: str) -> None:
+        """Raise `ArgumentError` if the model holds adapters, with which it cannot be `done`."""
+
     def _nested_models(self) -> Mapping[str, Any]:
         """Return the models of triptych within the module, but those within others of them, by the path to each."""
         return {}

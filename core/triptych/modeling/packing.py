@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -47,9 +47,10 @@ def take_quantisation(kwargs: dict[str, Any], cls: Any) -> Mapping[str, Any] | N
     bits = {name: kwargs.pop(name) for name in _BITS if name in kwargs and name not in own}
     asked = [name for name, value in bits.items() if value]
     given = None if quantised.FIELD in own else kwargs.pop(quantised.FIELD, None)
-    if asked and given is not None or len(asked) > 1:
+    several = [*asked, *([quantised.FIELD] if given is not None else [])]
+    if len(several) > 1:
         raise ArgumentError("How are the weights quantised?", expected="quantization_config alone",
-                            received=" and ".join([*asked, *([quantised.FIELD] if given is not None else [])]))  # fmt: skip
+                            received=" and ".join(several))  # fmt: skip
     said = {"quant_method": "bitsandbytes", asked[0]: True} if asked else quantised.as_mapping(given or {})
     if given is not None and not said:
         raise ArgumentError("quantization_config says nothing.", expected="a config such as QuantizationConfig('int8')",
@@ -66,10 +67,12 @@ def _packing_or_refused(said: Mapping[str, Any], cls: Any) -> Packing | None:
         return None
     packing = None if method in quantised.LIBRARIES else quantised.packing_of(said)
     if packing is None:
-        known = "triptych, gguf, fp8, and in PyTorch bitsandbytes and torchao"
-        raise ArgumentError(f"{cls.__name__} cannot quantise with {method}.", expected=known,
-                            received=f"quant_method {method}",
-                            remedy="pass quantization_config=triptych.QuantizationConfig('int8') or 'int4'")  # fmt: skip
+        raise ArgumentError(
+            f"{cls.__name__} cannot quantise with {method}: this quantization_config is not known.",
+            expected="triptych, gguf, fp8, and in PyTorch bitsandbytes and torchao",
+            received=f"quant_method {method}",
+            remedy="pass quantization_config=triptych.QuantizationConfig('int8') or 'int4'",
+        )
     return packing
 
 
@@ -97,14 +100,16 @@ class Packs(Schemas):
             MissingBackendError: a library that is not installed.
         """
         self._refuse_packed("quantised again")
+        self._refuse_adapted("quantised")
         said = quantised.as_mapping(quantization_config)
         packing = _packing_or_refused(said, type(self))
         if packing is None:
             self._quantise_by_library(said)
+            self.config.quantization_config = quantised.plain(said)
             return self
         if packing.codec is None:
             raise ArgumentError("This model is no GGUF file, whose packing could be kept.",
-                                expected="QuantizationConfig('int8'), or 'int4'", received="quant_method gguf")  # fmt: skip
+                                expected="QuantizationConfig('int8') or 'int4'", received="gguf")  # fmt: skip
         packing, able = self._of_own(packing)
         packed, read = packing.chosen(self.schema, able), self._reader()
         _refuse_none(packed, type(self).__name__)
@@ -116,7 +121,7 @@ class Packs(Schemas):
         self._hold_packed(packed)
         self._note_packed(packed)
         self._put(arrays)
-        self.config.quantization_config = dict(said)
+        self.config.quantization_config = quantised.plain(said)
         return self
 
     def dequantize(self: Self, dtype: Any = None) -> Self:
@@ -131,6 +136,7 @@ class Packs(Schemas):
         if not self._packed:
             raise ArgumentError(f"{type(self).__name__} has no packed weights.", expected="a quantised model",
                                 received=f"quantization_method {self.quantization_method}")  # fmt: skip
+        self._refuse_adapted("made whole")
         packed, read = dict(self._packed), self._reader()
         wanted = self._dtype_beside() if dtype is None else parse_param_dtype(dtype)
         arrays = {name: one.decode(map(read, one.parts)).astype(wanted, copy=False) for name, one in packed.items()}
@@ -188,7 +194,7 @@ class Packs(Schemas):
         found = Checkpoint(refs, checkpoint.metadata, checkpoint.source, checkpoint.flavour, checkpoint.files)
         return applied(schema, packed), found
 
-    def _of_own(self, packing: Packing) -> tuple[Packing, Iterable[str] | None]:
+    def _of_own(self, packing: Packing) -> tuple[Packing, Collection[str] | None]:
         """Return how weights of this class are packed when it is asked to, and which of them its layers can hold so;
         None for all. A class of another's keeps its embeddings, whose layers may be of any kind."""
         if self._is_its_part() and self._is_of_a_part(self.config):

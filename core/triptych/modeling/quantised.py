@@ -34,8 +34,21 @@ def as_mapping(said: Any) -> Mapping[str, Any]:
     """Return a quantisation config, a mapping or an object of whichever library, as a mapping."""
     if isinstance(said, Mapping):
         return said
+    if hasattr(said, "quant_type"):  # of torchao, an object that only the library knows
+        names = ("quant_method", "quant_type", "modules_to_not_convert")
+        return {name: value for name in names if (value := getattr(said, name, None)) is not None}
     made = said.to_dict() if callable(getattr(said, "to_dict", None)) else getattr(said, "__dict__", {})
     return made if isinstance(made, Mapping) else {}
+
+
+def plain(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a quantisation config as config.json holds it: the name of an object that only a library knows."""
+    texts = {name: value if _is_plain(value) else type(value).__name__ for name, value in said.items()}
+    return {**texts, "quant_method": method_of(said)}
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (bool, int, float, str, list, tuple, Mapping))
 
 
 def method_of(said: Mapping[str, Any]) -> str:

@@ -115,6 +115,7 @@ class Saving(Adapting, PushToHubMixin):
             if push is not None:
                 push_files(push, {file.name: file for file in files})
             return
+        self._refuse_inner_adapters()
         schema = self.schema
         _refuse_packed(schema, chosen)
         refs = self._tensor_refs(params) if state_dict is None else self._given_refs(state_dict, schema)

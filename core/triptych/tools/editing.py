@@ -26,12 +26,14 @@ from triptych.errors import ArgumentError, ShapeMismatchError, UnsupportedFormat
 from triptych.files.json import json_text, repeated
 from triptych.formats.gguf.tokenizer import tokenizer_files, tokenizer_kind
 from triptych.formats.kinds import COMPANIONS, Format
-from triptych.modeling.quantised import quantised_by
+from triptych.modeling.quantised import FIELD, packing_of, quantised_by
+from triptych.modeling.quantization_configs import QuantizationConfig
 from triptych.tensors import arrays
 from triptych.tensors.dtypes import FLOATING, parse_param_dtype
 from triptych.tensors.ref import TensorRef
 from triptych.tools.source import Source, file_config, file_schema, open_source
 from triptych.weights import surgery
+from triptych.weights.packing import applied
 from triptych.weights.plan import differing_ties, matched, refuse_differing_copies
 from triptych.weights.quantised import REMEDY, with_scales
 from triptych.weights.schema import Schema
@@ -168,6 +170,34 @@ def _overflowed(before: np.ndarray, after: np.ndarray, block: int = 2**20) -> bo
         not (finite := np.isfinite(new[s : s + block])).all() and bool(np.isfinite(old[s : s + block][~finite]).any())
         for s in starts
     )
+
+
+def quantize(
+    draft: Draft,
+    codec: str = "int8",
+    group_size: int | None = None,
+    kept: Iterable[str] = (),
+    embeddings: bool = True,
+) -> Draft:
+    """Return `draft` with its matrices packed, as `quantize_weights` of the live model makes them, bit for bit.
+
+    Args:
+        codec, group_size, kept, embeddings: those of `QuantizationConfig`, `kept` being `modules_to_not_convert`.
+
+    Raises:
+        ArgumentError: an impossible value, or there is nothing to pack. UnsupportedFormatError: an unknown
+        architecture, or quantised weights.
+    """
+    said = QuantizationConfig(codec, group_size, [*kept] or None, embeddings).to_dict()
+    schema, _ = _known(draft, "quantised")
+    refuse_quantised(draft, list(draft.tensors), "quantised again")
+    packing = packing_of(said)
+    packed, tensors = packing.taken(schema, draft.tensors, encode=True) if packing else ({}, {})
+    if not packed:
+        raise ArgumentError(f"{draft.source} has nothing to pack.", expected="matrices of linear layers",
+                            received="none that are not kept")  # fmt: skip
+    config = {**(draft.config or {}), FIELD: said}
+    return dataclasses.replace(draft, tensors=tensors, config=config, schema=applied(schema, packed))
 
 
 def resize(

@@ -36,8 +36,7 @@ _ARGUMENTS = {
     "tp_plan": "models are not split over devices yet",
 }
 _MEMBERS = (
-    "loss_function load_adapter add_adapter set_adapter disable_adapters enable_adapters active_adapters "
-    "get_adapter_state_dict dequantize to_bettertransformer reverse_bettertransformer get_position_embeddings "
+    "loss_function dequantize to_bettertransformer reverse_bettertransformer get_position_embeddings "
     "resize_position_embeddings enable_input_require_grads disable_input_require_grads get_decoder set_decoder "
     "warn_if_padding_and_no_attention_mask retrieve_modules_from_names set_attn_implementation hf_compute_loss "
     "prepare_tf_dataset create_model_card get_lm_head get_bias set_bias enable_gradient_checkpointing init_weights "

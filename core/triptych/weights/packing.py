@@ -15,7 +15,7 @@ from triptych.tensors.dtypes import FLOATING
 from triptych.tensors.ref import TensorRef
 from triptych.weights.codecs import on_numpy
 from triptych.weights.codecs.base import Codec
-from triptych.weights.codecs.gguf import BY_KIND
+from triptych.weights.codecs.gguf import BY_KIND, Blocks
 from triptych.weights.codecs.integers import Int8
 from triptych.weights.plan import is_below, sources
 from triptych.weights.schema import Axis, Layout, PackedPart, Schema, Weight
@@ -158,9 +158,6 @@ def _is_named(name: str, module: str) -> bool:
 
 def _packed_refs(packed: Packed, ref: TensorRef) -> dict[str, TensorRef]:
     """Return the parts of a weight that is stored as `ref`: as they stand there, or packed when they are read."""
-    if ref.blocks is not None and BY_KIND.get(ref.blocks.kind) == packed.codec:
-        shape = packed.codec.parts(packed.rows, packed.columns)[0].shape
-        return {ref.name: TensorRef(ref.name, np.dtype(np.uint8), shape, ref.blocks.read)}
     encoder = _Encoder(packed, ref)
     parts = packed.codec.parts(packed.rows, packed.columns)
     return {
@@ -171,18 +168,32 @@ def _packed_refs(packed: Packed, ref: TensorRef) -> dict[str, TensorRef]:
 
 
 class _Encoder:
-    """Packs one weight when the first of its parts is read, and lets go of each part that was."""
+    """Packs one weight when a part of it is read, and keeps of the others the small ones, until they are read too.
+
+    A writer may ask for the scales of all weights before the first codes, of which only one is in memory at a time:
+    these are then made twice.
+    """
 
     def __init__(self, packed: Packed, ref: TensorRef) -> None:
         self._packed, self._ref = packed, ref
         self._left: dict[int, np.ndarray] = {}
+        self._given: set[int] = set()
         self._lock = threading.Lock()
 
     def read(self, place: int) -> np.ndarray:
         with self._lock:
-            if place not in self._left:
-                self._left = dict(enumerate(self._packed.encode(self._ref.read())))
-            return self._left.pop(place)
+            self._given.add(place)
+            if place in self._left:
+                return self._left.pop(place)
+            parts = dict(enumerate(self._made()))
+            self._left = {other: part for other, part in parts.items() if other not in {0, *self._given}}
+            return parts[place]
+
+    def _made(self) -> tuple[np.ndarray, ...]:
+        codec, blocks = self._packed.codec, self._ref.blocks
+        if blocks is not None and isinstance(codec, Blocks) and codec.kind == blocks.kind:
+            return codec.taken_apart(blocks.read())
+        return self._packed.encode(self._ref.read())
 
 
 def applied(schema: Schema, packed: Mapping[str, Packed]) -> Schema:

@@ -193,7 +193,7 @@ class Parameters(ModelBase):
             del flat[(*top, *layouts.native_path(one.weight, "flax"))]
             for part in one.parts:
                 path = layouts.native_path(part, "flax")
-                flat[(*top, *path)] = jax.ShapeDtypeStruct(part.shape, part.packed.dtype)
+                flat[(*top, *path)] = jax.ShapeDtypeStruct(part.shape, part.packed.dtype)  # type: ignore[union-attr]
                 self._layouts[path] = Layout.PARAMETER
         return unflatten_dict(flat)
 

@@ -69,7 +69,8 @@ class Fp8Blocks(Codec):
 class Fp8(Codec):
     """weight = code * scale: one float32 for the matrix, or if `by_row` one for each row, [rows, 1].
 
-    `suffix` is what files call the scale: `_scale` (compressed-tensors, [1]), or `_scale_inv` (`quant_method: fp8`, []).
+    `suffix` is what files call the scale: `_scale`, [1], in compressed-tensors; `_scale_inv`, [], where the method is
+    fp8.
     """
 
     by_row: bool = False

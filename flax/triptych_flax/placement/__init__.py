@@ -1,0 +1,1 @@
+"""Arrays of a model where a load is told to put them."""

@@ -1,0 +1,1 @@
+"""Models whose layers are on devices of their own."""
