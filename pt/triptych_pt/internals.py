@@ -180,6 +180,12 @@ def lend(module: nn.Module, leaf: str, tensor: torch.Tensor) -> None:
         module._flat_weights = [module._parameters.get(name) for name in module._flat_weights_names]
 
 
+def running_device(layer: nn.Module) -> torch.device:
+    """Return the device on which a layer with weights runs: theirs, or that of a hook of accelerate's."""
+    hooked = getattr(getattr(layer, "_hf_hook", None), "execution_device", None)
+    return own_tensors(layer)[0][1].device if hooked is None else torch.device(hooked)
+
+
 def own_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     """Return the parameters and buffers of `module` itself."""
     held = (*module._parameters.items(), *module._buffers.items())

@@ -122,5 +122,5 @@ def free_memory() -> dict[Any, int]:
 def needs_accelerate() -> MissingBackendError:
     return MissingBackendError(
         "A device_map over several devices needs the package accelerate.", expected="accelerate", received="none",
-        remedy="pip install accelerate",
+        remedy="pip install 'triptych[big]'",
     )  # fmt: skip

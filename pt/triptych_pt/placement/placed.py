@@ -74,11 +74,11 @@ class Placed:
 
     @property
     def device(self) -> torch.device:
-        """Device of the first parameter; of a dispatched model, that on which the first parameter is used."""
-        dispatch = self._placement
-        if dispatch is None:
-            return super().device  # type: ignore[misc,no-any-return]
-        return dispatch.runs_on(next((name for name, _ in self._itself().named_parameters()), ""))
+        """Device of the first parameter; if that is kept elsewhere, the device on which it is used."""
+        for module in self._itself().modules():
+            if any(parameter is not None for parameter in module._parameters.values()):
+                return internals.running_device(module)
+        return super().device  # type: ignore[misc,no-any-return]
 
     def _apply(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Refuse `to`, `cuda`, `half` and whatever else changes all tensors of a dispatched model."""
