@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,16 @@ def test_a_folder_of_an_adapter_alone_loads_its_model_first(
     assert_close(logits(backend, below), expected)
     with pytest.raises(TriptychError, match="holds no adapter that"):
         backend.load(STEM, base, adapter_name="mine")
+
+
+def test_an_adapter_beside_whole_weights_is_named(
+    base: Path, theirs: tuple[Path, np.ndarray], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = shutil.copytree(base, tmp_path / "both")
+    shutil.copytree(theirs[0], folder, dirs_exist_ok=True)
+    (pt,) = (backend for backend in BACKENDS if backend.name == "pt")
+    model = pt.load(STEM, folder)
+    assert "holds an adapter too" in caplog.text and not model._hf_peft_config_loaded
 
 
 def trained_steps(backend: Backend, model: Any, count: int) -> dict[str, np.ndarray]:

@@ -13,7 +13,6 @@ import pytest
 from probing import IN_ALL, same, shows, small
 from small_models import SMALL
 from triptych import (
-    ArgumentError,
     BertConfig,
     ConfigError,
     PretrainedConfig,
@@ -32,15 +31,12 @@ def auto_classes(backend: Backend, folder: Path) -> None:
     for options in (
         {},
         {"config": model.config},
-        {"dtype": "auto"} if backend.name == "pt" else {"param_dtype": "auto"},
+        {"dtype": "auto"},
     ):
         loaded = auto.from_pretrained(folder, **options)
         assert type(loaded) is type(model) and same(backend, loaded, model)
     with pytest.raises(ConfigError, match="(?s)PretrainedConfig|no family"):
         auto.from_config(PretrainedConfig())
-    if backend.name == "tf":
-        with pytest.raises(ArgumentError, match="policy"):
-            auto.from_pretrained(folder, dtype="auto")
     with pytest.raises(TriptychError):
         backend.cls("AutoModelForSeq2SeqLM").from_pretrained(folder)
 

@@ -57,8 +57,8 @@ def ties(backend: Backend, folder: Path) -> None:
 
 @row(
     "11.17",
-    note="attn_implementation and adapters work, in all three, device_map in PyTorch and TensorFlow, and in Flax "
-    "device= and sharding=; the others are refused by name",
+    note="attn_implementation, adapters, GGUF and quantised weights work, in all three, device_map in PyTorch and "
+    "TensorFlow, and in Flax device= and sharding=; the others are refused by name",
     pt="R",
     tf="R",
     flax="R",
@@ -69,9 +69,10 @@ def what_only_pytorch_had(backend: Backend, folder: Path) -> None:
     assert cls.from_pretrained(folder, attn_implementation="eager").config._attn_implementation == "eager"
     assert backend.name != "pt" or cls.from_pretrained(folder, device_map="auto").hf_device_map
     assert backend.name != "tf" or cls.from_pretrained(folder, device_map={"": "CPU:0"}).hf_device_map
-    for name, value in (("load_in_8bit", True), ("tp_plan", "auto"), ("gguf_file", "x.gguf")):
-        with pytest.raises(ArgumentError, match=f"{name} is not supported"):
-            cls.from_pretrained(folder, **{name: value})
+    quantised = cls.from_pretrained(folder, quantization_config={"quant_method": "triptych", "codec": "int8"})
+    assert quantised.is_quantized
+    with pytest.raises(ArgumentError, match="tp_plan is not supported"):
+        cls.from_pretrained(folder, tp_plan="auto")
 
 
 @row("11.40", pt="Y")

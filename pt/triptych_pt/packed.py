@@ -40,7 +40,7 @@ class PackedLayer(nn.Module):
     def parts(self) -> list[torch.Tensor]:
         """Return the parts of the matrix."""
         (owner,) = self.source or (self,)
-        return [owner._buffers[name] for name in self.packed_parts]  # type: ignore[misc]
+        return [owner.get_buffer(name) for name in self.packed_parts]
 
     def num_elements(self) -> int:
         """Return how many numbers the matrix stands for; 0 where it is that of another layer."""
@@ -56,12 +56,12 @@ class PackedLayer(nn.Module):
 
     def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> PackedLayer:
         """Move the parts to another device; their dtypes stay, whatever that of the model becomes."""
-        before = {name: self._buffers[name] for name in self.packed_parts if name in self._buffers}
+        before = {name: old for name, old in self.named_buffers(recurse=False) if name in self.packed_parts}
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         for name, old in before.items():
-            new = self._buffers[name]
-            if old is not None and new is not None and new.dtype != old.dtype:
-                self._buffers[name] = old.to(new.device)
+            new = self.get_buffer(name)
+            if new.dtype != old.dtype:
+                setattr(self, name, old.to(new.device))
         return self
 
     def extra_repr(self) -> str:

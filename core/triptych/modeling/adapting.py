@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from triptych.adapters import numbers
-from triptych.adapters.config import LoraConfig
+from triptych.adapters.config import ADAPTER_CONFIG_NAME, LoraConfig
 from triptych.adapters.folder import base_of, fetch_adapter, is_adapter, open_adapter, write_adapter
 from triptych.adapters.held import Adapter, Adapters
 from triptych.adapters.state import AdapterState, fitted, loaded_targets, named, parsed, read_as_held
@@ -26,6 +27,7 @@ from triptych.tensors.ref import TensorRef
 from triptych.weights import surgery
 
 DEFAULT = "default"
+logger = logging.getLogger("triptych")
 Factors = Mapping[str, tuple[Any, Any]]
 _BATCH_BYTES = 2**28
 _PLACEMENT = ("device_map", "max_memory", "offload_folder", "offload_index")
@@ -568,7 +570,8 @@ class AdapterArguments:
             raise ArgumentError("adapter_kwargs holds what is no argument of a look-up.", received=", ".join(own))
         found = look_up(path, below, options if self.options else hub)
         is_there = isinstance(found, (str, os.PathLike)) and os.path.isdir(found)
-        if (is_there or isinstance(found, HubFolder)) and is_adapter(names_in(found, below)):
+        names = names_in(found, below) if is_there or isinstance(found, HubFolder) else ()
+        if is_adapter(names):
             self.place, self.subfolder = fetch_adapter(found, below, options), below
             self.base = base_of(self.place, below)
         elif self.options or self.name not in (None, DEFAULT):
@@ -578,6 +581,8 @@ class AdapterArguments:
                 received=str(path),
                 remedy="load the model, and then the adapter: model.load_adapter(path, adapter_name)",
             )
+        elif ADAPTER_CONFIG_NAME in names:
+            logger.warning("%s holds an adapter too, which is left aside: model.load_adapter(path) loads it", path)
         return found
 
     def load(self, cls: Any, *inputs: Any, **arguments: Any) -> Any:
