@@ -18,7 +18,7 @@ PAGE = (ROOT / "docs/big-models.md").read_text()
 def test_the_examples_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```(python|console)\n(.*?)```", PAGE, re.S)
-    assert sum(text.count("assert ") for _, text in blocks) > 12
+    assert sum(text.count("assert") for _, text in blocks) > 12
     names = {"__name__": "page"}
     for number, (kind, text) in enumerate(blocks):
         if kind == "python":  # code of our own page, run as its readers run it

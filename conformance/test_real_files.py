@@ -197,7 +197,15 @@ def test_a_field_that_is_set_later_is_checked_by_every_framework(
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+def test_scales_of_another_shape_than_the_config_says_are_refused(backend: Backend, tmp_path: Path) -> None:
+    golden = Golden("llama-gqa")
+    folder = quantised_folder(golden.folder, tmp_path, "fp8")  # a scale for each row, and blocks in the config
+    for options in ({}, {"strict": False}):
+        with pytest.raises(CheckpointError, match="(?s)not as its config says.*weight_scale_inv"):
+            backend.load(golden.stem, folder, **options)
+
+
+@pytest.mark.parametrize("layout", [one for one in LAYOUTS if one != "fp8"])
 def test_quantised_weights_are_refused_by_every_framework(backend: Backend, layout: str, tmp_path: Path) -> None:
     golden = Golden("llama-gqa")
     folder = quantised_folder(golden.folder, tmp_path, layout)

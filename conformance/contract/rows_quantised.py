@@ -20,7 +20,7 @@ from triptych import (
     QuantizationConfig,
     UnsupportedFormatError,
 )
-from triptych_conformance import Backend
+from triptych_conformance import Backend, assert_close
 from walk import row
 
 IDS = np.arange(5, dtype=np.int32)[None]
@@ -55,7 +55,7 @@ def quantised_models(backend: Backend, folder: Path) -> None:
         assert (logits(backend, again) == before).all()
         assert not again.dequantize().is_quantized
         assert again.get_memory_footprint() == whole.get_memory_footprint()
-        assert np.abs(logits(backend, again) - before).max() < 1e-4
+        assert_close(logits(backend, again), before)
     with pytest.raises(ArgumentError, match="no packed weights"):
         again.dequantize()
     with pytest.raises(ArgumentError, match="quantise with hqq"):

@@ -20,15 +20,16 @@ from jax.sharding import PartitionSpec as P
 
 from small_models import random_inputs
 from triptych import ArgumentError, FlaxGPT2LMHeadModel, TFGPT2LMHeadModel
-from triptych_conformance import Backend
+from triptych_conformance import Backend, compare
 
 PROMPT = {"input_ids": np.array([[5, 6, 7]]), "attention_mask": np.ones((1, 3), np.int64)}
 
 
 def difference(backend: Backend, model: Any, reference: Any) -> float:
+    """Return how far the logits of two models are apart, as a fraction of what the rule allows."""
     inputs = random_inputs(reference.config)
     one, other = (logits(backend, each, inputs) for each in (model, reference))
-    return float(np.abs(one - other).max())
+    return compare(one, other).fraction
 
 
 def logits(backend: Backend, model: Any, inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -137,7 +138,7 @@ def of_tensorflow(folder: Path) -> dict[str, Any]:
             "map": dict(model.hf_device_map),
             "places": places,
             "ran": ran[0].rpartition("device:")[2],
-            "graph": float(np.abs(graph.numpy() - backend.run(reference, inputs)["logits"]).max()),
+            "graph": compare(graph.numpy(), backend.run(reference, inputs)["logits"]).fraction,
         }
         with tf.GradientTape() as tape:
             loss = model(**inputs, labels=inputs["input_ids"]).loss

@@ -186,6 +186,13 @@ def running_device(layer: nn.Module) -> torch.device:
     return own_tensors(layer)[0][1].device if hooked is None else torch.device(hooked)
 
 
+def weights_elsewhere(module: nn.Module) -> Any:
+    """Return the mapping in which a hook of accelerate keeps the weights of a module, or None."""
+    hook = getattr(module, "_hf_hook", None)
+    maps = (getattr(one, "weights_map", None) for one in getattr(hook, "hooks", [hook]))
+    return next((found for found in maps if found is not None), None)
+
+
 def own_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     """Return the parameters and buffers of `module` itself."""
     held = (*module._parameters.items(), *module._buffers.items())

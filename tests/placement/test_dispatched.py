@@ -243,7 +243,7 @@ def test_a_new_head_is_trained_in_memory_or_written(folder: Path, tmp_path: Path
     maps = {"": "disk", "score": "cpu"}, {"": "disk"}
     in_memory = LlamaForSequenceClassification.from_pretrained(folder, device_map=maps[0])
     in_memory(IDS, labels=torch.tensor([0, 1])).loss.backward()
-    assert in_memory.score.weight.grad.abs().sum() > 0
+    assert in_memory.score.weight.grad.count_nonzero() > 0
     with pytest.raises(ArgumentError, match="offload_folder.*score.weight"):
         LlamaForSequenceClassification.from_pretrained(folder, device_map=maps[1])
     written = LlamaForSequenceClassification.from_pretrained(folder, device_map=maps[1], offload_folder=tmp_path)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import keras
+import numpy as np
 import optree
 import tensorflow as tf
 from keras.src.backend.common import global_state
@@ -104,7 +105,7 @@ def has_value(variable: Any) -> bool:
 
 def promise_nothing(variable: Any) -> None:
     """Let a variable without a value, which nobody will use, get one of no size."""
-    variable._initializer = lambda shape, dtype: tf.zeros((), dtype)
+    variable._initializer = lambda shape, dtype: tf.constant(np.zeros((), tf.as_dtype(dtype).as_numpy_dtype))
 
 
 def tensor_of(value: Any) -> tf.Tensor:

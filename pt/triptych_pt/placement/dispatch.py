@@ -327,7 +327,7 @@ def _held_in(model: nn.Module) -> dict[torch.Tensor, _Held]:
             held = found.setdefault(tensor, _Held())
             held.names.append(f"{path}.{leaf}" if path else leaf)
             held.places.append((module, leaf))
-            held.buffer = leaf in module._buffers
+            held.buffer = leaf in dict(module.named_buffers(recurse=False))
             held.packed = isinstance(module, PackedLayer) and module.part_of(leaf) is not None
-            held.saved = leaf not in module._non_persistent_buffers_set
+            held.saved = not held.buffer or leaf in dict(internals.persistent_buffers(module))
     return found

@@ -76,7 +76,7 @@ class Placed:
     def device(self) -> torch.device:
         """Device of the first parameter; if that is kept elsewhere, the device on which it is used."""
         for module in self._itself().modules():
-            if any(parameter is not None for parameter in module._parameters.values()):
+            if next(module.parameters(recurse=False), None) is not None:
                 return internals.running_device(module)
         return super().device  # type: ignore[misc,no-any-return]
 
@@ -153,9 +153,7 @@ class Placed:
         held: torch.Tensor = internals.own_tensor(owner, leaf)
         if not held.is_meta:
             return held
-        hook = getattr(owner, "_hf_hook", None)
-        maps = (getattr(one, "weights_map", None) for one in getattr(hook, "hooks", [hook]))
-        elsewhere = next((found for found in maps if found is not None), None)
+        elsewhere = internals.weights_elsewhere(owner)
         return held if elsewhere is None else elsewhere[leaf]
 
     def _give_value(self, held: torch.Tensor, value: torch.Tensor) -> bool:
