@@ -10,12 +10,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 _SIZE = 64
+_SHORT = (16, 32)
+"""Buckets of short prompts: what is behind a prompt is computed, if for nothing."""
 _PADDING: Mapping[str, int] = {"attention_mask": 1, "decoder_attention_mask": 1, "token_type_ids": 0, "position_ids": 0}
 
 
-def bucket(length: int, most: int | None = None) -> int:
-    """Return the size of the bucket for `length` tokens: a multiple of 64, but at most `most` if they fit that."""
-    size = -(-length // _SIZE) * _SIZE
+def bucket(length: int, most: int | None = None, short: bool = False) -> int:
+    """Return the size of the bucket for `length` tokens: a multiple of 64, or if `short` 16 or 32 where that is enough;
+    but at most `most` if they fit that."""
+    size = next((one for one in _SHORT if short and length <= one), -(-length // _SIZE) * _SIZE)
     return size if most is None or size <= most else max(length, most)
 
 

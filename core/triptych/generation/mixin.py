@@ -154,7 +154,7 @@ class Generation(Transitions, Prompts):
         assistant = None if draft is None else Assistant(draft, draft._caller(Asked(), eager))
         if compiled and calls is FixedSteps and not _reads_encoder_ids(config):
             columns = bucket(limit)
-            width = width if prompt.embedded else min(bucket(width, self._positions()), columns)
+            width = width if prompt.embedded else min(bucket(width, self._positions(), short=True), columns)
         return Job(
             self, config, mode, tokens, columns=columns, width=width, room=columns + prompt.embedded, calls=calls,
             loop=python_loop if eager else self._ops.while_loop,
@@ -166,7 +166,9 @@ class Generation(Transitions, Prompts):
         if job.calls is not FixedSteps or prompt.embedded or _reads_encoder_ids(job.config):
             return prompt.inputs
         most = arguments.positions_of(self.config, "encoder")
-        return in_buckets(self._ops, prompt.inputs, job.width, self._encodes(), lambda length: bucket(length, most))
+        return in_buckets(
+            self._ops, prompt.inputs, job.width, self._encodes(), lambda length: bucket(length, most, short=True)
+        )
 
     def _cache_maker(self, config: GenerationConfig) -> Callable[[int, int], Any] | None:
         """Return what makes an empty cache for rows and tokens: as the generation config names it, or the framework's
