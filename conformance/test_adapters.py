@@ -336,7 +336,7 @@ def test_copies_of_a_model_have_its_adapters(base: Path, theirs: tuple[Path, np.
         model = backend.load(STEM, base)
         model.load_adapter(theirs[0])
         # Its own bytes, made here: that whole models of ours pickle is what is tested.
-        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):  # its own bytes, made here
             assert_close(logits(backend, other), theirs[1])
             other.delete_adapter("default")
             assert_close(logits(backend, model), theirs[1])

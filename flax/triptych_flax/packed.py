@@ -42,12 +42,20 @@ def noting_dense() -> Iterator[set[Path]]:
     found: set[Path] = set()
 
     def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        if context.method_name == "__call__" and type(context.module) is nn.Dense:
+        if (
+            context.method_name == "__call__"
+            and type(context.module) is nn.Dense
+            and not _multiplies_otherwise(context.module)
+        ):
             found.add(context.module.path)
         return call(*args, **kwargs)
 
     with nn.intercept_methods(note):
         yield found
+
+
+def _multiplies_otherwise(module: nn.Dense) -> bool:
+    return module.dot_general is not None or module.dot_general_cls is not None
 
 
 def of(module: nn.Module) -> Packed | None:

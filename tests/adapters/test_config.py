@@ -36,6 +36,9 @@ def test_ranks_and_scales_are_by_pattern() -> None:
         ({"rank_pattern": {"a": "b"}}, ConfigError, "a of the adapter"),
         ({"use_rslora": "yes"}, ConfigError, "use_rslora"),
         ({"layers_to_transform": ["a"]}, ConfigError, "layers_to_transform"),
+        ({"r": 2**30}, ConfigError, "at most 1,048,576"),
+        ({"task_type": [1]}, ConfigError, "task_type"),
+        ({"base_model_name_or_path": 5}, ConfigError, "base_model_name_or_path"),
     ],
 )
 def test_what_is_not_meant_is_refused_by_name(changes: dict[str, Any], error: type, match: str) -> None:

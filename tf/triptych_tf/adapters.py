@@ -57,6 +57,7 @@ class Adapts(Adapting):
     """Part of `TFPreTrainedModel`."""
 
     _weights: Callable[[], Mapping[tuple[str, ...], Any]]
+    _forget_compiled: Callable[[], None]
 
     def _hold_adapter(self, name: str, factors: Mapping[Target, tuple[np.ndarray, np.ndarray]], rate: float) -> None:
         owners = self._owners()
@@ -78,7 +79,7 @@ class Adapts(Adapting):
                 layer.lora_scales.pop(name, None)
             if not any(isinstance(one, TFLora) for one in internals.parts_of(layer)):
                 del layer.call, layer.__dict__["lora_scales"]
-        self._compile_anew()
+        self._forget_compiled()
 
     def _adapted(self) -> Iterator[tuple[str, Any]]:
         """Yield every layer with adapters, and its canonical name."""
@@ -100,7 +101,7 @@ class Adapts(Adapting):
     def _act_adapters(self, scales: Mapping[str, Mapping[str, float]]) -> None:
         for module, layer in self._adapted():
             layer.__dict__["lora_scales"] = of_scale(scales, module)
-        self._compile_anew()
+        self._forget_compiled()
 
     def _train_adapters(self, adapters: Collection[str], weights: Collection[str]) -> None:
         held, owners, state = self._weights(), self._owners(), self._adapters_held()
@@ -111,7 +112,7 @@ class Adapts(Adapting):
         for name, one in () if state is None else state.held.items():
             for target in one.targets:
                 getattr(owners[target.module], _PREFIX + name).trainable = name in adapters
-        self._compile_anew()
+        self._forget_compiled()
 
     def _adapters_described(self) -> dict[str, Any]:
         """Return what Keras's own files say of the adapters; nothing where there are none."""
@@ -125,12 +126,6 @@ class Adapts(Adapting):
             zeros = {one: tuple(np.zeros(shape, np.float32) for shape in one.shapes) for one in adapter.targets}
             self._hold_adapter(name, zeros, adapter.config.lora_dropout)  # type: ignore[arg-type]
         self._follow_adapters()
-
-    def _compile_anew(self) -> None:
-        """Forget what was compiled for the adapters that acted before."""
-        model: Any = self
-        model.train_function = model.test_function = model.predict_function = None
-        self.__dict__.pop("_generating", None)
 
 
 def _adaptable(target: Target, layer: Any) -> Any:

@@ -325,6 +325,7 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Genera
         """Do nothing: it is refused before."""
 
     def _forget_compiled(self) -> None:
+        """Forget what was compiled for the layers, or the adapters, that there were."""
         self.train_function = self.test_function = self.predict_function = None
         self.__dict__.pop("_generating", None)
 

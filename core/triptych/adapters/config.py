@@ -119,6 +119,8 @@ class LoraConfig:
 
 
 _PATTERNS = ("rank_pattern", "alpha_pattern")
+_LARGEST = 2**20
+"""Of a rank or a scale: no layer is so wide, and arrays as large as a damaged file says would fill the memory."""
 _FIELDS = (
     "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "modules_to_save", "bias", "use_rslora",
     "rank_pattern", "alpha_pattern", "layers_to_transform", "layers_pattern", "init_lora_weights", "fan_in_fan_out",
@@ -142,7 +144,11 @@ def _parsed(values: Mapping[str, Any]) -> LoraConfig:
     start = given.get("init_lora_weights", True)
     if start not in _OF_WEIGHTS_ALONE and start is not None:
         raise _unsupported("init_lora_weights", start, " or ".join(map(repr, _OF_WEIGHTS_ALONE)), _CONVERT)
-    task = given.get("task_type")
+    task = getattr(given.get("task_type"), "value", given.get("task_type"))
+    base = given.get("base_model_name_or_path")
+    for name, text in (("task_type", task), ("base_model_name_or_path", base)):
+        if not (text is None or isinstance(text, (str, os.PathLike))):
+            raise _wrong(name, "a text, or None", text)
     found = LoraConfig(
         r=_number(given, "r", 8, whole=True),
         lora_alpha=_number(given, "lora_alpha", 8),
@@ -158,8 +164,8 @@ def _parsed(values: Mapping[str, Any]) -> LoraConfig:
         layers_pattern=_one_or_more(given, "layers_pattern"),
         init_lora_weights=True if start is None else start,
         fan_in_fan_out=_flag(given, "fan_in_fan_out"),
-        task_type=None if task is None else str(getattr(task, "value", task)),
-        base_model_name_or_path=given.get("base_model_name_or_path") or None,
+        task_type=None if task is None else str(task),
+        base_model_name_or_path=os.fspath(base) if base else None,
         others={name: _plain(v) for name, v in given.items() if name not in (*_FIELDS, "task_type")},
     )
     if found.lora_dropout >= 1:
@@ -190,8 +196,9 @@ def _wrong(name: str, expected: str, value: object) -> ConfigError:
 def _number(values: Mapping[str, Any], name: str, default: Any, whole: bool = False, least: float = 1e-12) -> Any:
     value = values.get(name, default)
     kinds: Any = int if whole else (int, float)
-    if isinstance(value, bool) or not isinstance(value, kinds) or not (least <= value < 2**31):
-        raise _wrong(name, f"a {'whole ' * whole}number above 0" if least else "a number from 0", value)
+    if isinstance(value, bool) or not isinstance(value, kinds) or not (least <= value <= _LARGEST):
+        expected = f"a {'whole ' * whole}number above 0" if least else "a number from 0"
+        raise _wrong(name, f"{expected}, at most {_LARGEST:,}", value)
     return value
 
 

@@ -18,7 +18,7 @@ from triptych.errors import ArgumentError, ConfigError
 from triptych.formats.kinds import read_order
 from triptych.hub.fetching import HubFolder, fetch_config, fetch_model, take_hub_arguments
 from triptych.hub.remote_code import CodeOptions, mapped, remote_class, take_code_arguments
-from triptych.modeling.adapting import AdapterArguments
+from triptych.modeling.adapter_arguments import AdapterArguments
 from triptych.modeling.base import ModelBase
 from triptych.modeling.packing import gguf_of
 from triptych.modeling.quantised import refuse_quantised

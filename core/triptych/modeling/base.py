@@ -27,7 +27,7 @@ from triptych.formats.kinds import read_order
 from triptych.hub.fetching import fetch_config, fetch_model, names_in, take_hub_arguments
 from triptych.hub.remote_code import take_code_arguments
 from triptych.modeling import quantised
-from triptych.modeling.adapting import AdapterArguments
+from triptych.modeling.adapter_arguments import AdapterArguments
 from triptych.modeling.arguments import take_accepted, warn_of_msgpack
 from triptych.modeling.checkpointing import Checkpointing
 from triptych.modeling.derived import refuse_disagreement

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -136,8 +137,11 @@ def codec_named(name: Any, group_size: Any = None) -> Codec:
 
 def _of_triptych(said: Mapping[str, Any]) -> Packing:
     size = said.get("group_size")
-    others = {module: codec_named(name) for module, name in (said.get("codecs") or {}).items()}
-    return Packing(codec_named(said.get("codec"), size), _names(said), others, said.get("embeddings", True) is True)
+    others = {_name("codecs", module): codec_named(name) for module, name in _mapping(said, "codecs").items()}
+    embeddings = said.get("embeddings", True)
+    if not isinstance(embeddings, bool):
+        raise ArgumentError("embeddings is no truth value.", expected="True or False", received=repr(embeddings)[:80])
+    return Packing(codec_named(said.get("codec"), size), _names(said), others, embeddings)
 
 
 def _of_gguf(said: Mapping[str, Any]) -> Packing:
@@ -148,16 +152,20 @@ def _of_fp8(said: Mapping[str, Any]) -> Packing | None:
     if said.get("fmt") not in (None, "e4m3"):
         return None
     size = said.get("weight_block_size")
+    if not (size is None or isinstance(size, (list, tuple)) and len(size) == 2):
+        raise ArgumentError("weight_block_size is impossible.", expected="two positive numbers, such as [128, 128]",
+                            received=repr(size)[:80])  # fmt: skip
     codec: Codec = Fp8(suffix="_scale_inv") if size is None else Fp8Blocks(*size)
     return Packing(codec, _names(said), vocabulary=False)
 
 
 def _of_compressed_tensors(said: Mapping[str, Any]) -> Packing | None:
     """Return the packing of the one kind that is built in: float8 weights with a scale of a matrix or of each row."""
-    groups = list((said.get("config_groups") or {}).values())
+    named = _mapping(said, "config_groups")
+    groups = [_mapping(named, group) for group in named]
     if len(groups) != 1 or said.get("format", "float-quantized") != "float-quantized":
         return None
-    weights = groups[0].get("weights") or {}
+    weights = _mapping(groups[0], "weights")
     strategy = weights.get("strategy")
     if weights.get("num_bits") != 8 or weights.get("type") != "float" or strategy not in ("tensor", "channel"):
         return None
@@ -171,4 +179,25 @@ def _names(said: Mapping[str, Any], key: str = "modules_to_not_convert") -> tupl
     if not (names is None or isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)):
         raise ArgumentError(f"{key} holds no names.", expected="a list of parts of dotted names of weights",
                             received=repr(names)[:80])  # fmt: skip
-    return tuple(names or ())
+    return tuple(_name(key, name) for name in names or ())
+
+
+def _name(key: str, name: Any) -> str:
+    """Return a part of a dotted name, or "re:" and a regular expression, as `Packing` takes it."""
+    if not isinstance(name, str):
+        raise ArgumentError(f"{key} holds no names.", expected="parts of dotted names of weights",
+                            received=repr(name)[:80])  # fmt: skip
+    try:
+        re.compile(name[3:] if name.startswith("re:") else "")
+    except (re.error, RecursionError, OverflowError) as cause:
+        raise ArgumentError(f"{key} holds no regular expression.", expected="one behind re:",
+                            received=f"{name!r:.80}: {cause}") from cause  # fmt: skip
+    return name
+
+
+def _mapping(said: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return what `said` holds as `key`, or nothing."""
+    found = said.get(key) or {}
+    if not isinstance(found, Mapping):
+        raise ArgumentError(f"{key} is no mapping.", expected="a mapping", received=repr(found)[:80])
+    return found

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 
+from triptych.weights.plan import LoadPlan
 from triptych.weights.schema import Schema, Weight
 
 
@@ -97,3 +98,12 @@ def _prefixes(name: str) -> list[str]:
     """Return the paths of the modules around a weight, the outermost first, and its own."""
     parts = name.split(".") if name else []
     return [".".join(parts[: count + 1]) for count in range(len(parts))]
+
+
+def planned(plan: LoadPlan) -> tuple[dict[str, int], dict[str, str]]:
+    """Return how many bytes each weight takes that a load fills, by name, and which share the array of another."""
+    dtypes = {one.weight.name: one.dtype for one in plan.to_initialise}
+    dtypes |= {assignment.weight.name: assignment.dtype for assignment in plan.assignments}
+    sizes = {w.name: w.size * dtypes[w.name].itemsize for w in plan.schema.stored() if w.name in dtypes}
+    ties = {w.name: w.tied_to for w in plan.schema.values() if w.tied_to is not None and w.tied_to in sizes}
+    return sizes, ties

@@ -13,6 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding, SingleDev
 
 from triptych.errors import ArgumentError
 from triptych.modeling.base import ModelBase
+from triptych.placement.memory import DISK
+from triptych.placement.planning import STRATEGIES
 from triptych.weights import layouts
 from triptych.weights.plan import LoadPlan
 from triptych.weights.schema import Weight
@@ -182,8 +184,7 @@ def as_device(device: Any) -> jax.Device:
 def _only_device(device_map: Any) -> Any:
     """Return the one device of a `device_map`."""
     devices = list(device_map.values()) if isinstance(device_map, Mapping) else [device_map]
-    strategies = ("auto", "balanced", "balanced_low_0", "sequential", "disk")
-    if len({str(device) for device in devices}) != 1 or devices[0] in strategies:
+    if len({str(device) for device in devices}) != 1 or devices[0] in (*STRATEGIES, DISK):
         raise ArgumentError(
             "Flax has no device for each layer: JAX computes with arrays of one set of devices.",
             expected="one device, or None",

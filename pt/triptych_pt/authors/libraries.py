@@ -43,6 +43,13 @@ def quantise(model: Any, said: Mapping[str, Any]) -> None:
     Raises:
         ArgumentError: what is asked for is not there.
     """
+    if said.get("llm_int8_enable_fp32_cpu_offload"):
+        raise ArgumentError(
+            "Layers of bitsandbytes are not kept on the CPU.",
+            expected="llm_int8_enable_fp32_cpu_offload=False",
+            received="True",
+            remedy="leave it out; QuantizationConfig('int8') goes with device_map",
+        )
     found = dict(_linear(model, said))
     if not found:
         raise ArgumentError("No layer could be quantised.", expected="linear layers that are not left out",
@@ -68,15 +75,16 @@ def _by_bitsandbytes(model: Any, found: Mapping[str, nn.Linear], said: Mapping[s
 
 
 def _linear_8bit(layers: Any, old: nn.Linear, said: Mapping[str, Any]) -> Any:
+    wide = bool(said.get("llm_int8_has_fp16_weight"))
     new = layers.Linear8bitLt(
         old.in_features,
         old.out_features,
         old.bias is not None,
-        has_fp16_weights=bool(said.get("llm_int8_has_fp16_weight")),
+        has_fp16_weights=wide,
         threshold=said.get("llm_int8_threshold", 6.0),
         device="meta",
     )
-    new.weight = layers.Int8Params(old.weight.detach(), requires_grad=False, has_fp16_weights=False)
+    new.weight = layers.Int8Params(old.weight.detach(), requires_grad=False, has_fp16_weights=wide)
     new.bias = old.bias
     return new.to(old.weight.device)  # which quantises
 

@@ -12,7 +12,7 @@ from torch import nn
 
 from triptych.errors import ArgumentError, DispatchedModelError
 from triptych.placement.memory import DISK
-from triptych.placement.outline import Outline
+from triptych.placement.outline import Outline, planned
 from triptych.placement.planning import mapped
 from triptych.tensors.ref import TensorRef
 from triptych.weights.plan import Assignment, LoadPlan
@@ -100,11 +100,7 @@ class Placed:
         wanted = vars(self).pop("_asked_places", None)
         if wanted is None:
             return ()
-        new = {one.weight.name: one.dtype for one in plan.to_initialise}
-        new |= {assignment.weight.name: assignment.dtype for assignment in plan.assignments}
-        sizes = {w.name: w.size * new[w.name].itemsize for w in plan.schema.stored() if w.name in new}
-        ties = {weight.name: weight.tied_to for weight in plan.schema.values() if weight.tied_to in sizes}
-        dispatch = self._planned(wanted, live_outline(self._itself(), self._not_split(), sizes, ties))
+        dispatch = self._planned(wanted, live_outline(self._itself(), self._not_split(), *planned(plan)))
         self._placement = dispatch
         away = [a for a in plan.assignments if dispatch.keeps_on_disk(a.weight.name, _stays(a.weight))]
         dispatch.stored |= {a.weight.name: Stored(a.ref, a.dtype) for a in away if stays_in_its_file(a)}

@@ -15,7 +15,7 @@ from triptych.modeling.base import ModelBase
 from triptych.placement import Outline, device_of, parse_max_memory
 from triptych.placement.mapping import homes
 from triptych.placement.memory import CPU, DISK, Limits
-from triptych.placement.outline import members_of_lists
+from triptych.placement.outline import members_of_lists, planned
 from triptych.placement.planning import STRATEGIES, mapped
 from triptych.weights import layouts
 from triptych.weights.plan import LoadPlan
@@ -55,10 +55,7 @@ class Placed(ModelBase):
         wanted = self.__dict__.pop("_asked_places", None)
         if wanted is None:
             return ()
-        dtypes = {one.weight.name: one.dtype for one in plan.to_initialise}
-        dtypes |= {assignment.weight.name: assignment.dtype for assignment in plan.assignments}
-        ties = {w.name: w.tied_to for w in plan.schema.values() if w.tied_to is not None}
-        sizes = {w.name: w.size * dtypes[w.name].itemsize for w in plan.schema.stored() if w.name in dtypes}
+        sizes, ties = planned(plan)
         within = dict(layers.layers_within(self))  # type: ignore[arg-type]
         outline = Outline(sizes, ties, frozenset(members_of_lists(plan.schema)))
         device_map = mapped(wanted.device_map, outline, wanted.limits, within)
