@@ -322,9 +322,9 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
             logger.warning("%s: %s are no weights of the module, and are not saved", type(self).__name__, names)
         return [weight for path, weight in weights.items() if path in held]
 
-    def _dtype_of(self, weight: Weight, params: Any = None) -> np.dtype:
+    def _dtype_reader(self, params: Any = None) -> Callable[[Weight], np.dtype]:
         tree = self.params if params is None else params
-        return arrays.numpy_dtype(layers.leaf(tree, self._path(weight), weight.name).dtype)
+        return lambda weight: arrays.numpy_dtype(layers.leaf(tree, self._path(weight), weight.name).dtype)
 
     def _replace(self, new: Mapping[str, np.ndarray]) -> None:
         schema, flat = self.schema, layers.flat(self.params)

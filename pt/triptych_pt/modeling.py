@@ -323,8 +323,8 @@ class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates,
     def _reader(self, params: Any = None) -> Callable[[Weight], np.ndarray]:
         return lambda weight: arrays.to_numpy(self._value_of(*self._owner(weight.name)))
 
-    def _dtype_of(self, weight: Weight, params: Any = None) -> np.dtype:
-        return arrays.numpy_dtype(self._held(weight.name).dtype)
+    def _dtype_reader(self, params: Any = None) -> Callable[[Weight], np.dtype]:
+        return lambda weight: arrays.numpy_dtype(self._held(weight.name).dtype)
 
     def _replace(self, new: Mapping[str, np.ndarray]) -> None:
         for name, array in new.items():

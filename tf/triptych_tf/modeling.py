@@ -274,9 +274,9 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Genera
 
         return read
 
-    def _dtype_of(self, weight: Weight, params: Any = None) -> np.dtype:
-        variable, _ = self._weights()[layouts.native_path(weight, "tf")]
-        return arrays.numpy_dtype(tf.as_dtype(variable.dtype))
+    def _dtype_reader(self, params: Any = None) -> Callable[[Weight], np.dtype]:
+        held = self._variables()
+        return lambda weight: arrays.numpy_dtype(tf.as_dtype(held[layouts.native_path(weight, "tf")].dtype))
 
     def _replace(self, new: Mapping[str, np.ndarray]) -> None:
         found, schema = self._weights(), self.schema
@@ -292,10 +292,11 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Genera
         self._forget_compiled()  # it was for the old shapes
 
     def _packable(self) -> Collection[str]:
+        found = self._weights()
         return [
             weight.name
             for weight in self._live_weights()
-            if weight.layout in _PACKED_LAYOUTS and packed.can_hold(self._weights()[weight.key][1])
+            if weight.layout in _PACKED_LAYOUTS and packed.can_hold(found[weight.key][1])
         ]
 
     def _hold_packed(self, weights: Mapping[str, Packed]) -> None:
