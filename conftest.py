@@ -5,6 +5,7 @@ The folder is chosen before JAX is imported, and in the first process: those of 
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 
@@ -20,3 +21,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 def pytest_configure(config: pytest.Config) -> None:
     if COMPILED is not None:
         config.add_cleanup(COMPILED.cleanup)
+
+
+def pytest_collection_finish() -> None:
+    """Let garbage collection look at what tests make, not at modules and tests, which stay, and less often."""
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
