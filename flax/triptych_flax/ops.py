@@ -213,12 +213,32 @@ def write(buffer: Any, values: Any, start: Any) -> Any:
 
 
 WORD = "uint32"
-"""The integers in which `triptych.generation.random` computes words of 32 bits."""
+"""The integers in which `triptych.nn.threefry` computes words of 32 bits."""
 
 
 def word(value: int) -> Any:
     """Return a word of 32 bits as an array without axes."""
     return jnp.asarray(np.uint32(value))
+
+
+def shift(x: Any, bits: int) -> Any:
+    """Return words shifted by `bits` to the left, or to the right where it is negative; zeros come in."""
+    return x << np.uint32(bits) if bits > 0 else x >> np.uint32(-bits)
+
+
+def signed(x: Any) -> Any:
+    """Return the integers with a sign that have the bits of words."""
+    return jax.lax.bitcast_convert_type(x, jnp.int32)
+
+
+def counted(function: Any, count: Any, like: Any, *words: Any) -> tuple[Any, ...]:
+    """Return what `function(ops, counter, *words)` does for the words 0 to `count` - 1, one by one."""
+    return function(sys.modules[__name__], jax.lax.iota(jnp.uint32, count), *words)  # type: ignore[no-any-return]
+
+
+def fuses(dropout: Any) -> bool:
+    """Return whether `fused_attention` drops what this layer does."""
+    return True
 
 
 def put(buffer: Any, column: Any, position: Any) -> Any:
