@@ -244,6 +244,18 @@ def shift(x: Any, bits: int) -> Any:
     return x << bits if bits > 0 else (x >> -bits) & ((1 << (32 + bits)) - 1)
 
 
+def rotated(x: Any, bits: int) -> Any:
+    """Return words rotated by `bits` to the left."""
+    return shift(x, bits) + shift(x, bits - 32)
+
+
+def repeated(function: Any, times: int, state: Any) -> Any:
+    """Return `state` as `function(ops, state)` makes it anew so many times."""
+    for _ in range(times):
+        state = function(sys.modules[__name__], state)
+    return state
+
+
 def signed(x: Any) -> Any:
     """Return the integers with a sign that have the bits of words."""
     return x
@@ -259,6 +271,11 @@ def counted(function: Any, count: Any, like: Any, *words: Any) -> tuple[Any, ...
     spans = zip(starts, ends, strict=True)
     found = [function(ops, torch.arange(*one, dtype=torch.int32, device=like.device), *words) for one in spans]
     return tuple(parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*found, strict=True))
+
+
+def masked(x: Any, kept: Any, scale: float) -> Any:
+    """Return `x` times `scale` where it is `kept`, and 0 elsewhere."""
+    return x * (kept.to(x.dtype) * scale)  # `where` takes twenty times as long on a CPU
 
 
 def fuses(dropout: Any) -> bool:

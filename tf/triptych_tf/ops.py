@@ -237,6 +237,18 @@ def shift(x: Any, bits: int) -> Any:
     return function(x, tf.constant(abs(bits), tf.uint32))
 
 
+def rotated(x: Any, bits: int) -> Any:
+    """Return words rotated by `bits` to the left."""
+    return shift(x, bits) + shift(x, bits - 32)
+
+
+def repeated(function: Any, times: int, state: Any) -> Any:
+    """Return `state` as `function(ops, state)` makes it anew so many times."""
+    for _ in range(times):
+        state = function(sys.modules[__name__], state)
+    return state
+
+
 def signed(x: Any) -> Any:
     """Return the integers with a sign that have the bits of words."""
     return tf.bitcast(x, tf.int32)
@@ -268,6 +280,11 @@ def _compiled(function: Any, *words: Any) -> Any:
         return function(ops, *inputs)
 
     return compiled
+
+
+def masked(x: Any, kept: Any, scale: float) -> Any:
+    """Return `x` times `scale` where it is `kept`, and 0 elsewhere."""
+    return x * (tf.cast(kept, x.dtype) * scale)
 
 
 def fuses(dropout: Any) -> bool:

@@ -104,7 +104,7 @@ def dropped(ops: Any, x: Any, rate: float, stream: Stream, place: int, use: int 
     words = (*stream.key, ops.word(place), shard * per_shard, ops.signed(ops.word((limit << 16) ^ 1 << 31)))
     parts = [ops.reshape(part, (*rows, quarter)) for part in ops.counted(_kept, count, x, *words)]
     kept = ops.concat(parts, -1)[..., :width]
-    return x * (ops.cast(kept, x.dtype) * (_LEVELS / (_LEVELS - limit)))
+    return ops.masked(x, kept, _LEVELS / (_LEVELS - limit))
 
 
 def _kept(ops: Any, counter: Any, low: Any, high: Any, place: Any, first: Any, bound: Any) -> tuple[Any, ...]:

@@ -25,16 +25,26 @@ def threefry(ops: Any, key: Pair, counter: Pair, rounds: int = 20) -> Pair:
     safety; its authors know of no statistical flaw with 13 or more.
     """
     keys = (key[0], key[1], key[0] ^ key[1] ^ ops.word(_PARITY))
-    x, y = counter[0] + keys[0], counter[1] + keys[1]
-    for number in range(rounds):
-        group, place = divmod(number, 4)
-        rotation = _ROTATIONS[group % 2][place]
-        x = x + y
-        y = (ops.shift(y, rotation) + ops.shift(y, rotation - 32)) ^ x
-        if place == 3:
-            x = x + keys[(group + 1) % 3]
-            y = y + (keys[(group + 2) % 3] + ops.word(group + 1))
+    x, y = counter[0] + keys[0], counter[1] + keys[1] + counter[0] * ops.word(0)
+    whole, left = divmod(rounds, 4)
+    state = (x, y, keys[1:] + keys[:1], ops.word(1), _ROTATIONS)
+    x, y, *_ = ops.repeated(_group, whole, state)
+    for rotation in _ROTATIONS[whole % 2][:left]:
+        x, y = _round(ops, x, y, rotation)
     return x, y
+
+
+def _group(ops: Any, state: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the words after four rounds, and what the next four take: keys, the group's number, rotations."""
+    x, y, keys, number, rotations = state
+    for rotation in rotations[0]:
+        x, y = _round(ops, x, y, rotation)
+    return x + keys[0], y + (keys[1] + number), keys[1:] + keys[:1], number + ops.word(1), rotations[::-1]
+
+
+def _round(ops: Any, x: Any, y: Any, rotation: Any) -> Pair:
+    x = x + y
+    return x, ops.rotated(y, rotation) ^ x
 
 
 def key_of(ops: Any, seed: Any) -> Pair:
@@ -71,5 +81,11 @@ class OnHost:
         return np.array([value], np.uint32)  # of numbers without axes numpy would say that they wrap around
 
     @staticmethod
-    def shift(x: Any, bits: int) -> Any:
-        return x << np.uint32(bits) if bits > 0 else x >> np.uint32(-bits)
+    def rotated(x: Any, bits: int) -> Any:
+        return x << np.uint32(bits) | x >> np.uint32(32 - bits)
+
+    @staticmethod
+    def repeated(function: Any, times: int, state: Any) -> Any:
+        for _ in range(times):
+            state = function(OnHost, state)
+        return state
