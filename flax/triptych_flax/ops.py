@@ -252,12 +252,14 @@ def signed(x: Any) -> Any:
 
 def counted(function: Any, count: Any, like: Any, *words: Any) -> tuple[Any, ...]:
     """Return what `function(ops, counter, *words)` does for the words 0 to `count` - 1, one by one."""
-    return (_counted if not compiles() else _counted.__wrapped__)(function, count, *words)  # type: ignore[no-any-return]
+    return (_counted if compiles() else _counted_compiled)(function, count, *words)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
 def _counted(function: Any, count: int, *words: Any) -> Any:
     return function(sys.modules[__name__], jax.lax.iota(jnp.uint32, count), *words)
+
+
+_counted_compiled = jax.jit(_counted, static_argnums=(0, 1))
 
 
 def masked(x: Any, kept: Any, scale: float) -> Any:
