@@ -252,6 +252,16 @@ def test_shards_together_drop_what_one_does(backend: Backend) -> None:
     np.testing.assert_array_equal(np.concatenate(shards), whole)
 
 
+def test_two_processes_have_the_loss_of_one(folders: Any, reference: dict[str, Losses]) -> None:
+    model, batch = loaded("pt", "bert", folders["bert"]).train(), batches("bert")[0]
+    losses = []
+    for shard in range(2):
+        part = {name: torch.tensor(value[2 * shard : 2 * shard + 2]) for name, value in batch.items()}
+        with model.seeded_dropout(SEED, 0, shard):
+            losses.append(model(**part).loss.item())
+    assert np.mean(losses) == pytest.approx(reference["bert"][0], abs=1e-5)
+
+
 def test_a_step_of_a_trace_is_that_step() -> None:
     def flax(step: Any) -> Any:
         return dropped(flax_ops, jax.numpy.ones((5, 7)), 0.3, Stream(flax_ops, 1, step), 3)

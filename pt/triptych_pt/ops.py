@@ -264,7 +264,6 @@ def signed(x: Any) -> Any:
 def counted(function: Any, count: Any, like: Any, *words: Any) -> tuple[Any, ...]:
     """Return what `function(ops, counter, *words)` does for the words 0 to `count` - 1, one by one."""
     ops = sys.modules[__name__]
-    words = tuple(one.to(like.device) for one in words)
     whole = like.device.type != "cpu" or torch.compiler.is_compiling()
     starts = range(0, 1 if whole else count, _BLOCK) or [0]
     ends = [count] if whole else [min(start + _BLOCK, count) for start in starts]

@@ -98,13 +98,23 @@ def dropped(ops: Any, x: Any, rate: float, stream: Stream, place: int, use: int 
     *rows, width = ops.shape(x)
     quarter = (width + _PER_COUNTER - 1) // _PER_COUNTER
     count = math.prod(rows) * quarter
-    shard, per_shard = (ops.cast(ops.constant(number, x), ops.WORD) for number in (stream.shard, count))
+    first = ops.word(0) if _is_first(stream.shard) else _times(ops, x, stream.shard, count)
     # The words of a layer's own are the second half of the counter, and the bound is the least of what is kept.
     place = (place + use * _GOLDEN) & _MASK
-    words = (*stream.key, ops.word(place), shard * per_shard, ops.signed(ops.word((limit << 16) ^ 1 << 31)))
+    words = (*stream.key, ops.word(place), first, ops.signed(ops.word((limit << 16) ^ 1 << 31)))
     parts = [ops.reshape(part, (*rows, quarter)) for part in ops.counted(_kept, count, x, *words)]
     kept = ops.concat(parts, -1)[..., :width]
     return ops.masked(x, kept, _LEVELS / (_LEVELS - limit))
+
+
+def _is_first(shard: Any) -> bool:
+    return isinstance(shard, int) and shard == 0
+
+
+def _times(ops: Any, x: Any, *numbers: Any) -> Any:
+    """Return the product of two numbers as a word, beside `x`."""
+    one, other = (ops.cast(ops.constant(number, x), ops.WORD) for number in numbers)
+    return one * other
 
 
 def _kept(ops: Any, counter: Any, low: Any, high: Any, place: Any, first: Any, bound: Any) -> tuple[Any, ...]:
