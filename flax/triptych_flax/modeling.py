@@ -36,11 +36,12 @@ from triptych_flax.adapters import Adapts
 from triptych_flax.base.operations import Operations
 from triptych_flax.generation import Generates
 from triptych_flax.placement.placed import Placed, on_device, put_like
+from triptych_flax.seeding import SeedsDropout
 
 __all__ = ["FlaxPreTrainedModel"]
 
 
-class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
+class FlaxPreTrainedModel(Placed, Generates, Adapts, SeedsDropout, Operations):
     """Base class of Flax models: a config, a linen module and, unless `_do_init=False`, its parameters.
 
     A class sets `module_class`, a linen module with the fields `config` and `dtype`, and is then called as
@@ -162,7 +163,8 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
 
         Args:
             params: used instead of `self.params`.
-            dropout_rng: a random key, needed for `train=True`, which turns dropout on.
+            dropout_rng: a random key, needed for `train=True`, which turns dropout on; not within `seeded_dropout`,
+                where layers of triptych's do not use it.
             method: what to call instead of the module itself, with the module first.
 
         Returns:
@@ -175,8 +177,10 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
         """
         variables = on_device(layers.collections(self.params if params is None else params))
         changing = [name for name in variables if name != layers.PARAMETERS] if train else []
-        if train and dropout_rng is None and not changing:
-            raise ArgumentError("train=True needs random numbers.", expected="dropout_rng, a key of jax.random")
+        stream = self._stream() if train else None
+        if train and dropout_rng is None and stream is None and not changing:
+            raise ArgumentError("train=True needs random numbers.", expected="dropout_rng, a key of jax.random; or a "
+                                "call within `model.seeded_dropout(seed, step)`", received="none")  # fmt: skip
         if not (method is None or callable(method)):
             raise ArgumentError(
                 "method is no function.", expected="a function of the module", received=repr(method)[:80]
@@ -186,7 +190,7 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
         inputs, options = jax.tree.map(layers.on_device, (inputs, options), is_leaf=lambda x: isinstance(x, list))
         rngs = {} if dropout_rng is None or not train else {"dropout": dropout_rng}
         try:
-            with self.acting_adapters(), packed.holding(self._held_packed()):
+            with self._drawing(stream), self.acting_adapters(), packed.holding(self._held_packed()):
                 return self.module.apply(
                     variables, *inputs, **options, rngs=rngs, mutable=changing or False, method=method
                 )

@@ -19,7 +19,7 @@ from triptych.errors import ArgumentError
 from triptych.modeling.adapting import Adapting
 from triptych.tensors.ref import TensorRef
 from triptych_pt import arrays, internals
-from triptych_pt.make import Conv1D
+from triptych_pt.make import Conv1D, Dropout
 from triptych_pt.packed import PackedEmbedding, PackedLinear
 
 A, B, DROPOUT = "lora_A", "lora_B", "lora_dropout"
@@ -88,7 +88,7 @@ class Adapts(Adapting):
             else:
                 _place(layer, A, Factors)[name] = _projection(first)
                 _place(layer, B, Factors)[name] = _projection(second)
-                _place(layer, DROPOUT, Factors)[name] = nn.Dropout(rate).train(layer.training)
+                _place(layer, DROPOUT, Factors)[name] = Dropout(rate).train(layer.training)
 
     def _adaptable(self, target: Target) -> Any:
         """Return the layer of `target`.

@@ -347,6 +347,16 @@ def training_of(layer: keras.layers.Layer) -> bool:
     return bool(layer._get_call_context().get_value("training"))
 
 
+def is_random(layer: keras.layers.Layer) -> bool:
+    """Return whether `layer` itself draws random numbers in a call."""
+    return bool(layer._seed_generators)
+
+
+def batches_seen(optimizer: Any) -> tf.Tensor:
+    """Return how many batches of gradients an optimizer was given, also where it applies the sums of several."""
+    return tf.cast(tf.convert_to_tensor(optimizer._iterations), tf.int64)
+
+
 def is_stateless() -> bool:
     """Return whether variables keep no value just now: shapes are inferred, or values are given from outside."""
     return bool(in_stateless_scope())

@@ -39,13 +39,15 @@ from triptych_tf.authors.serving import Serving
 from triptych_tf.authors.training import Training
 from triptych_tf.generation import Generates
 from triptych_tf.placement.placed import Placed
+from triptych_tf.seeding import SeedsDropout
 
 __all__ = ["TFPreTrainedModel"]
 logger = logging.getLogger("triptych")
 _PACKED_LAYOUTS = (Layout.LINEAR, Layout.CONV1D, Layout.EMBEDDING)
 
 
-class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Generates, keras.Model, Adapts, Placed):
+class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Generates, keras.Model, Adapts,
+                        SeedsDropout, Placed):  # fmt: skip
     """Base class of Keras models. Layers have the names of the canonical weights; `layer_._0` stands for `layer.0`.
 
     A class without `build` is built by a symbolic call on `dummy_inputs` when its weights are first asked for.

@@ -28,6 +28,7 @@ _OUTPUTS = {
 class Training:
     """Part of `TFPreTrainedModel`: `compile` and the steps of `fit`."""
 
+    _batch_seeded: Any
     _using_dummy_loss: bool | None = None
     _label_to_output_map: ClassVar[Mapping[str, str] | None] = None
 
@@ -52,7 +53,8 @@ class Training:
         super().compile(optimizer, loss, loss_weights, every, weighted, *args, **kwargs)  # type: ignore[misc]
 
     def train_step(self, data: Any) -> Any:
-        return super().train_step(self._labelled(data))  # type: ignore[misc]
+        with self._batch_seeded():
+            return super().train_step(self._labelled(data))  # type: ignore[misc]
 
     def test_step(self, data: Any) -> Any:
         return super().test_step(self._labelled(data))  # type: ignore[misc]

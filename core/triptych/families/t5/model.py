@@ -16,6 +16,7 @@ from triptych.nn import functional as fn
 from triptych.nn import outputs
 from triptych.nn.axes import heads_axis, hidden_axis, vocab_axis
 from triptych.nn.parts import Model, Part
+from triptych.nn.seeding import again
 from triptych.nn.stack import caller, encoder_output, finish
 from triptych.weights.schema import Axis
 
@@ -336,7 +337,7 @@ class T5Layers(Part):
             if more:
                 over = more[0]
                 crossed.append(more[1])
-        states[-1] = self.dropout(self.final_layer_norm(hidden))
+        states[-1] = again(self.dropout, self.final_layer_norm(hidden))
         made = outputs.BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=states[-1],
             past_key_values=None if cache is None else cache.after(length),
