@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 from typing import Any, ClassVar, TypeVar
 
@@ -30,11 +31,12 @@ from triptych.weights.schema import Schema, Weight
 from triptych.weights.surgery import VOCAB, Grow
 from triptych_pt import arrays, internals, layers, make, ops, packed
 from triptych_pt.adapters import Adapts
-from triptych_pt.authors import libraries
+from triptych_pt.authors import libraries, trainers
 from triptych_pt.authors.accessors import Accessors
 from triptych_pt.authors.attention import ALL_ATTENTION_FUNCTIONS
 from triptych_pt.authors.losses import loss_type
 from triptych_pt.authors.mixin import ModuleUtilsMixin
+from triptych_pt.authors.training import Trains, by_parts
 from triptych_pt.generation import Generates
 from triptych_pt.internals import building_empty, parameters_on_meta
 from triptych_pt.layers import describe
@@ -45,7 +47,7 @@ __all__ = ["PreTrainedModel"]
 Self = TypeVar("Self", bound="PreTrainedModel")
 
 
-class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates, Adapts, ModelBase):
+class PreTrainedModel(Placed, nn.Module, Accessors, Trains, ModuleUtilsMixin, Generates, Adapts, ModelBase):
     """Base class of PyTorch models. Subclasses build their modules in `__init__` and end it with `self.post_init()`.
 
     Raises:
@@ -62,7 +64,7 @@ class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates,
         """Take over the layers and the arithmetic of `part`, a declaration, if the class statement names one."""
         super().__init_subclass__(**kwargs)
         if part is not None:
-            make.binder.declare(cls, part, ops=ops, make=make)
+            make.binder.declare(cls, part, wrap=partial(by_parts, task=part.task), ops=ops, make=make)
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         config = self._own_config(config)
@@ -470,3 +472,8 @@ class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates,
     def dummy_inputs(self) -> dict[str, torch.Tensor]:
         """Inputs with which the model can be called: three texts of five ids below 8."""
         return {"input_ids": torch.tensor([[7, 6, 0, 0, 1], [1, 2, 3, 0, 0], [0, 0, 0, 4, 5]])}
+
+
+trainers.introduce("PreTrainedModel", PreTrainedModel,
+                   ("transformers.trainer", "peft.peft_model", "peft.tuners.tuners_utils"))  # fmt: skip
+trainers.introduce("Conv1D", Conv1D, ("peft.tuners.tuners_utils", "peft.tuners.lora.layer"))
