@@ -183,6 +183,10 @@ class PreTrainedModel(Placed, nn.Module, Accessors, Trains, ModuleUtilsMixin, Ge
 
     # -- hooks of ModelBase -------------------------------------------------------------------------------------
 
+    @classmethod
+    def _stem(cls) -> str:
+        return internals.unwrapped_class(cls).__name__
+
     def _modules_inside(self) -> Iterable[nn.Module]:
         return internals.modules_of(self)
 
@@ -317,6 +321,14 @@ class PreTrainedModel(Placed, nn.Module, Accessors, Trains, ModuleUtilsMixin, Ge
         return next(one for one in reversed(models) if any(part is module for part in one.modules()))
 
     def _tensor_refs(self, params: Any = None) -> list[TensorRef]:
+        if split := [name for name, parameter in self.named_parameters() if internals.is_split(parameter)]:
+            raise ArgumentError(
+                "The weights are split over processes, of which none has them whole.",
+                expected="state_dict=, with whole weights",
+                received=f"{split[0]} and {len(split) - 1} more, as DTensor",
+                remedy="in every process get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, "
+                "cpu_offload=True)) of torch.distributed.checkpoint.state_dict; or torch.distributed.checkpoint.save",
+            )
         refs = super()._tensor_refs(params)
         if not internals.saves_its_own_way(self):
             return refs

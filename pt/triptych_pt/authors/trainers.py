@@ -9,6 +9,7 @@ is imported first; neither library is ever imported here.
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Collection, Sequence
 from importlib.abc import MetaPathFinder
@@ -20,34 +21,48 @@ from typing import Any
 def introduce(name: str, kind: type, modules: Collection[str]) -> None:
     """Let these modules take what is a `kind` for what they know as `name`, now or when they are imported."""
     for module in modules:
+        _finder.kinds.setdefault(module, {})[name] = kind
         if module in sys.modules:
             _teach(sys.modules[module], name, kind)
-    sys.meta_path.insert(0, _Finder(name, kind, modules))
+    if _finder not in sys.meta_path:
+        sys.meta_path.insert(0, _finder)
 
 
 class _Finder(MetaPathFinder):
-    """Leaves the search to the other finders; what they find of `modules` it teaches, once it was run."""
+    """Leaves the search to the other finders; what they find of `kinds` it teaches, once it was run.
 
-    def __init__(self, name: str, kind: type, modules: Collection[str]) -> None:
-        self.name, self.kind, self.modules = name, kind, modules
+    Attributes:
+        kinds: module -> name -> what is taken for that.
+    """
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, dict[str, type]] = {}
+        self._sought: set[str] = set()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname not in self.modules:
+        if fullname not in self.kinds or fullname in self._sought:
             return None
-        others = (finder for finder in sys.meta_path if finder is not self)
-        spec = next((found for finder in others if (found := finder.find_spec(fullname, path, target))), None)
+        self._sought.add(fullname)  # another finder may ask all of them, too
+        try:
+            spec = importlib.util.find_spec(fullname) if target is None else None
+        finally:
+            self._sought.discard(fullname)
         if spec is not None and spec.loader is not None:
             loader: Any = spec.loader
             run = loader.exec_module
 
             def exec_module(module: ModuleType) -> None:
                 run(module)
-                _teach(module, self.name, self.kind)
+                for name, kind in self.kinds[fullname].items():
+                    _teach(module, name, kind)
 
             loader.exec_module = exec_module
         return spec
+
+
+_finder = _Finder()
 
 
 class _Asked(type):

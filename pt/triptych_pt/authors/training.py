@@ -72,7 +72,6 @@ def by_parts(call: Callable[..., Any], task: str) -> Callable[..., Any]:
         return call
     place = names.index(LABELS) - 1
 
-    @functools.wraps(call)
     def forward(self: Any, *args: Any, num_items_in_batch: Any = None, **kwargs: Any) -> Any:
         labels = args[place] if place < len(args) else kwargs.get(LABELS)
         if num_items_in_batch is None or labels is None:
@@ -87,6 +86,9 @@ def by_parts(call: Callable[..., Any], task: str) -> Callable[..., Any]:
             kwargs[LABELS] = labels
         return _weighted(call(self, *args, **kwargs), count / num_items_in_batch)
 
+    functools.update_wrapper(forward, call)
+    del forward.__wrapped__  # type: ignore[attr-defined]  # which accelerate would take for what it has wrapped
+    forward.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
     forward.part_of_batch = True  # type: ignore[attr-defined]
     return forward
 
