@@ -79,6 +79,6 @@ class _Asked(type):
 
 def _teach(module: ModuleType, name: str, kind: type) -> None:
     theirs = getattr(module, name, None)
-    if isinstance(theirs, type) and not isinstance(theirs, _Asked):
+    if type(theirs) is type:  # one with a metaclass, such as `_Asked`, answers for itself
         members = {"kinds": (theirs, kind), "__module__": theirs.__module__}
         setattr(module, name, _Asked(name, (theirs,), members))
