@@ -3,9 +3,9 @@
     python examples/finetune.py                           # trained in each framework, served from the next
     python examples/finetune.py --train-in tf --serve-from flax --folder topics
 
-Each framework trains in its own way: a loop in PyTorch, `fit` in Keras, a `TrainState` with optax in JAX. All start from
-the same weights, see the same batches and, given one seed, drop the same units, so that their losses lie on one curve;
-it is drawn into `--plot`. The sentences are made here, and those of the test use words that the training never saw.
+Each framework trains in its own way: a loop in PyTorch, `fit` in Keras, a `TrainState` with optax in JAX. All start
+from the same weights, see the same batches and, given one seed, drop the same units, so that their losses lie on one
+curve; it is drawn into `--plot`. The sentences are made here, and those of the test use words never trained with.
 Exits with status 1 if a model that was served is not the one that was trained, or did not learn.
 """
 
@@ -30,7 +30,6 @@ from demo import minilm
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
-import triptych
 from triptych_conformance import BACKENDS, Backend, compare
 
 LABELS = ("food", "animals", "money", "weather")
@@ -173,8 +172,7 @@ def start_of(folder: Path, scratch: Path) -> Path:
     """Save MiniLM with a new head, the one that all start from; return where."""
     torch.manual_seed(0)
     labels = dict(enumerate(LABELS))
-    model = triptych.AutoModelForSequenceClassification.from_pretrained(folder, id2label=labels)
-    model.save_pretrained(scratch)
+    BACKENDS[0].load("AutoModelForSequenceClassification", folder, id2label=labels).save_pretrained(scratch)
     return scratch
 
 
