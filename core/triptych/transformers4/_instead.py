@@ -7,7 +7,7 @@ import re
 from triptych.names import BACKEND_MODULES, MODEL_MODULES
 
 TOKENIZERS = "tokenizers and processors are no part of triptych: use the package tokenizers, or transformers beside it"
-_TRAINING = "triptych has no trainer: train as the framework does, or with accelerate"
+_TRAINING = "triptych has no trainer: train as the framework does, with accelerate, or with that of transformers 5"
 _GENERATION = "pass what it was made of to generate: the parameters of GenerationConfig"
 _BEAMS = "pass num_beams to generate, which keeps its beams itself"
 _CONSTRAINTS = "pass prefix_allowed_tokens_fn to generate, or a LogitsProcessor of your own"

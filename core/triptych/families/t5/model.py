@@ -455,6 +455,10 @@ class T5ForConditionalGeneration(Model):
         std = config.initializer_factor
         self.lm_head = self.make.vocab_head(self, hidden_axis(config), vocab_axis(config), std=std)
 
+    def prepare_decoder_input_ids_from_labels(self, labels: Any) -> Any:
+        """Return the decoder's input ids [B, Q] for `labels`, as a call does that is given labels alone."""
+        return fn.shifted_right(self.ops, self.config, labels)
+
     def call(
         self,
         input_ids: Any = None,
