@@ -132,23 +132,42 @@ def unfrozen(tree: Any) -> Any:
     return unfreeze(tree) if isinstance(tree, FrozenDict) else tree
 
 
+class Noted:
+    """What was seen of the kernels of modules that were called: layouts, and how many axes each module's own has."""
+
+    def __init__(self) -> None:
+        self.found: dict[Path, Layout] = {}
+        self.ranks: dict[Path, int] = {}
+
+    def layouts(self, tree: Any) -> dict[Path, Layout]:
+        """Return path -> layout where the leaf of the tree does not tell it: of what is no matrix and no convolution of
+        PyTorch's, and of those that `nn.scan` or `nn.vmap` stacks."""
+        leaves = flat(collections(tree)[PARAMETERS])
+        several = [path for path, rank in self.ranks.items() if path in leaves and leaves[path].ndim != rank]
+        return self.found | dict.fromkeys(several, Layout.PARAMETER)
+
+
 @contextmanager
-def noting_layouts() -> Iterator[dict[Path, Layout]]:
-    """Yield path -> layout of the kernels that modules called in this context have, where their leaf does not tell:
-    those of no matrix and no convolution of PyTorch's."""
-    found: dict[Path, Layout] = {}
+def noting_layouts() -> Iterator[Noted]:
+    """Note the kernels of the modules that are called in this context."""
+    noted = Noted()
 
     def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        result = call(*args, **kwargs)
         module = context.module
-        wide = isinstance(module, nn.DenseGeneral) and isinstance(module.features, Sequence)
-        turned = isinstance(module, nn.ConvTranspose) and not module.transpose_kernel
-        inner = isinstance(module, nn.DenseGeneral) and isinstance(module.axis, Sequence)
-        if context.method_name == "__call__" and (wide or inner or turned):
-            found[(*module.path, "kernel")] = Layout.PARAMETER
-        return call(*args, **kwargs)
+        if context.method_name == "__call__":
+            wide = isinstance(module, nn.DenseGeneral) and isinstance(module.features, Sequence)
+            turned = isinstance(module, nn.ConvTranspose) and not module.transpose_kernel
+            inner = isinstance(module, nn.DenseGeneral) and isinstance(module.axis, Sequence)
+            path = (*module.path, "kernel")
+            if wide or inner or turned:
+                noted.found[path] = Layout.PARAMETER
+            elif module.has_variable(PARAMETERS, "kernel"):
+                noted.ranks[path] = jnp.ndim(nn.unbox(module.get_variable(PARAMETERS, "kernel")))
+        return result
 
     with nn.intercept_methods(note):
-        yield found
+        yield noted
 
 
 def live(

@@ -167,7 +167,7 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Modules):
             raise ArgumentError(
                 "method is no function.", expected="a function of the module", received=repr(method)[:80]
             )
-        known = self._call_arguments() if method is None else inspect.signature(method).parameters
+        known = self._module_arguments() if method is None else inspect.signature(method).parameters
         options |= {name: v for name, v in (("deterministic", not train), ("train", train)) if name in known}
         inputs, options = jax.tree.map(layers.on_device, (inputs, options), is_leaf=lambda x: isinstance(x, list))
         rngs = {} if dropout_rng is None or not train else _streams(dropout_rng)
@@ -322,7 +322,11 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Modules):
             path = self._path(schema[name])
             flat[path] = put_like(permuted(array, order), flat[path])
         self._params, self._shapes = unflatten_dict(flat), None
-        self._module = self._module.clone(**({"config": self.config} if hasattr(self._module, "config") else {}))
+        if (functional := self._functional) is not None:
+            self._module = functional.resized(self.config, layers.collections(self._params))
+        else:
+            changes = {"config": self.config} if hasattr(self._module, "config") else {}
+            self._module = self._module.clone(**changes)
 
     def _packable(self) -> Collection[str]:
         shapes = self._traced_shapes()

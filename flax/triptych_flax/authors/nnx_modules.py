@@ -118,6 +118,22 @@ class Functional:
 
     # -- as linen's ---------------------------------------------------------------------------------------------
 
+    def resized(self, config: Any, variables: Mapping[str, Any]) -> Functional:
+        """Return this with `config`, whose variables have other shapes now."""
+        new = self.clone(config=config)
+        if self.instance is not None:
+            new.instance = self.bind(variables)  # its layers cannot be made anew
+        return new
+
+    def lacking(self, rngs: Mapping[str, Any], held: Collection[Path]) -> dict[Path, Any]:
+        """Return path -> new value of the variables that are not in `held`, without computing those that are."""
+
+        def made(rngs: Mapping[str, Any]) -> dict[Path, Any]:
+            found = layers.flat(layers.without_empty(self.init(rngs)))
+            return {path: leaf for path, leaf in found.items() if path not in held}
+
+        return (jax.jit(made) if held and self.instance is None else made)(rngs)
+
     def init(self, rngs: Mapping[str, Any]) -> dict[str, Any]:
         """Return new variables, by collection.
 
@@ -183,7 +199,6 @@ class Functional:
     def _fitting(self, given: Mapping[Path, Any], place: Path, leaf: Any) -> Any:
         if place not in given:
             raise ArgumentError("The parameters do not fit the module.", received=f"no {'/'.join(place)}")
-        # The layers of an instance cannot be made anew when its vocabulary is resized.
         if self.instance is None and jnp.shape(given[place]) != leaf.get_value().shape:
             raise ArgumentError(
                 "The parameters do not fit the module.",

@@ -91,4 +91,3 @@ class Modules(Operations):
 
     def _modules_inside(self) -> Iterable[Any]:
         return [self.module]
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -64,8 +65,8 @@ class Parameters(ModelBase):
         held = {} if params is None else layers.flat(params)
         rngs = dict(zip(("params", "dropout"), jax.random.split(rng), strict=True))
         if (functional := self._functional) is not None:  # it need not be called
-            return unflatten_dict({**layers.flat(layers.without_empty(functional.init(rngs))), **held})
-        known = self._call_arguments()
+            return unflatten_dict({**functional.lacking(rngs, held), **held})
+        known = self._module_arguments()
         calm = {name: value for name, value in (("deterministic", True), ("train", False)) if name in known}
         state = nn.DenyList(layers.PASSING)
 
@@ -78,6 +79,7 @@ class Parameters(ModelBase):
                 _, made = self.module.apply(variables, inputs, **more, rngs=rngs, mutable=state)
             else:
                 made = self.module.init(rngs, inputs, **more, mutable=state)
+            made = nn.unbox(made)  # of what `nn.with_partitioning` says beside the values
             return {p: leaf for p, leaf in layers.flat(layers.without_empty(made)).items() if p not in held}
 
         dtype = jnp.int32 if self.main_input_name.endswith("_ids") else jnp.float32
@@ -88,14 +90,21 @@ class Parameters(ModelBase):
         """The module if it is one of nnx, an `nnx_modules.Functional`, else None."""
         return None if isinstance(self.module, nn.Module) else self.module
 
+    def _module_arguments(self) -> Collection[str]:
+        """Return the names of the arguments with which the module is called."""
+        functional = self._functional
+        kind = type(self.module) if functional is None else functional.kind
+        return inspect.signature(kind.__call__).parameters
+
     def _made(self, key: Any) -> Any:
         """Return new parameters, as nested dicts.
 
         Raises:
             ArgumentError: `init_weights` of the class returns something else.
         """
-        with layers.noting_layouts() as self._layouts, packed.noting_dense() as self._dense:
+        with layers.noting_layouts() as noted, packed.noting_dense() as self._dense:
             made = layers.of_arrays(self.init_weights(key, self.input_shape))
+        self._layouts = noted.layouts(made)
         if (functional := self._functional) is not None:
             self._layouts |= functional.layouts
         return made
