@@ -91,7 +91,7 @@ class Text(FlaxPreTrainedModel):
 def trained() -> Text:
     """Return a model with statistics of some calls."""
     model = Text(Config(), seed=3)
-    _, new = model(np.arange(10)[None], train=True, dropout_rng=KEY(0))
+    _, new = model(IDS, train=True, dropout_rng=KEY(0))
     model.params = {**model.params, **new}
     return model
 
@@ -253,13 +253,11 @@ def test_a_linen_backbone_within(tmp_path: Path) -> None:
     base.save_pretrained(tmp_path / "base")
     model, info = Around.from_pretrained(tmp_path / "base", output_loading_info=True)
     assert sorted(info["missing_keys"]) == ["head.bias", "head.weight"] and not info["unexpected_keys"]
-    hidden = jax.jit(lambda params: model.module.bind({"params": params}).bert(IDS, deterministic=True)[0])
-    expected = jax.jit(lambda params: base(IDS, params=params)[0])(base.params)
-    assert_close(np.asarray(hidden(model.params)), np.asarray(expected))
+    hidden = model.module.bind({"params": model.params}).bert(IDS, deterministic=True)[0]
+    assert_close(np.asarray(hidden), np.asarray(base(IDS)[0]))
     model.resize_token_embeddings(40)
     model.save_pretrained(tmp_path / "whole")
     assert_same(Around.from_pretrained(tmp_path / "whole", strict=True), model)
-    assert FlaxBertModel.from_pretrained(tmp_path / "whole").config.vocab_size == 40
 
 
 class MadeAlready(FlaxPreTrainedModel):
@@ -287,19 +285,7 @@ def test_a_module_that_was_made_already(trained: Text, tmp_path: Path) -> None:
     assert MadeAlready(Config(), seed=5).params["params"]["words"]["embedding"].std() > 0
 
 
-def test_a_linen_model_as_one_of_nnx() -> None:
-    model = FlaxBertModel(BERT)
-    module = model.as_nnx()
-    given = jax.jit(lambda params: model(IDS, params=params)[0])
-    called = nnx.jit(lambda module: module(IDS)[0])
-    assert_close(np.asarray(called(module)), np.asarray(given(model.params)))
-    module.embeddings["word_embeddings"]["embedding"][...] += 1
-    model.params = module
-    assert_close(np.asarray(called(module)), np.asarray(given(model.params)))
-    assert isinstance(model.params, dict)
-
-
-def test_modules_of_nnx_within_linen(tmp_path: Path) -> None:
+def test_modules_of_nnx_within_linen_and_the_whole_as_one_of_nnx(tmp_path: Path) -> None:
     class Inner(nn.Module):
         config: Any
         dtype: Any = jnp.float32
@@ -319,6 +305,13 @@ def test_modules_of_nnx_within_linen(tmp_path: Path) -> None:
     assert set(_saved(model, tmp_path)) >= {"dense.weight", "norm.running_mean"}
     again = FlaxInner.from_pretrained(tmp_path, input_shape=(1, 4), strict=True)
     np.testing.assert_array_equal(again(values), model(values))
+    module = model.as_nnx()
+    np.testing.assert_array_equal(module(values), model(values))
+    module.dense["kernel"][...] += 1
+    assert not np.array_equal(module(values), model(values))
+    model.params = module
+    np.testing.assert_array_equal(module(values), model(values))
+    assert isinstance(model.params, dict) and isinstance(model.params["batch_stats"]["norm"], dict)
 
 
 def test_what_does_not_fit_is_refused(trained: Text) -> None:

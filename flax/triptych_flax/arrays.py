@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from triptych.errors import UnsupportedFormatError
+from triptych.errors import ArgumentError, UnsupportedFormatError
 from triptych.tensors.dtypes import NAMES
 
 
@@ -52,16 +52,32 @@ def to_numpy(tensor: Any) -> np.ndarray:
     Raises:
         UnsupportedFormatError: it has no values (a shape), is no array, of a dtype that no checkpoint holds, or in part
             on devices of other processes.
+        ArgumentError: it was donated.
     """
     if isinstance(tensor, jax.ShapeDtypeStruct) or not hasattr(tensor, "dtype"):
         raise UnsupportedFormatError("The tensor has no values to read.", expected="an array", received=str(tensor))
     numpy_dtype(tensor.dtype)
+    if is_deleted(tensor):
+        raise ArgumentError(**DONATED)
     if isinstance(tensor, jax.Array) and not _is_adopted(tensor):
         if not tensor.is_fully_addressable:
             raise UnsupportedFormatError("Parts of the array are not here.", expected="devices of this process alone",
                                          received=str(tensor.sharding))  # fmt: skip
         tensor = tensor.copy()  # JAX keeps what it makes for numpy as long as the array lives
     return np.asarray(tensor)
+
+
+def is_deleted(tensor: Any) -> bool:
+    """Return whether a compiled function was given the memory of an array, as `donate_argnums` says."""
+    return isinstance(tensor, jax.Array) and not isinstance(tensor, jax.core.Tracer) and tensor.is_deleted()
+
+
+DONATED = {
+    "detail": "Parameters were donated to a compiled function, and hold nothing any more.",
+    "expected": "arrays that were not in an argument named by donate_argnums",
+    "received": "deleted arrays",
+    "remedy": "model.params = state.params, of the state that the function returned",
+}
 
 
 def _is_adopted(tensor: jax.Array) -> bool:

@@ -178,6 +178,10 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Modules):
                 )
         except _OTHER_PARAMETERS as cause:
             raise ArgumentError("The parameters do not fit the module.", received=str(cause)) from cause
+        except RuntimeError as cause:
+            if any(map(arrays.is_deleted, jax.tree.leaves(variables))):
+                raise ArgumentError(**arrays.DONATED) from cause
+            raise
 
     @property
     def required_params(self) -> set[layers.Path]:
@@ -398,12 +402,29 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Modules):
 
     # -- gradient checkpointing ---------------------------------------------------------------------------------
 
-    def enable_gradient_checkpointing(self) -> None:
+    def enable_gradient_checkpointing(self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None) -> None:
         """Call `gradient_checkpointing_enable`, under the name that it has in Flax in transformers 4.
 
         The argument `gradient_checkpointing=True` of a built-in class does the same from the start.
+
+        Args:
+            gradient_checkpointing_kwargs: of a built-in class, arguments of `flax.linen.remat`: `policy`, such as
+                `jax.checkpoint_policies.dots_saveable`, says what is kept nevertheless; `prevent_cse`.
+
+        Raises:
+            ArgumentError: as `gradient_checkpointing_enable`.
         """
-        self.gradient_checkpointing_enable()
+        self.gradient_checkpointing_enable(gradient_checkpointing_kwargs)
+
+    def _checkpoint_function(self, options: Mapping[str, Any] | None) -> Callable[..., Any]:
+        known = ops.Recomputed.fields() if self.declared_part is not None else ()
+        if strange := [name for name in options or {} if name not in known]:
+            raise ArgumentError(
+                "Gradient checkpointing does not take these arguments here.",
+                expected=", ".join(known) or "none: the module calls nn.remat itself",
+                received=", ".join(strange),
+            )
+        return ops.checkpointing(options)
 
     def _set_gradient_checkpointing(
         self, enable: bool = True, gradient_checkpointing_func: Callable[..., Any] | None = None
@@ -411,7 +432,9 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Modules):
         if (functional := self._functional) is not None:
             self.module = functional.checkpointed(enable)
         elif hasattr(self.module, "gradient_checkpointing"):
-            self.module = self.module.clone(gradient_checkpointing=enable)
+            options = isinstance(gradient_checkpointing_func, ops.Recomputed) and self.declared_part is not None
+            how = gradient_checkpointing_func if enable and options else enable
+            self.module = self.module.clone(gradient_checkpointing=how)
         else:
             raise ArgumentError(
                 f"{type(self.module).__name__} cannot compute its layers anew for the gradient.",

@@ -212,7 +212,7 @@ class Functional:
     @property
     def layouts(self) -> dict[Path, Layout]:
         """Path -> layout of the kernels whose leaf does not tell it: see `layers.noting_layouts`."""
-        found = {}
+        found: dict[Path, Layout] = {}
         for scope, module in nnx.iter_modules(self._blueprint().module):
             kernel = getattr(module, "kernel", None)
             rank = _rank(module)
@@ -262,7 +262,7 @@ class _Blueprint:
     @cached_property
     def shared(self) -> dict[Path, Path]:
         """See `Functional.shared`."""
-        found = {}
+        found: dict[Path, Path] = {}
         for first, *others in nnx.find_duplicates(self.module):
             for path in self.leaves:
                 if path[: len(first)] == first:
