@@ -9,6 +9,15 @@ import numpy as np
 
 from triptych.errors import ArgumentError, UnsupportedFormatError
 from triptych.tensors.dtypes import NAMES
+from triptych_flax import internals
+
+DONATED = {
+    "detail": "Parameters were donated to a compiled function, and hold nothing any more.",
+    "expected": "arrays that were not in an argument named by donate_argnums",
+    "received": "deleted arrays",
+    "remedy": "model.params = state.params, of the state that the function returned",
+}
+"""What an `ArgumentError` says of them."""
 
 
 def native_dtype(dtype: np.dtype) -> np.dtype:
@@ -57,7 +66,7 @@ def to_numpy(tensor: Any) -> np.ndarray:
     if isinstance(tensor, jax.ShapeDtypeStruct) or not hasattr(tensor, "dtype"):
         raise UnsupportedFormatError("The tensor has no values to read.", expected="an array", received=str(tensor))
     numpy_dtype(tensor.dtype)
-    if is_deleted(tensor):
+    if internals.is_deleted(tensor):
         raise ArgumentError(**DONATED)
     if isinstance(tensor, jax.Array) and not _is_adopted(tensor):
         if not tensor.is_fully_addressable:
@@ -65,19 +74,6 @@ def to_numpy(tensor: Any) -> np.ndarray:
                                          received=str(tensor.sharding))  # fmt: skip
         tensor = tensor.copy()  # JAX keeps what it makes for numpy as long as the array lives
     return np.asarray(tensor)
-
-
-def is_deleted(tensor: Any) -> bool:
-    """Return whether a compiled function was given the memory of an array, as `donate_argnums` says."""
-    return isinstance(tensor, jax.Array) and not isinstance(tensor, jax.core.Tracer) and tensor.is_deleted()
-
-
-DONATED = {
-    "detail": "Parameters were donated to a compiled function, and hold nothing any more.",
-    "expected": "arrays that were not in an argument named by donate_argnums",
-    "received": "deleted arrays",
-    "remedy": "model.params = state.params, of the state that the function returned",
-}
 
 
 def _is_adopted(tensor: jax.Array) -> bool:

@@ -31,7 +31,7 @@ from triptych.weights import layouts
 from triptych.weights.packing import Packed
 from triptych.weights.plan import Assignment, NewWeight, Policy
 from triptych.weights.schema import Layout, Weight
-from triptych_flax import arrays, layers, make, ops, packed
+from triptych_flax import arrays, internals, layers, make, ops, packed
 from triptych_flax.adapters import Adapts
 from triptych_flax.base.modules import Modules
 from triptych_flax.generation import Generates
@@ -179,7 +179,7 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Modules):
         except _OTHER_PARAMETERS as cause:
             raise ArgumentError("The parameters do not fit the module.", received=str(cause)) from cause
         except RuntimeError as cause:
-            if any(map(arrays.is_deleted, jax.tree.leaves(variables))):
+            if any(map(internals.is_deleted, jax.tree.leaves(variables))):
                 raise ArgumentError(**arrays.DONATED) from cause
             raise
 
