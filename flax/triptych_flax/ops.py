@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import jax
@@ -379,9 +380,25 @@ def is_training(layer: Any) -> bool:
     return True
 
 
-def checkpointing(options: Any = None) -> Any:
-    """Return `flax.linen.remat`."""
-    return nn.remat
+def checkpointing(options: Mapping[str, Any] | None = None) -> Any:
+    """Return `flax.linen.remat` with these arguments."""
+    return Recomputed(**(options or {}))
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """`flax.linen.remat`, and what is kept of what a layer computes; what a module has as `gradient_checkpointing`."""
+
+    policy: Callable[..., bool] | None = None
+    prevent_cse: bool = True
+
+    @classmethod
+    def fields(cls) -> list[str]:
+        """Return the names of its arguments."""
+        return [field.name for field in fields(cls)]
+
+    def __call__(self, function: Callable[..., Any]) -> Any:
+        return nn.remat(function, policy=self.policy, prevent_cse=self.prevent_cse)
 
 
 def recomputed(stack: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
@@ -396,4 +413,6 @@ def recomputed(stack: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
         positional, named = jax.tree.unflatten(structure, values)
         return layer(*positional, **named)
 
-    return nn.remat(run)(layer, *(leaves[place] for place in places))
+    how = stack.gradient_checkpointing
+    remat = how if isinstance(how, Recomputed) else Recomputed()
+    return remat(run)(layer, *(leaves[place] for place in places))
