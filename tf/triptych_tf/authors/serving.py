@@ -14,7 +14,7 @@ from triptych.errors import ArgumentError
 from triptych.nn.outputs import ModelOutput
 from triptych_tf.authors.checks import expect
 
-_TEXT = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids", "decoder_attention_mask")
+IDS_AND_MASKS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids", "decoder_attention_mask")
 
 
 class Serving:
@@ -34,7 +34,7 @@ class Serving:
         called_with, found = self._called_with(), {}  # type: ignore[attr-defined]
         lengths = [None] * (3 if type(self).__name__.endswith("ForMultipleChoice") else 2)
         if "input_ids" in called_with:
-            found = {name: tf.TensorSpec(lengths, tf.int32, name) for name in _TEXT if name in called_with}
+            found = {name: tf.TensorSpec(lengths, tf.int32, name) for name in IDS_AND_MASKS if name in called_with}
         if "pixel_values" in called_with:
             found["pixel_values"] = tf.TensorSpec(self._size_of_images(), tf.float32, "pixel_values")
         if "input_features" in called_with:
