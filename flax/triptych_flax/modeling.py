@@ -36,11 +36,12 @@ from triptych_flax.adapters import Adapts
 from triptych_flax.base.operations import Operations
 from triptych_flax.generation import Generates
 from triptych_flax.placement.placed import Placed, on_device, put_like
+from triptych_flax.serving import Exports
 
 __all__ = ["FlaxPreTrainedModel"]
 
 
-class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
+class FlaxPreTrainedModel(Placed, Generates, Adapts, Exports, Operations):
     """Base class of Flax models: a config, a linen module and, unless `_do_init=False`, its parameters.
 
     A class sets `module_class`, a linen module with the fields `config` and `dtype`, and is then called as
