@@ -37,11 +37,12 @@ from triptych_flax.base.modules import Modules
 from triptych_flax.generation import Generates
 from triptych_flax.placement.placed import Placed, on_device, put_like
 from triptych_flax.seeding import SeedsDropout
+from triptych_flax.serving import Exports
 
 __all__ = ["FlaxPreTrainedModel"]
 
 
-class FlaxPreTrainedModel(Placed, Generates, Adapts, SeedsDropout, Modules):
+class FlaxPreTrainedModel(Placed, Generates, Adapts, SeedsDropout, Exports, Modules):
     """Base class of Flax models: a config, a module and, unless `_do_init=False`, its parameters.
 
     A class sets `module_class`, a linen module with the fields `config` and `dtype`, and is then called as

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -264,6 +265,15 @@ def _is_own(kind: type[nn.Module], method: str) -> bool:
 def transforms_are_active() -> bool:
     """Return whether a transform of `torch.func` wraps tensors, of which a buffer of plain ones takes none."""
     return bool(torch._C._are_functorch_transforms_active())
+
+
+def as_recorded(length: Any) -> Any:
+    """Return a length that is the same in each call, as the number that it has while `torch.jit` traces."""
+    if not isinstance(length, torch.Tensor):
+        return length
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # that it is the same is what is said here
+        return length.item()
 
 
 def building_empty() -> bool:

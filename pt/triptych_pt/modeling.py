@@ -43,13 +43,14 @@ from triptych_pt.layers import describe
 from triptych_pt.make import Conv1D, RMSNorm
 from triptych_pt.placement.placed import Placed
 from triptych_pt.seeding import SeedsDropout
+from triptych_pt.serving import Exports
 
 __all__ = ["PreTrainedModel"]
 Self = TypeVar("Self", bound="PreTrainedModel")
 
 
 class PreTrainedModel(
-    Placed, nn.Module, Accessors, Trains, ModuleUtilsMixin, Generates, Adapts, SeedsDropout, ModelBase
+    Placed, nn.Module, Accessors, Trains, ModuleUtilsMixin, Generates, Adapts, SeedsDropout, Exports, ModelBase
 ):
     """Base class of PyTorch models. Subclasses build their modules in `__init__` and end it with `self.post_init()`.
 

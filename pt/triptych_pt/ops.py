@@ -407,7 +407,8 @@ def fused_attention(
     """Return context [B, N, Q, D], and keep no probabilities; see `triptych.nn.attention.attend`."""
     rate = dropout.p if dropout.training else 0.0
     bias = None if bias is None else bias.to(query.dtype)
-    groups, shape = query.shape[1] // key.shape[1], query.shape
+    groups, shape = internals.as_recorded(query.shape[1] // key.shape[1]), query.shape
+    causal = bool(internals.as_recorded(causal))
     if groups > 1 and shape[2] == 1 and (bias is None or bias.shape[1:3] == (1, 1)):
         # A head with several queries, instead of several heads with one: no key is copied.
         query, groups = query.reshape(shape[0], key.shape[1], groups, shape[3]), 1

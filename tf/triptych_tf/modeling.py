@@ -35,7 +35,7 @@ from triptych_tf.authors.accessors import Accessors
 from triptych_tf.authors.datasets import Datasets
 from triptych_tf.authors.inputs import takes_more
 from triptych_tf.authors.searches import Searches
-from triptych_tf.authors.serving import Serving
+from triptych_tf.authors.serving import Exports
 from triptych_tf.authors.training import Training
 from triptych_tf.generation import Generates
 from triptych_tf.placement.placed import Placed
@@ -46,7 +46,7 @@ logger = logging.getLogger("triptych")
 _PACKED_LAYOUTS = (Layout.LINEAR, Layout.CONV1D, Layout.EMBEDDING)
 
 
-class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Generates, keras.Model, Adapts,
+class TFPreTrainedModel(Accessors, Training, Exports, Datasets, Searches, Generates, keras.Model, Adapts,
                         SeedsDropout, Placed):  # fmt: skip
     """Base class of Keras models. Layers have the names of the canonical weights; `layer_._0` stands for `layer.0`.
 
@@ -78,6 +78,8 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Genera
         super().__init_subclass__(**kwargs)
         if part is not None:
             make.declare(cls, part)
+        if cls.__module__.partition(".")[0] == __package__:  # others register their own classes, as Keras has it
+            keras.saving.register_keras_serializable(__package__)(cls)
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         config = self._own_config(config)

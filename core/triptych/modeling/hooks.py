@@ -187,6 +187,15 @@ class Hooks:
         """Write the model in the framework's own format for serving."""
         raise NotImplementedError
 
+    def _export(self, file: Any, inputs: Mapping[str, Any], **options: Any) -> None:
+        """Write the model for inference with these inputs, as `Serving.export` says."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _stacked(several: Sequence[Any]) -> Any:
+        """Return tensors of one shape as one, [number, ...]."""
+        raise NotImplementedError
+
     def _cache_dtype(self) -> Any:
         """Return the dtype in which keys and values are kept."""
         raise NotImplementedError

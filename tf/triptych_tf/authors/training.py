@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from triptych.errors import ArgumentError
+from triptych.modeling.serving import IDS_AND_MASKS
 from triptych.nn.heads import targets_of
 from triptych.nn.outputs import ModelOutput
 from triptych_tf import internals
-from triptych_tf.authors.serving import IDS_AND_MASKS
 
 OWN_LOSS = ("auto", "auto_with_warning", "passthrough")
 """What `compile` takes as a loss and means that of the model."""
