@@ -130,7 +130,8 @@ def flax(checkpointed: bool, inputs: dict[str, np.ndarray], package: str = "trip
         state["params"], loss = compiled(state["params"], key)
         return float(loss)
 
-    step.needed = compiled.memory_analysis().temp_size_in_bytes  # type: ignore[attr-defined]
+    analysis: Any = compiled.memory_analysis()
+    step.needed = analysis.temp_size_in_bytes  # type: ignore[attr-defined]
     return step
 
 

@@ -18,9 +18,9 @@ import torch  # noqa: F401  # before TensorFlow: the other order crashes some bu
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / one) for one in ("conformance", "conformance/support")]
 
-from small_models import CLASSES, config_of, labelled_inputs, random_folder
-from triptych_conformance import BACKENDS, Parity, gradient_parity, gradients_of, without_dropout
-from triptych_conformance.tolerance import FLOAT32
+from small_models import CLASSES, config_of, labelled_inputs, random_folder  # noqa: E402
+from triptych_conformance import BACKENDS, Parity, gradient_parity, gradients_of, without_dropout  # noqa: E402
+from triptych_conformance.tolerance import FLOAT32  # noqa: E402
 
 PROBLEMS = {
     "regression": {"num_labels": 1},
