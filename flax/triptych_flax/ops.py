@@ -76,6 +76,11 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     return jnp.where(condition, x, y)
 
 
+def without_gradient(vectors: Any, ids: Any, padding: int) -> Any:
+    """Return `vectors` [..., H] of `ids` [...], which those of `padding` get no gradient by."""
+    return jnp.where((jnp.asarray(ids) == padding)[..., None], jax.lax.stop_gradient(vectors), vectors)
+
+
 def zeros_like(x: Any) -> Any:
     return jnp.zeros_like(x)
 

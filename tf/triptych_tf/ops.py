@@ -80,6 +80,11 @@ def where(condition: Any, x: Any, y: Any) -> Any:
     return keras.ops.where(condition, x, y)
 
 
+def without_gradient(vectors: Any, ids: Any, padding: int) -> Any:
+    """Return `vectors` [..., H] of `ids` [...], which those of `padding` get no gradient by."""
+    return tf.where((keras.ops.convert_to_tensor(ids) == padding)[..., None], tf.stop_gradient(vectors), vectors)
+
+
 def zeros_like(x: Any) -> Any:
     return keras.ops.zeros_like(x)
 

@@ -66,6 +66,9 @@ class RobertaConfig(BertConfig):
 
 
 class RobertaEmbeddings(BertEmbeddings):
+    def padded_position(self) -> int | None:
+        return self.config.pad_token_id
+
     def positions(self, input_ids: Any, words: Any, past: Any) -> Any:
         """Return positions counted over the tokens that are not padding, from `past` + `pad_token_id` + 1."""
         ops, pad = self.ops, self.config.pad_token_id or 0
