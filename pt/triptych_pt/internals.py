@@ -200,6 +200,27 @@ def own_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     return [(name, tensor) for name, tensor in held if tensor is not None]
 
 
+def all_tensors(module: nn.Module) -> list[torch.Tensor]:
+    """Return the parameters of `module` and the modules in it, then the buffers. A replica that `nn.DataParallel` made
+    has no parameters, but tensors in their places."""
+    found: list[torch.Tensor] = [*module.parameters()]
+    if not found:
+        found = [one for part in module.modules() for one in getattr(part, "_former_parameters", {}).values()]
+    return [*found, *module.buffers()]
+
+
+def unwrapped_class(cls: type) -> type:
+    """Return the class that a module had before `fully_shard` or `replicate` gave it one of their own."""
+    bases = cls.__bases__
+    made = len(bases) > 1 and bases[0].__module__.startswith("torch.distributed.")
+    return bases[1] if made else cls
+
+
+def is_split(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor is part of one that is split over processes, as FSDP2 splits them."""
+    return hasattr(tensor, "full_tensor") and hasattr(tensor, "placements")  # DTensor, whose import takes a second
+
+
 def persistent_buffers(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     """Return the buffers of `module` itself that are saved."""
     names = module._non_persistent_buffers_set

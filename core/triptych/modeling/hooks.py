@@ -103,8 +103,8 @@ class Hooks:
         """Return a function from weight to its array in canonical layout."""
         raise NotImplementedError
 
-    def _dtype_of(self, weight: Weight, params: Any = None) -> np.dtype:
-        """Return the numpy dtype in which the model holds `weight`."""
+    def _dtype_reader(self, params: Any = None) -> Callable[[Weight], np.dtype]:
+        """Return a function from weight to the numpy dtype in which the model holds it."""
         raise NotImplementedError
 
     def _replace(self, arrays: Mapping[str, np.ndarray]) -> None:

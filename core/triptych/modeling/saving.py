@@ -255,9 +255,9 @@ class Saving(Adapting, PushToHubMixin):
         """Return the weights under canonical names, in canonical layout, to be read one at a time."""
         if self.declared_schema is not None and not self._is_of_a_part(self.config):
             refuse_disagreement(type(self), self.schema, self._live_weights())
-        source = self._reader(params)
+        source, dtype_of = self._reader(params), self._dtype_reader(params)
         return [
-            TensorRef(w.name, self._dtype_of(w, params), w.shape, lambda w=w: source(w))  # type: ignore[misc]
+            TensorRef(w.name, dtype_of(w), w.shape, lambda w=w: source(w))  # type: ignore[misc]
             for w in self._weights_to_save(params)
         ]
 

@@ -13,7 +13,7 @@ from triptych.modeling.hooks import Hooks
 from triptych.nn.outputs import ModelOutput
 
 BATCH, CHOICES, LENGTH = "batch", "choices", "length"
-_TEXT = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids", "decoder_attention_mask")
+IDS_AND_MASKS = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids", "decoder_attention_mask")
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Serving(Hooks):
     def _usual_inputs(self, known: Any) -> dict[str, ServedInput]:
         found = {}
         if "input_ids" in known:
-            found = {name: ServedInput(self._axes(name), True) for name in _TEXT if name in known}
+            found = {name: ServedInput(self._axes(name), True) for name in IDS_AND_MASKS if name in known}
         if "pixel_values" in known:
             found["pixel_values"] = ServedInput((BATCH, *self._size_of_images()), False)
         if "input_features" in known:
