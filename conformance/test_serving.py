@@ -45,10 +45,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def arrays(file: Path) -> dict[str, np.ndarray]:
+    with np.load(file) as opened:
+        return dict(opened)
+
+
 def expected(folder: Path, kind: str) -> list[dict[str, np.ndarray]]:
     backend = Backend("pt")
     model = backend.load(STEMS[kind][0], folder / kind)
-    return [backend.run(model, dict(np.load(folder / f"{kind}.{i}.inputs.npz"))) for i in range(len(LENGTHS))]
+    return [backend.run(model, arrays(folder / f"{kind}.{i}.inputs.npz")) for i in range(len(LENGTHS))]
 
 
 @BACKEND
@@ -66,7 +71,7 @@ def test_what_is_exported_runs_without_triptych(backend: Backend, folder: Path) 
     assert done.returncode == 0, done.stderr[-3000:]
     for kind in STEMS:
         for number, reference in enumerate(expected(folder, kind)):
-            found: Any = np.load(folder / f"{kind}.{number}.{backend.name}.npz")
+            found = arrays(folder / f"{kind}.{number}.{backend.name}.npz")
             assert sorted(found) == sorted(reference)
             for name in found:
                 assert_close(found[name], reference[name], what=f"{kind} {name}")

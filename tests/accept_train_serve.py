@@ -75,13 +75,18 @@ def run_without_triptych(framework: str, folder: Path) -> float:
     return time.perf_counter() - began
 
 
+def arrays(file: Path) -> dict[str, np.ndarray]:
+    with np.load(file) as opened:
+        return dict(opened)
+
+
 def fractions(kind: str, framework: str, source: Path, folder: Path) -> Iterator[float]:
     """Yield how far each output is from that of the model in PyTorch."""
     backend = Backend("pt")
     model = backend.load(STEMS[kind], source)
     for number in range(len(SIZES)):
-        reference = backend.run(model, dict(np.load(folder / f"{kind}.{number}.inputs.npz")))
-        found = np.load(folder / f"{kind}.{number}.{framework}.npz")
+        reference = backend.run(model, arrays(folder / f"{kind}.{number}.inputs.npz"))
+        found = arrays(folder / f"{kind}.{number}.{framework}.npz")
         assert sorted(found) == sorted(reference), (kind, framework, sorted(found), sorted(reference))
         yield from (compare(found[name], reference[name]).fraction for name in reference)
 
