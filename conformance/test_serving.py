@@ -45,10 +45,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def arrays(file: Path) -> dict[str, np.ndarray]:
+    with np.load(file) as opened:
+        return dict(opened)
+
+
 def expected(folder: Path, kind: str) -> list[dict[str, np.ndarray]]:
     backend = Backend("pt")
     model = backend.load(STEMS[kind][0], folder / kind)
-    return [backend.run(model, dict(np.load(folder / f"{kind}.{i}.inputs.npz"))) for i in range(len(LENGTHS))]
+    return [backend.run(model, arrays(folder / f"{kind}.{i}.inputs.npz")) for i in range(len(LENGTHS))]
 
 
 @BACKEND
@@ -59,14 +64,14 @@ def test_what_is_exported_runs_without_triptych(backend: Backend, folder: Path) 
             model.save_pretrained(folder / "saved", saved_model=True)
             (folder / "saved/saved_model/1").rename(folder / "bert.tf")
         else:
-            model.export(folder / f"{kind}.{backend.name}")
+            model.export(run_served.file_of(folder, kind, backend.name))
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-W", "ignore", run_served.__file__, backend.name, str(folder)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     for kind in STEMS:
         for number, reference in enumerate(expected(folder, kind)):
-            found: Any = np.load(folder / f"{kind}.{number}.{backend.name}.npz")
+            found = arrays(folder / f"{kind}.{number}.{backend.name}.npz")
             assert sorted(found) == sorted(reference)
             for name in found:
                 assert_close(found[name], reference[name], what=f"{kind} {name}")
@@ -103,11 +108,14 @@ def test_what_an_export_does_not_know_is_refused(backend: Backend, tmp_path: Pat
     wrong: list[tuple[dict[str, Any], str]] = [({"inputs": ["nonsense"]}, "is not called with")]
     if backend.name != "tf":  # what else there may be is Keras's matter there
         wrong.append(({"nonsense": 1}, "does not know"))
+    if backend.name == "pt":
+        with pytest.raises(ArgumentError, match=r"\.pt2"):
+            model.export(tmp_path / "file")
     if backend.name == "flax":
         wrong.append(({"platforms": "cpu"}, "platforms are none"))
     for options, said in wrong:
         with pytest.raises(ArgumentError, match=said):
-            model.export(tmp_path / "file", **options)
+            model.export(tmp_path / "file.pt2", **options)
     with pytest.raises(ArgumentError, match="path"):
         model.export(None)
     assert not list(tmp_path.iterdir())

@@ -1,6 +1,6 @@
 """A process that runs what a framework exported, and has no triptych: python run_served.py pt|tf|flax FOLDER.
 
-Runs each model `<name>.<framework>` in FOLDER on `<name>.<number>.inputs.npz`, and writes
+Runs each model of FOLDER, which is where `file_of` says, on `<name>.<number>.inputs.npz`, and writes
 `<name>.<number>.<framework>.npz`.
 """
 
@@ -15,6 +15,11 @@ import numpy as np
 
 _KEPT: list[Any] = []
 """What TensorFlow has loaded, whose functions outlive it not."""
+
+
+def file_of(folder: Path, name: str, framework: str) -> Path:
+    """Return where the model `name` is that a framework exported."""
+    return folder / f"{name}.{'pt2' if framework == 'pt' else framework}"
 
 
 def of_pytorch(file: Path) -> Callable[[dict[str, np.ndarray]], Any]:
@@ -48,7 +53,7 @@ def main(framework: str, folder: Path) -> None:
     for file in sorted(folder.glob("*.inputs.npz")):
         name = file.name.partition(".")[0]
         if name not in models:
-            models[name] = load(folder / f"{name}.{framework}")
+            models[name] = load(file_of(folder, name, framework))
         outputs = models[name]({key: x.astype(np.int32) for key, x in np.load(file).items()})
         assert type(outputs) is dict, type(outputs)
         found = {key: np.asarray(x.detach() if framework == "pt" else x) for key, x in outputs.items()}

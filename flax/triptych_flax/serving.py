@@ -42,9 +42,9 @@ class Exports(Serving):
             output = self(**inputs, params=params, **self._call_to_serve())  # type: ignore[operator]
             return self._served_outputs(output)
 
-        given = (self._described(inputs),)
+        given: list[Any] = [self._described(inputs)]
         if not bake_params:
-            given = (jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params), *given)
+            given.insert(0, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), params))
         function = jax.jit((lambda inputs: run(params, inputs)) if bake_params else run)
         made = export.export(function, platforms=platforms)(*given)
         write_atomically(file, bytes(made.serialize()))

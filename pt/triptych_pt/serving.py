@@ -22,6 +22,11 @@ class Exports(Serving):
     """Part of `PreTrainedModel`: the hooks of `export`."""
 
     def _export(self, file: Path, inputs: Mapping[str, ServedInput], **options: Any) -> None:
+        if file.suffix != ".pt2":
+            raise ArgumentError(
+                "torch.export.load knows its files by their names.", expected="a name that ends in .pt2",
+                received=file.name,
+            )  # fmt: skip
         self._refuse_scattered()
         names = dict.fromkeys(axis for one in inputs.values() for axis in one.axes if isinstance(axis, str))
         lengths = {name: _EXAMPLES[place % len(_EXAMPLES)] for place, name in enumerate(names)}

@@ -35,11 +35,11 @@ from triptych_tf.authors.accessors import Accessors
 from triptych_tf.authors.datasets import Datasets
 from triptych_tf.authors.inputs import takes_more
 from triptych_tf.authors.searches import Searches
-from triptych_tf.authors.serving import Exports
 from triptych_tf.authors.training import Training
 from triptych_tf.generation import Generates
 from triptych_tf.placement.placed import Placed
 from triptych_tf.seeding import SeedsDropout
+from triptych_tf.serving import Exports
 
 __all__ = ["TFPreTrainedModel"]
 logger = logging.getLogger("triptych")

@@ -44,7 +44,8 @@ class Serving(Hooks):
         array [layers, ...]. Caches are not, and neither are dropout and losses.
 
         Args:
-            filepath: the file, which appears whole or not at all; in Keras a folder.
+            filepath: the file, which appears whole or not at all, and in PyTorch has a name that ends in `.pt2`; in
+                Keras a folder.
             inputs: which arguments of a call there are; all of them must be given to what is loaded. Names of ids and
                 masks; or a dict from name to shape, in which a name stands for a length that may differ from call to
                 call: `{"input_ids": ("batch", 128)}`. By default ids, masks and token types as far as the class takes
@@ -162,7 +163,7 @@ class Serving(Hooks):
             if hasattr(value, "shape"):
                 found[name] = value
             elif isinstance(value, (tuple, list)) and value and all(hasattr(one, "shape") for one in value):
-                alike = len({tuple(one.shape) for one in value}) == 1
+                alike = all(tuple(one.shape) == tuple(value[0].shape) for one in value)
                 parts = {f"{name}_{place}": one for place, one in enumerate(value)}
                 found |= {name: self._stacked(value)} if alike else parts
         return found

@@ -91,9 +91,8 @@ class Exports(Serving):
 
     def _archive(self) -> Any:
         self.build_in_name_scope()  # type: ignore[attr-defined]
-        archive = keras.export.ExportArchive()
-        archive.track(self)
-        return archive
+        # Not `archive.track(self)`: what functions use is written anyway, and would be written twice.
+        return keras.export.ExportArchive()
 
     def write_saved_model(self, folder: str | os.PathLike[str], signatures: Any = None) -> None:
         """Write a SavedModel of TensorFlow, for TensorFlow Serving.
