@@ -243,6 +243,7 @@ def main() -> int:
     parser.add_argument("--length", type=int, default=128)
     parser.add_argument("--slack", type=float, default=0.03, help="how much slower a step may be, as a part of it")
     parser.add_argument("--peers", type=Path, default=Path(".peers"), help="the environment of transformers 4")
+    parser.add_argument("--without", nargs="*", default=[], help="contestants that take no part, but not the first")
     parser.add_argument("--verbose", action="store_true", help="show what the contestants say")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -252,7 +253,7 @@ def main() -> int:
     good = True
     for framework in options.only:
         print(f"{framework}, batch {options.batch} of {options.length} tokens", flush=True)
-        contestants = [Contestant(name, options) for name in CONTESTANTS[framework]]
+        contestants = [Contestant(n, options) for n in CONTESTANTS[framework] if n not in options.without]
         for _ in range(options.rounds):
             for one in contestants:
                 one.step()

@@ -257,7 +257,7 @@ def conv1d(owner: Any, width: Any, units: Any, std: float | None = None) -> Any:
 def embedding(
     owner: Any, rows: Any, width: Any, std: float | None = None, padding: int | None = None, aliases: Iterable[str] = ()
 ) -> Any:
-    """Return a table of `rows` vectors; Flax has no `padding`.
+    """Return a table of `rows` vectors; Flax has no `padding`: `triptych.nn.functional.embedded` sees to its gradient.
 
     `aliases` are other names under which files hold the table.
     """
