@@ -16,7 +16,14 @@ import tensorflow as tf
 from triptych.keras_callbacks import KerasMetricCallback
 
 from small_models import config_of
-from triptych import ArgumentError, TFBertForMaskedLM, TFBertForSequenceClassification, TFBertModel
+from triptych import (
+    ArgumentError,
+    PretrainedConfig,
+    TFBertForMaskedLM,
+    TFBertForSequenceClassification,
+    TFBertModel,
+    TFPreTrainedModel,
+)
 from triptych.nn.outputs import ModelOutput
 from triptych_conformance import assert_close
 from triptych_tf import internals
@@ -66,7 +73,7 @@ def test_optimisers_go_on_with_what_they_hold_of_a_resized_vocabulary_and_of_hea
     assert np.any(slots(adam, model, TABLE)["_momentums"][31:])
 
 
-@pytest.mark.parametrize("kind", ["Adafactor", "Lamb", "SGD"])
+@pytest.mark.parametrize("kind", ["Adafactor", "SGD"])
 def test_other_optimisers_go_on_after_a_surgery(kind: str) -> None:
     model = made(TFBertForMaskedLM)
     options = {"momentum": 0.9, "weight_decay": 0.1} if kind == "SGD" else {}
@@ -85,6 +92,31 @@ def test_other_optimisers_go_on_after_a_surgery(kind: str) -> None:
     assert np.all(np.any(table.numpy()[31:] != before[31:], axis=1)) and optimizer.iterations == 2
 
 
+class TableConfig(PretrainedConfig):
+    model_type = "table"
+
+    def __init__(self, vocab_size: int = 31, **kwargs: Any) -> None:
+        self.vocab_size = vocab_size
+        super().__init__(**kwargs)
+
+
+class TFTable(TFPreTrainedModel):
+    """As small as a model can be, since tests compile it."""
+
+    config_class = TableConfig
+
+    def __init__(self, config: TableConfig, **kwargs: Any) -> None:
+        super().__init__(config, **kwargs)
+        self.table = keras.layers.Embedding(config.vocab_size, 4, name="table")
+        self.dropout = keras.layers.Dropout(0.5)
+
+    def get_input_embeddings(self) -> Any:
+        return self.table
+
+    def call(self, input_ids: Any) -> ModelOutput:
+        return ModelOutput(pooled=keras.ops.mean(self.dropout(self.table(input_ids)), axis=1))
+
+
 class Around(keras.Model):
     """An author's model of Keras around one of ours."""
 
@@ -93,31 +125,29 @@ class Around(keras.Model):
         self.inner, self.head = inner, keras.layers.Dense(4)
 
     def call(self, inputs: Any) -> Any:
-        return self.head(self.inner(inputs).pooler_output)
+        return self.head(self.inner(inputs).pooled)
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of Keras, where it writes h5
 def test_a_compiled_model_around_a_changed_one_trains_its_new_weights(tmp_path: Path) -> None:
-    inner = made(TFBertModel, dropout=0.2)
+    inner = TFTable(TableConfig())
     model = Around(inner)
     model.compile("adam", CROSSENTROPY, metrics=["accuracy"])
-    model.fit(INPUTS, LABELS, verbose=0)
+    model.fit(IDS, LABELS, verbose=0)
     inner.resize_token_embeddings(37)
-    before = inner.get_input_embeddings().embeddings.numpy()
-    model.fit({**INPUTS, "input_ids": IDS + 6}, LABELS, verbose=0)
-    after = inner.get_input_embeddings().embeddings.numpy()
+    before = inner.table.embeddings.numpy()
+    model.fit(IDS + 6, LABELS, verbose=0)
     used = np.unique(IDS + 6)
-    assert np.all(np.any(after[used] != before[used], axis=1))
-    assert len(model.trainable_variables) == len(inner.trainable_variables) + 2
-    assert np.any(model(INPUTS, training=True) != model(INPUTS, training=True)), "dropout"
+    assert np.all(np.any(inner.table.embeddings.numpy()[used] != before[used], axis=1))
+    assert len(model.trainable_variables) == 3
+    assert np.any(model(IDS, training=True) != model(IDS, training=True)), "dropout"
     model.save_weights(tmp_path / "all.weights.h5")
-    twin = Around(made(TFBertModel))
-    twin.inner.resize_token_embeddings(37)
-    twin(INPUTS)
+    twin = Around(TFTable(TableConfig(vocab_size=37)))
+    twin(IDS)
     twin.load_weights(tmp_path / "all.weights.h5")
-    assert_close(twin(INPUTS), model(INPUTS))
+    assert_close(twin(IDS), model(IDS))
     inner.save_pretrained(tmp_path / "inner")
-    assert_close(TFBertModel.from_pretrained(tmp_path / "inner")(**INPUTS)[0], inner(**INPUTS)[0])
+    assert_close(TFTable.from_pretrained(tmp_path / "inner")(IDS).pooled, inner(IDS).pooled)
 
 
 def test_a_functional_model_around_ours_freezes_and_trains_it() -> None:
@@ -242,11 +272,8 @@ def trained(strategy, eagerly):
     with strategy.scope():
         model = TFBertForSequenceClassification.from_pretrained(sys.argv[1])
         model.compile(keras.optimizers.SGD(0.1, momentum=0.9), metrics=["accuracy"], run_eagerly=eagerly)
-    model.fit({"input_ids": ids, "labels": labels}, batch_size=4, shuffle=False, verbose=0)
-    with strategy.scope():
-        model.resize_token_embeddings(35)
-    history = model.fit(ids + 4, labels, batch_size=4, shuffle=False, verbose=0).history
-    return history, model.get_weights()
+    everything = {"input_ids": ids, "labels": labels}
+    return model.fit(everything, batch_size=4, shuffle=False, verbose=0).history, model.get_weights()
 
 
 two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

@@ -9,8 +9,8 @@ from triptych.names import backend_names as _backend_names
 
 _require("tf")
 _os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-_keras = _sys.modules.get("keras")
-_chosen = _os.environ["KERAS_BACKEND"] if _keras is None else _keras.backend.backend()
+_there = _sys.modules.get("keras")
+_chosen = _os.environ["KERAS_BACKEND"] if _there is None else _there.backend.backend()
 if _chosen != "tensorflow":
     raise _MissingBackendError(
         "triptych_tf cannot be imported: Keras runs on another backend.",
@@ -22,7 +22,7 @@ if _chosen != "tensorflow":
 # TensorFlow Lite imports jax if it finds it (1 s), for a converter of JAX functions; hidden, it does without.
 _sys.modules.setdefault("jax", None)  # type: ignore[arg-type]
 try:
-    import keras as _keras  # noqa: F811
+    import keras as _keras  # noqa: F401
 finally:
     if _sys.modules.get("jax", "absent") is None:
         del _sys.modules["jax"]
