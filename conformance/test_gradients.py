@@ -52,7 +52,7 @@ def test_families_with_layers_computed_anew(kind: str, tmp_path: Path) -> None:
     plain = gradients_of(Backend("pt"), models["pt"], inputs)
     anew = {name: gradients_of(Backend(name), model, inputs, checkpointing=True) for name, model in models.items()}
     # An encoder's pooler is none of what its decoder sees.
-    assert all(np.abs(gradient).max() > 0 for name, gradient in plain.items() if "encoder.pooler" not in name)
+    assert all(gradient.any() for name, gradient in plain.items() if "encoder.pooler" not in name)
     gradient_parity({"plain": plain, **anew}).assert_within()
 
 
@@ -60,7 +60,7 @@ def test_families_with_layers_computed_anew(kind: str, tmp_path: Path) -> None:
 def test_heads(stem: str, tmp_path: Path) -> None:
     models, inputs = _of_backends(tmp_path, next(k for k in FAMILIES if stem.lower().startswith(k)), stem)
     found = {name: gradients_of(Backend(name), model, inputs) for name, model in models.items()}
-    assert any(np.abs(gradient).max() > 0 for gradient in found["pt"].values())
+    assert any(gradient.any() for gradient in found["pt"].values())
     gradient_parity(found).assert_within()
 
 

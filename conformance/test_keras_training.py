@@ -263,6 +263,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 import keras
 import numpy as np
 from triptych import TFBertForSequenceClassification
+from triptych_conformance.tolerance import assert_close
 
 ids = np.random.default_rng(0).integers(0, 31, (8, 6)).astype(np.int32)
 labels = ids[:, 0] % 4
@@ -280,9 +281,9 @@ two = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 assert two.num_replicas_in_sync == 2
 (history, weights), (expected, others) = trained(two, False), trained(tf.distribute.get_strategy(), True)
 for name in expected:
-    np.testing.assert_allclose(history[name], expected[name], rtol=1e-5)
+    assert_close(history[name], expected[name])
 for one, other in zip(weights, others, strict=True):
-    np.testing.assert_allclose(one, other, atol=1e-5)
+    assert_close(one, other)
 print("the same")
 """
 

@@ -16,8 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from small_models import config_of, inputs_of, random_folder
-from test_families import LABELLED, labels_for
+from small_models import LABELLED, config_of, inputs_of, labels_for, random_folder
 from triptych import BertConfig
 from triptych_conformance import Backend, assert_close
 

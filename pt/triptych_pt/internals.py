@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
@@ -20,6 +21,16 @@ from triptych.errors import ArgumentError
 
 BATCH_NORMS = (_NormBase,)
 """PyTorch's norms with statistics, of a batch or an instance."""
+
+
+def is_dropout(module: nn.Module) -> bool:
+    """Return whether `module` is one of PyTorch's layers that drop values."""
+    return isinstance(module, _DropoutNd)
+
+
+def is_replica(module: nn.Module) -> bool:
+    """Return whether `module` is a copy that `nn.DataParallel` made for one device."""
+    return bool(getattr(module, "_is_replica", False))
 
 
 class _Building(threading.local):

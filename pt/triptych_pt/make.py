@@ -18,7 +18,7 @@ from triptych.errors import ArgumentError
 from triptych.nn import functional as fn
 from triptych.nn import seeding
 from triptych.nn.parts import Binder, constructed
-from triptych_pt import ops
+from triptych_pt import internals, ops
 
 
 class Conv1D(nn.Module):
@@ -76,7 +76,7 @@ class Dropout(nn.Dropout):
     def _dropped(self, input: Any, use: int) -> Any:
         if self.stream is None or not self.training:
             return super().forward(input)
-        if getattr(self, "_is_replica", False):
+        if internals.is_replica(self):
             raise ArgumentError(
                 "Replicas of DataParallel would all drop the same values.", expected="a process for each device",
                 received="nn.DataParallel", remedy="use DistributedDataParallel, with shard= the rank",

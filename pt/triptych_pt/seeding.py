@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.dropout import _DropoutNd
 
 from triptych.modeling.seeding import Seeding
 from triptych.nn.seeding import Stream, draw_from
-from triptych_pt import ops
+from triptych_pt import internals, ops
 from triptych_pt.make import Dropout
 
 
@@ -49,7 +48,7 @@ class SeedsDropout(Seeding):
 
     def _unseeded_layers(self) -> Iterable[str]:
         for path, one in self.named_modules():
-            is_dropout = isinstance(one, _DropoutNd) and not isinstance(one, Dropout)
+            is_dropout = internals.is_dropout(one) and not isinstance(one, Dropout)
             rate = one.p if is_dropout else getattr(one, "dropout", 0)
             if rate and (is_dropout or isinstance(one, (nn.MultiheadAttention, nn.RNNBase))):
                 yield path

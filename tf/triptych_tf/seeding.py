@@ -33,6 +33,7 @@ class SeedsDropout(Seeding):
     """Part of `TFPreTrainedModel`."""
 
     optimizer: Any
+    _seeded: tuple[int, int, int] | None = None
     _forget_compiled: Callable[[], None]
 
     def _dropouts(self) -> Iterable[tuple[str, TFDropout]]:
