@@ -89,11 +89,12 @@ def without_labels(batch: Batch) -> Batch:
     return {name: value for name, value in batch.items() if name != "labels"}
 
 
-def train_pt(model: Any, task: Task, bar: tqdm[Any]) -> Iterator[float]:
+def train_pt(model: Any, task: Task, seed: int, bar: tqdm[Any]) -> Iterator[float]:
     model.train()
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    for batch in task.train:
-        loss = model(**{name: torch.tensor(value).long() for name, value in batch.items()}).loss
+    for number, batch in enumerate(task.train):
+        with model.seeded_dropout(seed, number):
+            loss = model(**{name: torch.tensor(value).long() for name, value in batch.items()}).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -101,7 +102,7 @@ def train_pt(model: Any, task: Task, bar: tqdm[Any]) -> Iterator[float]:
         yield loss.item()
 
 
-def train_tf(model: Any, task: Task, bar: tqdm[Any]) -> Iterator[float]:
+def train_tf(model: Any, task: Task, seed: int, bar: tqdm[Any]) -> Iterator[float]:
     import keras
     import tensorflow as tf
 
@@ -120,21 +121,23 @@ def train_tf(model: Any, task: Task, bar: tqdm[Any]) -> Iterator[float]:
             bar.update()
 
     losses = Losses()
+    model.seed_dropout(seed)
     model.compile(keras.optimizers.AdamW(LEARNING_RATE, WEIGHT_DECAY, epsilon=1e-8))
     batches = {name: np.stack([batch[name] for batch in task.train]) for name in task.train[0]}
     model.fit(tf.data.Dataset.from_tensor_slices(batches), shuffle=False, callbacks=[losses], verbose=0)
     yield from losses.of_batches
 
 
-def train_flax(model: Any, task: Task, bar: tqdm[Any]) -> Iterator[float]:
+def train_flax(model: Any, task: Task, seed: int, bar: tqdm[Any]) -> Iterator[float]:
     import jax
     import optax
     from flax.training.train_state import TrainState
 
     @jax.jit
-    def step(state: Any, batch: Batch, rng: Any) -> Any:
+    def step(state: Any, batch: Batch) -> Any:
         def loss(params: Any) -> Any:
-            logits = state.apply_fn(**without_labels(batch), params=params, dropout_rng=rng, train=True).logits
+            with model.seeded_dropout(seed, state.step):
+                logits = state.apply_fn(**without_labels(batch), params=params, train=True).logits
             return optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"]).mean()
 
         value, gradients = jax.value_and_grad(loss)(state.params)
@@ -142,15 +145,14 @@ def train_flax(model: Any, task: Task, bar: tqdm[Any]) -> Iterator[float]:
 
     optimizer = optax.adamw(LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     state = TrainState.create(apply_fn=model.__call__, params=model.params, tx=optimizer)
-    keys = jax.random.split(jax.random.key(0), len(task.train))
-    for batch, key in zip(task.train, keys, strict=True):
-        state, value = step(state, batch, key)
+    for batch in task.train:
+        state, value = step(state, batch)
         bar.update()
         yield float(value)
     model.params = state.params
 
 
-TRAINERS: dict[str, Callable[[Any, Task, tqdm[Any]], Iterator[float]]] = {
+TRAINERS: dict[str, Callable[[Any, Task, int, tqdm[Any]], Iterator[float]]] = {
     "pt": train_pt,
     "tf": train_tf,
     "flax": train_flax,
@@ -217,7 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
         for name in trained:
             model = backends[name].load("AutoModelForSequenceClassification", start)
             with tqdm(total=options.steps, desc=f"training in {name}") as bar:
-                losses[name] = list(TRAINERS[name](model, task, bar))
+                losses[name] = list(TRAINERS[name](model, task, options.seed, bar))
             folder = (options.folder or Path(scratch)) / name
             model.save_pretrained(folder)
             other = backends[options.serve_from or following[name]]
@@ -230,6 +232,9 @@ def main(arguments: list[str] | None = None) -> int:
                   f"scores {'the same' if same else 'NOT THE SAME'}")  # fmt: skip
     plot(losses, options.plot)
     print(f"losses drawn in {options.plot}")
+    for name in trained[1:]:
+        apart = max(abs(a - b) for a, b in zip(losses[name], losses[trained[0]], strict=True))
+        print(f"losses in {name} are at most {apart:.1e} from those in {trained[0]}")
     return 0 if good else 1
 
 

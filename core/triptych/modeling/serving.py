@@ -37,7 +37,7 @@ class Serving(Hooks):
         What is loaded takes a dict of inputs and returns a dict of outputs, under the names that a call has for them:
 
             PyTorch    torch.export.load(filepath).module()(**inputs), with ids and masks of int64
-            Keras      tf.saved_model.load(filepath).serve(inputs), of int32: a SavedModel, which is a folder
+            Keras      loaded = tf.saved_model.load(filepath); loaded.serve(inputs), of int32: a SavedModel, a folder
             Flax       jax.export.deserialize(bytearray(Path(filepath).read_bytes())).call(inputs), of int32
 
         Hidden states and attentions are among the outputs if the config asks for them, those of all layers as one
