@@ -14,7 +14,7 @@ from small_models import (
     PLAIN,
     config_of,
     inputs_of,
-    labels_for,
+    labels_of,
     mask_of,
     random_folder,
     random_inputs,
@@ -97,7 +97,7 @@ def test_losses_are_those_of_transformers_5(kind: str, stem: str, tmp_path: Path
     config = config_of(kind, stem)
     folder = random_folder(tmp_path, config, stem)
     inputs = inputs_of(stem, config)
-    inputs |= labels_for(stem, inputs)
+    inputs |= labels_of(stem, config, inputs)
     reference = getattr(transformers, stem).from_pretrained(folder, attn_implementation="eager").eval()
     theirs = BACKENDS[0].run(reference, inputs)
     losses = [name for name in theirs if name.endswith("loss")]

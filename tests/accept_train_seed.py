@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from small_models import LABELLED, config_of, inputs_of, labels_for, random_folder
+from small_models import LABELLED, config_of, inputs_of, labels_of, random_folder
 from triptych import BertConfig
 from triptych_conformance import Backend, assert_close
 
@@ -102,7 +102,7 @@ def _canonical(array: np.ndarray, layout: Any, framework: str) -> np.ndarray:
 def made(kind: str, stem: str, folder: Path) -> tuple[dict[str, Any], Arrays]:
     config = raised(config_of(kind, stem))
     inputs = inputs_of(stem, config)
-    inputs |= labels_for(stem, inputs)
+    inputs |= labels_of(stem, config, inputs)
     random_folder(folder, config, stem)
     return {name: Backend(name).load(stem, folder) for name in FRAMEWORKS}, inputs
 

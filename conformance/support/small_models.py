@@ -190,29 +190,3 @@ def _of_texts(rng: np.random.Generator, config: PretrainedConfig) -> np.ndarray:
 
 
 LABELLED = [(kind, stem) for kind, stem in PLAIN if "For" in stem or "Head" in stem]
-
-
-def labels_for(stem: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return random labels of the kind that a class takes; some do not count."""
-    rng = np.random.default_rng(5)
-    if stem.endswith("SequenceClassification"):
-        return {"labels": np.array([3, 1])}
-    if stem.endswith("QuestionAnswering"):
-        return {"start_positions": np.array([1, 4]), "end_positions": np.array([2, 6])}
-    if stem == "T5ForConditionalGeneration":
-        return {"labels": rng.integers(3, 31, (2, 7))}
-    if stem.endswith("MultipleChoice"):
-        return {"labels": np.array([1])}
-    if stem.endswith("NextSentencePrediction"):
-        return {"labels": np.array([1, 0])}
-    if stem == "BertForPreTraining":
-        labels = rng.integers(0, 31, inputs["input_ids"].shape)
-        return {"labels": labels, "next_sentence_label": np.array([0, 1])}
-    if stem == "GPT2DoubleHeadsModel":
-        return {"labels": rng.integers(3, 31, inputs["input_ids"].shape), "mc_labels": np.array([1])}
-    if stem.endswith("PreTraining"):
-        return {"labels": rng.integers(0, 2, inputs["input_ids"].shape)}
-    classes = 4 if stem.endswith("TokenClassification") else 31
-    labels = rng.integers(0, classes, inputs["input_ids"].shape)
-    labels[0, :3] = -100
-    return {"labels": labels}
