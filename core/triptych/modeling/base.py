@@ -43,6 +43,7 @@ from triptych.weights.plan import (
     LoadReport,
     Policy,
     differing_ties,
+    is_suspicious,
     plan_load,
     refuse_kept_ties,
     refuse_missing,
@@ -307,6 +308,9 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         Raises:
             _TiesEnded: the module ties weights that the checkpoint stores with values of their own.
         """
+        if schema is not None and is_suspicious(schema, len(checkpoint)):  # looked at before a module is made of it
+            plan = plan_load(schema, cls._named(checkpoint, schema, policy), param_dtype, policy, source)
+            plan.refuse_larger_than_memory()
         with ExitStack() as readers, cls._empty(config, inputs, **options) as model:
             found = model.schema if schema is None else schema
             named = cls._named(checkpoint, found, policy)
@@ -393,6 +397,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Saving):
         own = self._own_dtypes(schema)
         if param_dtype is not None:
             plan = plan.in_dtypes(own)
+        plan.refuse_larger_than_memory()
         if hooked:
             plan = self._load_by_hooks(plan, checkpoint, report.record)
             if policy.strict is not False:
