@@ -49,12 +49,17 @@ def open_regular(path: Path) -> Iterator[BinaryIO]:
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     except FileNotFoundError as cause:
-        raise MissingFileError(
-            f"There is no file {path}.", remedy="check the path; if it was just saved, try again"
-        ) from cause
+        error = MissingFileError(f"There is no file {path}.", remedy="check the path; if it was just saved, try again")
+        error.errno = cause.errno
+        raise error from cause
     except OSError as cause:
         raise unreadable(path, "opened", cause) from cause
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError as cause:
+        os.close(descriptor)
+        raise unreadable(path, "read", cause) from cause
+    if not is_regular:
         os.close(descriptor)
         raise UnsupportedFormatError(f"{path} is no weight file.", expected="a regular file", received="another kind")
     with os.fdopen(descriptor, "rb") as file:
