@@ -8,7 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from small_models import CLASSES, PLAIN, config_of, inputs_of, mask_of, random_folder, random_inputs
+from small_models import (
+    CLASSES,
+    LABELLED,
+    PLAIN,
+    config_of,
+    inputs_of,
+    labels_for,
+    mask_of,
+    random_folder,
+    random_inputs,
+)
 from triptych import ArgumentError, CheckpointError, ConfigError, open_checkpoint
 from triptych.errors import MissingFileError
 from triptych.formats.kinds import SAVE_ID
@@ -78,35 +88,6 @@ def test_a_mask_for_each_query_counts_no_positions(backend: Backend, tmp_path: P
     whole = backend.run(model, {"input_ids": inputs["input_ids"]})
     found = backend.run(model, {**inputs, "position_ids": np.arange(11)[None]})
     compared(found, whole, np.ones((2, 11)), backend.name)
-
-
-LABELLED = [(kind, stem) for kind, stem in PLAIN if "For" in stem or "Head" in stem]
-
-
-def labels_for(stem: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return random labels of the kind that a class takes; some do not count."""
-    rng = np.random.default_rng(5)
-    if stem.endswith("SequenceClassification"):
-        return {"labels": np.array([3, 1])}
-    if stem.endswith("QuestionAnswering"):
-        return {"start_positions": np.array([1, 4]), "end_positions": np.array([2, 6])}
-    if stem == "T5ForConditionalGeneration":
-        return {"labels": rng.integers(3, 31, (2, 7))}
-    if stem.endswith("MultipleChoice"):
-        return {"labels": np.array([1])}
-    if stem.endswith("NextSentencePrediction"):
-        return {"labels": np.array([1, 0])}
-    if stem == "BertForPreTraining":
-        labels = rng.integers(0, 31, inputs["input_ids"].shape)
-        return {"labels": labels, "next_sentence_label": np.array([0, 1])}
-    if stem == "GPT2DoubleHeadsModel":
-        return {"labels": rng.integers(3, 31, inputs["input_ids"].shape), "mc_labels": np.array([1])}
-    if stem.endswith("PreTraining"):
-        return {"labels": rng.integers(0, 2, inputs["input_ids"].shape)}
-    classes = 4 if stem.endswith("TokenClassification") else 31
-    labels = rng.integers(0, classes, inputs["input_ids"].shape)
-    labels[0, :3] = -100
-    return {"labels": labels}
 
 
 @pytest.mark.parametrize(("kind", "stem"), LABELLED)

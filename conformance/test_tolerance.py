@@ -241,6 +241,18 @@ ALLOWED = {
     ("tests/accept_big_placement.py", "llama"): "a GPU beside a CPU, whose sums are in another order",
     ("tests/accept_big_placement.py", "gradients"): "a GPU beside a CPU, whose sums are in another order",
     ("tests/accept_big_quantised.py", "main"): "perplexities of three frameworks, nearer than was asked",
+    ("tests/accept_train_seed.py", "gradients"): "the rule itself, at the largest of all gradients",
+    ("tests/accept_train_torch.py", "ddp"): "sums of two processes, at the largest of all gradients",
+    ("tests/accept_train_torch.py", "fsdp"): "sums of two processes, at the largest of all gradients",
+    ("tests/accept_train_torch.py", "compiled"): "sums of another compiler, at the largest of all gradients",
+    ("conformance/test_keras_training.py", "test_mixed_precision_trains_as_float32_does"): (
+        "losses of low precision, in which no step went astray"
+    ),
+    ("conformance/test_seeded_dropout.py", "assert_same_run"): "losses of fifty steps, whose errors add up",
+    ("conformance/test_seeded_dropout.py", "test_masks_are_the_same_and_means_stay"): "statistics of random masks",
+    ("conformance/test_torch_training.py", "test_autocast_with_a_scaler_and_deterministic_algorithms"): (
+        "a loss of low precision, in which no step went astray"
+    ),
 }
 """Comparisons of another kind than those that the rule is for: where they stand, and why."""
 

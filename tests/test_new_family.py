@@ -1,11 +1,14 @@
-"""Follows docs/new-family.md and docs/own-classes.md: what they say works, in a process of its own."""
+"""Follows docs/new-family.md and docs/own-classes.md: what they say works, in other processes."""
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from places import ROOT
 
@@ -28,24 +31,50 @@ def written(folder: Path) -> list[str]:
     return names
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     path = f"import sys; sys.path[:0] = [{str(folder)!r}, {str(CONFORMANCE)!r}]\n"
-    code = path + (arguments[0] if arguments[0] != "prove.py" else (folder / "prove.py").read_text())
-    return subprocess.run([sys.executable, "-c", code, *arguments[1:]], capture_output=True, text=True)
+    command = [sys.executable, "-c", path + code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
 
 
-def test_the_page_proves_itself(tmp_path: Path) -> None:
-    names = written(tmp_path)
+@pytest.fixture(scope="module")
+def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the programs of `TOGETHER` print, or their errors: they share a process, for what it imports."""
+    folder = tmp_path_factory.mktemp("together")
+    names = written(folder)
     assert names == [
         "tiny/config.py", "tiny/model.py", "tiny/pt.py", "tiny/__init__.py", "prove.py", "plain.py",
     ]  # fmt: skip
-    done = run(tmp_path, "prove.py", str(tmp_path / "model"))
+    programs = {"prove.py": (folder / "prove.py").read_text(), **TOGETHER}
+    done = run(folder, RUNNER, json.dumps(programs), str(folder))
     assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+RUNNER = """
+import contextlib, io, json, traceback
+found = {}
+programs, folder = json.loads(sys.argv[1]), sys.argv[2]
+for name, program in programs.items():
+    sys.argv[1] = f"{folder}/of {name}"
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        try:
+            exec(compile(program, name, "exec"), {"__name__": "__main__", "sys": sys})
+        except Exception:
+            traceback.print_exc(file=text)
+    found[name] = text.getvalue()
+print(json.dumps(found))
+"""
+TOGETHER: dict[str, str] = {}
+
+
+def test_the_page_proves_itself(printed: dict[str, str]) -> None:
+    lines = [line.split() for line in printed["prove.py"].splitlines()]
     prefixes = {"pt": "", "tf": "TF", "flax": "Flax"}
-    assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+    assert [line[:2] for line in lines] == [
         [backend, f"{prefix}TinyForCausalLM"] for backend, prefix in prefixes.items()
-    ]
-    assert len({line.split()[2] for line in done.stdout.splitlines()}) == 1
+    ], printed["prove.py"]
+    assert len({line[2] for line in lines}) == 1
 
 
 def test_registering_imports_no_framework(tmp_path: Path) -> None:
@@ -107,9 +136,7 @@ print("done")
     assert done.stdout == "done\n", done.stderr
 
 
-def test_loss_backbone_and_untied_head_agree(tmp_path: Path) -> None:
-    written(tmp_path)
-    code = """
+TOGETHER["loss"] = """
 import numpy as np, tiny, torch, keras
 import triptych
 from triptych_conformance import BACKENDS, compare_folder
@@ -129,13 +156,13 @@ for tied in (True, False):
 assert isinstance(keras.Model.layers, property)  # why the page gives the list another name there
 print("done")
 """
-    done = run(tmp_path, code, str(tmp_path))
-    assert done.stdout == "done\n", done.stderr
 
 
-def test_classes_without_a_schema(tmp_path: Path) -> None:
-    written(tmp_path)
-    code = """
+def test_loss_backbone_and_untied_head_agree(printed: dict[str, str]) -> None:
+    assert printed["loss"] == "done\n"
+
+
+TOGETHER["no schema"] = """
 import numpy as np, torch
 import plain, triptych
 from triptych_conformance import BACKENDS
@@ -167,8 +194,10 @@ for backend in BACKENDS:
         raise AssertionError("no such class")
 print("done")
 """
-    done = run(tmp_path, code, str(tmp_path / "saved"))
-    assert done.stdout == "done\n", done.stderr
+
+
+def test_classes_without_a_schema(printed: dict[str, str]) -> None:
+    assert printed["no schema"] == "done\n"
 
 
 def test_a_framework_left_out_is_refused(tmp_path: Path) -> None:
@@ -209,9 +238,7 @@ print("declared")
     assert done.stdout == "declared\n", done.stderr
 
 
-def test_parts_are_pickled_and_subclassed(tmp_path: Path) -> None:
-    written(tmp_path)
-    code = """
+TOGETHER["pickled"] = """
 import pickle
 import numpy as np, tiny, torch
 from tiny.pt import TinyForCausalLM, TinyLayer
@@ -233,13 +260,13 @@ try:
 except AttributeError:
     print("done")
 """
-    done = run(tmp_path, code)
-    assert done.stdout == "done\n", done.stderr
 
 
-def test_super_in_a_part_is_refused(tmp_path: Path) -> None:
-    written(tmp_path)
-    code = """
+def test_parts_are_pickled_and_subclassed(printed: dict[str, str]) -> None:
+    assert printed["pickled"] == "done\n"
+
+
+TOGETHER["super"] = """
 import tiny.model
 from triptych import ArgumentError
 from triptych_pt.make import binder
@@ -252,13 +279,13 @@ except ArgumentError as error:
     assert "Base.setup(self)" in str(error) and "Longer" in str(error)
     print("refused")
 """
-    done = run(tmp_path, code)
-    assert done.stdout == "refused\n", done.stderr
 
 
-def test_a_head_without_its_embeddings_or_bias_is_refused(tmp_path: Path) -> None:
-    written(tmp_path)
-    code = """
+def test_super_in_a_part_is_refused(printed: dict[str, str]) -> None:
+    assert printed["super"] == "refused\n"
+
+
+TOGETHER["head"] = """
 import tiny, torch
 from tiny.model import TinyForCausalLM
 from triptych import ArgumentError, families
@@ -282,5 +309,7 @@ for setup, said in ((misnamed, "'shift'"), (alone, "embedding with a `vocab` axi
 assert vocab_head(None, 2, 3, bias=False).bias is None
 print("refused")
 """
-    done = run(tmp_path, code)
-    assert done.stdout == "refused\n", done.stderr
+
+
+def test_a_head_without_its_embeddings_or_bias_is_refused(printed: dict[str, str]) -> None:
+    assert printed["head"] == "refused\n"

@@ -34,7 +34,7 @@ class Columns:
         return {"input_ids": [place, 1, 2], "idx": place, "label": place % 2, "labels": [place, 1, 2]}
 
 
-@row("6.70", tf="Y", note="any dataset with column_names, a length and rows as dicts")
+@row("6.70", tf="Y", note="any dataset with column_names, a length and rows as dicts; and dicts of columns")
 @row("11.34", tf="Y")
 def data_for_fit(backend: Backend, folder: Path) -> None:
     model = own()
@@ -47,6 +47,9 @@ def data_for_fit(backend: Backend, folder: Path) -> None:
     with pytest.raises(ArgumentError, match=r"datasets\.Dataset"):
         model.prepare_tf_dataset([1, 2])
     tokens = lambda examples: {"input_ids": np.array([one["input_ids"] for one in examples])}  # noqa: E731
+    columns = {"input_ids": IDS, "labels": IDS}
+    (x, y), *_ = model.prepare_tf_dataset(columns, batch_size=2, shuffle=False)
+    assert np.array_equal(x, IDS) and np.array_equal(y, IDS)
     only = model.prepare_tf_dataset(Columns(4), batch_size=2, shuffle=False, collate_fn=tokens)
     assert [tuple(x.shape) for x in only] == [(2, 3), (2, 3)]
 
@@ -125,7 +128,9 @@ def a_card_of_the_training(backend: Backend, folder: Path) -> None:
         assert part in text, part
 
 
-@row("6.79", tf="R", note="it pickled; keras.callbacks.BackupAndRestore does it")
+@row(
+    "6.79", tf="R", note="it pickled; keras.callbacks.BackupAndRestore does it, and PushToHubCallback(checkpoint=True)"
+)
 def states_of_a_training(backend: Backend, folder: Path) -> None:
     with pytest.raises(ArgumentError, match="BackupAndRestore"):
         own()._save_checkpoint(folder, 1)

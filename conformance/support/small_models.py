@@ -138,3 +138,81 @@ def decoder_inputs(stem: str, config: PretrainedConfig) -> dict[str, np.ndarray]
         ids[:, [2, 6]] = config.eos_token_id
         return {"input_ids": ids}
     return {"decoder_input_ids": rng.integers(3, config.vocab_size, (2, 7))}
+
+
+def labelled_inputs(stem: str, config: PretrainedConfig) -> dict[str, np.ndarray]:
+    """Return what a class reads while it is trained: `inputs_of`, in which some ids are padding, one of them seen; and
+    labels, of which some do not count."""
+    inputs, pad = inputs_of(stem, config), config.pad_token_id
+    inputs["attention_mask"][..., -3] = 1  # with a sliding window the last query would see nothing
+    if stem.endswith("DoubleHeadsModel"):  # which chooses among texts, too
+        inputs = {name: array[None] for name, array in inputs.items()}
+    if pad is not None and not config.is_encoder_decoder:
+        inputs["input_ids"] = np.where(inputs["attention_mask"] == 1, inputs["input_ids"], pad)
+        inputs["input_ids"][..., 0, 3] = pad
+    return inputs | labels_of(stem, config, inputs)
+
+
+def labels_of(stem: str, config: PretrainedConfig, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return random labels for the inputs of a class, by argument name; of a model without a head none."""
+    rng, ids = np.random.default_rng(5), inputs.get("decoder_input_ids", inputs["input_ids"])
+
+    def of_tokens(count: int) -> np.ndarray:
+        return np.where(rng.random(ids.shape) < 0.3, -100, rng.integers(0, count, ids.shape))
+
+    words = getattr(config, "vocab_size", 0)
+    if stem.endswith("QuestionAnswering"):
+        return {"start_positions": np.array([1, 20]), "end_positions": np.array([4, 2])}
+    if stem.endswith("MultipleChoice"):
+        return {"labels": np.array([1])}
+    if stem.endswith("NextSentencePrediction"):
+        return {"labels": np.array([1, 0])}
+    if stem.endswith("SequenceClassification"):
+        return {"labels": _of_texts(rng, config)}
+    if stem.endswith("TokenClassification"):
+        return {"labels": of_tokens(config.num_labels)}
+    if stem == "BertForPreTraining":
+        return {"labels": of_tokens(words), "next_sentence_label": np.array([1, 0])}
+    if stem == "ElectraForPreTraining":
+        return {"labels": rng.integers(0, 2, ids.shape)}
+    if stem == "GPT2DoubleHeadsModel":
+        return {"labels": of_tokens(words), "mc_labels": np.array([1])}
+    return {"labels": of_tokens(words)} if stem.endswith(("LM", "LMHeadModel", "ConditionalGeneration")) else {}
+
+
+def _of_texts(rng: np.random.Generator, config: PretrainedConfig) -> np.ndarray:
+    """Return the labels of two texts, as the loss that a config asks for compares with."""
+    if config.num_labels == 1:
+        return rng.standard_normal(2).astype(np.float32)
+    if config.problem_type == "multi_label_classification":
+        return rng.integers(0, 2, (2, config.num_labels)).astype(np.float32)
+    return rng.integers(0, config.num_labels, 2)
+
+
+LABELLED = [(kind, stem) for kind, stem in PLAIN if "For" in stem or "Head" in stem]
+
+
+def labels_for(stem: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return random labels of the kind that a class takes; some do not count."""
+    rng = np.random.default_rng(5)
+    if stem.endswith("SequenceClassification"):
+        return {"labels": np.array([3, 1])}
+    if stem.endswith("QuestionAnswering"):
+        return {"start_positions": np.array([1, 4]), "end_positions": np.array([2, 6])}
+    if stem == "T5ForConditionalGeneration":
+        return {"labels": rng.integers(3, 31, (2, 7))}
+    if stem.endswith("MultipleChoice"):
+        return {"labels": np.array([1])}
+    if stem.endswith("NextSentencePrediction"):
+        return {"labels": np.array([1, 0])}
+    if stem == "BertForPreTraining":
+        labels = rng.integers(0, 31, inputs["input_ids"].shape)
+        return {"labels": labels, "next_sentence_label": np.array([0, 1])}
+    if stem == "GPT2DoubleHeadsModel":
+        return {"labels": rng.integers(3, 31, inputs["input_ids"].shape), "mc_labels": np.array([1])}
+    if stem.endswith("PreTraining"):
+        return {"labels": rng.integers(0, 2, inputs["input_ids"].shape)}
+    classes = 4 if stem.endswith("TokenClassification") else 31
+    labels = rng.integers(0, classes, inputs["input_ids"].shape)
+    labels[0, :3] = -100
+    return {"labels": labels}

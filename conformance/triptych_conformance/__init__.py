@@ -4,6 +4,10 @@ from triptych_conformance import BACKENDS, compare_folder
 compare_folder("my-model", "BertModel", {"input_ids": ids, "attention_mask": mask}).assert_within()
 """
 
+from triptych_conformance.gradients import compare_gradients as compare_gradients
+from triptych_conformance.gradients import gradient_parity as gradient_parity
+from triptych_conformance.gradients import gradients_of as gradients_of
+from triptych_conformance.gradients import without_dropout as without_dropout
 from triptych_conformance.parity import BACKENDS as BACKENDS
 from triptych_conformance.parity import Backend as Backend
 from triptych_conformance.parity import Parity as Parity

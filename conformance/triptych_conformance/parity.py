@@ -148,11 +148,18 @@ def compare_folder(folder: Any, stem: str, inputs: Arrays, **options: Any) -> Pa
 def parity_of(results: Mapping[str, Arrays], mask: np.ndarray | None = None) -> Parity:
     """Return how far the outputs of each two backends lie apart; `results` are outputs by name of the backend."""
     absent = Comparison(float("inf"), FLOAT32)
+
+    def compared(ours: Arrays, theirs: Arrays) -> dict[str, Comparison]:
+        names = dict.fromkeys((*theirs, *ours))
+        return {n: compare(ours[n], theirs[n], mask) if n in ours and n in theirs else absent for n in names}
+
+    return paired(results, compared)
+
+
+def paired(results: Mapping[str, Arrays], compared: Callable[[Arrays, Arrays], Mapping[str, Comparison]]) -> Parity:
+    """Return what `compared(found, reference)` says of the results of each two backends."""
     comparisons = {}
     for reference, other in itertools.combinations(results, 2):
-        ours, theirs = results[other], results[reference]
-        for output in dict.fromkeys((*theirs, *ours)):
-            both = output in ours and output in theirs
-            comparison = compare(ours[output], theirs[output], mask) if both else absent
-            comparisons[output, f"{reference}-{other}"] = comparison
+        for name, comparison in compared(results[other], results[reference]).items():
+            comparisons[name, f"{reference}-{other}"] = comparison
     return Parity(comparisons)

@@ -63,7 +63,7 @@ def compare(found: Any, reference: Any, mask: Any = None) -> Comparison:
         mask: [B, Q], says which positions of results [B, Q, ...] and queries of attention [B, N, Q, K] count, in the
             difference and in the size. Where nothing counts nothing is shown, so that is infinitely far apart too.
     """
-    expected = _counted(reference, mask)
+    expected = counted(reference, mask)
     if not expected.size or not np.isfinite(expected).all():
         return Comparison(float("inf"), FLOAT32)
     size = float(np.abs(expected).max(initial=1.0))
@@ -111,12 +111,12 @@ def _differences(one: Any, other: Any, mask: Any) -> np.ndarray:
     if np.shape(one) != np.shape(other):
         return np.array([np.inf])
     with np.errstate(invalid="ignore"):
-        differences = np.abs(_counted(one, mask) - _counted(other, mask))
+        differences = np.abs(counted(one, mask) - counted(other, mask))
     return np.where(np.isnan(differences), np.inf, differences)
 
 
-def _counted(array: Any, mask: Any) -> np.ndarray:
-    """Return the values that count, float64."""
+def counted(array: Any, mask: Any) -> np.ndarray:
+    """Return the values of `array` that count, float64: see `compare` for `mask`."""
     array = np.asarray(array).astype(np.float64)
     if mask is None or array.ndim < 2:
         return array

@@ -21,10 +21,11 @@ from triptych.adapters.held import of_scale
 from triptych.adapters.targets import Target
 from triptych.errors import ArgumentError
 from triptych.modeling.adapting import Adapting
+from triptych.nn import seeding
 from triptych.tensors.ref import TensorRef
 from triptych.weights.schema import Weight
-from triptych_flax import arrays, layers
-from triptych_flax.make import FlaxConv1D, FlaxEmbed, drops
+from triptych_flax import arrays, layers, ops
+from triptych_flax.make import FlaxConv1D, FlaxEmbed, drops, stream
 
 A, B = "lora_A", "lora_B"
 _KINDS = (nn.Dense, nn.Embed, FlaxEmbed, FlaxConv1D)
@@ -57,7 +58,7 @@ def adding(scales: Mapping[str, Mapping[str, float]], rates: Mapping[str, float]
             if isinstance(module, nn.Embed):
                 inner = jnp.take(a.T, inputs, axis=0)
             else:
-                inner = _dropped(module, inputs.astype(a.dtype), rates[name]) @ a.T
+                inner = _dropped(module, inputs.astype(a.dtype), name, rates[name]) @ a.T
             output = output + (inner @ b.T * scale).astype(output.dtype)
         return output
 
@@ -76,9 +77,12 @@ def _leaf(module: nn.Module, which: str, name: str) -> Any:
     return held[name]
 
 
-def _dropped(module: nn.Module, x: jax.Array, rate: float) -> jax.Array:
+def _dropped(module: nn.Module, x: jax.Array, name: str, rate: float) -> jax.Array:
     if rate == 0 or not drops(module):
         return x
+    if (drawn := stream()) is not None:
+        place = seeding.place_of(".".join((*module.path, "lora_dropout", name)))  # as peft calls it
+        return seeding.dropped(ops, x, rate, drawn, place)
     kept = jax.random.bernoulli(module.make_rng("dropout"), 1 - rate, x.shape)
     return jnp.where(kept, x / (1 - rate), 0)
 

@@ -7,8 +7,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from triptych.errors import UnsupportedFormatError
+from triptych.errors import ArgumentError, UnsupportedFormatError
 from triptych.tensors.dtypes import NAMES
+from triptych_flax import internals
+
+DONATED = {
+    "detail": "Parameters were donated to a compiled function, and hold nothing any more.",
+    "expected": "arrays that were not in an argument named by donate_argnums",
+    "received": "deleted arrays",
+    "remedy": "model.params = state.params, of the state that the function returned",
+}
+"""What an `ArgumentError` says of them."""
 
 
 def native_dtype(dtype: np.dtype) -> np.dtype:
@@ -52,10 +61,13 @@ def to_numpy(tensor: Any) -> np.ndarray:
     Raises:
         UnsupportedFormatError: it has no values (a shape), is no array, of a dtype that no checkpoint holds, or in part
             on devices of other processes.
+        ArgumentError: it was donated.
     """
     if isinstance(tensor, jax.ShapeDtypeStruct) or not hasattr(tensor, "dtype"):
         raise UnsupportedFormatError("The tensor has no values to read.", expected="an array", received=str(tensor))
     numpy_dtype(tensor.dtype)
+    if internals.is_deleted(tensor):
+        raise ArgumentError(**DONATED)
     if isinstance(tensor, jax.Array) and not _is_adopted(tensor):
         if not tensor.is_fully_addressable:
             raise UnsupportedFormatError("Parts of the array are not here.", expected="devices of this process alone",

@@ -15,6 +15,11 @@ def is_traced(x: Any) -> bool:
     return isinstance(x, jax.core.Tracer)
 
 
+def is_deleted(x: Any) -> bool:
+    """Return whether a compiled function was given the memory of an array, as `donate_argnums` says."""
+    return isinstance(x, jax.Array) and not is_traced(x) and x.is_deleted()
+
+
 def evaluated(function: Callable[[Any], dict[Any, Any]], input_shape: tuple[int, ...], dtype: Any) -> dict[Any, Any]:
     """Return `function(inputs)` for inputs of a shape and dtype, computing only what does not depend on them.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -111,7 +112,8 @@ def collections(tree: Any) -> dict[str, Any]:
     Raises:
         ArgumentError: it is no tree.
     """
-    return dict(tree) if has_collections(_checked(tree)) else {PARAMETERS: tree}
+    tree = _checked(unfrozen(tree))
+    return dict(tree) if has_collections(tree) else {PARAMETERS: tree}
 
 
 def without_empty(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,33 +123,60 @@ def without_empty(variables: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unfrozen(tree: Any) -> Any:
-    """Return a tree as nested dicts."""
+    """Return a tree as nested dicts; a module of nnx, or a state of one, as that of its variables."""
+    nnx = sys.modules.get("flax.nnx")
+    if nnx is not None and isinstance(tree, (nnx.Module, nnx.State)):
+        from triptych_flax.authors.nnx_modules import variables_of
+
+        return without_empty(variables_of(tree))
     return unfreeze(tree) if isinstance(tree, FrozenDict) else tree
 
 
+class Noted:
+    """What was seen of the kernels of modules that were called: layouts, and how many axes each module's own has."""
+
+    def __init__(self) -> None:
+        self.found: dict[Path, Layout] = {}
+        self.ranks: dict[Path, int] = {}
+
+    def layouts(self, tree: Any) -> dict[Path, Layout]:
+        """Return path -> layout where the leaf of the tree does not tell it: of what is no matrix and no convolution of
+        PyTorch's, and of those that `nn.scan` or `nn.vmap` stacks."""
+        leaves = flat(collections(tree)[PARAMETERS])
+        several = [path for path, rank in self.ranks.items() if path in leaves and leaves[path].ndim != rank]
+        return self.found | dict.fromkeys(several, Layout.PARAMETER)
+
+
 @contextmanager
-def noting_layouts() -> Iterator[dict[Path, Layout]]:
-    """Yield path -> layout of the kernels that modules called in this context have, where their leaf does not tell:
-    those of no matrix and no convolution of PyTorch's."""
-    found: dict[Path, Layout] = {}
+def noting_layouts() -> Iterator[Noted]:
+    """Note the kernels of the modules that are called in this context."""
+    noted = Noted()
 
     def note(call: Any, args: Any, kwargs: Any, context: Any) -> Any:
+        result = call(*args, **kwargs)
         module = context.module
-        wide = isinstance(module, nn.DenseGeneral) and isinstance(module.features, Sequence)
-        turned = isinstance(module, nn.ConvTranspose) and not module.transpose_kernel
-        inner = isinstance(module, nn.DenseGeneral) and isinstance(module.axis, Sequence)
-        if context.method_name == "__call__" and (wide or inner or turned):
-            found[(*module.path, "kernel")] = Layout.PARAMETER
-        return call(*args, **kwargs)
+        if context.method_name == "__call__":
+            wide = isinstance(module, nn.DenseGeneral) and isinstance(module.features, Sequence)
+            turned = isinstance(module, nn.ConvTranspose) and not module.transpose_kernel
+            inner = isinstance(module, nn.DenseGeneral) and isinstance(module.axis, Sequence)
+            path = (*module.path, "kernel")
+            if wide or inner or turned:
+                noted.found[path] = Layout.PARAMETER
+            elif module.has_variable(PARAMETERS, "kernel"):
+                noted.ranks[path] = jnp.ndim(nn.unbox(module.get_variable(PARAMETERS, "kernel")))
+        return result
 
     with nn.intercept_methods(note):
-        yield found
+        yield noted
 
 
-def live(tree: Mapping[str, Any], known: Mapping[Path, Layout]) -> list[LiveWeight]:
+def live(
+    tree: Mapping[str, Any], known: Mapping[Path, Layout], shared: Mapping[Path, Path] | None = None
+) -> list[LiveWeight]:
     """Return the weights of a tree of arrays or shapes; the key of each is its path in the tree.
 
-    `known` are layouts of parameters that their leaves do not tell.
+    `known` are layouts of parameters that their leaves do not tell; `shared` says of other places of a variable its
+    path in the tree, both without collection.
 
     Leaves of one scope that would share a canonical name (a `kernel` and a `scale` are both a `weight`) keep their own.
 
@@ -155,13 +184,15 @@ def live(tree: Mapping[str, Any], known: Mapping[Path, Layout]) -> list[LiveWeig
         ArgumentError: two collections have a leaf of one name in one scope, or a name has a dot in it.
     """
     found: list[LiveWeight] = []
+    places: dict[Path, LiveWeight] = {}
     for collection, inside in collections(tree).items():
         shapes = {path: tuple(one.shape) for path, one in flat(inside).items()}
         own = live_weights(shapes, "flax", (), known, "" if collection == PARAMETERS else collection)
         top = (collection,) if has_collections(tree) else ()
         names = Counter(weight.name for weight in own)
         own = [w if names[w.name] == 1 else _as_it_is(w, shapes[w.key]) for w in own]
-        found += [replace(weight, key=(*top, *weight.key)) for weight in own if _is_name(weight)]
+        keyed = {weight.key: replace(weight, key=(*top, *weight.key)) for weight in own if _is_name(weight)}
+        found, places = [*found, *keyed.values()], {**places, **keyed}
     names = Counter(weight.name for weight in found)
     if twice := [weight for weight in found if names[weight.name] > 1]:
         raise ArgumentError(
@@ -169,7 +200,12 @@ def live(tree: Mapping[str, Any], known: Mapping[Path, Layout]) -> list[LiveWeig
             expected="other names within a module, whatever their collection",
             received=", ".join("/".join(weight.key) for weight in twice),
         )
-    return found
+    return found + [_elsewhere(places[path], other) for other, path in (shared or {}).items() if other[-1] == path[-1]]
+
+
+def _elsewhere(weight: LiveWeight, path: Path) -> LiveWeight:
+    """Return `weight` under the name that it has at another place of the module."""
+    return replace(weight, name=".".join((*path[:-1], weight.name.rpartition(".")[2])))
 
 
 def _as_it_is(weight: LiveWeight, shape: tuple[int, ...]) -> LiveWeight:
@@ -181,6 +217,17 @@ def _is_name(weight: LiveWeight) -> bool:
         raise ArgumentError("A dot separates modules in the names of a checkpoint.",
                             expected="names without dots", received="/".join(weight.key))  # fmt: skip
     return True
+
+
+def is_nnx(kind: Any) -> bool:
+    """Return whether `kind` is a class of modules of nnx, which is imported where there is one."""
+    nnx = sys.modules.get("flax.nnx")
+    return nnx is not None and isinstance(kind, type) and issubclass(kind, nnx.Module)
+
+
+def is_module(value: Any) -> bool:
+    """Return whether `value` is a module, of linen or of nnx."""
+    return isinstance(value, nn.Module) or is_nnx(type(value))
 
 
 def on_device(value: Any) -> Any:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from typing import Any
@@ -17,6 +18,7 @@ from flax import linen as nn
 
 from triptych.errors import ArgumentError
 from triptych.nn import functional as fn
+from triptych.nn import seeding
 from triptych.nn.parts import Binder, Model
 from triptych_flax import ops, packed
 
@@ -73,16 +75,32 @@ class FlaxRMSNorm(nn.Module):
 
 
 _calm: ContextVar[bool] = ContextVar("calm", default=False)
+_stream: ContextVar[seeding.Stream | None] = ContextVar("stream", default=None)
 
 
 class FlaxDropout(nn.Module):
-    """Drops values wherever the call brought random numbers for it, unless it is within one that is `deterministic`."""
+    """Drops values wherever the call brought random numbers or a seed for it (see `triptych.modeling.seeding`), unless
+    it is within one that is `deterministic`."""
 
     rate: float
 
     @nn.compact
     def __call__(self, x: Any) -> Any:
+        if self.is_seeded():
+            return self._dropped(x, 0)
         return nn.Dropout(self.rate, deterministic=not self.is_on())(x)
+
+    def again(self, x: Any) -> Any:
+        """See `triptych.nn.seeding.again`."""
+        return self._dropped(x, 1) if self.is_seeded() else self(x)
+
+    def _dropped(self, x: Any, use: int) -> Any:
+        place = seeding.place_of(".".join(self.path))
+        return seeding.dropped(ops, x, self.rate, _stream.get(), place, use)  # type: ignore[arg-type]
+
+    def is_seeded(self) -> bool:
+        """Return whether this call drops values, and by a seed."""
+        return _stream.get() is not None and self.is_on()
 
     def is_on(self) -> bool:
         """Return whether this call drops values."""
@@ -91,7 +109,22 @@ class FlaxDropout(nn.Module):
 
 def drops(module: nn.Module) -> bool:
     """Return whether the call that `module` is in drops values."""
-    return not _calm.get() and module.has_rng("dropout")
+    return not _calm.get() and (module.has_rng("dropout") or _stream.get() is not None)
+
+
+def stream() -> seeding.Stream | None:
+    """Return what the dropout of the call that is made draws from; None if that is Flax's random numbers."""
+    return _stream.get()
+
+
+@contextmanager
+def drawing_from(stream: seeding.Stream | None) -> Iterator[None]:
+    """Let dropout draw from `stream` in this context."""
+    before = _stream.set(stream)
+    try:
+        yield
+    finally:
+        _stream.reset(before)
 
 
 class FlaxSequence(nn.Module):
@@ -224,7 +257,7 @@ def conv1d(owner: Any, width: Any, units: Any, std: float | None = None) -> Any:
 def embedding(
     owner: Any, rows: Any, width: Any, std: float | None = None, padding: int | None = None, aliases: Iterable[str] = ()
 ) -> Any:
-    """Return a table of `rows` vectors; Flax has no `padding`.
+    """Return a table of `rows` vectors; Flax has no `padding`: `triptych.nn.functional.embedded` sees to its gradient.
 
     `aliases` are other names under which files hold the table.
     """

@@ -13,7 +13,6 @@ import flax.errors
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from flax.traverse_util import unflatten_dict
 
 from triptych.checkpoints.legacy import LegacyWeight
@@ -27,28 +26,34 @@ from triptych.modeling.hooks import Answer
 from triptych.nn.parts import Model
 from triptych.tensors.arrays import permuted
 from triptych.tensors.dtypes import FLOATING, is_auto, parse_param_dtype
+from triptych.tensors.ref import TensorRef
 from triptych.weights import layouts
 from triptych.weights.packing import Packed
 from triptych.weights.plan import Assignment, NewWeight, Policy
 from triptych.weights.schema import Layout, Weight
-from triptych_flax import arrays, layers, make, ops, packed
+from triptych_flax import arrays, internals, layers, make, ops, packed
 from triptych_flax.adapters import Adapts
-from triptych_flax.base.operations import Operations
+from triptych_flax.base.modules import Modules
 from triptych_flax.generation import Generates
 from triptych_flax.placement.placed import Placed, on_device, put_like
+from triptych_flax.seeding import SeedsDropout
+from triptych_flax.serving import Exports
 
 __all__ = ["FlaxPreTrainedModel"]
 
 
-class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
-    """Base class of Flax models: a config, a linen module and, unless `_do_init=False`, its parameters.
+class FlaxPreTrainedModel(Placed, Generates, Adapts, SeedsDropout, Exports, Modules):
+    """Base class of Flax models: a config, a module and, unless `_do_init=False`, its parameters.
 
     A class sets `module_class`, a linen module with the fields `config` and `dtype`, and is then called as
     `(config, input_shape, seed, dtype, _do_init, **fields)`. Or it makes the module itself and passes it on, as classes
     for transformers 4 do: `super().__init__(config, module, input_shape=..., seed=..., dtype=..., _do_init=...)`.
+    `module_class` may be a module of nnx too, called as `module_class(config=config, rngs=rngs, dtype=dtype, **fields)`
+    without those that it does not take.
 
     `params` are nested dicts: the parameters or, where the module has other collections such as the `batch_stats` of a
-    BatchNorm, `{"params": ..., "batch_stats": ...}`. All of them are saved, loaded and converted.
+    BatchNorm, `{"params": ..., "batch_stats": ...}`. All of them are saved, loaded and converted. Where something takes
+    `params`, a module or a state of nnx will do as well.
 
     Args:
         module: made already; without it, one of `module_class`.
@@ -59,7 +64,7 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
         kwargs: further fields of the module, where it is made here.
 
     Raises:
-        ArgumentError: the config is not of `config_class`, the module none of linen, or seed or input_shape impossible.
+        ArgumentError: the config is not of `config_class`, the module none, or seed or input_shape impossible.
         ConfigError: a field of it was set to an impossible value,
             or the module has no such field.
     """
@@ -67,7 +72,6 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
     framework = "flax"
     class_prefix = "Flax"
     _ops: ClassVar[Any] = ops
-    module_class: ClassVar[Any] = None
     call_order: ClassVar[Sequence[str]] = ()
     """Names of the positional arguments of a call, of a class that is made of a part; see `make.declared_call`."""
     _modules_stay = True
@@ -81,7 +85,7 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
             make.declare(cls, part)
 
     def __init__(self, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
-        has_module = "module" in kwargs or (bool(args) and isinstance(args[0], nn.Module))
+        has_module = "module" in kwargs or (bool(args) and layers.is_module(args[0]))
         self._set_up(config, *(args if has_module else (None, *args)), **kwargs)
 
     __init__.__signature__ = make.constructor_signature()  # type: ignore[attr-defined]
@@ -89,7 +93,7 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
     def _set_up(
         self,
         config: PretrainedConfig,
-        module: nn.Module | None = None,
+        module: Any = None,
         input_shape: Any = (1, 1),
         seed: int = 0,
         dtype: Any = jnp.float32,
@@ -102,7 +106,7 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
         known = () if module is not None else self._known_fields()
         refuse_unknown({name: value for name, value in fields.items() if name not in known}, type(self))
         self._config, self.seed, self.input_shape = config, seed, input_shape
-        self.module = self.module_class(config=config, dtype=self.dtype, **fields) if module is None else module
+        self.module = self._new_module(config, fields) if module is None else module
         for name in self.schema_options:
             setattr(self, name, getattr(self._module, name, getattr(self.declared_part, name, None)))
         self._is_initialized = _do_init
@@ -113,16 +117,6 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
             self._params = self._made(self.key)
             self._shapes = jax.eval_shape(lambda tree: tree, self._params)
 
-    @classmethod
-    def _known_fields(cls) -> Collection[str]:
-        if cls.module_class is None:
-            raise ArgumentError(
-                f"{cls.__name__} has no module.",
-                expected="module_class, a linen module; or a module as the second argument of the constructor",
-                received="neither",
-            )
-        return cls.module_class.__dataclass_fields__
-
     @property
     def config(self) -> Any:
         """The config."""
@@ -131,17 +125,6 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
     @config.setter
     def config(self, config: PretrainedConfig) -> None:
         self._config = config
-
-    @property
-    def module(self) -> Any:
-        """The linen module, which has no parameters of its own."""
-        return self._module
-
-    @module.setter
-    def module(self, module: nn.Module) -> None:
-        if not isinstance(module, nn.Module):
-            raise ArgumentError("The module is none.", expected="a linen module", received=type(module).__name__)
-        self._module = module
 
     def __call__(
         self, *inputs: Any, params: Any = None, dropout_rng: Any = None, train: bool = False, **options: Any
@@ -156,18 +139,23 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
         dropout_rng: Any = None,
         train: bool = False,
         method: Any = None,
+        mutable: Any = None,
         **options: Any,
     ) -> Any:
         """Run the module on arrays of JAX or numpy.
 
         Args:
             params: used instead of `self.params`.
-            dropout_rng: a random key, needed for `train=True`, which turns dropout on.
+            dropout_rng: a random key, needed for `train=True`, which turns dropout on; or a dict, name of a stream of
+                random numbers -> key, where the module has others beside "dropout". Within `seeded_dropout` layers of
+                triptych's do not use it.
             method: what to call instead of the module itself, with the module first.
+            mutable: names of the collections that the call may change, or add, such as the "intermediates" of `sow`,
+                as linen's `apply` takes them. None: with `train=True` those that there are beside the parameters.
 
         Returns:
-            What the module does; with `train=True`, where there are collections beside the parameters, that and their
-            new values, as in transformers 4: `(output, {"batch_stats": ...})`.
+            What the module does; with `mutable`, that and the new values of these collections, so with `train=True`,
+            where there are some beside the parameters, as in transformers 4: `(output, {"batch_stats": ...})`.
 
         Raises:
             ArgumentError: there are no parameters, or they do not fit the module; `train=True` without `dropout_rng`;
@@ -175,23 +163,30 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
         """
         variables = on_device(layers.collections(self.params if params is None else params))
         changing = [name for name in variables if name != layers.PARAMETERS] if train else []
-        if train and dropout_rng is None and not changing:
-            raise ArgumentError("train=True needs random numbers.", expected="dropout_rng, a key of jax.random")
+        changing = changing if mutable is None else mutable
+        stream = self._stream() if train else None
+        if train and dropout_rng is None and stream is None and not changing:
+            raise ArgumentError("train=True needs random numbers.", expected="dropout_rng, a key of jax.random; or a "
+                                "call within `model.seeded_dropout(seed, step)`", received="none")  # fmt: skip
         if not (method is None or callable(method)):
             raise ArgumentError(
                 "method is no function.", expected="a function of the module", received=repr(method)[:80]
             )
-        known = self._call_arguments() if method is None else inspect.signature(method).parameters
+        known = self._module_arguments() if method is None else inspect.signature(method).parameters
         options |= {name: v for name, v in (("deterministic", not train), ("train", train)) if name in known}
         inputs, options = jax.tree.map(layers.on_device, (inputs, options), is_leaf=lambda x: isinstance(x, list))
-        rngs = {} if dropout_rng is None or not train else {"dropout": dropout_rng}
+        rngs = {} if dropout_rng is None or not train else _streams(dropout_rng)
         try:
-            with self.acting_adapters(), packed.holding(self._held_packed()):
-                return self.module.apply(
+            with self._drawing(stream), self.acting_adapters(), packed.holding(self._held_packed()):
+                return self._in_mode(train).apply(
                     variables, *inputs, **options, rngs=rngs, mutable=changing or False, method=method
                 )
         except _OTHER_PARAMETERS as cause:
             raise ArgumentError("The parameters do not fit the module.", received=str(cause)) from cause
+        except RuntimeError as cause:
+            if any(map(internals.is_deleted, jax.tree.leaves(variables))):
+                raise ArgumentError(**arrays.DONATED) from cause
+            raise
 
     @property
     def required_params(self) -> set[layers.Path]:
@@ -308,6 +303,9 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
 
         return read
 
+    def _tensor_refs(self, params: Any = None) -> list[TensorRef]:
+        return super()._tensor_refs(None if params is None else layers.unfrozen(params))
+
     def _weights_to_save(self, params: Any) -> list[Weight]:
         """Return the weights that a tree holds; warn of those that it lacks, and of leaves that are no weights."""
         weights = {self._path(weight): weight for weight in self.schema.stored()}
@@ -322,9 +320,9 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
             logger.warning("%s: %s are no weights of the module, and are not saved", type(self).__name__, names)
         return [weight for path, weight in weights.items() if path in held]
 
-    def _dtype_of(self, weight: Weight, params: Any = None) -> np.dtype:
+    def _dtype_reader(self, params: Any = None) -> Callable[[Weight], np.dtype]:
         tree = self.params if params is None else params
-        return arrays.numpy_dtype(layers.leaf(tree, self._path(weight), weight.name).dtype)
+        return lambda weight: arrays.numpy_dtype(layers.leaf(tree, self._path(weight), weight.name).dtype)
 
     def _replace(self, new: Mapping[str, np.ndarray]) -> None:
         schema, flat = self.schema, layers.flat(self.params)
@@ -333,7 +331,11 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
             path = self._path(schema[name])
             flat[path] = put_like(permuted(array, order), flat[path])
         self._params, self._shapes = unflatten_dict(flat), None
-        self._module = self._module.clone(**({"config": self.config} if hasattr(self._module, "config") else {}))
+        if (functional := self._functional) is not None:
+            self._module = functional.resized(self.config, layers.collections(self._params))
+        else:
+            changes = {"config": self.config} if hasattr(self._module, "config") else {}
+            self._module = self._module.clone(**changes)
 
     def _packable(self) -> Collection[str]:
         shapes = self._traced_shapes()
@@ -372,7 +374,7 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
 
     def _live_weights(self) -> list[LiveWeight]:
         parts = {part.name: part.packed for one in self._packed.values() for part in one.parts}
-        live = layers.live(self._traced_shapes(), self._layouts)
+        live = layers.live(self._traced_shapes(), self._layouts, self._shared_places())
         return [replace(weight, packed=parts.get(weight.name)) for weight in live]
 
     def _live_vocab(self) -> Collection[str]:
@@ -392,11 +394,6 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
         is_plain = (cls.__init__, cls.init_weights) == own  # another constructor may make another module
         return is_plain and part is not None and cls.module_class is make.binder.bound(part)
 
-    @classmethod
-    def _call_arguments(cls) -> Collection[str]:
-        called = cls if cls.module_class is None else cls.module_class
-        return inspect.signature(called.__call__).parameters
-
     @staticmethod
     def _to_native(array: np.ndarray) -> Any:
         return arrays.to_native(array)
@@ -410,26 +407,49 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, Operations):
 
     # -- gradient checkpointing ---------------------------------------------------------------------------------
 
-    def enable_gradient_checkpointing(self) -> None:
+    def enable_gradient_checkpointing(self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None) -> None:
         """Call `gradient_checkpointing_enable`, under the name that it has in Flax in transformers 4.
 
         The argument `gradient_checkpointing=True` of a built-in class does the same from the start.
-        """
-        self.gradient_checkpointing_enable()
 
-    def _modules_inside(self) -> Iterable[Any]:
-        return [self.module]
+        Args:
+            gradient_checkpointing_kwargs: of a built-in class, arguments of `flax.linen.remat`: `policy`, such as
+                `jax.checkpoint_policies.dots_saveable`, says what is kept nevertheless; `prevent_cse`.
+
+        Raises:
+            ArgumentError: as `gradient_checkpointing_enable`.
+        """
+        self.gradient_checkpointing_enable(gradient_checkpointing_kwargs)
+
+    def _checkpoint_function(self, options: Mapping[str, Any] | None) -> Callable[..., Any]:
+        known = ops.Recomputed.fields() if self.declared_part is not None else ()
+        if strange := [name for name in options or {} if name not in known]:
+            raise ArgumentError(
+                "Gradient checkpointing does not take these arguments here.",
+                expected=", ".join(known) or "none: the module calls nn.remat itself",
+                received=", ".join(strange),
+            )
+        return ops.checkpointing(options)
 
     def _set_gradient_checkpointing(
         self, enable: bool = True, gradient_checkpointing_func: Callable[..., Any] | None = None
     ) -> None:
-        if not hasattr(self.module, "gradient_checkpointing"):
+        if (functional := self._functional) is not None:
+            self.module = functional.checkpointed(enable)
+        elif hasattr(self.module, "gradient_checkpointing"):
+            options = isinstance(gradient_checkpointing_func, ops.Recomputed) and self.declared_part is not None
+            how = gradient_checkpointing_func if enable and options else enable
+            self.module = self.module.clone(gradient_checkpointing=how)
+        else:
             raise ArgumentError(
                 f"{type(self.module).__name__} cannot compute its layers anew for the gradient.",
                 expected="a module with a field gradient_checkpointing, which it heeds where it makes its layers",
                 received="none",
             )
-        self.module = self.module.clone(gradient_checkpointing=enable)
+
+
+def _streams(dropout_rng: Any) -> dict[str, Any]:
+    return dict(dropout_rng) if isinstance(dropout_rng, Mapping) else {"dropout": dropout_rng}
 
 
 _OTHER_PARAMETERS = (

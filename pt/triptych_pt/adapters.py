@@ -19,7 +19,7 @@ from triptych.errors import ArgumentError
 from triptych.modeling.adapting import Adapting
 from triptych.tensors.ref import TensorRef
 from triptych_pt import arrays, internals
-from triptych_pt.make import Conv1D
+from triptych_pt.make import Conv1D, Dropout
 from triptych_pt.packed import PackedEmbedding, PackedLinear
 
 A, B, DROPOUT = "lora_A", "lora_B", "lora_dropout"
@@ -70,6 +70,20 @@ class Adapts(Adapting):
     _placement: Any
     _value_of: Any
 
+    @property
+    def peft_config(self) -> Any:
+        """See `ActingAdapters`; of a model that peft has within one of its own, what it says here."""
+        said = vars(self).get("_peft_config")
+        return super().peft_config if said is None else said
+
+    @peft_config.setter
+    def peft_config(self, value: Any) -> None:
+        vars(self)["_peft_config"] = value
+
+    @peft_config.deleter
+    def peft_config(self) -> None:
+        vars(self).pop("_peft_config", None)
+
     def _hold_adapter(self, name: str, factors: Mapping[Target, tuple[np.ndarray, np.ndarray]], rate: float) -> None:
         if hasattr(Factors(), name) or hasattr(EmbeddingFactors(), name):
             raise ArgumentError("PyTorch keeps this name for itself.", expected="another name of the adapter",
@@ -88,7 +102,7 @@ class Adapts(Adapting):
             else:
                 _place(layer, A, Factors)[name] = _projection(first)
                 _place(layer, B, Factors)[name] = _projection(second)
-                _place(layer, DROPOUT, Factors)[name] = nn.Dropout(rate).train(layer.training)
+                _place(layer, DROPOUT, Factors)[name] = Dropout(rate).train(layer.training)
 
     def _adaptable(self, target: Target) -> Any:
         """Return the layer of `target`.

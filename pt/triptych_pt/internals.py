@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
@@ -19,6 +21,16 @@ from triptych.errors import ArgumentError
 
 BATCH_NORMS = (_NormBase,)
 """PyTorch's norms with statistics, of a batch or an instance."""
+
+
+def is_dropout(module: nn.Module) -> bool:
+    """Return whether `module` is one of PyTorch's layers that drop values."""
+    return isinstance(module, _DropoutNd)
+
+
+def is_replica(module: nn.Module) -> bool:
+    """Return whether `module` is a copy that `nn.DataParallel` made for one device."""
+    return bool(getattr(module, "_is_replica", False))
 
 
 class _Building(threading.local):
@@ -199,6 +211,27 @@ def own_tensors(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     return [(name, tensor) for name, tensor in held if tensor is not None]
 
 
+def all_tensors(module: nn.Module) -> list[torch.Tensor]:
+    """Return the parameters of `module` and the modules in it, then the buffers. A replica that `nn.DataParallel` made
+    has no parameters, but tensors in their places."""
+    found: list[torch.Tensor] = [*module.parameters()]
+    if not found:
+        found = [one for part in module.modules() for one in getattr(part, "_former_parameters", {}).values()]
+    return [*found, *module.buffers()]
+
+
+def unwrapped_class(cls: type) -> type:
+    """Return the class that a module had before `fully_shard` or `replicate` gave it one of their own."""
+    bases = cls.__bases__
+    made = len(bases) > 1 and bases[0].__module__.startswith("torch.distributed.")
+    return bases[1] if made else cls
+
+
+def is_split(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor is part of one that is split over processes, as FSDP2 splits them."""
+    return hasattr(tensor, "full_tensor") and hasattr(tensor, "placements")  # DTensor, whose import takes a second
+
+
 def persistent_buffers(module: nn.Module) -> list[tuple[str, torch.Tensor]]:
     """Return the buffers of `module` itself that are saved."""
     names = module._non_persistent_buffers_set
@@ -243,6 +276,15 @@ def _is_own(kind: type[nn.Module], method: str) -> bool:
 def transforms_are_active() -> bool:
     """Return whether a transform of `torch.func` wraps tensors, of which a buffer of plain ones takes none."""
     return bool(torch._C._are_functorch_transforms_active())
+
+
+def as_recorded(length: Any) -> Any:
+    """Return a length that is the same in each call, as the number that it has while `torch.jit` traces."""
+    if not isinstance(length, torch.Tensor):
+        return length
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", torch.jit.TracerWarning)  # that it is the same is what is said here
+        return length.item()
 
 
 def building_empty() -> bool:

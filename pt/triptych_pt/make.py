@@ -16,8 +16,9 @@ from torch import nn
 
 from triptych.errors import ArgumentError
 from triptych.nn import functional as fn
+from triptych.nn import seeding
 from triptych.nn.parts import Binder, constructed
-from triptych_pt import ops
+from triptych_pt import internals, ops
 
 
 class Conv1D(nn.Module):
@@ -57,6 +58,30 @@ class RMSNorm(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{tuple(self.weight.shape)}, eps={self.variance_epsilon}"
+
+
+class Dropout(nn.Dropout):
+    """`nn.Dropout`, unless the model was told to draw by a seed: see `triptych.modeling.seeding`."""
+
+    stream: seeding.Stream | None = None
+    place: int = 0
+
+    def forward(self, input: Any) -> Any:
+        return self._dropped(input, 0)
+
+    def again(self, input: Any) -> Any:
+        """See `triptych.nn.seeding.again`."""
+        return self._dropped(input, 1)
+
+    def _dropped(self, input: Any, use: int) -> Any:
+        if self.stream is None or not self.training:
+            return super().forward(input)
+        if internals.is_replica(self):
+            raise ArgumentError(
+                "Replicas of DataParallel would all drop the same values.", expected="a process for each device",
+                received="nn.DataParallel", remedy="use DistributedDataParallel, with shard= the rank",
+            )  # fmt: skip
+        return seeding.dropped(ops, input, self.p, self.stream, self.place, use)
 
 
 class Block(nn.Module):
@@ -130,7 +155,7 @@ def rms_norm(owner: Any, width: Any, epsilon: float) -> Any:
 
 def dropout(owner: Any, rate: float) -> Any:
     """Return a layer that drops values while training."""
-    return nn.Dropout(rate)
+    return Dropout(rate)
 
 
 def vector(owner: Any, name: str, length: Any) -> Any:

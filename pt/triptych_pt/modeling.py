@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 from typing import Any, ClassVar, TypeVar
 
@@ -30,22 +31,27 @@ from triptych.weights.schema import Schema, Weight
 from triptych.weights.surgery import VOCAB, Grow
 from triptych_pt import arrays, internals, layers, make, ops, packed
 from triptych_pt.adapters import Adapts
-from triptych_pt.authors import libraries
+from triptych_pt.authors import libraries, trainers
 from triptych_pt.authors.accessors import Accessors
 from triptych_pt.authors.attention import ALL_ATTENTION_FUNCTIONS
 from triptych_pt.authors.losses import loss_type
 from triptych_pt.authors.mixin import ModuleUtilsMixin
+from triptych_pt.authors.training import Trains, by_parts
 from triptych_pt.generation import Generates
 from triptych_pt.internals import building_empty, parameters_on_meta
 from triptych_pt.layers import describe
 from triptych_pt.make import Conv1D, RMSNorm
 from triptych_pt.placement.placed import Placed
+from triptych_pt.seeding import SeedsDropout
+from triptych_pt.serving import Exports
 
 __all__ = ["PreTrainedModel"]
 Self = TypeVar("Self", bound="PreTrainedModel")
 
 
-class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates, Adapts, ModelBase):
+class PreTrainedModel(
+    Placed, nn.Module, Accessors, Trains, ModuleUtilsMixin, Generates, Adapts, SeedsDropout, Exports, ModelBase
+):
     """Base class of PyTorch models. Subclasses build their modules in `__init__` and end it with `self.post_init()`.
 
     Raises:
@@ -62,7 +68,7 @@ class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates,
         """Take over the layers and the arithmetic of `part`, a declaration, if the class statement names one."""
         super().__init_subclass__(**kwargs)
         if part is not None:
-            make.binder.declare(cls, part, ops=ops, make=make)
+            make.binder.declare(cls, part, wrap=partial(by_parts, task=part.task), ops=ops, make=make)
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         config = self._own_config(config)
@@ -180,6 +186,10 @@ class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates,
         self._require_grads_hook = None
 
     # -- hooks of ModelBase -------------------------------------------------------------------------------------
+
+    @classmethod
+    def _stem(cls) -> str:
+        return internals.unwrapped_class(cls).__name__
 
     def _modules_inside(self) -> Iterable[nn.Module]:
         return internals.modules_of(self)
@@ -315,6 +325,14 @@ class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates,
         return next(one for one in reversed(models) if any(part is module for part in one.modules()))
 
     def _tensor_refs(self, params: Any = None) -> list[TensorRef]:
+        if split := [name for name, parameter in self.named_parameters() if internals.is_split(parameter)]:
+            raise ArgumentError(
+                "The weights are split over processes, of which none has them whole.",
+                expected="state_dict=, with whole weights",
+                received=f"{split[0]} and {len(split) - 1} more, as DTensor",
+                remedy="in every process get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, "
+                "cpu_offload=True)) of torch.distributed.checkpoint.state_dict; or torch.distributed.checkpoint.save",
+            )
         refs = super()._tensor_refs(params)
         if not internals.saves_its_own_way(self):
             return refs
@@ -323,8 +341,8 @@ class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates,
     def _reader(self, params: Any = None) -> Callable[[Weight], np.ndarray]:
         return lambda weight: arrays.to_numpy(self._value_of(*self._owner(weight.name)))
 
-    def _dtype_of(self, weight: Weight, params: Any = None) -> np.dtype:
-        return arrays.numpy_dtype(self._held(weight.name).dtype)
+    def _dtype_reader(self, params: Any = None) -> Callable[[Weight], np.dtype]:
+        return lambda weight: arrays.numpy_dtype(self._held(weight.name).dtype)
 
     def _replace(self, new: Mapping[str, np.ndarray]) -> None:
         for name, array in new.items():
@@ -470,3 +488,8 @@ class PreTrainedModel(Placed, nn.Module, Accessors, ModuleUtilsMixin, Generates,
     def dummy_inputs(self) -> dict[str, torch.Tensor]:
         """Inputs with which the model can be called: three texts of five ids below 8."""
         return {"input_ids": torch.tensor([[7, 6, 0, 0, 1], [1, 2, 3, 0, 0], [0, 0, 0, 4, 5]])}
+
+
+trainers.introduce("PreTrainedModel", PreTrainedModel,
+                   ("transformers.trainer", "peft.peft_model", "peft.tuners.tuners_utils"))  # fmt: skip
+trainers.introduce("Conv1D", Conv1D, ("peft.tuners.tuners_utils", "peft.tuners.lora.layer"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
+from triptych.nn import seeding
 from triptych_pt import internals
 from triptych_pt.authors import named_caches
 
@@ -88,6 +90,11 @@ def arange(length: Any, like: Any) -> Any:
 
 def where(condition: Any, x: Any, y: Any) -> Any:
     return torch.where(condition, x, y)
+
+
+def without_gradient(vectors: Any, ids: Any, padding: int) -> Any:
+    """Return `vectors` [..., H] of `ids` [...], which those of `padding` get no gradient by: here tables see to it."""
+    return vectors
 
 
 def zeros_like(x: Any) -> Any:
@@ -227,13 +234,57 @@ def write(buffer: Any, values: Any, start: Any) -> Any:
     return result
 
 
-WORD = "int64"
-"""The integers in which `triptych.generation.random` computes words of 32 bits."""
+WORD = "int32"
+"""The integers in which `triptych.nn.threefry` computes words of 32 bits; PyTorch adds no unsigned ones."""
+_BLOCK = 1 << 15  # words that stay in a core's cache, on a CPU
 
 
 def word(value: int) -> Any:
     """Return a word of 32 bits as an array without axes."""
-    return torch.tensor(value, dtype=torch.int64)
+    return torch.tensor(value - (value >> 31 << 32), dtype=torch.int32)
+
+
+def shift(x: Any, bits: int) -> Any:
+    """Return words shifted by `bits` to the left, or to the right where it is negative; zeros come in."""
+    return x << bits if bits > 0 else (x >> -bits) & ((1 << (32 + bits)) - 1)
+
+
+def rotated(x: Any, bits: int) -> Any:
+    """Return words rotated by `bits` to the left."""
+    return shift(x, bits) + shift(x, bits - 32)
+
+
+def repeated(function: Any, times: int, state: Any) -> Any:
+    """Return `state` as `function(ops, state)` makes it anew so many times."""
+    for _ in range(times):
+        state = function(sys.modules[__name__], state)
+    return state
+
+
+def signed(x: Any) -> Any:
+    """Return the integers with a sign that have the bits of words."""
+    return x
+
+
+def counted(function: Any, count: Any, like: Any, *words: Any) -> tuple[Any, ...]:
+    """Return what `function(ops, counter, *words)` does for the words 0 to `count` - 1, one by one."""
+    ops = sys.modules[__name__]
+    whole = like.device.type != "cpu" or torch.compiler.is_compiling()
+    starts = range(0, 1 if whole else count, _BLOCK) or [0]
+    ends = [count] if whole else [min(start + _BLOCK, count) for start in starts]
+    spans = zip(starts, ends, strict=True)
+    found = [function(ops, torch.arange(*one, dtype=torch.int32, device=like.device), *words) for one in spans]
+    return tuple(parts[0] if len(parts) == 1 else torch.cat(parts) for parts in zip(*found, strict=True))
+
+
+def masked(x: Any, kept: Any, scale: float) -> Any:
+    """Return `x` times `scale` where it is `kept`, and 0 elsewhere."""
+    return x * (kept.to(x.dtype) * scale)  # `where` takes twenty times as long on a CPU
+
+
+def fuses(dropout: Any) -> bool:
+    """Return whether `fused_attention` drops what this layer does: not what is drawn by a seed."""
+    return not (dropout.training and dropout.p and seeding.is_seeded(dropout))
 
 
 def put(buffer: Any, column: Any, position: Any) -> Any:
@@ -361,7 +412,8 @@ def fused_attention(
     """Return context [B, N, Q, D], and keep no probabilities; see `triptych.nn.attention.attend`."""
     rate = dropout.p if dropout.training else 0.0
     bias = None if bias is None else bias.to(query.dtype)
-    groups, shape = query.shape[1] // key.shape[1], query.shape
+    groups, shape = internals.as_recorded(query.shape[1] // key.shape[1]), query.shape
+    causal = bool(internals.as_recorded(causal))
     if groups > 1 and shape[2] == 1 and (bias is None or bias.shape[1:3] == (1, 1)):
         # A head with several queries, instead of several heads with one: no key is copied.
         query, groups = query.reshape(shape[0], key.shape[1], groups, shape[3]), 1
@@ -385,6 +437,8 @@ def recomputed(stack: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
     The layer returns a tensor, or a tuple of tensors and None.
     """
     function = getattr(stack, "_gradient_checkpointing_func", None) or checkpointing()
+    if not torch.compiler.is_compiling():  # which computes the masks anew from what the graph keeps
+        layer = seeding.replaying(internals.modules_of(layer), layer)
     run, inputs = internals.flattened(layer, *args, **kwargs)
     if torch.is_grad_enabled() and True not in [isinstance(x, torch.Tensor) and x.requires_grad for x in inputs]:
         # A reentrant checkpoint gives the layer's parameters no gradient unless one of its inputs gets one too.

@@ -37,7 +37,7 @@ from triptych_pt.authors.pruning import find_pruneable_heads_and_indices as find
 from triptych_pt.authors.pruning import prune_conv1d_layer as prune_conv1d_layer
 from triptych_pt.authors.pruning import prune_layer as prune_layer
 from triptych_pt.authors.pruning import prune_linear_layer as prune_linear_layer
-from triptych_pt.internals import without_fills, wrapped
+from triptych_pt.internals import all_tensors, without_fills, wrapped
 from triptych_pt.make import Conv1D as Conv1D
 from triptych_pt.make import RMSNorm
 
@@ -136,20 +136,20 @@ def compile_compatible_method_lru_cache(*lru_args: Any, **lru_kwargs: Any) -> Ca
 
 def get_parameter_device(parameter: nn.Module) -> torch.device:
     """Return the device of a module's first parameter, else of its first buffer, else the default device."""
-    first = next(iter([*parameter.parameters(), *parameter.buffers()]), None)
+    first = next(iter(all_tensors(parameter)), None)
     return torch.get_default_device() if first is None else first.device
 
 
 def get_first_parameter_dtype(parameter: nn.Module) -> torch.dtype:
     """Return the dtype of a module's first parameter, else of its first buffer, else the default dtype."""
-    first = next(iter([*parameter.parameters(), *parameter.buffers()]), None)
+    first = next(iter(all_tensors(parameter)), None)
     return torch.get_default_dtype() if first is None else first.dtype
 
 
 def get_parameter_dtype(parameter: nn.Module) -> torch.dtype:
     """Return the dtype of a module: of its first floating parameter, else of its first floating buffer, else of its
     last parameter or buffer, else the default dtype."""
-    every = [tensor.dtype for tensor in (*parameter.parameters(), *parameter.buffers())]
+    every = [tensor.dtype for tensor in all_tensors(parameter)]
     floating = (dtype for dtype in every if dtype.is_floating_point)
     return next(floating, every[-1] if every else torch.get_default_dtype())
 

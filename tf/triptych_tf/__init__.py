@@ -9,22 +9,23 @@ from triptych.names import backend_names as _backend_names
 
 _require("tf")
 _os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+_there = _sys.modules.get("keras")
+_chosen = _os.environ["KERAS_BACKEND"] if _there is None else _there.backend.backend()
+if _chosen != "tensorflow":
+    raise _MissingBackendError(
+        "triptych_tf cannot be imported: Keras runs on another backend.",
+        expected="tensorflow",
+        received=_chosen,
+        remedy="set the environment variable KERAS_BACKEND=tensorflow before Keras is imported",
+    )
 
 # TensorFlow Lite imports jax if it finds it (1 s), for a converter of JAX functions; hidden, it does without.
 _sys.modules.setdefault("jax", None)  # type: ignore[arg-type]
 try:
-    import keras as _keras
+    import keras as _keras  # noqa: F401
 finally:
     if _sys.modules.get("jax", "absent") is None:
         del _sys.modules["jax"]
-
-if _keras.backend.backend() != "tensorflow":
-    raise _MissingBackendError(
-        "triptych_tf cannot be imported: Keras runs on another backend.",
-        expected="tensorflow",
-        received=_keras.backend.backend(),
-        remedy="set the environment variable KERAS_BACKEND=tensorflow before Keras is imported",
-    )
 
 from triptych_tf.auto import *  # noqa: E402, F403
 from triptych_tf.bert import *  # noqa: E402, F403

@@ -14,7 +14,7 @@ from triptych.errors import ArgumentError
 from triptych.modeling.adapting import Adapting
 from triptych.weights import layouts
 from triptych_tf import arrays, internals
-from triptych_tf.make import TFConv1D
+from triptych_tf.make import LEVEL, TFConv1D, TFDropout
 from triptych_tf.packed import TFPackedConv1D, TFPackedDense, TFPackedEmbedding, TFPackedLayer
 
 DESCRIPTION = "triptych_adapters"
@@ -34,6 +34,8 @@ class TFLora(keras.layers.Layer):
         is_embedding: whether the layer is called with the numbers of rows.
     """
 
+    is_level = False
+
     def __init__(self, a: np.ndarray, b: np.ndarray, rate: float, is_embedding: bool, name: str) -> None:
         super().__init__(dtype=a.dtype.name, name=name)
         self.is_embedding = is_embedding
@@ -41,7 +43,9 @@ class TFLora(keras.layers.Layer):
             self.add_weight(shape=value.shape, name=leaf, initializer=lambda shape, dtype, v=value: arrays.to_native(v))
             for leaf, value in (("lora_A", a), ("lora_B", b))
         )
-        self.dropout = keras.layers.Dropout(rate, dtype=a.dtype.name)
+        # Under the path that peft gives it, since that says what a seed draws.
+        path = f"lora_dropout{LEVEL}{name.removeprefix(_PREFIX)}"
+        self.dropout = TFDropout(rate, dtype=a.dtype.name, name=path)
         self.built = True
 
     def call(self, x: Any) -> Any:

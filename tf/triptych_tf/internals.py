@@ -19,6 +19,7 @@ import tensorflow as tf
 from keras.src.backend.common import global_state
 from keras.src.backend.common import variables as keras_variables
 from keras.src.backend.common.stateless_scope import in_stateless_scope
+from keras.src.losses import loss as keras_loss
 from keras.src.ops import operation as keras_operation
 
 Initializer = Callable[[Any, Any], Any]
@@ -347,9 +348,69 @@ def training_of(layer: keras.layers.Layer) -> bool:
     return bool(layer._get_call_context().get_value("training"))
 
 
+def is_random(layer: keras.layers.Layer) -> bool:
+    """Return whether `layer` itself draws random numbers in a call."""
+    return bool(layer._seed_generators)
+
+
+def batches_seen(optimizer: Any) -> tf.Tensor:
+    """Return how many batches of gradients an optimizer was given, also where it applies the sums of several."""
+    return tf.cast(tf.convert_to_tensor(optimizer._iterations), tf.int64)
+
+
 def is_stateless() -> bool:
     """Return whether variables keep no value just now: shapes are inferred, or values are given from outside."""
     return bool(in_stateless_scope())
+
+
+def called_by() -> keras.layers.Layer | None:
+    """Return the layer with which the call began that is going on; None if there is none."""
+    context = global_state.get_global_attribute("current_call_ctx")
+    return None if context is None else context.entry_layer  # type: ignore[no-any-return]
+
+
+def forget_loss(model: keras.Model) -> None:
+    """Let a model be compiled without the loss that it was compiled with before, which Keras would keep."""
+    model.loss = model._compile_loss = None
+
+
+def scaled_for_replicas(loss: tf.Tensor) -> tf.Tensor:
+    """Return the part of a loss that is one replica's of a strategy; gradients of all replicas are added."""
+    return keras_loss.scale_loss_for_distribution(loss)
+
+
+def key_in(optimizer: Any, variable: Any) -> Any:
+    """Return under which key an optimiser keeps what it knows of a variable; another once the variable has a value of
+    another shape."""
+    return optimizer._var_key(variable)
+
+
+def slots_in(optimizer: Any, variable: Any) -> dict[str, Any]:
+    """Return what an optimiser holds for a variable, by attribute: momenta, averages; {} of one that is not its own."""
+    places = optimizer._trainable_variables_indices
+    place = places.get(key_in(optimizer, variable))
+    if place is None:
+        return {}
+    known = (optimizer._trainable_variables, optimizer._variables)
+    lists = {name: value for name, value in vars(optimizer).items() if isinstance(value, list)}
+    lists = {name: value for name, value in lists.items()
+             if len(value) == len(places) and not any(value is one for one in known)}  # fmt: skip
+    return {name: value[place] for name, value in lists.items() if isinstance(value[place], keras.Variable)}
+
+
+AVERAGES = "_model_variables_moving_average"
+"""The attribute in which an optimiser with `use_ema` keeps averages of the weights themselves."""
+
+
+def rename_key(optimizer: Any, old: Any, new: Any) -> None:
+    """Let an optimiser know a variable by another key, which it had under `old`: which slots are its own, whether it
+    decays."""
+    for value in vars(optimizer).values():
+        if isinstance(value, dict) and old in value:
+            value[new] = value.pop(old)
+        elif isinstance(value, set) and old in value:
+            value.remove(old)
+            value.add(new)
 
 
 def state_of(layer: keras.layers.Layer) -> list[Any]:

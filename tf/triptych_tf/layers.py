@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import keras
@@ -139,7 +140,12 @@ def _is_foreign(value: Any) -> bool:
     """Return whether a value of a layer has weights that Keras 3 does not see; layers of Keras 2 are `tf.Module`s."""
     if isinstance(value, (list, tuple)):
         return any(map(_is_foreign, value))
-    return isinstance(value, (tf.Variable, tf.Module)) and not isinstance(value, keras.layers.Layer)
+    return _holds_foreign_weights(value.__class__)
+
+
+@cache
+def _holds_foreign_weights(kind: type) -> bool:
+    return issubclass(kind, (tf.Variable, tf.Module)) and not issubclass(kind, keras.layers.Layer)
 
 
 def replace_value(variable: Any, owner: keras.layers.Layer, array: np.ndarray) -> None:

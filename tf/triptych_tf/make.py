@@ -15,6 +15,7 @@ import keras
 
 from triptych.errors import ArgumentError
 from triptych.nn import functional as fn
+from triptych.nn import seeding
 from triptych.nn.parts import Binder, Model, constructed
 from triptych_tf import internals, ops
 
@@ -51,6 +52,28 @@ class TFRMSNorm(keras.layers.Layer):
 
     def call(self, x: Any) -> Any:
         return fn.rms_norm(ops, x, keras.ops.convert_to_tensor(self.gamma), self.epsilon, self.compute_dtype)
+
+
+class TFDropout(keras.layers.Dropout):
+    """Keras's dropout, unless the model was told to draw by a seed: see `triptych.modeling.seeding`."""
+
+    stream: Any = None
+    place: int = 0
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if self.stream is None or not training or not self.rate:
+            return super().call(inputs, training=training)
+        return self._dropped(inputs, 0)
+
+    def again(self, inputs: Any) -> Any:
+        """See `triptych.nn.seeding.again`."""
+        if self.stream is None or not self.rate or not internals.training_of(self):
+            return self(inputs)
+        return self._dropped(inputs, 1)
+
+    def _dropped(self, inputs: Any, use: int) -> Any:
+        self.stream.check(ops)
+        return seeding.dropped(ops, inputs, self.rate, self.stream, self.place, use)
 
 
 _OF_A_LAYER = ("name", "dtype", "trainable")
@@ -165,7 +188,7 @@ def conv1d(owner: Any, width: Any, units: Any, std: float | None = None) -> Any:
 def embedding(
     owner: Any, rows: Any, width: Any, std: float | None = None, padding: int | None = None, aliases: Iterable[str] = ()
 ) -> Any:
-    """Return a table of `rows` vectors; Keras has no `padding`.
+    """Return a table of `rows` vectors; Keras has no `padding`: `triptych.nn.functional.embedded` sees to its gradient.
 
     `aliases` are other names under which files hold the table.
     """
@@ -184,7 +207,7 @@ def rms_norm(owner: Any, width: Any, epsilon: float) -> Any:
 
 def dropout(owner: Any, rate: float) -> Any:
     """Return a layer that drops values while training."""
-    layer = keras.layers.Dropout(rate)
+    layer = TFDropout(rate)
     layer.autocast = False  # it has no dtype of its own
     return _part(layer)
 

@@ -24,28 +24,30 @@ from triptych.modeling.derived import LiveWeight, live_weights
 from triptych.modeling.hooks import Answer
 from triptych.nn.parts import Model
 from triptych.tensors.arrays import permuted
-from triptych.weights import layouts
+from triptych.weights import layouts, surgery
 from triptych.weights.packing import Packed
 from triptych.weights.plan import Assignment, LoadPlan, NewWeight
 from triptych.weights.schema import Layout, Schema, Weight
-from triptych.weights.surgery import VOCAB
 from triptych_tf import arrays, internals, layers, make, ops, packed
 from triptych_tf.adapters import DESCRIPTION, Adapts
+from triptych_tf.authors import states
 from triptych_tf.authors.accessors import Accessors
 from triptych_tf.authors.datasets import Datasets
 from triptych_tf.authors.inputs import takes_more
 from triptych_tf.authors.searches import Searches
-from triptych_tf.authors.serving import Serving
 from triptych_tf.authors.training import Training
 from triptych_tf.generation import Generates
 from triptych_tf.placement.placed import Placed
+from triptych_tf.seeding import SeedsDropout
+from triptych_tf.serving import Exports
 
 __all__ = ["TFPreTrainedModel"]
 logger = logging.getLogger("triptych")
 _PACKED_LAYOUTS = (Layout.LINEAR, Layout.CONV1D, Layout.EMBEDDING)
 
 
-class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Generates, keras.Model, Adapts, Placed):
+class TFPreTrainedModel(Accessors, Training, Exports, Datasets, Searches, Generates, keras.Model, Adapts,
+                        SeedsDropout, Placed):  # fmt: skip
     """Base class of Keras models. Layers have the names of the canonical weights; `layer_._0` stands for `layer.0`.
 
     A class without `build` is built by a symbolic call on `dummy_inputs` when its weights are first asked for.
@@ -68,12 +70,16 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Genera
     _tried: set[int] | None = None
     """The layers that a symbolic call has left unbuilt; this and the next are kept from Keras, in `__dict__`."""
     _rename: Callable[[str], Sequence[str]] | None = None
+    _plan: surgery.Surgery | None = None
+    """The surgery that is going on; kept from Keras too."""
 
     def __init_subclass__(cls, part: type[Model] | None = None, **kwargs: Any) -> None:
         """Take over the layers and the arithmetic of `part`, a declaration, if the class statement names one."""
         super().__init_subclass__(**kwargs)
         if part is not None:
             make.declare(cls, part)
+        if cls.__module__.partition(".")[0] == __package__:  # others register their own classes, as Keras has it
+            keras.saving.register_keras_serializable(__package__)(cls)
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         config = self._own_config(config)
@@ -135,6 +141,7 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Genera
         else:
             with internals.open_for(self, vars(self).get(name)):
                 super().__setattr__(name, value)
+            self._forget_compiled()
 
     # -- what Keras asks for ------------------------------------------------------------------------------------
 
@@ -171,6 +178,7 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Genera
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call the model. The first argument may be a dict of inputs, or a list of them in the order of the arguments;
         others may be given by position or name."""
+        states.note_caller(self)
         names = self.call_signature_parameters
         if args and isinstance(args[0], Mapping) and set(args[0]) & set(names):
             left = [name for name in args[0] if name not in names and not takes_more(self.call)]
@@ -204,7 +212,7 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Genera
         self, enable: bool = True, gradient_checkpointing_func: Callable[..., Any] | None = None
     ) -> None:
         super()._set_gradient_checkpointing(enable, gradient_checkpointing_func)
-        self.train_function = None  # compiled as it was before
+        states.forget_compiled(self)  # compiled as it was before
 
     @classmethod
     @contextmanager
@@ -274,28 +282,50 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Genera
 
         return read
 
-    def _dtype_of(self, weight: Weight, params: Any = None) -> np.dtype:
-        variable, _ = self._weights()[layouts.native_path(weight, "tf")]
-        return arrays.numpy_dtype(tf.as_dtype(variable.dtype))
+    def _dtype_reader(self, params: Any = None) -> Callable[[Weight], np.dtype]:
+        held = self._variables()
+        return lambda weight: arrays.numpy_dtype(tf.as_dtype(held[layouts.native_path(weight, "tf")].dtype))
 
     def _replace(self, new: Mapping[str, np.ndarray]) -> None:
         found, schema = self._weights(), self.schema
         rows: dict[int, int] = {}
         for name, array in new.items():
             variable, owner = found[layouts.native_path(schema[name], "tf")]
-            if schema[name].axis_index(VOCAB) == 0 and schema[name].shape[0] != array.shape[0]:
+            if schema[name].axis_index(surgery.VOCAB) == 0 and schema[name].shape[0] != array.shape[0]:
                 rows[schema[name].shape[0]] = array.shape[0]
             order = layouts.to_native(schema[name].layout, array.ndim, "tf")
-            layers.replace_value(variable, owner, permuted(array, order))
+            with states.following(self, variable, self._carried(schema[name])):
+                layers.replace_value(variable, owner, permuted(array, order))
         for before, after in rows.items():
             self._say_rows(before, after)
         self._forget_compiled()  # it was for the old shapes
 
+    def _operate(self, plan: surgery.Surgery) -> None:
+        self.__dict__["_plan"] = plan
+        try:
+            super()._operate(plan)
+        finally:
+            del self.__dict__["_plan"]
+
+    def _carried(self, weight: Weight) -> states.Carry | None:
+        """Return what becomes, in the surgery that is going on, of an array that belongs to a weight, in Keras's order;
+        None if there is no surgery."""
+        plan = self._plan
+        if plan is None:
+            return None
+
+        def carry(array: np.ndarray) -> np.ndarray:
+            there, back = (way(weight.layout, array.ndim, "tf") for way in (layouts.to_canonical, layouts.to_native))
+            return permuted(surgery.apply_to(weight, permuted(array, there), surgery.with_zeros(plan)), back)
+
+        return carry
+
     def _packable(self) -> Collection[str]:
+        found = self._weights()
         return [
             weight.name
             for weight in self._live_weights()
-            if weight.layout in _PACKED_LAYOUTS and packed.can_hold(self._weights()[weight.key][1])
+            if weight.layout in _PACKED_LAYOUTS and packed.can_hold(found[weight.key][1])
         ]
 
     def _hold_packed(self, weights: Mapping[str, Packed]) -> None:
@@ -326,7 +356,7 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Genera
 
     def _forget_compiled(self) -> None:
         """Forget what was compiled for the layers, or the adapters, that there were."""
-        self.train_function = self.test_function = self.predict_function = None
+        states.forget_compiled(self)
         self.__dict__.pop("_generating", None)
 
     def _live_weights(self) -> list[LiveWeight]:
@@ -383,6 +413,7 @@ class TFPreTrainedModel(Accessors, Training, Serving, Datasets, Searches, Genera
     def _replace_part(self, path: str, value: Any) -> None:
         scope, _, name = path.rpartition(".")
         layers.replace_layer(attrgetter(scope)(self) if scope else self, name, value)
+        self._forget_compiled()
 
     def _cache_dtype(self) -> Any:
         return self.compute_dtype

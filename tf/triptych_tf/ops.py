@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from triptych.nn import seeding
 from triptych.nn.blocks import in_blocks, weighted
 from triptych_tf import internals
 
@@ -76,6 +78,11 @@ def arange(length: Any, like: Any) -> Any:
 
 def where(condition: Any, x: Any, y: Any) -> Any:
     return keras.ops.where(condition, x, y)
+
+
+def without_gradient(vectors: Any, ids: Any, padding: int) -> Any:
+    """Return `vectors` [..., H] of `ids` [...], which those of `padding` get no gradient by."""
+    return tf.where((keras.ops.convert_to_tensor(ids) == padding)[..., None], tf.stop_gradient(vectors), vectors)
 
 
 def zeros_like(x: Any) -> Any:
@@ -220,13 +227,74 @@ def write(buffer: Any, values: Any, start: Any) -> Any:
     return keras.ops.slice_update(buffer, (0, 0, start, 0), values)
 
 
-WORD = "int64"
-"""The integers in which `triptych.generation.random` computes words of 32 bits."""
+WORD = "uint32"
+"""The integers in which `triptych.nn.threefry` computes words of 32 bits."""
 
 
 def word(value: int) -> Any:
     """Return a word of 32 bits as an array without axes."""
-    return tf.constant(value, tf.int64)
+    return tf.constant(value, tf.uint32)
+
+
+def shift(x: Any, bits: int) -> Any:
+    """Return words shifted by `bits` to the left, or to the right where it is negative; zeros come in."""
+    function = tf.bitwise.left_shift if bits > 0 else tf.bitwise.right_shift
+    return function(x, tf.constant(abs(bits), tf.uint32))
+
+
+def rotated(x: Any, bits: int) -> Any:
+    """Return words rotated by `bits` to the left."""
+    return shift(x, bits) + shift(x, bits - 32)
+
+
+def repeated(function: Any, times: int, state: Any) -> Any:
+    """Return `state` as `function(ops, state)` makes it anew so many times."""
+    for _ in range(times):
+        state = function(sys.modules[__name__], state)
+    return state
+
+
+def signed(x: Any) -> Any:
+    """Return the integers with a sign that have the bits of words."""
+    return tf.bitcast(x, tf.int32)
+
+
+def counted(function: Any, count: Any, like: Any, *words: Any) -> tuple[Any, ...]:
+    """Return what `function(ops, counter, *words)` does for the words 0 to `count` - 1, one by one.
+
+    XLA makes one loop of it, which takes a tenth of the time; so that it compiles few of them, for powers of two.
+    """
+    if isinstance(count, int):
+        exponent = _LEAST if count <= 1 << _LEAST else (count - 1).bit_length()
+    else:
+        exponent = tf.reduce_sum(tf.cast(count > 2 ** tf.range(_LEAST, 31), tf.int32)) + _LEAST
+    counter = tf.cast(tf.range(2**exponent), tf.uint32)
+    found = _compiled(function, *(tf.TensorSpec(one.shape, one.dtype) for one in words))(counter, *words)
+    return tuple(part[:count] for part in found)
+
+
+_LEAST = 10
+
+
+@functools.cache
+def _compiled(function: Any, *words: Any) -> Any:
+    ops = sys.modules[__name__]
+
+    @tf.function(jit_compile=True, autograph=False, input_signature=[tf.TensorSpec([None], tf.uint32), *words])
+    def compiled(*inputs: Any) -> Any:
+        return function(ops, *inputs)
+
+    return compiled
+
+
+def masked(x: Any, kept: Any, scale: float) -> Any:
+    """Return `x` times `scale` where it is `kept`, and 0 elsewhere."""
+    return x * (tf.cast(kept, x.dtype) * scale)
+
+
+def fuses(dropout: Any) -> bool:
+    """Return whether `fused_attention` drops what this layer does."""
+    return True
 
 
 def put(buffer: Any, column: Any, position: Any) -> Any:
@@ -377,6 +445,7 @@ def recomputed(stack: Any, layer: Any, *args: Any, **kwargs: Any) -> Any:
 def _recomputed(layer: Any, *args: Any, **kwargs: Any) -> Any:
     if internals.is_stateless():
         return layer(*args, **kwargs)
+    call = seeding.replaying(internals.with_all_parts(layer), layer)
     leaves = keras.tree.flatten((args, kwargs))
     places = [place for place, x in enumerate(leaves) if tf.is_tensor(x) and x.dtype.is_floating]
     states = internals.state_of(layer)
@@ -390,7 +459,7 @@ def _recomputed(layer: Any, *args: Any, **kwargs: Any) -> Any:
         positional, named = keras.tree.pack_sequence_as((args, kwargs), leaves)
         # What changes in a call, such as the state of random numbers, is as it was before the first run.
         with keras.StatelessScope(zip(states, before, strict=True)) as scope:
-            outputs = layer(*positional, **named, training=True)
+            outputs = call(*positional, **named, training=True)
         if not made:
             after.extend(scope.get_current_value(state) for state in states)
             made.append(keras.tree.map_structure(lambda x: x is not None, outputs))  # and not the outputs themselves

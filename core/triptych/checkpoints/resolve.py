@@ -189,6 +189,14 @@ def nothing_found(where: object, names: Iterable[str], variant: str | None, orde
             received=", ".join(present[:8]),
             remedy="add its adapter_config.json; or load its model, and then the adapter: model.load_adapter(path)",
         )
+    if ".metadata" in present and any(name.endswith(".distcp") for name in present):
+        return UnsupportedFormatError(
+            f"{where} holds a distributed checkpoint of PyTorch.",
+            expected=" or ".join(format.names(variant)[0] for format in order),
+            received=", ".join(present[:8]),
+            remedy="make a file of it by torch.distributed.checkpoint.format_utils.dcp_to_torch_save(folder, "
+            "'pytorch_model.bin'); or make the model, and torch.distributed.checkpoint.load into its state_dict()",
+        )
     plain = None if variant is None else preferred(present, None, order)
     stems = tuple(format.stem for format in LAYOUTS)
     weights = [name for name in present if name.startswith(stems) and name.endswith((".json", *_SUFFIXES))]

@@ -105,7 +105,7 @@ class Fields:
     model_type: ClassVar[str] = ""
     attribute_map: ClassVar[Mapping[str, str]] = {}
     checks: ClassVar[Mapping[str, Callable[[Any], bool]]] = {}
-    keys_to_ignore_at_inference: ClassVar[tuple[str, ...]] = ("past_key_values",)
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["past_key_values"]
     base_config_key: ClassVar[str] = ""
     sub_configs: ClassVar[Mapping[str, Any]] = {}
     is_composition: ClassVar[bool] = False

@@ -125,7 +125,7 @@ class BertEmbeddings(Part):
         make, config, width = self.make, self.config, embedding_axis(self.config)
         positions = Axis("positions", config.max_position_embeddings)
         self.word_embeddings = make.embedding(self, vocab_axis(config), width, padding=config.pad_token_id)
-        self.position_embeddings = make.embedding(self, positions, width)
+        self.position_embeddings = make.embedding(self, positions, width, padding=self.padded_position())
         self.token_type_embeddings = make.embedding(self, Axis("token_types", config.type_vocab_size), width)
         self.LayerNorm = make.layer_norm(self, width, config.layer_norm_eps)
         self.dropout = make.dropout(self, config.hidden_dropout_prob)
@@ -136,11 +136,22 @@ class BertEmbeddings(Part):
         past_key_values_length: Any = 0,
     ) -> Any:  # fmt: skip
         """Return [B, Q, H] for ids [B, Q] or `inputs_embeds` [B, Q, H], after `past_key_values_length` tokens."""
-        words = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+        words = inputs_embeds
+        if words is None:
+            words = fn.word_vectors(self.ops, self.config, self.word_embeddings, input_ids)
         places = self.positions(input_ids, words, past_key_values_length) if position_ids is None else position_ids
         types = self.ops.zeros_like(places) if token_type_ids is None else token_type_ids
-        summed = words + self.token_type_embeddings(types) + self.position_embeddings(places)
+        summed = words + self.token_type_embeddings(types) + self.vectors_of_positions(places)
         return self.dropout(self.LayerNorm(summed))
+
+    def vectors_of_positions(self, places: Any) -> Any:
+        """Return the vectors of positions."""
+        rows = self.config.max_position_embeddings
+        return fn.embedded(self.ops, self.position_embeddings, places, self.padded_position(), rows)
+
+    def padded_position(self) -> int | None:
+        """Return the position that padding has, if it has one of its own."""
+        return None
 
     def positions(self, input_ids: Any, words: Any, past: Any) -> Any:
         """Return `past`, `past` + 1, ..."""

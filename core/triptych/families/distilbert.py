@@ -91,7 +91,9 @@ class Embeddings(Part):
 
     def call(self, input_ids: Any = None, input_embeds: Any = None) -> Any:
         """Return [B, Q, H] for ids [B, Q] or `input_embeds` [B, Q, H]."""
-        words = self.word_embeddings(input_ids) if input_embeds is None else input_embeds
+        words = input_embeds
+        if words is None:
+            words = fn.word_vectors(self.ops, self.config, self.word_embeddings, input_ids)
         return self.dropout(self.LayerNorm(words + self.position_embeddings(at.positions(self.ops, words))))
 
 

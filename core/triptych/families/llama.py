@@ -269,7 +269,9 @@ class LlamaModel(Model):
         fn.one_input(input_ids, inputs_embeds)
         flags = fn.output_flags(config, output_attentions, output_hidden_states, return_dict)
         cache = caches.opened(ops, past_key_values, use_cache, config)
-        hidden = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        hidden = inputs_embeds
+        if hidden is None:
+            hidden = fn.word_vectors(ops, config, self.embed_tokens, input_ids)
         places = at.positions(ops, hidden, cache) if position_ids is None else position_ids
         tables = tuple(table[:, 0] for table in rotary_tables(ops, config, places, hidden.dtype))
         windows = [config.window(index) for index in range(config.num_hidden_layers)]

@@ -243,7 +243,9 @@ class OPTModel(Model):
         fn.one_input(input_ids, inputs_embeds)
         flags = fn.output_flags(self.config, output_attentions, output_hidden_states, return_dict)
         cache = caches.opened(ops, past_key_values, use_cache, self.config)
-        words = self.decoder.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        words = inputs_embeds
+        if words is None:
+            words = fn.word_vectors(ops, self.config, self.decoder.embed_tokens, input_ids)
         states = self.decoder(words, attention_mask, position_ids, head_mask, cache=cache, output_attentions=flags[0])
         past = None if cache is None else cache.after(ops.shape(words)[1])
         kind = outputs.BaseModelOutputWithPast

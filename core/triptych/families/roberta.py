@@ -24,6 +24,7 @@ from triptych.nn import functional as fn
 from triptych.nn.axes import hidden_axis, labels_axis, vocab_axis
 from triptych.nn.encoder_heads import ChoiceHead, EncoderWithHead, MaskedHead, NextTokenHead, SpanHead, decode
 from triptych.nn.parts import Part
+from triptych.nn.seeding import again
 
 RobertaSelfAttention, RobertaSelfOutput, RobertaAttention = BertSelfAttention, BertSelfOutput, BertAttention
 RobertaIntermediate, RobertaOutput, RobertaLayer = BertIntermediate, BertOutput, BertLayer
@@ -65,6 +66,9 @@ class RobertaConfig(BertConfig):
 
 
 class RobertaEmbeddings(BertEmbeddings):
+    def padded_position(self) -> int | None:
+        return self.config.pad_token_id
+
     def positions(self, input_ids: Any, words: Any, past: Any) -> Any:
         """Return positions counted over the tokens that are not padding, from `past` + `pad_token_id` + 1."""
         ops, pad = self.ops, self.config.pad_token_id or 0
@@ -141,7 +145,7 @@ class RobertaClassificationHead(Part):
     def call(self, features: Any) -> Any:
         """Return [B, labels] from [B, Q, H]."""
         dense = self.dense(self.dropout(features[:, 0]))
-        return self.out_proj(self.dropout(fn.activation(self.ops, self.activation, dense)))
+        return self.out_proj(again(self.dropout, fn.activation(self.ops, self.activation, dense)))
 
 
 class RobertaForSequenceClassification(RobertaWithHead):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,54 @@ def whole_file(file: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     flush_folder(file.parent)
+
+
+@contextmanager
+def whole_folder(folder: Path, replaced: Collection[str]) -> Iterator[Path]:
+    """Make a folder, to be filled, that takes the place of `folder` at the end; if the block fails nothing does.
+
+    What `folder` holds beside the names `replaced` moves into the new one. Where there is one already it is away for a
+    moment, between two renames.
+    """
+    absent = [parent for parent in (folder.parent, *folder.parent.parents) if not parent.exists()]
+    token = secrets.token_hex(4)
+    new, old = (folder.with_name(f".{folder.name}.{token}.{kind}{TEMPORARY}") for kind in ("new", "old"))
+    try:
+        new.mkdir(parents=True)
+        yield new
+        _flush_tree(new)
+        _take_place(new, folder, old)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        with suppress(OSError):
+            for parent in absent:
+                parent.rmdir()
+        raise
+    flush_folder(folder.parent)
+    if old.exists():
+        for entry in old.iterdir():
+            if entry.name not in replaced:
+                os.rename(entry, folder / entry.name)
+        shutil.rmtree(old)
+
+
+def _take_place(new: Path, folder: Path, old: Path) -> None:
+    if folder.exists():
+        os.rename(folder, old)
+    try:
+        os.rename(new, folder)
+    except OSError:
+        if old.exists():
+            os.rename(old, folder)
+        raise
+
+
+def _flush_tree(folder: Path) -> None:
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with open(Path(place) / name, "rb+") as stream:
+                flush(stream)
+        flush_folder(Path(place))
 
 
 def flush(stream: BinaryIO) -> None:

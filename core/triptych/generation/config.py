@@ -109,15 +109,18 @@ class GenerationConfig(Parameters, PushToHubMixin):
 
     dict_torch_dtype_to_str = dict_dtype_to_str
 
-    def update(self, **kwargs: Any) -> dict[str, Any]:
+    def update(self, defaults_only: bool = False, **kwargs: Any) -> dict[str, Any]:
         """Set the parameters that there are, and return the other arguments; a bad value changes nothing.
+
+        Args:
+            defaults_only: set only those that are None.
 
         Raises:
             ConfigError.
         """
         before = dict(self.__dict__)
         known = {name: value for name, value in kwargs.items() if name in before}
-        self.__dict__.update(known)
+        self.__dict__.update({n: v for n, v in known.items() if not defaults_only or before[n] is None})
         try:
             self.validate()
         except ConfigError:
@@ -125,6 +128,11 @@ class GenerationConfig(Parameters, PushToHubMixin):
             self.__dict__.update(before)
             raise
         return {name: value for name, value in kwargs.items() if name not in known}
+
+    @staticmethod
+    def _get_default_generation_params() -> dict[str, Any]:
+        """Return the parameters that have a default, which transformers' Seq2SeqTrainer asks for under this name."""
+        return {name: copy.copy(value) for name, value in DEFAULTS.items() if value is not None}
 
     # -- files --------------------------------------------------------------------------------------------------
 

@@ -82,6 +82,8 @@ class Prompts:
             ArgumentError: there is none, or two; or it is of a wrong shape.
         """
         name, inputs = self.main_input_name, dict(kwargs)
+        if "labels" in self._known_inputs():
+            inputs.pop("labels", None)  # whole batches are passed, as by transformers' Seq2SeqTrainer
         if self._overrides("_prepare_model_inputs"):
             given, own, inputs = self._prepare_model_inputs(given, config.bos_token_id, inputs)
             if own != name:

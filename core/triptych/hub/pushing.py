@@ -260,13 +260,33 @@ def _changed(folder: Path, before: Mapping[str, float]) -> dict[str, Path]:
     return {name: path for name, path in names.items() if path.stat().st_mtime > before.get(name, -1.0)}
 
 
+def make_repo(push: Push) -> str:
+    """Make the repository that is pushed to, if there is none, and return its name with its owner.
+
+    Raises:
+        HubError and its subclasses.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=push.token, library_name="triptych")
+    try:
+        return retried(lambda: api.create_repo(push.repo_id, private=push.private, exist_ok=True)).repo_id
+    except failures() as error:
+        raise explained(error, push.repo_id, "the push") from error
+
+
 def push_files(
-    push: Push, files: Mapping[str, Path], variant: str | None = None, remove_stale: bool = False
+    push: Push,
+    files: Mapping[str, Path],
+    variant: str | None = None,
+    remove_stale: bool = False,
+    replace_card: bool = False,
 ) -> CommitInfo:
     """Commit `files`, local paths by their names, to `push.repo_id`, in place of the weights of `variant` there that
     are of the same format; see `stale_weights`.
 
-    A file called README.md is left out if the repository has one; without any, a model card is made.
+    A file called README.md is left out if the repository has one, unless `replace_card`; without any, a model card is
+    made.
 
     Raises:
         As `PushToHubMixin.push_to_hub`.
@@ -274,20 +294,20 @@ def push_files(
     from huggingface_hub import HfApi
 
     api = HfApi(token=push.token, library_name="triptych")
-    repo_id = push.repo_id
+    repo_id = make_repo(push)
     try:
-        repo_id = retried(lambda: api.create_repo(push.repo_id, private=push.private, exist_ok=True)).repo_id
         if push.makes_branch:
             retried(lambda: api.create_branch(repo_id, branch=str(push.revision), exist_ok=True))
         with tempfile.TemporaryDirectory(prefix="triptych-push-") as work:
             options = HubOptions(revision=push.revision, token=push.token, cache_dir=Path(work) / "cache")
             there = find_snapshot(repo_id, options)
-            wanted = {name: path for name, path in files.items() if name != CARD or CARD not in there.files}
+            kept = CARD in there.files and not replace_card
+            wanted = {name: path for name, path in files.items() if name != CARD or not kept}
             stale = stale_weights(there, push.subfolder, wanted, variant, remove_stale)
             text = None
             if CARD not in there.files and CARD not in files:
                 text = new_card(repo_id, push.all_tags)
-            elif CARD in there.files and push.all_tags:
+            elif kept and push.all_tags:
                 text = tagged(there, CARD, push.all_tags)
             if text is not None:
                 wanted[CARD] = Path(work) / CARD

@@ -144,9 +144,9 @@ class Adapting(MergingAdapters):
     def _add_given(
         self, name: str, config: LoraConfig, adapted: Sequence[Target], given: AdapterState, trained: bool
     ) -> None:
-        schema = self.schema
+        schema, dtype_of = self.schema, self._dtype_reader()
         factors = {one: tuple(map(read_as_held, given.factors[one.module])) for one in adapted}
-        whole = {n: converted(np.array(ref.read()), self._dtype_of(schema[n])) for n, ref in given.whole.items()}
+        whole = {n: converted(np.array(ref.read()), dtype_of(schema[n])) for n, ref in given.whole.items()}
         self._hold_adapter(name, factors, config.lora_dropout)  # type: ignore[arg-type]
         state = self._adapters_held()
         if state is None:
@@ -185,7 +185,7 @@ class Adapting(MergingAdapters):
 
     def _adapter_refs(self, name: str) -> dict[str, TensorRef]:
         """Return the weights of an adapter under the names of peft's files; a factor's own name is `module@A`."""
-        state, schema, read = self._some_adapters(), self.schema, self._reader()
+        state, schema, read, dtype_of = self._some_adapters(), self.schema, self._reader(), self._dtype_reader()
         adapter, factors, whole = state.held[name], {}, {}
         for module, pair in self._adapter_factors(name).items():
             arrays = [self._to_numpy(one) for one in pair]
@@ -195,7 +195,7 @@ class Adapting(MergingAdapters):
                 whole[weight] = TensorRef.of(weight, adapter.whole[weight])
             else:
                 told = schema[weight]
-                whole[weight] = TensorRef(weight, self._dtype_of(told), told.shape, lambda w=told: read(w))  # type: ignore[misc]
+                whole[weight] = TensorRef(weight, dtype_of(told), told.shape, lambda w=told: read(w))  # type: ignore[misc]
         return named(adapter.targets, factors, whole)  # type: ignore[arg-type]
 
     def _save_adapter(

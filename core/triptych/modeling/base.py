@@ -36,6 +36,8 @@ from triptych.modeling.key_names import renamed, stated
 from triptych.modeling.packing import Quantising, gguf_of, take_quantisation
 from triptych.modeling.precision import Precision
 from triptych.modeling.saving import Saving
+from triptych.modeling.seeding import Seeding
+from triptych.modeling.serving import Serving
 from triptych.names import AUTO_TASKS
 from triptych.tensors.dtypes import FLOATING, is_auto
 from triptych.weights.plan import (
@@ -68,7 +70,7 @@ class _TiesEnded(Exception):
         self.names = names
 
 
-class ModelBase(Checkpointing, Implementations, Precision, Saving):
+class ModelBase(Checkpointing, Implementations, Precision, Seeding, Saving, Serving):
     """Base of `PreTrainedModel`, `TFPreTrainedModel` and `FlaxPreTrainedModel`.
 
     Subclasses set `config_class` and `base_model_prefix`. Ties and ignore lists mean what they mean in transformers:

@@ -91,10 +91,15 @@ class Generating(Operations, Generation):
 
 
 def _taken(value: Any) -> GenerationConfig:
-    """Return a generation config of transformers itself, or a mapping, as one of triptych; one that is, as it is."""
+    """Return a generation config of transformers itself, or a mapping, as one of triptych; one that is, as it is.
+
+    What transformers 5 has at None where 4 had a default is left at that.
+    """
     if isinstance(value, GenerationConfig):
         return value
-    values = value if isinstance(value, Mapping) else value.to_dict() if hasattr(value, "to_dict") else None
+    values = value if isinstance(value, Mapping) else None
+    if values is None and hasattr(value, "to_dict"):
+        values = {n: v for n, v in value.to_dict().items() if v is not None or DEFAULTS.get(n) is None}
     if values is None:
         raise ConfigError(
             "generation_config is none.", expected="a GenerationConfig or a mapping", received=repr(value)[:80]

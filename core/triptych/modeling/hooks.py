@@ -103,8 +103,8 @@ class Hooks:
         """Return a function from weight to its array in canonical layout."""
         raise NotImplementedError
 
-    def _dtype_of(self, weight: Weight, params: Any = None) -> np.dtype:
-        """Return the numpy dtype in which the model holds `weight`."""
+    def _dtype_reader(self, params: Any = None) -> Callable[[Weight], np.dtype]:
+        """Return a function from weight to the numpy dtype in which the model holds it."""
         raise NotImplementedError
 
     def _replace(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -185,6 +185,15 @@ class Hooks:
 
     def write_saved_model(self, folder: Any, signatures: Any = None) -> None:
         """Write the model in the framework's own format for serving."""
+        raise NotImplementedError
+
+    def _export(self, file: Any, inputs: Mapping[str, Any], **options: Any) -> None:
+        """Write the model for inference with these inputs, as `Serving.export` says."""
+        raise NotImplementedError
+
+    @staticmethod
+    def _stacked(several: Sequence[Any]) -> Any:
+        """Return tensors of one shape as one, [number, ...]."""
         raise NotImplementedError
 
     def _cache_dtype(self) -> Any:

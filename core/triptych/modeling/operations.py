@@ -98,7 +98,8 @@ class Operations(Packs, Embeddings, ModuleUtils):
     def get_memory_footprint(self, return_buffers: bool = True) -> int:
         """Return the bytes that the weights take; a tied weight counts once."""
         weights = [weight for weight in self.schema.values() if weight.tied_to is None]
-        return sum(math.prod(weight.shape) * self._dtype_of(weight).itemsize for weight in weights)
+        dtype_of = self._dtype_reader()
+        return sum(math.prod(weight.shape) * dtype_of(weight).itemsize for weight in weights)
 
     def _mask_dtype(self) -> Any:
         return self._cache_dtype()

@@ -148,7 +148,7 @@ class Packs(Schemas):
 
     def _dtype_beside(self) -> np.dtype:
         """Return the dtype of the floating weights that are not packed."""
-        found = (self._dtype_of(weight) for weight in self.schema.stored() if weight.packed is None)
+        found = map(self._dtype_reader(), (weight for weight in self.schema.stored() if weight.packed is None))
         return next((dtype for dtype in found if dtype in FLOATING), np.dtype(np.float32))
 
     # -- of a load ----------------------------------------------------------------------------------------------

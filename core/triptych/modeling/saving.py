@@ -7,7 +7,8 @@ import dataclasses
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +21,7 @@ from triptych.checkpoints.opening import Checkpoint
 from triptych.checkpoints.saving import save_checkpoint
 from triptych.config import CONFIG_NAME
 from triptych.errors import ArgumentError, SaveError, ShapeMismatchError, TriptychError, UnsupportedFormatError
+from triptych.files.atomic import whole_folder
 from triptych.formats.kinds import BIN, SAFETENSORS, Format, format_to_save
 from triptych.hub.pushing import PushToHubMixin, push_files
 from triptych.hub.saved_code import code_of
@@ -89,7 +91,9 @@ class Saving(Adapting, PushToHubMixin):
             save_peft_format: of a model with adapters: False leaves out "base_model.model." before the names, which
                 peft needs.
             saved_model, version, signatures: TensorFlow only: write `saved_model/<version>/` for TensorFlow Serving
-                too, with these signatures (`TFPreTrainedModel.write_saved_model`).
+                too, with these signatures (`TFPreTrainedModel.write_saved_model`). It is written first, under another
+                name, and renamed once the weights are saved: if it fails, nothing is changed. Files of others in that
+                folder, such as `assets.extra`, stay.
             push_to_hub: push what was written too, in one commit; `push_arguments` are those of `push_to_hub`, with
                 `repo_id` the folder's name by default.
 
@@ -134,23 +138,42 @@ class Saving(Adapting, PushToHubMixin):
             auto_map, texts = code_of(cls)
             config._map_auto(auto_map)
             beside |= texts
-        files = save_checkpoint(
-            save_directory,
-            stored(refs, schema, chosen, self._stored_names(chosen)),
-            config.to_json_string(),
-            max_shard_size=max_shard_size,
-            variant=variant,
-            format=chosen,
-            scope=tf_scope(self._stem()),
-            also=beside,
-            remove_stale=remove_stale,
-            writer=self._writer(save_function) if chosen is BIN else None,
-        )
-        if saved_model:
-            self.write_saved_model(Path(save_directory) / "saved_model" / str(version), signatures)
+        with self._served_beside(save_directory, version, signatures) if saved_model else nullcontext():
+            files = save_checkpoint(
+                save_directory,
+                stored(refs, schema, chosen, self._stored_names(chosen)),
+                config.to_json_string(),
+                max_shard_size=max_shard_size,
+                variant=variant,
+                format=chosen,
+                scope=tf_scope(self._stem()),
+                also=beside,
+                remove_stale=remove_stale,
+                writer=self._writer(save_function) if chosen is BIN else None,
+            )
         if push is not None:
             files += [Path(save_directory) / name for name in (CONFIG_NAME, *beside)]
             push_files(push, {file.name: file for file in files}, variant, remove_stale)
+
+    @contextmanager
+    def _served_beside(self, save_directory: str | os.PathLike[str], version: int, signatures: Any) -> Iterator[None]:
+        """Write a SavedModel first, and let it be found once the context has ended well.
+
+        Raises:
+            SaveError: it cannot be written; nothing else was then.
+        """
+        folder = Path(save_directory) / "saved_model" / str(version)
+        if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+            raise SaveError("Something else is in the place of the SavedModel.", expected="a folder, or nothing",
+                            received=str(folder))  # fmt: skip
+        try:
+            with whole_folder(folder, _OF_SAVED_MODELS) as new:
+                self.write_saved_model(new, signatures)
+                yield
+        except TriptychError:  # of which some are an OSError
+            raise
+        except OSError as cause:
+            raise SaveError("The SavedModel cannot be written.", received=str(cause)) from cause
 
     def _writer(self, save_function: Callable[..., Any] | None) -> Callable[[Sequence[TensorRef], Path], None] | None:
         """Return what writes the tensors of a file by the user's `save_function`, or None."""
@@ -232,9 +255,9 @@ class Saving(Adapting, PushToHubMixin):
         """Return the weights under canonical names, in canonical layout, to be read one at a time."""
         if self.declared_schema is not None and not self._is_of_a_part(self.config):
             refuse_disagreement(type(self), self.schema, self._live_weights())
-        source = self._reader(params)
+        source, dtype_of = self._reader(params), self._dtype_reader(params)
         return [
-            TensorRef(w.name, self._dtype_of(w, params), w.shape, lambda w=w: source(w))  # type: ignore[misc]
+            TensorRef(w.name, dtype_of(w), w.shape, lambda w=w: source(w))  # type: ignore[misc]
             for w in self._weights_to_save(params)
         ]
 
@@ -243,6 +266,10 @@ class Saving(Adapting, PushToHubMixin):
         return self.schema.stored()
 
 
+_OF_SAVED_MODELS = (
+    "saved_model.pb", "saved_model.pbtxt", "fingerprint.pb", "keras_metadata.pb", "variables", "assets"
+)  # fmt: skip
+"""What TensorFlow and Keras write into the folder of a SavedModel; others put `assets.extra` beside."""
 _OF_ADAPTERS = (SAFETENSORS.name, BIN.name)
 """The formats of peft."""
 

@@ -42,14 +42,14 @@ def attend(
     """Return context [B, Q, N * D] and probabilities [B, N, Q, K] of scaled dot-product attention.
 
     `config` is given where nobody asks for the probabilities. If it says "sdpa", and there is no `head_mask`, they are
-    None: one function of the backend computes the context, and keeps none.
+    None: one function of the backend computes the context, and keeps none; unless it cannot drop what `dropout` does.
 
     `key` and `value` [B, M, K, D] may have fewer heads, each then used by N / M consecutive query heads (Ainslie et
     al., 2023). `bias` is added to the scores (0 where attended, the dtype's lowest value where not), or None; then
     `causal` says that a query sees the tokens up to its own, the last of the keys being the last query's. `dropout` is
     applied to the probabilities, which `head_mask` then multiplies (Vaswani et al., 2017; Michel et al., 2019).
     """
-    fused = is_fused(config, head_mask=head_mask)
+    fused = is_fused(config, head_mask=head_mask) and ops.fuses(dropout)
     causal = causal and bias is None and query.shape[2] != 1  # one query sees all keys
     if causal and not (fused and ops.CAUSAL_KERNEL and query.shape[2] == key.shape[2]):
         bias, causal = causal_over(ops, None, query, key), False

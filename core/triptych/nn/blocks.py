@@ -44,7 +44,8 @@ def in_blocks(ops: Any, loop: Loop, query: Any, key: Any, value: Any, bias: Any,
         return weighted(ops, query, key, value, own[0] if own else None, scale)[0]
 
     length = ops.shape(query)[2]
-    if isinstance(length, int) and length < 2 * SIZE:
+    is_symbol = not isinstance(length, int) and not hasattr(length, "dtype")  # of JAX, which cannot loop over no block
+    if is_symbol or (isinstance(length, int) and length < 2 * SIZE):
         return weighted(ops, query, key, value, bias, scale)[0]
     # Of a length that is known only at run time there is at least one block: TensorFlow cannot stack none.
     size = SIZE if isinstance(length, int) else ops.minimum(length, SIZE)

@@ -91,8 +91,9 @@ def opened(ops: Any, past_key_values: Any, use_cache: bool | None, config: Any =
         return past_key_values
     if is_state(past_key_values):
         return FixedCache(ops, past_key_values)
+    as_tuples = bool(getattr(config, "torchscript", False))
     if ops.GROWING_CACHE and _is_tuples(past_key_values):
-        return GrowingCache.of(ops, past_key_values)
+        return GrowingCache.of(ops, past_key_values, as_tuples)
     if ops.GROWING_CACHE and HeldCache.takes(past_key_values):
         return HeldCache(ops, past_key_values)
     if past_key_values is not None:
@@ -105,7 +106,7 @@ def opened(ops: Any, past_key_values: Any, use_cache: bool | None, config: Any =
         )
     usual = ops.GROWING_CACHE and bool(getattr(config, "use_cache", False))
     wanted = usual if use_cache is None else use_cache
-    return GrowingCache(ops, asked=use_cache is not None) if wanted else None
+    return GrowingCache(ops, asked=use_cache is not None, as_tuples=as_tuples) if wanted else None
 
 
 def _no_cache(given: Any) -> ArgumentError:

@@ -117,6 +117,20 @@ def scores_of_vocabulary(ops: Any, head: Any, embedding: Any, hidden: Any) -> An
     return ops.project(hidden, ops.cast(ops.table(embedding), hidden.dtype))
 
 
+def embedded(ops: Any, table: Any, ids: Any, padding: int | None, rows: int) -> Any:
+    """Return the vectors [..., H] of `ids` [...] by a layer with a table of `rows`; that of the id `padding`, counted
+    from the end if it is negative, gets no gradient by it, as in a table of PyTorch."""
+    vectors = table(ids)
+    if padding is None:
+        return vectors
+    return ops.without_gradient(vectors, ids, padding + rows if padding < 0 else padding)
+
+
+def word_vectors(ops: Any, config: PretrainedConfig, table: Any, input_ids: Any) -> Any:
+    """Return the vectors [..., H] of words [...]; that of the padding is not trained by it: see `embedded`."""
+    return embedded(ops, table, input_ids, config.pad_token_id, config.vocab_size)
+
+
 def one_input(input_ids: Any, inputs_embeds: Any, axes: int | None = 2) -> None:
     """Raise unless exactly one of the two is given, ids with `axes` axes or embeddings with one more; None for any."""
     if (input_ids is None) == (inputs_embeds is None):

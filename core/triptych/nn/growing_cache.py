@@ -61,9 +61,10 @@ class GrowingCache:
 
     fixed = False
 
-    def __init__(self, ops: Any, asked: bool = True, room: int | None = None) -> None:
-        """`asked` says whether the call asks for the cache, and not the config; `room` how many tokens will come."""
-        self._ops, self.asked, self._expected = ops, asked, room
+    def __init__(self, ops: Any, asked: bool = True, room: int | None = None, as_tuples: bool = False) -> None:
+        """`asked` says whether the call asks for the cache, and not the config; `room` how many tokens will come;
+        `as_tuples` whether the call returns a tuple for each layer, which is what `torch.jit` can trace."""
+        self._ops, self.asked, self._expected, self._as_tuples = ops, asked, room, as_tuples
         self.keys: dict[int, Any] = {}
         self.values: dict[int, Any] = {}
         self.position = 0
@@ -77,14 +78,14 @@ class GrowingCache:
         return not self._grows
 
     @classmethod
-    def of(cls, ops: Any, layers: Sequence[Sequence[Any]]) -> GrowingCache:
+    def of(cls, ops: Any, layers: Sequence[Sequence[Any]], as_tuples: bool = False) -> GrowingCache:
         """Return the cache of a tuple for each layer, as transformers 4 has them: key and value [B, N, K, D], and
         perhaps those of the encoder's output.
 
         Raises:
             ArgumentError: some of them hold more tokens.
         """
-        made = cls(ops)
+        made = cls(ops, as_tuples=as_tuples)
         for number, (key, value, *memory) in enumerate(layers):
             made.keys[number], made.values[number] = key, value
             made.position = ops.shape(key)[2]
@@ -112,7 +113,7 @@ class GrowingCache:
 
     def branch(self) -> GrowingCache:
         """Return a cache of the same tensors, to which a call appends without changing this one."""
-        made = GrowingCache(self._ops, self.asked, self._expected)
+        made = GrowingCache(self._ops, self.asked, self._expected, self._as_tuples)
         made.keys, made.values, made.position = dict(self.keys), dict(self.values), self.position
         made._memory, made._rooms = dict(self._memory), dict(self._rooms)
         return made
@@ -188,7 +189,7 @@ class GrowingCache:
             self._memory[layer] = make()
         return self._memory[layer]
 
-    def after(self, new: Any) -> GrowingCache | None:
+    def after(self, new: Any) -> Any:
         """Return what the model returns as `past_key_values`, once all layers are extended.
 
         Raises:
@@ -198,7 +199,7 @@ class GrowingCache:
             return None
         self._require_even()
         self.position += new
-        return self
+        return self.to_legacy_cache() if self._as_tuples else self
 
     def __bool__(self) -> bool:
         return True

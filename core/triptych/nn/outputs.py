@@ -29,12 +29,12 @@ class ModelOutput(OrderedDict[str, Any]):
         _CLASSES.append(cls)
         for listener in _LISTENERS:
             listener(cls)
+        if cls.__module__.startswith("triptych.nn."):
+            _use(cls)  # it is whole already; and what PyTorch compiles makes objects, but cannot tell listeners
 
     def __new__(cls, *args: Any, **fields: Any) -> Any:
         if cls not in _USED:
-            _USED.append(cls)
-            for listener in _LATE_LISTENERS:
-                listener(cls)
+            _use(cls)
         return super().__new__(cls)
 
     def __init__(self, *args: Any, **fields: Any) -> None:
@@ -96,6 +96,12 @@ class ModelOutput(OrderedDict[str, Any]):
     def to_tuple(self) -> tuple[Any, ...]:
         """Return the values that are there, in order."""
         return tuple(super(ModelOutput, self).__getitem__(name) for name in self)
+
+
+def _use(cls: type[ModelOutput]) -> None:
+    _USED.append(cls)
+    for listener in _LATE_LISTENERS:
+        listener(cls)
 
 
 def _refused(name: str) -> Callable[..., Any]:

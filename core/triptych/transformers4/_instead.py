@@ -7,7 +7,11 @@ import re
 from triptych.names import BACKEND_MODULES, MODEL_MODULES
 
 TOKENIZERS = "tokenizers and processors are no part of triptych: use the package tokenizers, or transformers beside it"
-_TRAINING = "triptych has no trainer: train as the framework does, or with accelerate"
+_TRAINING = "triptych has no trainer: train as the framework does, with accelerate, or with that of transformers 5"
+_OPTIMIZATION = (
+    "use keras.optimizers.AdamW with a schedule of keras.optimizers.schedules that has warmup_steps, and its "
+    "exclude_from_weight_decay(var_names=['bias', 'LayerNorm'])"
+)
 _GENERATION = "pass what it was made of to generate: the parameters of GenerationConfig"
 _BEAMS = "pass num_beams to generate, which keeps its beams itself"
 _CONSTRAINTS = "pass prefix_allowed_tokens_fn to generate, or a LogitsProcessor of your own"
@@ -30,6 +34,7 @@ _REMEDIES = [
     (r".\w*(LogitsProcessor|LogitsWarper|StoppingCriteria|Streamer)\w*", _GENERATION),
     (r"(tokenization|feature_extraction)\w*(\..*)?|processing_utils(\..*)?|(image|audio)_\w+(\..*)?", TOKENIZERS),
     (r".\w*(Tokenizer\w*|Processor|FeatureExtractor|BatchEncoding|DataCollator\w*)|data(\..*)?", TOKENIZERS),
+    (r"optimization_tf(\..*)?|.(create_optimizer|AdamWeightDecay|WarmUp|GradientAccumulator)", _OPTIMIZATION),
     (r"trainer\w*(\..*)?|training_args\w*(\..*)?|optimization\w*(\..*)?|.\w*Train(er|ing)\w*", _TRAINING),
     (r".(AdamW|Adafactor|get_(\w+_)?schedule\w*|set_seed|HfArgumentParser|EvalPrediction)", _TRAINING),
     (r"pipelines(\..*)?|.(pipeline|\w+Pipeline)", "triptych has no pipelines: call tokenizer and model yourself"),

@@ -20,6 +20,7 @@ exports(
             Cache DynamicCache EncoderDecoderCache HybridCache OffloadedCache OffloadedStaticCache SlidingWindowCache
             StaticCache
         """,
+        "triptych.keras_callbacks": "KerasMetricCallback PushToHubCallback",
         "triptych.modeling_tf_utils": "TFSequenceSummary TFSharedEmbeddings shape_list",
         "triptych.utils": """
             ADAPTER_SAFE_WEIGHTS_NAME ADAPTER_WEIGHTS_NAME CONFIG_NAME FLAX_WEIGHTS_NAME

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -84,6 +84,12 @@ class Surgery:
     def growing(self) -> list[Grow]:
         """The edits that append rows."""
         return [edit for edit in self.edits if isinstance(edit, Grow)]
+
+
+def with_zeros(surgery: Surgery) -> Surgery:
+    """Return the same surgery with zeros as new rows: for what goes with a weight, and has no such numbers."""
+    edits = (replace(edit, fill="zeros") if isinstance(edit, Grow) else edit for edit in surgery.edits)
+    return replace(surgery, edits=tuple(edits))
 
 
 def _new_rows(old: np.ndarray, grow: Grow) -> Iterator[np.ndarray]:

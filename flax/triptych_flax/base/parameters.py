@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -63,7 +64,9 @@ class Parameters(ModelBase):
         shape = _shape(input_shape)
         held = {} if params is None else layers.flat(params)
         rngs = dict(zip(("params", "dropout"), jax.random.split(rng), strict=True))
-        known = self._call_arguments()
+        if (functional := self._functional) is not None:  # it need not be called
+            return unflatten_dict({**functional.lacking(rngs, held), **held})
+        known = self._module_arguments()
         calm = {name: value for name, value in (("deterministic", True), ("train", False)) if name in known}
         state = nn.DenyList(layers.PASSING)
 
@@ -76,10 +79,22 @@ class Parameters(ModelBase):
                 _, made = self.module.apply(variables, inputs, **more, rngs=rngs, mutable=state)
             else:
                 made = self.module.init(rngs, inputs, **more, mutable=state)
+            made = nn.unbox(made)  # of what `nn.with_partitioning` says beside the values
             return {p: leaf for p, leaf in layers.flat(layers.without_empty(made)).items() if p not in held}
 
         dtype = jnp.int32 if self.main_input_name.endswith("_ids") else jnp.float32
         return unflatten_dict({**internals.evaluated(lacking, shape, dtype), **held})
+
+    @property
+    def _functional(self) -> Any:
+        """The module if it is one of nnx, an `nnx_modules.Functional`, else None."""
+        return None if isinstance(self.module, nn.Module) else self.module
+
+    def _module_arguments(self) -> Collection[str]:
+        """Return the names of the arguments with which the module is called."""
+        functional = self._functional
+        kind = type(self.module) if functional is None else functional.kind
+        return inspect.signature(kind.__call__).parameters
 
     def _made(self, key: Any) -> Any:
         """Return new parameters, as nested dicts.
@@ -87,8 +102,12 @@ class Parameters(ModelBase):
         Raises:
             ArgumentError: `init_weights` of the class returns something else.
         """
-        with layers.noting_layouts() as self._layouts, packed.noting_dense() as self._dense:
-            return layers.of_arrays(self.init_weights(key, self.input_shape))
+        with layers.noting_layouts() as noted, packed.noting_dense() as self._dense:
+            made = layers.of_arrays(self.init_weights(key, self.input_shape))
+        self._layouts = noted.layouts(made)
+        if (functional := self._functional) is not None:
+            self._layouts |= functional.layouts
+        return made
 
     @property
     def params(self) -> dict[str, Any]:
@@ -109,7 +128,13 @@ class Parameters(ModelBase):
         missing = self.required_params - set(layers.flat(params))
         if missing:
             names = ", ".join(sorted("/".join(path) for path in missing))
-            raise ArgumentError("The parameters are not complete.", received=f"no {names}")
+            kinds = sorted({path[0] for path in missing}) if layers.has_collections(self.params_shape_tree) else []
+            raise ArgumentError(
+                "The parameters are not complete.",
+                expected=f"the collections {', '.join(self.params_shape_tree)}" if kinds else "every parameter",
+                received=f"no {names}",
+                remedy="pass {**model.params, 'params': ...} to keep the others" if kinds else "",
+            )
         self._params = params
 
     def _refuse_without_params(self) -> None:
@@ -169,7 +194,10 @@ class Parameters(ModelBase):
     def _path(self, weight: Weight) -> layers.Path:
         """Return the path of `weight` in the tree of parameters."""
         path = layouts.native_path(weight, "flax")
-        if self._is_as_declared() or not layers.has_collections(self._traced_shapes()):
+        if self._is_as_declared():
+            return path
+        path = self._shared_places().get(path, path)
+        if not layers.has_collections(self._traced_shapes()):
             return path
         statistics = layouts.BATCH_STATISTICS if weight.is_statistic else layers.PARAMETERS
         return (weight.collection or statistics, *path)
@@ -182,6 +210,14 @@ class Parameters(ModelBase):
         if self._shapes is None:
             self._shapes = self._packed_shapes(jax.eval_shape(self._made, self.key))
         return self._shapes
+
+    def _tied_names(self) -> Iterable[str]:
+        keys = self._tied_weights_keys
+        return () if keys is None or isinstance(keys, Mapping) else keys
+
+    def _shared_places(self) -> Mapping[layers.Path, layers.Path]:
+        """Return another place of a variable that the module holds at several -> its path in the tree."""
+        return {} if (functional := self._functional) is None else functional.shared
 
     def _packed_shapes(self, shapes: Any) -> Any:
         """Return a tree of shapes with the parts of each packed weight in its place."""

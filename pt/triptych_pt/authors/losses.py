@@ -139,9 +139,10 @@ LOSS_MAPPING: Mapping[str, Loss] = {
 
 
 def loss_type(cls: type) -> str | None:
-    """Return which of the losses is in the name of `cls`."""
+    """Return which of the losses is in the name of `cls`; of a built-in class without one, that of its task."""
     found = re.findall("|".join(LOSS_MAPPING), cls.__name__)
-    return found[0] if found else None
+    task = f"For{getattr(getattr(cls, 'declared_part', None), 'task', '')}"
+    return found[0] if found else task if task in LOSS_MAPPING else None
 
 
 def loss_of(model: nn.Module) -> Loss:

@@ -33,7 +33,8 @@ class Datasets:
         """Return batches of a `datasets.Dataset` for `fit`: the columns that the model takes, and labels apart.
 
         Args:
-            dataset: has `column_names`, a length, and `dataset[i]` as a dict.
+            dataset: has `column_names`, a length, and `dataset[i]` as a dict; or a dict of columns, arrays or lists of
+                one length.
             batch_size: None for single examples.
             shuffle: another order in each epoch.
             tokenizer: its `pad` makes batches; without it and `collate_fn`, examples are stacked.
@@ -44,8 +45,13 @@ class Datasets:
             ArgumentError: `dataset` is something else, or has none of the model's inputs; another argument is of
                 another kind; examples of different lengths are to be stacked.
         """
+        dataset = _Columns(dataset) if isinstance(dataset, Mapping) else dataset
         if not all(hasattr(dataset, name) for name in ("column_names", "__getitem__", "__len__")):
-            raise ArgumentError("This is no dataset.", expected="a datasets.Dataset", received=type(dataset).__name__)
+            raise ArgumentError(
+                "This is no dataset.",
+                expected="a datasets.Dataset, or a dict of columns",
+                received=type(dataset).__name__,
+            )
         if batch_size is not None:
             expect_whole("batch_size", batch_size, 1)
         expect(tokenizer is None or hasattr(tokenizer, "pad"), "tokenizer", "an object with `pad`", tokenizer)
@@ -101,16 +107,30 @@ class Datasets:
                 dataset, as the metadata of a card has them.
         """
         history = getattr(self, "history", None)
+        described = {"language": language, "license": license, "tags": tags, "finetuned_from": finetuned_from,
+                     "tasks": tasks, "dataset_tags": dataset_tags, "dataset": dataset,
+                     "dataset_args": dataset_args}  # fmt: skip
+        self._write_card(output_dir, model_name, history.history if history is not None else {}, described)
+
+    def _write_card(
+        self,
+        output_dir: str | os.PathLike[str],
+        model_name: str,
+        history: Mapping[str, Sequence[float]],
+        described: Mapping[str, Any],
+    ) -> None:
+        """Write a model card as `create_model_card` does, whose other arguments are `described`."""
+        given = described.get
         metadata = {
-            "language": language,
-            "license": license,
-            "tags": _listed(tags),
-            "base_model": finetuned_from or self.name_or_path or None,  # type: ignore[attr-defined]
-            "pipeline_tag": next(iter(_listed(tasks)), None),
-            "datasets": _listed(dataset_tags),
+            "language": given("language"),
+            "license": given("license"),
+            "tags": _listed(given("tags")),
+            "base_model": given("finetuned_from") or self.name_or_path or None,  # type: ignore[attr-defined]
+            "pipeline_tag": next(iter(_listed(given("tasks"))), None),
+            "datasets": _listed(given("dataset_tags")),
         }
-        trained_on = [" ".join(pair) for pair in _paired(_listed(dataset), _listed(dataset_args))]
-        text = trained_card(model_name, metadata, trained_on, history.history if history is not None else {})
+        trained_on = [" ".join(pair) for pair in _paired(_listed(given("dataset")), _listed(given("dataset_args")))]
+        text = trained_card(model_name, metadata, trained_on, history)
         folder = path_of("output_dir", output_dir)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / CARD).write_text(text, encoding="utf-8")
@@ -120,6 +140,22 @@ class Datasets:
             "Training states are not saved by the model: transformers 4 pickled them.",
             remedy="pass keras.callbacks.BackupAndRestore(folder) to fit, or ModelCheckpoint",
         )
+
+
+class _Columns:
+    """A dict of columns as a dataset."""
+
+    def __init__(self, columns: Mapping[str, Any]) -> None:
+        lengths = {name: len(column) if hasattr(column, "__len__") else 0 for name, column in columns.items()}
+        expect(len(set(lengths.values())) == 1, "dataset", "columns of one length", str(lengths))
+        self._columns, self._length = columns, next(iter(lengths.values()))
+        self.column_names = [*columns]
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, place: int) -> dict[str, Any]:
+        return {name: column[place] for name, column in self._columns.items()}
 
 
 def _collated(

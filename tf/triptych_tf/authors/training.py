@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from triptych.errors import ArgumentError
+from triptych.modeling.serving import IDS_AND_MASKS
 from triptych.nn.heads import targets_of
 from triptych.nn.outputs import ModelOutput
+from triptych_tf import internals
 
 OWN_LOSS = ("auto", "auto_with_warning", "passthrough")
 """What `compile` takes as a loss and means that of the model."""
@@ -28,6 +31,7 @@ _OUTPUTS = {
 class Training:
     """Part of `TFPreTrainedModel`: `compile` and the steps of `fit`."""
 
+    _batch_seeded: Any
     _using_dummy_loss: bool | None = None
     _label_to_output_map: ClassVar[Mapping[str, str] | None] = None
 
@@ -48,11 +52,57 @@ class Training:
         """
         loss = None if isinstance(loss, str) and loss in OWN_LOSS else loss
         self._using_dummy_loss = loss is None
+        if loss is None:
+            internals.forget_loss(self)
         every, weighted = self._for_each_target(metrics), self._for_each_target(weighted_metrics)
         super().compile(optimizer, loss, loss_weights, every, weighted, *args, **kwargs)  # type: ignore[misc]
 
+    def fit(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, as `keras.Model.fit` does. Here and in its relatives inputs and labels may be any mappings, such as
+        what a tokenizer returns.
+
+        Raises:
+            ArgumentError: weights of samples or classes, and no labels that they could belong to.
+        """
+        return super().fit(**self._plain("fit", args, kwargs))  # type: ignore[misc]
+
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        return super().evaluate(**self._plain("evaluate", args, kwargs))  # type: ignore[misc]
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
+        return super().predict(**self._plain("predict", args, kwargs))  # type: ignore[misc]
+
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        return super().train_on_batch(**self._plain("train_on_batch", args, kwargs))  # type: ignore[misc]
+
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        return super().test_on_batch(**self._plain("test_on_batch", args, kwargs))  # type: ignore[misc]
+
+    def predict_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        return super().predict_on_batch(**self._plain("predict_on_batch", args, kwargs))  # type: ignore[misc]
+
+    def _plain(self, method: str, args: Any, kwargs: Any) -> dict[str, Any]:
+        """Return the arguments of a method of Keras by name, each mapping as a dict, and labels apart from the inputs
+        where there are weights, which Keras would forget without labels."""
+        bound = inspect.signature(getattr(keras.Model, method)).bind(self, *args, **kwargs)
+        given = dict([*bound.arguments.items()][1:]) | bound.arguments.get("kwargs", {})
+        given.pop("kwargs", None)
+        for name in {"x", "y", "validation_data"} & given.keys():
+            given[name] = _as_dicts(given[name])
+        weights = [name for name in ("sample_weight", "class_weight") if given.get(name) is not None]
+        x = given.get("x")
+        if weights and given.get("y") is None and not _has_labels_itself(x):
+            labels = {name: x[name] for name in self._targets if name in x} if isinstance(x, Mapping) else {}
+            if not labels:
+                expected = f"y, or {' or '.join(self._targets) or 'labels'} among the inputs"
+                raise ArgumentError(f"There are no labels that {weights[0]} could belong to.", expected=expected)
+            given["x"] = {name: value for name, value in x.items() if name not in labels}
+            given["y"] = next(iter(labels.values())) if len(labels) == 1 else labels
+        return given
+
     def train_step(self, data: Any) -> Any:
-        return super().train_step(self._labelled(data))  # type: ignore[misc]
+        with self._batch_seeded():
+            return super().train_step(self._labelled(data))  # type: ignore[misc]
 
     def test_step(self, data: Any) -> Any:
         return super().test_step(self._labelled(data))  # type: ignore[misc]
@@ -70,10 +120,24 @@ class Training:
         if sample_weight is not None:
             raise ArgumentError("The model's own loss takes no weights.", received="sample_weight or class_weight",
                                 remedy="compile the model with a loss")  # fmt: skip
-        return tf.reduce_mean(y_pred["loss"]) + sum(self.losses)  # type: ignore[attr-defined]
+        loss = tf.reduce_mean(y_pred["loss"]) + sum(self.losses)  # type: ignore[attr-defined]
+        return internals.scaled_for_replicas(loss)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> Any:
         return super().compute_metrics(x, *self._compared(x, y, y_pred), sample_weight)  # type: ignore[misc]
+
+    def _symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> None:
+        """Build metrics, as Keras does where a strategy distributes batches: of a mean of the batches of its replicas,
+        so that ids are no integers, and labels among the inputs would be of another task."""
+        if data_batch is not None:
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data_batch)
+            if isinstance(x, Mapping):
+                labels = {name: x[name] for name in self._targets if name in x}
+                y = y if y is not None or not labels else labels
+                x = {name: tf.cast(value, tf.int32) if name in IDS_AND_MASKS else value
+                     for name, value in x.items() if name not in labels}  # fmt: skip
+            data_batch = (x, y, sample_weight)
+        super()._symbolic_build(iterator, data_batch)  # type: ignore[misc]
 
     def get_label_to_output_name_mapping(self) -> dict[str, str]:
         """Return label -> the output with which it is compared, where the names do not say; a class may state its
@@ -143,3 +207,15 @@ class Training:
 def _copy(metric: Any) -> Any:
     """Return a metric with a state of its own."""
     return type(metric).from_config(metric.get_config()) if isinstance(metric, keras.metrics.Metric) else metric
+
+
+def _as_dicts(value: Any) -> Any:
+    """Return a mapping as a dict, and a tuple of them as a tuple of dicts; Keras knows no other mappings."""
+    if isinstance(value, tuple):
+        return tuple(_as_dicts(one) for one in value)
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _has_labels_itself(x: Any) -> bool:
+    """Return whether `fit` takes labels from `x`, a dataset or generator, and not from `y`."""
+    return not isinstance(x, (Mapping, list, tuple, np.ndarray)) and not tf.is_tensor(x)

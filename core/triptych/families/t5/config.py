@@ -33,7 +33,6 @@ class T5Config(PretrainedConfig):
     """
 
     model_type = "t5"
-    keys_to_ignore_at_inference = ("past_key_values",)
     attribute_map = {"hidden_size": "d_model", "num_attention_heads": "num_heads", "num_hidden_layers": "num_layers",
                      "head_dim": "d_kv"}  # fmt: skip
     checks = {

@@ -9,6 +9,7 @@ from triptych.families.t5.model import T5EncoderModel, T5Model, stacks
 from triptych.nn import functional as fn
 from triptych.nn.axes import hidden_axis, labels_axis
 from triptych.nn.parts import Model, Part
+from triptych.nn.seeding import again
 from triptych.nn.stack import finish, finish_span
 
 _run: Any = T5Model.call
@@ -25,7 +26,7 @@ class T5ClassificationHead(Part):
 
     def call(self, hidden_states: Any) -> Any:
         inner = self.ops.tanh(self.dense(self.dropout(hidden_states)))
-        return self.out_proj(self.dropout(inner))
+        return self.out_proj(again(self.dropout, inner))
 
 
 class T5ForSequenceClassification(Model):

@@ -16,6 +16,7 @@ from triptych.nn import functional as fn
 from triptych.nn import outputs
 from triptych.nn.axes import heads_axis, hidden_axis, vocab_axis
 from triptych.nn.parts import Model, Part
+from triptych.nn.seeding import again
 from triptych.nn.stack import caller, encoder_output, finish
 from triptych.weights.schema import Axis
 
@@ -336,7 +337,7 @@ class T5Layers(Part):
             if more:
                 over = more[0]
                 crossed.append(more[1])
-        states[-1] = self.dropout(self.final_layer_norm(hidden))
+        states[-1] = again(self.dropout, self.final_layer_norm(hidden))
         made = outputs.BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=states[-1],
             past_key_values=None if cache is None else cache.after(length),
@@ -453,6 +454,10 @@ class T5ForConditionalGeneration(Model):
         self.shared, self.encoder, self.decoder = stacks(self, decoder=True)
         std = config.initializer_factor
         self.lm_head = self.make.vocab_head(self, hidden_axis(config), vocab_axis(config), std=std)
+
+    def prepare_decoder_input_ids_from_labels(self, labels: Any) -> Any:
+        """Return the decoder's input ids [B, Q] for `labels`, as a call does that is given labels alone."""
+        return fn.shifted_right(self.ops, self.config, labels)
 
     def call(
         self,

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from triptych.errors import ArgumentError
+from triptych.modeling.serving import ServedInput, Serving
 from triptych.nn.outputs import ModelOutput
 from triptych_tf.authors.checks import expect
 
-_TEXT = ("input_ids", "attention_mask", "token_type_ids", "decoder_input_ids", "decoder_attention_mask")
 
-
-class Serving:
+class Exports(Serving):
     """Part of `TFPreTrainedModel`: example inputs, and models for TensorFlow Serving."""
 
-    config: Any
     main_input_name: Any
 
     @property
@@ -31,29 +28,7 @@ class Serving:
         Raises:
             ArgumentError: the config does not tell the size of images; or the class takes sound.
         """
-        called_with, found = self._called_with(), {}  # type: ignore[attr-defined]
-        lengths = [None] * (3 if type(self).__name__.endswith("ForMultipleChoice") else 2)
-        if "input_ids" in called_with:
-            found = {name: tf.TensorSpec(lengths, tf.int32, name) for name in _TEXT if name in called_with}
-        if "pixel_values" in called_with:
-            found["pixel_values"] = tf.TensorSpec(self._size_of_images(), tf.float32, "pixel_values")
-        if "input_features" in called_with:
-            raise ArgumentError(f"{type(self).__name__} takes input_features, whose size no config tells.",
-                                remedy="override the property input_signature")  # fmt: skip
-        return found
-
-    def _size_of_images(self) -> list[int | None]:
-        config = getattr(self.config, "vision_config", self.config)
-        size = getattr(config, "image_size", getattr(config, "input_size", None))
-        channels = getattr(config, "num_channels", None)
-        if size is None or channels is None:
-            raise ArgumentError(
-                f"{type(self).__name__} takes pixel_values, and its config does not tell their size.",
-                expected="num_channels, and image_size or input_size",
-                remedy="override the property input_signature",
-            )
-        height, width = size if isinstance(size, (list, tuple)) else (size, size)
-        return [None, channels, height, width]
+        return _specs(self._usual_inputs(self._called_with()))  # type: ignore[attr-defined]
 
     @property
     def dummy_inputs(self) -> dict[str, Any]:
@@ -84,21 +59,40 @@ class Serving:
         kept = {name: value for name, value in output.items() if self._is_served(name)}
         return type(output)((name, _stacked(value)) for name, value in kept.items())
 
-    def _is_served(self, name: str) -> bool:
-        asked: Callable[[str], bool] = lambda flag: bool(getattr(self.config, flag, False))  # noqa: E731
-        if name.endswith("hidden_states"):
-            return asked("output_hidden_states")
-        if name == "cross_attentions":
-            return asked("output_attentions") and asked("add_cross_attention")
-        if name.endswith("attentions"):
-            return asked("output_attentions")
-        return name != "past_key_values" or asked("use_cache")
+    def export(  # type: ignore[override]
+        self,
+        filepath: str | os.PathLike[str],
+        format: str = "tf_saved_model",
+        verbose: Any = None,
+        input_signature: Any = None,
+        *,
+        inputs: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Write the model for inference, as Keras does, or with `inputs` as in the other frameworks: see
+        `triptych.modeling.serving.Serving.export`.
 
-    def export(self, filepath: str | os.PathLike[str], *args: Any, **kwargs: Any) -> Any:
-        """Write the model for inference, as Keras does; its inputs are those of `input_signature` by default."""
-        if kwargs.get("input_signature") is None and len(args) < 3:
-            kwargs["input_signature"] = [dict(self.input_signature)]
-        return super().export(filepath, *args, **kwargs)  # type: ignore[misc]
+        A SavedModel, which is the default, returns a dict of outputs; its inputs are those of the property
+        `input_signature` by default. Other formats are Keras's own matter.
+
+        Raises:
+            ArgumentError: both `inputs` and `input_signature`; or `inputs` that the class does not take.
+        """
+        expect(isinstance(filepath, (str, os.PathLike)), "filepath", "a path", filepath)
+        if inputs is not None:
+            expect(input_signature is None, "input_signature", "none beside inputs", input_signature)
+            input_signature = [_specs(self.served_inputs(inputs))]
+        signature = [dict(self.input_signature)] if input_signature is None else input_signature
+        if format != "tf_saved_model" or kwargs:
+            return super().export(filepath, format, verbose, signature, **kwargs)  # type: ignore[misc, call-arg]
+        archive = self._archive()
+        archive.add_endpoint("serve", self._served, signature)
+        archive.write_out(os.fspath(filepath), verbose=verbose is not False)
+
+    def _archive(self) -> Any:
+        self.build_in_name_scope()  # type: ignore[attr-defined]
+        # Not `archive.track(self)`: what functions use is written anyway, and would be written twice.
+        return keras.export.ExportArchive()
 
     def write_saved_model(self, folder: str | os.PathLike[str], signatures: Any = None) -> None:
         """Write a SavedModel of TensorFlow, for TensorFlow Serving.
@@ -108,8 +102,7 @@ class Serving:
                 of `input_signature`, and `int64_serving` the same with ids of int64.
         """
         expect(isinstance(folder, (str, os.PathLike)), "folder", "a path", folder)
-        archive = keras.export.ExportArchive()
-        archive.track(self)
+        archive = self._archive()
         if signatures is None:
             spec = dict(self.input_signature)
             wide = {n: tf.TensorSpec(s.shape, tf.int64 if s.dtype == tf.int32 else s.dtype, n) for n, s in spec.items()}
@@ -119,12 +112,27 @@ class Serving:
         else:
             named = signatures if isinstance(signatures, Mapping) else {"serving_default": signatures}
             for name, function in named.items():
+                expect(hasattr(function, "get_concrete_function"), "signatures", "functions that tf.function made",
+                       {name: function})  # fmt: skip
                 archive.add_endpoint(name, function)
         archive.write_out(os.fspath(folder), verbose=False)
 
-    def _served(self, inputs: Mapping[str, tf.Tensor]) -> dict[str, Any]:
-        output = self.serving_output(self(inputs))  # type: ignore[operator]
-        return {n: v for n, v in output.items() if tf.is_tensor(v)} if isinstance(output, ModelOutput) else output
+    def _served(self, *inputs: Any) -> dict[str, Any]:
+        return self._served_outputs(self(*inputs, **self._call_to_serve()))  # type: ignore[operator]
+
+    @staticmethod
+    def _stacked(several: Any) -> Any:
+        return tf.stack(several)
+
+
+def _specs(inputs: Mapping[str, ServedInput]) -> dict[str, tf.TensorSpec]:
+    """Return the inputs of an exported model as TensorFlow describes them."""
+
+    def spec(name: str, one: ServedInput) -> tf.TensorSpec:
+        axes = [None if isinstance(axis, str) else axis for axis in one.axes]
+        return tf.TensorSpec(axes, tf.int32 if one.is_integer else tf.float32, name)
+
+    return {name: spec(name, one) for name, one in inputs.items()}
 
 
 def _stacked(value: Any) -> Any:

@@ -1,0 +1,229 @@
+"""A report as text, JSON, JUnit XML and one self-contained HTML page."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from triptych.backends import is_installed
+from triptych.errors import MissingBackendError
+from triptych_conformance.checking import Report
+from triptych_conformance.measuring import Measures
+
+_HIDDEN = re.compile(r"(\w*hidden_states)\.(\d+)$")
+
+
+def as_text(report: Report) -> str:
+    """Return the report for a terminal: the outputs with their largest differences, findings, and the verdict."""
+    width = max(len(name) for name, _ in report.outputs)
+    lines = [f"{'output':<{width}}" + "".join(f"{pair:>24}" for pair in report.pairs)]
+    for name in dict.fromkeys(name for name, _ in report.outputs):
+        cells = [report.outputs.get((name, pair)) for pair in report.pairs]
+        lines.append(f"{name:<{width}}" + "".join(f"{_cell(cell):>24}" for cell in cells))
+    for (name, pair), one in report.outputs.items():
+        if one.divergence is not None:
+            choice = f"the same first choice in {one.agreement:.1%}"
+            lines.append(f"{name} {pair}: KL divergence {one.divergence:.2e}, {choice}")
+    lines += [f"greedy tokens {pair}: {equal} of {of} equal" for pair, (equal, of) in report.tokens.items()]
+    lines += [f"weights of {side} that are not the file's: {', '.join(names)}"
+              for side, names in report.weights.items() if names]  # fmt: skip
+    lines += [f"{pair} part first at {finding}" for pair, finding in report.findings.items()]
+    return "\n".join([*lines, verdict(report)])
+
+
+def verdict(report: Report) -> str:
+    """Return one sentence: whether the sides agree, and the largest part of the tolerance that was needed."""
+    name, pair = max(report.outputs, key=lambda key: report.outputs[key].fraction)
+    worst = report.outputs[name, pair]
+    sides = ", ".join(report.sides)
+    if report.passed:
+        used = f"{worst.fraction:.1%} of what is allowed, {name} {pair}"
+        return f"PASSED: {report.stem} computes the same in {sides} ({used})"
+    if worst.close:
+        return f"FAILED: {report.stem} is not the same in {sides}: see its weights and tokens"
+    return (f"FAILED: {report.stem} is not the same in {sides}: {name} {pair} is {worst.largest:.2e} apart, "
+            f"where {worst.allowed:.2e} is allowed")  # fmt: skip
+
+
+def _cell(measures: Measures | None) -> str:
+    if measures is None:
+        return ""
+    return f"{measures.largest:.2e} ({share(measures)}{'' if measures.close else ' !'})"
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """Return the whole report as plain values."""
+
+    def rows(table: dict[tuple[str, str], Measures]) -> list[dict[str, Any]]:
+        return [{"name": name, "pair": pair, **one.as_dict()} for (name, pair), one in table.items()]
+
+    return {
+        "model": report.model,
+        "class": report.stem,
+        "dtype": report.dtype,
+        "passed": report.passed,
+        "verdict": verdict(report),
+        "sides": report.sides,
+        "outputs": rows(report.outputs),
+        "parts": rows(report.parts),
+        "tokens": {pair: {"equal": equal, "of": of} for pair, (equal, of) in report.tokens.items()},
+        "weights": {"sha256": report.hashes, "departed": report.weights},
+        "findings": {pair: {**vars(found), "text": str(found)} for pair, found in report.findings.items()},
+    }
+
+
+def as_junit(report: Report) -> bytes:
+    """Return JUnit XML: a test for each output and pair, one for weights, one for tokens."""
+    suite = ElementTree.Element("testsuite", name=f"parity of {report.model}")
+    failures = 0
+    for name, problem in _cases(report):
+        case = ElementTree.SubElement(suite, "testcase", classname=f"{report.stem}.{report.dtype}", name=name)
+        if problem:
+            failures += 1
+            ElementTree.SubElement(case, "failure", message=problem.splitlines()[0]).text = problem
+    suite.set("tests", str(len(suite)))
+    suite.set("failures", str(failures))
+    return ElementTree.tostring(suite, encoding="utf-8", xml_declaration=True)
+
+
+def _cases(report: Report) -> Iterator[tuple[str, str]]:
+    for (name, pair), one in report.outputs.items():
+        finding = report.findings.get(pair)
+        apart = f"{one.largest:.2e} apart, where {one.allowed:.2e} is allowed"
+        yield f"{name} {pair}", "" if one.close else apart + (f"\nfirst at {finding}" if finding else "")
+    for side, names in report.weights.items():
+        yield f"weights {side}", f"not the file's: {', '.join(names)}" if names else ""
+    for pair, (equal, of) in report.tokens.items():
+        different = equal != of and report.dtype == "float32"
+        yield f"tokens {pair}", f"{equal} of {of} greedy tokens are equal" if different else ""
+
+
+def as_html(report: Report) -> str:
+    """Return one page that needs no other file. Needs jinja2.
+
+    Raises:
+        MissingBackendError: jinja2 is not installed.
+    """
+    if not is_installed("jinja2"):
+        raise MissingBackendError("The page cannot be written.", expected="the package jinja2", received="none",
+                                  remedy="pip install 'triptych[parity]'")  # fmt: skip
+    import jinja2
+
+    template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
+        Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8")
+    )
+    return str(template.render(report=report, verdict=verdict(report), layers=_layers(report), curves=_curves(report),
+                               outputs=_rows(report, [n for n, _ in report.outputs if not _HIDDEN.search(n)]),
+                               shade=shade, share=share, number=_number))  # fmt: skip
+
+
+def write(report: Report, json_file: Path | None, junit: Path | None, html: Path | None) -> None:
+    """Write the report to the files that are given."""
+    if json_file is not None:
+        json_file.write_text(json.dumps(as_json(report), indent=1), encoding="utf-8")
+    if junit is not None:
+        junit.write_bytes(as_junit(report))
+    if html is not None:
+        html.write_text(as_html(report), encoding="utf-8")
+
+
+def shade(measures: Measures | None) -> str:
+    """Return the class of a cell: s0 (nothing of what is allowed) to s4 (all of it), then f1 to f3, which fail."""
+    if measures is None:
+        return "none"
+    fraction = measures.fraction
+    if fraction > 1:
+        return "f3" if fraction > 1e4 else "f2" if fraction > 100 else "f1"
+    return "s0" if fraction < 1e-3 else f"s{min(4, int(math.log10(fraction)) + 4)}"
+
+
+def share(measures: Measures) -> str:
+    """Return how much of what is allowed a difference is: "12 %" or "340 times"."""
+    fraction = measures.fraction
+    if not math.isfinite(fraction):
+        return "not comparable"
+    return f"{fraction:,.0f} times" if fraction >= 10 else f"{_number(round(100 * fraction, 1))} %"
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return ""
+    if not math.isfinite(value):
+        return "∞" if value == math.inf else "not a number"
+    return "0" if value == 0 else f"{value:.1e}" if abs(value) < 0.01 or abs(value) >= 1e4 else f"{value:.3g}"
+
+
+@dataclass
+class Row:
+    """What one output or part measured, a cell for each pair."""
+
+    name: str
+    cells: list[Measures | None]
+
+
+@dataclass
+class Layer(Row):
+    """A layer with its parts; its cells are the worst of theirs. `opened` is that of the first that fails."""
+
+    parts: list[Row]
+    opened: bool = False
+
+
+def _rows(report: Report, names: list[str]) -> list[Row]:
+    return [Row(name, [report.outputs.get((name, pair)) for pair in report.pairs]) for name in dict.fromkeys(names)]
+
+
+def _layers(report: Report) -> list[Layer]:
+    """Return the layers in the order of their calls."""
+    groups: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for name, _ in report.parts):
+        match = re.match(r"(.*?\.(?:layers?|h|blocks?)\.\d+)\.", name)
+        groups.setdefault(match[1] if match else _stem(name), []).append(name)
+    layers = []
+    for title, names in groups.items():
+        rows = [
+            Row(name.removeprefix(title + ".") or name, [report.parts.get((name, pair)) for pair in report.pairs])
+            for name in names
+        ]
+        layers.append(Layer(title, [_worst(rows, place) for place in range(len(report.pairs))], rows))
+    failing = (layer for layer in layers if any(one is not None and not one.close for one in layer.cells))
+    if first := next(failing, None):
+        first.opened = True
+    return layers
+
+
+def _worst(rows: list[Row], place: int) -> Measures | None:
+    cells = [cell for row in rows if (cell := row.cells[place]) is not None]
+    return max(cells, default=None, key=lambda one: one.fraction)
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0] or name
+
+
+def _curves(report: Report) -> dict[str, Any]:
+    """Return the largest difference of every layer as lines of an SVG of 1000 by 300, over log10."""
+    layers = _layers(report)
+    if not layers:
+        return {}
+    series: dict[str, list[tuple[int, float]]] = {}
+    for place, pair in enumerate(report.pairs):
+        found = [(i, cell.largest) for i, layer in enumerate(layers) if (cell := layer.cells[place]) is not None]
+        series[pair] = [(i, max(value, 1e-12)) for i, value in found if math.isfinite(value)]
+    allowed = [(i, cell.allowed) for i, layer in enumerate(layers) for cell in layer.cells[:1] if cell is not None]
+    values = [value for points in (*series.values(), allowed) for _, value in points]
+    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    steps, last = max(high - low, 1), max(len(layers) - 1, 1)
+
+    def line(points: list[tuple[int, float]]) -> str:
+        return " ".join(f"{i / last * 1000:.1f},{(high - math.log10(v)) / steps * 300:.1f}" for i, v in points)
+
+    ticks = [{"y": (high - power) / steps * 300, "text": f"1e{power}"} for power in range(low, high + 1)]
+    return {"lines": {pair: line(points) for pair, points in series.items()}, "allowed": line(allowed),
+            "ticks": ticks, "first": layers[0].name, "last": layers[-1].name}  # fmt: skip

@@ -1,0 +1,1 @@
+"""What authors write models with beside linen: modules of nnx, which is imported where they do."""
