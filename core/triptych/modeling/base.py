@@ -22,7 +22,7 @@ from triptych.checkpoints.holding import HeldModel, held_gguf, load_held
 from triptych.checkpoints.naming import canonical
 from triptych.checkpoints.opening import Checkpoint
 from triptych.config import PretrainedConfig, taken_over
-from triptych.errors import ArgumentError, CheckpointError, ConfigError
+from triptych.errors import ArgumentError, CheckpointError, ConfigError, UnsupportedFormatError
 from triptych.formats.kinds import read_order
 from triptych.hub.fetching import fetch_config, fetch_model, names_in, take_hub_arguments
 from triptych.hub.remote_code import take_code_arguments
@@ -412,7 +412,10 @@ class ModelBase(Checkpointing, Implementations, Precision, Seeding, Saving, Serv
                 if assignment.weight.name in elsewhere:
                     report.record(assignment)
             for assignment in here:
-                self._assign(assignment, ahead.read, report.record)
+                try:
+                    self._assign(assignment, ahead.read, report.record)
+                except UnsupportedFormatError as cause:
+                    raise UnsupportedFormatError(f"{assignment.weight.name} of {source}: {cause}") from cause
         self._initialise([replace(new, dtype=own.get(new.weight.name, new.dtype)) for new in plan.to_initialise])
         report.missing_keys = policy.reported(plan.missing)
         report.unexpected_keys = list(plan.unexpected)
