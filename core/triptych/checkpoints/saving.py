@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -172,10 +173,12 @@ def _saving(folder: Path) -> Iterator[Area]:
 def _refuse_strange(folder: Path, names: Iterable[str]) -> None:
     """Raise `OSError` if anything but a file, or a link in the place of one, has a name that is to be given away."""
     for file in (folder / name for name in names):
-        if os.path.isdir(file) and not file.is_symlink():
-            raise IsADirectoryError(errno.EISDIR, "There is a folder in the place of a file", str(file))
-        if os.path.lexists(file) and not (file.is_symlink() or os.path.isfile(file)):
-            raise FileExistsError(errno.EEXIST, "There is no regular file, but something else", str(file))
+        with suppress(FileNotFoundError):
+            mode = file.lstat().st_mode
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(errno.EISDIR, "There is a folder in the place of a file", str(file))
+            if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+                raise FileExistsError(errno.EEXIST, "There is something else in the place of a file", str(file))
 
 
 class _Save:
