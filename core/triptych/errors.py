@@ -98,6 +98,10 @@ class UnsupportedFormatError(TriptychError, ValueError):
     """A file, dtype or layout that triptych does not read or write."""
 
 
+class UnreadableFileError(UnsupportedFormatError, OSError):
+    """The system refuses to read a file or a folder; `errno` is its reason."""
+
+
 class SaveError(TriptychError, OSError):
     """A save could not be completed; the checkpoint that was there before still is."""
 

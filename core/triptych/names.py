@@ -15,7 +15,7 @@ CORE_MODULES: dict[str, tuple[str, ...]] = {
         "IncompatibleWeightsError", "InconsistentCheckpointError", "LimitError", "MissingBackendError",
         "MissingFileError", "MissingMethodError", "MissingNameError", "RemoteCodeError", "SaveError",
         "ShapeMismatchError", "TriptychError", "TruncatedCheckpointError", "UnreadableConfigError",
-        "UnsafeCheckpointError", "UnsupportedFormatError",
+        "UnreadableFileError", "UnsafeCheckpointError", "UnsupportedFormatError",
     ),
     "triptych.families": ("Family",),
     "triptych.families.bert": ("BertConfig",),

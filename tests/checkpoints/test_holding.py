@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import resource
@@ -263,6 +264,7 @@ def test_a_map_outlives_its_file_and_is_given_back(tmp_path: Path) -> None:
 
 def test_held_files_are_let_go(tmp_path: Path) -> None:
     save(tmp_path, 1)
+    gc.collect()  # what other tests have left in circles
     before = len(OwnedBytes._held)
     opened = open_checkpoint(tmp_path, mmap=False)
     assert len(OwnedBytes._held) == before + 1

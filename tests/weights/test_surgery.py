@@ -93,16 +93,16 @@ def test_a_vocabulary_larger_than_the_memory_is_refused_before_anything_is_read(
     )  # fmt: skip
     schema = declared_schema(config, "LlamaForCausalLM")
     assert schema is not None
-    monkeypatch.setattr(surgery, "_memory", lambda: 2**30)
+    monkeypatch.setattr(surgery, "memory_of_the_machine", lambda: 2**30)
     fits = 2**30 // (2 * 16)
     assert surgery.plan_resize(schema, config, fits).config_changes == {"vocab_size": fits}
     for size in (fits + 1, 2**31 - 1):
         with pytest.raises(ArgumentError, match=r"larger than the memory[^$]*embed_tokens"):
             surgery.plan_resize(schema, config, size)
-    monkeypatch.setattr(surgery, "_memory", lambda: None)
+    monkeypatch.setattr(surgery, "memory_of_the_machine", lambda: None)
     assert surgery.plan_resize(schema, config, 2**31 - 1).edits
 
 
 def test_the_memory_of_this_machine_is_known_where_it_says() -> None:
-    memory = surgery._memory()
+    memory = surgery.memory_of_the_machine()
     assert memory is None or memory > 2**26

@@ -46,6 +46,12 @@ logger = logging.getLogger("triptych")
 _PACKED_LAYOUTS = (Layout.LINEAR, Layout.CONV1D, Layout.EMBEDDING)
 
 
+def _unpickled(cls: type[keras.Model], read: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what `read` of Keras makes of a pickled or copied model of `cls`, a class that it does not know."""
+    with keras.saving.custom_object_scope({cls.__name__: cls}):
+        return read(*arguments)
+
+
 class TFPreTrainedModel(Accessors, Training, Exports, Datasets, Searches, Generates, keras.Model, Adapts,
                         SeedsDropout, Placed):  # fmt: skip
     """Base class of Keras models. Layers have the names of the canonical weights; `layer_._0` stands for `layer.0`.
@@ -144,6 +150,10 @@ class TFPreTrainedModel(Accessors, Training, Exports, Datasets, Searches, Genera
             self._forget_compiled()
 
     # -- what Keras asks for ------------------------------------------------------------------------------------
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        read, arguments = super().__reduce__()
+        return _unpickled, (type(self), read, *arguments)
 
     def get_config(self) -> dict[str, Any]:
         """Return the fields of `config`, and which adapters there are, for Keras's own serialisation.

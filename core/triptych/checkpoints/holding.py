@@ -8,6 +8,7 @@ files that are held since then (`triptych.files.regular`).
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -19,9 +20,9 @@ from typing import Any, TypeVar
 from triptych.checkpoints.held import HeldFolder
 from triptych.checkpoints.opening import Checkpoint, open_checkpoint
 from triptych.checkpoints.resolve import pointer_in
-from triptych.errors import ChangedFileError, MissingFileError, TriptychError
+from triptych.errors import ChangedFileError, MissingFileError, TriptychError, UnreadableFileError
 from triptych.files.json import read_config
-from triptych.files.paths import CONFIG_NAME, local_folder
+from triptych.files.paths import CONFIG_NAME, local_folder, regular_inside
 from triptych.files.regular import Identity
 from triptych.formats.gguf.file import open_gguf
 from triptych.formats.kinds import LAYOUTS, SAVE_ID, Format
@@ -69,7 +70,8 @@ def hold(
             checkpoint = open_checkpoint(folder, variant=variant, pointer=pointer, mmap=mmap, order=allowed)
         except TriptychError as cause:
             error = cause
-        if _identities(folder) == before:
+        passing = isinstance(error, UnreadableFileError) and error.errno == errno.ESTALE
+        if _identities(folder) == before and not passing:
             if error is not None:
                 raise error
             return HeldModel(place, subfolder, config, checkpoint)
@@ -123,8 +125,8 @@ def given_file(place: Any) -> Path | None:
 
 
 def _config(folder: Path) -> dict[str, Any] | None:
-    file = folder / CONFIG_NAME
-    return read_config(file) if file.is_file() else None
+    file = regular_inside(folder, CONFIG_NAME)
+    return None if file is None else read_config(file)
 
 
 def _is_one_save(config: dict[str, Any] | None, checkpoint: Checkpoint) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from triptych.formats.kinds import BIN, H5, LAYOUTS, MSGPACK, SAVE_ID, Format
 from triptych.formats.opening import WeightFile, open_file
 from triptych.tensors.ref import TensorRef
 
+logger = logging.getLogger("triptych")
 _OWNERS = {BIN.suffix: "pt", H5.suffix: "tf", MSGPACK.suffix: "flax"}
 _FLAVOURS = ("pt", "tf", "flax")
 
@@ -89,10 +91,12 @@ def open_checkpoint(
     first = files[found.files[0].name]
     flavour = _flavour(first)
     if found.index is None:
+        _warn_of_index(found, first)
         save_id = first.metadata.get(SAVE_ID)
         return Checkpoint(first.tensors, first.metadata, str(first.path), flavour, found.files, save_id)
     tensors = _joined(found, files)
     save_id = _checked_save_id(found, files)
+    _warn_of_size(found, tensors)
     return Checkpoint(tensors, first.metadata, str(found.index), flavour, [*found.files, found.index], save_id)
 
 
@@ -128,6 +132,20 @@ def _joined(found: WeightFiles, files: Mapping[str, WeightFile]) -> dict[str, Te
             remedy="save the checkpoint again; these files are of different saves or were edited",
         )
     return {name: files[shard].tensors[name] for name, shard in weight_map.items()}
+
+
+def _warn_of_size(found: WeightFiles, tensors: Mapping[str, TensorRef]) -> None:
+    """Warn if the index says another size than its shards have; nothing depends on it."""
+    said, is_there = (found.metadata or {}).get("total_size"), sum(ref.nbytes for ref in tensors.values())
+    if said is not None and said != is_there:
+        logger.warning("%s says that its tensors are of %.80r bytes; they are of %d", found.index, said, is_there)
+
+
+def _warn_of_index(found: WeightFiles, single: WeightFile) -> None:
+    """Warn of an index beside a single file that goes before it, unless a save left it that was killed."""
+    index = single.path.with_name(f"{single.path.name}.index.json")
+    if SAVE_ID not in single.metadata and index.is_file():
+        logger.warning("%s is read, and not the shards that %s names: one of them is old", single.path, index.name)
 
 
 def _in_shards(weight_map: Mapping[str, str], files: Mapping[str, WeightFile]) -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +12,11 @@ from triptych.errors import (
     CorruptCheckpointError,
     MissingFileError,
     TriptychError,
-    UnsafeCheckpointError,
     UnsupportedFormatError,
 )
 from triptych.files.json import read_json
-from triptych.files.paths import CONFIG_NAME, safe_name, tensorflow_1
+from triptych.files.paths import CONFIG_NAME, check_inside, regular_inside, safe_name, tensorflow_1
+from triptych.files.regular import unreadable
 from triptych.formats.kinds import LAYOUTS, MSGPACK, SAFETENSORS, SAVE_ID, Format
 
 POINTER = "transformers_weights"
@@ -101,6 +100,11 @@ def pointer_to(target: object, variant: str | None = None) -> Pointer | None:
     return None
 
 
+def is_of_one_save(name: str) -> bool:
+    """Return whether only a triptych save gives this name, to weights or an index of its own."""
+    return save_of_shard(name) is not None or any(kind.fullmatch(name) for kind, _ in _KINDS)
+
+
 def save_of_shard(name: str) -> str | None:
     """Return the id of the save that made the shard `name`, if its name tells."""
     match = _SHARD.fullmatch(name)
@@ -126,15 +130,22 @@ def find_weights(
 
     Raises:
         MissingFileError: none there, or shards named by the index missing (all are listed).
-        UnsafeCheckpointError: a name leads outside the folder. CorruptCheckpointError: a bad index.
+        UnsafeCheckpointError: a name or a link leads outside the folder. CorruptCheckpointError: a bad index.
+        UnsupportedFormatError: under the only name there is no regular file. UnreadableFileError: the system refuses.
         ArgumentError: `variant` is no name.
     """
     if pointer is not None:
         return _named(folder, pointer, order)
-    present = {path.name for path in folder.iterdir() if path.is_file()}
+    try:
+        present = {path.name for path in folder.iterdir() if path.is_file()}
+    except OSError as cause:
+        raise unreadable(folder, "read", cause) from cause
     name = preferred(present, variant, order)
     if name is None:
+        for each in (name for format in order for name in format.names(variant)):
+            regular_inside(folder, each)  # what is there and is no file
         raise nothing_found(folder, present, variant, order)
+    check_inside(folder, folder / name)
     return _from_index(folder, folder / name) if name.endswith(".json") else WeightFiles(folder, (folder / name,))
 
 
@@ -152,6 +163,7 @@ def _named(folder: Path, name: object, order: Sequence[Format]) -> WeightFiles:
     file = folder / pointed_at(name, folder / CONFIG_NAME, order)
     if not file.is_file():
         raise MissingFileError(f"{folder} has no {file.name}, which its config.json names as {POINTER}.")
+    check_inside(folder, file)
     return _from_index(folder, file) if file.suffix == ".json" else WeightFiles(folder, (file,))
 
 
@@ -230,27 +242,9 @@ def _from_index(folder: Path, index: Path) -> WeightFiles:
             remedy="get the missing shards, or save the checkpoint again",
         )
     for name in names:
-        _check_inside(folder, folder / name)
+        check_inside(folder, folder / name)
     return WeightFiles(folder, tuple(folder / name for name in names), index, weight_map, metadata)
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
-
-
-def _check_inside(folder: Path, file: Path) -> None:
-    """Refuse a shard that is a link out of the folder; the blobs of a hub cache snapshot are inside."""
-    real, home = Path(os.path.realpath(file)), Path(os.path.realpath(folder))
-    allowed = [home]
-    if "snapshots" in home.parts:
-        cut = len(home.parts) - 1 - home.parts[::-1].index("snapshots")
-        allowed.append(Path(*home.parts[:cut], "blobs"))
-        shared = Path(*home.parts[: cut - 1], "blobs")  # of all repositories, since huggingface_hub 2
-        allowed += [shared] if (shared / ".huggingface-shared-blobs").is_file() else []
-    if not any(parent in real.parents for parent in allowed):
-        raise UnsafeCheckpointError(
-            f"{file} is a link that leaves its folder.",
-            expected=f"a file inside {home}",
-            received=str(real),
-            remedy="copy the shard into the folder",
-        )

@@ -22,9 +22,11 @@ folder with a list of what the save made and replaced; the next save removes tho
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +36,10 @@ from triptych.checkpoints.sharding import Shard, conventional_names, plan_shards
 from triptych.checkpoints.sharding import parse_size as parse_size
 from triptych.checkpoints.staging import Area
 from triptych.checkpoints.writing import name_in_index, write_weights
-from triptych.errors import CorruptCheckpointError, SaveError, TriptychError
+from triptych.errors import SaveError, TriptychError, UnreadableFileError
 from triptych.files.atomic import Access, create, flush, flush_folder
 from triptych.files.json import json_text, parse_config, read_config
-from triptych.files.paths import CONFIG_NAME, path_of
+from triptych.files.paths import CONFIG_NAME, local_folder, path_of
 from triptych.formats.kinds import SAFETENSORS, SAVE_ID, Format, refuse_reserved
 from triptych.formats.opening import open_file
 from triptych.tensors.ref import TensorRef
@@ -85,6 +87,7 @@ def save_checkpoint(
     format.names(variant)  # refuses a bad variant before anything is written
     refuse_reserved(variant)
     with _saving(target) as area:
+        _refuse_strange(target, [*format.names(variant), CONFIG_NAME, *(also or {})])
         shards = with_free_names(target, shards, format, variant)
         save = _Save(area, shards, values, variant, format, scope, remove_stale, writer)
         save.write()
@@ -95,6 +98,10 @@ def save_checkpoint(
                 area.put(name, data)
             try:
                 return save.publish()
+            except BaseException:
+                with suppress(OSError, TriptychError):
+                    roll_forward(area)  # what is committed is finished if it can be, and not left to the next save
+                raise
             finally:
                 staging.settle(target, area.path)
 
@@ -114,6 +121,7 @@ def save_config(folder: str | os.PathLike[str], config: str, also: Mapping[str, 
     target = path_of(folder, "save_directory", "folder")
     values = parse_config(config.encode(), "The config to save")
     with _saving(target) as area, staging.locked(target):
+        _refuse_strange(target, [CONFIG_NAME, *(also or {})])
         roll_forward(area)
         for name, data in (also or {}).items():
             area.put(name, data)
@@ -123,6 +131,25 @@ def save_config(folder: str | os.PathLike[str], config: str, also: Mapping[str, 
         flush_folder(target)
 
 
+def collect_garbage(folder: str | os.PathLike[str]) -> list[str]:
+    """Remove what saves that were killed have left in `folder`, and finish one that had committed; return the names of
+    what is gone.
+
+    The next save does the same, but for weights whose names say that a save gave them, and that no checkpoint names:
+    those of the last hour may be of a save that runs, and stay.
+
+    Raises:
+        MissingFileError: there is no such folder. SaveError: it is not writable, ...
+    """
+    target = local_folder(folder)
+    before = set(os.listdir(target))
+    with _saving(target) as area, staging.locked(target):
+        roll_forward(area)
+        staging.collect(area)
+        staging.remove_orphans(target)
+    return sorted(before - set(os.listdir(target)))
+
+
 @contextmanager
 def _saving(folder: Path) -> Iterator[Area]:
     """Make `folder` and a staging folder in it; whatever the system refuses is a `SaveError`."""
@@ -130,9 +157,9 @@ def _saving(folder: Path) -> Iterator[Area]:
         folder.mkdir(parents=True, exist_ok=True)
         with staging.area(folder) as area:
             yield area
-    except TriptychError:
-        raise
     except OSError as cause:
+        if isinstance(cause, TriptychError) and not isinstance(cause, UnreadableFileError):
+            raise
         error = SaveError(
             f"{folder} could not be saved.",
             received=str(cause),
@@ -141,6 +168,17 @@ def _saving(folder: Path) -> Iterator[Area]:
         )
         error.errno = cause.errno
         raise error from cause
+
+
+def _refuse_strange(folder: Path, names: Iterable[str]) -> None:
+    """Raise `OSError` if anything but a file, or a link in the place of one, has a name that is to be given away."""
+    for file in (folder / name for name in names):
+        with suppress(FileNotFoundError):
+            mode = file.lstat().st_mode
+            if stat.S_ISDIR(mode):
+                raise IsADirectoryError(errno.EISDIR, "There is a folder in the place of a file", str(file))
+            if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+                raise FileExistsError(errno.EEXIST, "There is something else in the place of a file", str(file))
 
 
 class _Save:
@@ -228,7 +266,8 @@ class _Save:
     def _rivals(self) -> list[str]:
         """Return the existing files that some reader would take for the weights in place of the new ones."""
         names = rivals(self.format, self.variant, len(self.shards) > 1)
-        return [name for name in names if os.path.lexists(self.folder / name)]
+        files = ((name, self.folder / name) for name in names)
+        return [name for name, file in files if os.path.lexists(file) and not os.path.isdir(file)]
 
     def _outranked(self) -> bool:
         """Return whether triptych would take another file for the weights while the new ones are there."""
@@ -344,9 +383,15 @@ def _finish(folder: Path, pointer: Pointer, twin: Path, config: Path, remove_sta
 
 
 def _values(config: Path) -> dict[str, Any] | None:
-    """Return what the existing `config` says; None if there is none that can be read."""
+    """Return what the existing `config` says; None if there is none, or a damaged one.
+
+    Raises:
+        UnreadableFileError: the system refuses to tell.
+    """
     try:
         return read_config(config)
+    except UnreadableFileError:
+        raise
     except TriptychError:
         return None
 
@@ -360,8 +405,10 @@ def _verify(file: Path, shard: Shard) -> None:
     remedy = "check the disk and save again"
     try:
         read = {ref.name: (ref.dtype, ref.shape) for ref in open_file(file).tensors.values()}
-    except CorruptCheckpointError as cause:
-        raise SaveError(f"{file} cannot be read back.", received=cause.detail, remedy=remedy) from cause
+    except TriptychError as cause:
+        error = SaveError(f"{file} cannot be read back.", received=str(cause), remedy=remedy)
+        error.errno = cause.errno if isinstance(cause, OSError) else None
+        raise error from cause
     meant = {ref.name: (ref.dtype.newbyteorder("="), ref.shape) for ref in shard.tensors}
     if read != meant:
         raise SaveError(f"{file} does not read back as it was written.", remedy=remedy)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from triptych.errors import ArgumentError
 from triptych.formats.kinds import Format
-from triptych.tensors.ref import TensorRef
+from triptych.tensors.ref import TensorRef, check_to_write
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,15 @@ def plan_shards(tensors: Iterable[TensorRef], max_shard_size: int | str) -> tupl
     """Split `tensors`, in order, into shards of at most `max_shard_size` bytes.
 
     A tensor that is larger than the limit gets a shard of its own. Without tensors there is one empty shard.
+
+    Raises:
+        ArgumentError: no size. SaveError: a tensor that no file can hold.
     """
     limit = parse_size(max_shard_size)
     shards: list[list[TensorRef]] = [[]]
     used = 0
     for ref in tensors:
+        check_to_write(ref)
         if shards[-1] and used + ref.nbytes > limit:
             shards.append([])
             used = 0

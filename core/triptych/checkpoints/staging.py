@@ -23,8 +23,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from triptych.checkpoints.resolve import Pointer, own_pointer, read_index
-from triptych.errors import ConfigError, TriptychError
+from triptych.checkpoints.resolve import Pointer, is_of_one_save, own_pointer, read_index
+from triptych.errors import ConfigError, TriptychError, UnreadableFileError
 from triptych.files.atomic import TEMPORARY, Access, create, flush, write_new
 from triptych.files.json import read_config, read_json
 from triptych.files.paths import is_plain
@@ -42,6 +42,9 @@ _LOCK_SECONDS = 30
 _ID_DIGITS = 8
 _NAME = re.compile(rf"{re.escape(PREFIX)}[0-9a-f]{{{_ID_DIGITS}}}-([0-9]+)-([0-9a-f]+)")
 _SUFFIXES = tuple(format.suffix for format in LAYOUTS)
+_RECORD = "record.json"
+_running: set[str] = set()
+"""Names of the staging folders of the saves that this process is doing."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +90,17 @@ class Area:
             "creates": {name: _mark(file) for name, file in creates.items()},
             "supersedes": {name: _mark(self.folder / name) for name in supersedes},
         }
-        self.stage("record.json", json.dumps(content).encode(), Access())
+        self.stage(_RECORD, json.dumps(content).encode(), Access())
 
 
 @contextmanager
 def area(folder: Path) -> Iterator[Area]:
-    """Make a staging folder, held locked until it is removed at the end, whatever happens. `settle` comes before."""
+    """Make a staging folder, held locked until it is removed at the end, whatever happens.
+
+    What `settle` cannot finish then stays recorded in it, for the next save.
+    """
     path = folder / f"{PREFIX}{secrets.token_hex(_ID_DIGITS // 2)}-{os.getpid()}-{_place()}"
+    _running.add(path.name)
     try:
         with ExitStack() as held:
             with locked(folder):  # else another save could take the folder for a dead one's before it is locked
@@ -101,7 +108,33 @@ def area(folder: Path) -> Iterator[Area]:
                 held.enter_context(_lock(path, wait=0))
             yield Area(folder, path)
     finally:
-        shutil.rmtree(path, ignore_errors=True)
+        _running.discard(path.name)
+        settled = False
+        try:
+            with suppress(OSError):
+                settled = settle(folder, path)
+        finally:
+            _remove(path, settled or not os.path.lexists(path / _RECORD))
+
+
+def _remove(path: Path, settled: bool) -> None:
+    """Remove a staging folder, or all of it but the record; once more after an error, which may pass, or a signal."""
+    try:
+        _try_to_remove(path, settled)
+    except BaseException as error:
+        with suppress(OSError):
+            _try_to_remove(path, settled)
+        if not isinstance(error, OSError):
+            raise
+
+
+def _try_to_remove(path: Path, settled: bool) -> None:
+    if settled:
+        shutil.rmtree(path)
+        return
+    for file in path.iterdir():
+        if file.name != _RECORD:
+            file.unlink()
 
 
 def _place() -> str:
@@ -149,25 +182,56 @@ def _try_lock(descriptor: int) -> bool:
 def collect(own: Area) -> None:
     """Remove what saves that no longer run have left in the folder of the save `own`."""
     for path in own.folder.glob(f"{PREFIX}*"):
-        with suppress(FileNotFoundError, NotADirectoryError):  # a living save may end, and remove its own, any moment
+        with suppress(OSError):  # a living save may end, and remove its own, any moment; or it is no such folder
             if path != own.path and _is_dead(path):
-                settle(own.folder, path)
-                shutil.rmtree(path, ignore_errors=True)
+                _remove(path, settle(own.folder, path))
     for path in own.folder.glob(f"*{TEMPORARY}"):
         with suppress(FileNotFoundError):
             if time.time() - path.lstat().st_mtime > _STALE_SECONDS:
                 path.unlink()
 
 
-def settle(folder: Path, path: Path) -> None:
-    """Remove every file that the save of staging folder `path` made or replaced and that no checkpoint names."""
-    with suppress(FileNotFoundError, TriptychError):
-        record = read_json(path / "record.json", ConfigError)
-        for key in ("creates", "supersedes"):
-            live, marks = live_files(folder, outranked=key == "supersedes"), record.get(key)
-            for name, mark in marks.items() if isinstance(marks, dict) else ():
+def remove_orphans(folder: Path) -> None:
+    """Remove weights and indexes that have a name of one save alone, are an hour old, and that nothing names."""
+    live = live_files(folder, outranked=True)
+    for path in folder.iterdir():
+        if is_of_one_save(path.name) and path.name not in live:
+            with suppress(FileNotFoundError):
+                if time.time() - path.lstat().st_mtime > _STALE_SECONDS:
+                    path.unlink()
+
+
+def settle(folder: Path, path: Path) -> bool:
+    """Remove every file that the save of staging folder `path` made or replaced and that no checkpoint names.
+
+    Returns whether nothing is left to do. False while config.json still names the weights of a save that is not
+    finished, and with them go those that it replaced.
+
+    Raises:
+        OSError: the system refuses to tell what is named, and nothing was removed; or to remove a file, and all others
+        were.
+    """
+    try:
+        record = read_json(path / _RECORD, ConfigError)
+    except UnreadableFileError:
+        raise
+    except TriptychError:  # it comes just before the first of the files, and one that somebody planted counts nothing
+        return True
+    refusals = []
+    for key in ("creates", "supersedes"):
+        live, marks = live_files(folder, outranked=key == "supersedes"), record.get(key)
+        for name, mark in marks.items() if isinstance(marks, dict) else ():
+            try:
                 if name not in live and is_plain(name) and _is_meant(folder / name, mark, key == "creates"):
                     (folder / name).unlink(missing_ok=True)
+            except OSError as refusal:
+                refusals.append(refusal)
+    if refusals:
+        raise refusals[0]
+    if pending(folder) is not None:
+        return False
+    (path / _RECORD).unlink(missing_ok=True)
+    return True
 
 
 def _is_meant(file: Path, mark: object, may_be_empty: bool) -> bool:
@@ -200,7 +264,7 @@ def _is_dead(path: Path) -> bool:
         if not free:
             return False
         owner = _NAME.fullmatch(path.name)
-        if owner and owner[2] == _place() and not _runs(int(owner[1])):
+        if owner and owner[2] == _place() and not (_runs(int(owner[1])) and _is_of_a_save(path.name, int(owner[1]))):
             return True
         return time.time() - _last_write(path) > _STALE_SECONDS
 
@@ -211,6 +275,11 @@ def _last_write(path: Path) -> float:
         with suppress(FileNotFoundError):
             times.append(file.lstat().st_mtime)
     return max(times)
+
+
+def _is_of_a_save(name: str, pid: int) -> bool:
+    """Return whether the running process `pid` may be doing the save of staging folder `name`."""
+    return pid != os.getpid() or name in _running
 
 
 def _runs(pid: int) -> bool:
@@ -227,9 +296,15 @@ def _runs(pid: int) -> bool:
 
 
 def pending(folder: Path) -> Pointer | None:
-    """Return the pointer of config.json, if it is one that a triptych save made and has not taken back."""
+    """Return the pointer of config.json, if it is one that a triptych save made and has not taken back.
+
+    Raises:
+        UnreadableFileError: the system refuses to tell.
+    """
     try:
         pointer = own_pointer(read_config(folder / "config.json"))
+    except UnreadableFileError:
+        raise
     except TriptychError:
         return None
     return pointer if pointer is not None and (folder / pointer.target).is_file() else None
@@ -283,9 +358,15 @@ def named_files(folder: Path, variant: str | None, suffixes: Sequence[str] = _SU
 
 
 def _shards(index: Path) -> list[str]:
-    """Return the shards that an index names; none if it cannot be read, so that nothing is deleted on its word."""
+    """Return the shards that an index names; none if it is damaged, so that nothing is deleted on its word.
+
+    Raises:
+        UnreadableFileError: the system refuses to tell.
+    """
     try:
         return sorted(set(read_index(index)[0].values()))
+    except UnreadableFileError:
+        raise
     except TriptychError:
         return []
 

@@ -1,4 +1,5 @@
-"""Verbs that write a checkpoint: convert, reshard, cast, quantize, resize, prune, merge. SOURCE is never changed."""
+"""Verbs that write a checkpoint: convert, reshard, cast, quantize, resize, prune, merge, of which SOURCE is never
+changed, and gc."""
 
 from __future__ import annotations
 
@@ -14,6 +15,10 @@ from triptych.formats.kinds import FORMATS
 
 if TYPE_CHECKING:
     from triptych.tools.editing import Draft
+
+_GC_HELP = """Remove from FOLDER what saves that were killed have left, and finish one that had committed.
+
+The next save does the same. Weights stay that a checkpoint in the folder names, or that no save of triptych wrote."""
 
 Kind = StrEnum("Kind", {name: name for name in FORMATS})  # type: ignore[misc]
 """The formats that can be written."""
@@ -203,6 +208,21 @@ def merge(
         _write(draft, destination, format, max_shard_size, "Merging", as_json)
 
 
+@app.command("gc", help=_GC_HELP, epilog="Example: triptych gc my-bert")
+def collect(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="A folder that was saved to.")],
+    as_json: AsJson = False,
+) -> None:
+    with errors_as_messages():
+        from triptych.checkpoints.saving import collect_garbage
+
+        removed = collect_garbage(folder)
+    if as_json:
+        typer.echo(json.dumps({"removed": removed}))
+    else:
+        typer.echo("\n".join(f"removed: {printable(name)}" for name in removed) or "nothing to remove")
+
+
 def _renaming(text: str) -> tuple[str, str]:
     from triptych.errors import ArgumentError
 
@@ -219,7 +239,7 @@ def _heads(texts: list[str]) -> dict[int, list[int]]:
     for text in texts:
         layer, _, heads = text.partition(":")
         numbers = [layer.removeprefix("-"), *heads.split(",")]
-        if not all(number.isascii() and number.isdigit() for number in numbers):
+        if not all(number.isascii() and number.isdigit() and len(number) < 10 for number in numbers):
             raise ArgumentError("--heads is unclear.", expected="LAYER:HEAD,..., such as 0:1,3", received=repr(text))
         result.setdefault(int(layer), []).extend(map(int, heads.split(",")))
     return result

@@ -21,6 +21,9 @@ Checkpoint = Annotated[Path, typer.Argument(exists=True, help=_PATH_HELP)]
 Variant = Annotated[str | None, typer.Option(help="Read files with this before their suffix, such as fp16.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")]
 
+_MAX_DEPTH = 100
+"""Levels of the tree; a name of more is one branch."""
+
 _INSPECT_HELP = """Show what PATH holds: its tensors as a tree, with shapes, dtypes, sizes, ties and totals.
 
 Only headers are read. Names are the canonical ones, those of PyTorch."""
@@ -153,7 +156,7 @@ def _branch(branches: dict[str, Tree], scope: str) -> Tree:
     from rich.text import Text
 
     if scope not in branches:
-        above, _, name = scope.rpartition(".")
+        above, _, name = scope.rpartition(".") if scope.count(".") < _MAX_DEPTH else ("", "", scope)
         branches[scope] = _branch(branches, above).add(Text(printable(name)))
     return branches[scope]
 

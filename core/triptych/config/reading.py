@@ -15,7 +15,7 @@ from triptych.config.fields import TRANSFORMERS_VERSION, Fields, arguments_of
 from triptych.config.values import fields_of, plain
 from triptych.errors import ConfigError, MissingFileError
 from triptych.files.json import read_config
-from triptych.files.paths import CONFIG_NAME, local_folder, path_of, safe_name
+from triptych.files.paths import CONFIG_NAME, local_folder, path_of, regular_inside, safe_name
 from triptych.formats.gguf.file import open_gguf
 from triptych.hub.fetching import HubFolder, fetch_beside, fetch_config, take_hub_arguments
 from triptych.hub.remote_code import from_repository, take_code_arguments
@@ -224,15 +224,17 @@ def config_path(path: str | os.PathLike[str] | None, subfolder: str = "") -> Pat
 
     Raises:
         ArgumentError: `path` is no path. MissingFileError: there is no such file.
+        UnsafeCheckpointError: it is a link out of the folder. UnsupportedFormatError: it is no regular file.
     """
     if isinstance(path, (str, os.PathLike)) and os.path.isfile(path):
         return Path(path)
-    file = local_folder(path, subfolder) / CONFIG_NAME
-    if not file.is_file():
+    folder = local_folder(path, subfolder)
+    file = regular_inside(folder, CONFIG_NAME)
+    if file is None:
         raise MissingFileError(
-            f"{file.parent} has no {CONFIG_NAME}.",
+            f"{folder} has no {CONFIG_NAME}.",
             expected=f"a folder with a {CONFIG_NAME}",
-            received=f"a folder with {sorted(p.name for p in file.parent.iterdir())[:8]}",
+            received=f"a folder with {sorted(p.name for p in folder.iterdir())[:8]}",
             remedy="check the path, or pass config=",
         )
     return file

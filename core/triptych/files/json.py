@@ -152,7 +152,7 @@ def remedy_for(head: bytes) -> str:
     start = head[:200].lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
         return "this is a Git LFS pointer: fetch the real file with `git lfs pull`"
-    if start.startswith((b"<!doctype", b"<html")):
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         return "this is a web page, probably of a failed download: download the file again"
     if start.startswith(b"pk\x03\x04"):
         return "this is a zip archive, as of torch.save: give it the name pytorch_model.bin"

@@ -6,9 +6,12 @@ import os
 from pathlib import Path, PureWindowsPath
 
 from triptych.errors import ArgumentError, MissingFileError, UnsafeCheckpointError, UnsupportedFormatError
+from triptych.files.regular import unreadable
 
 CONFIG_NAME = "config.json"
 GENERATION_CONFIG_NAME = "generation_config.json"
+_DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{digit}" for port in ("COM", "LPT") for digit in "123456789")}
+"""What Windows opens as devices, in any folder and with any suffix."""
 
 
 def path_of(value: object, argument: str, of: str = "file") -> Path:
@@ -79,7 +82,14 @@ def is_plain(name: str) -> bool:
     """Return whether `name` is one component under POSIX and Windows rules alike, on every system."""
     windows = PureWindowsPath(name)
     plain = bool(name) and "/" not in name and "\\" not in name and "\0" not in name and name not in (".", "..")
-    return plain and not windows.drive and not windows.root and ":" not in name and len(name) < 256
+    return plain and not windows.drive and not windows.root and ":" not in name and _is_short(name)
+
+
+def _is_short(name: str) -> bool:
+    """Return whether `name` can be that of a file: text, of 255 bytes at most, and no device of Windows."""
+    if name.partition(".")[0].rstrip(" ").upper() in _DEVICES:
+        return False
+    return len(name.encode("utf-8", "surrogatepass")) < 256 and not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def safe_name(name: object, named_by: Path, suffixes: tuple[str, ...]) -> str:
@@ -97,4 +107,45 @@ def safe_name(name: object, named_by: Path, suffixes: tuple[str, ...]) -> str:
 def is_inside(name: str) -> bool:
     """Return whether `name`, of parts joined by /, stays in its folder, under POSIX and Windows rules alike."""
     plain = "\\" not in name and "\0" not in name and ":" not in name and not PureWindowsPath(name).root
-    return plain and all(part not in ("", ".", "..") and len(part) < 256 for part in name.split("/"))
+    return plain and all(part not in ("", ".", "..") and _is_short(part) for part in name.split("/"))
+
+
+def check_inside(folder: Path, file: Path) -> None:
+    """Raise `UnsafeCheckpointError` if `file` is a link out of `folder`; the blobs of a hub cache are inside."""
+    real, home = Path(os.path.realpath(file)), Path(os.path.realpath(folder))
+    allowed = [home]
+    if "snapshots" in home.parts:
+        cut = len(home.parts) - 1 - home.parts[::-1].index("snapshots")
+        allowed.append(Path(*home.parts[:cut], "blobs"))
+        shared = Path(*home.parts[: cut - 1], "blobs")  # of all repositories, since huggingface_hub 2
+        allowed += [shared] if (shared / ".huggingface-shared-blobs").is_file() else []
+    if not any(parent in real.parents for parent in allowed):
+        raise UnsafeCheckpointError(
+            f"{file} is a link that leaves its folder.",
+            expected=f"a file inside {home}",
+            received=str(real),
+            remedy="copy the file into the folder, or load from the folder that it leads to",
+        )
+
+
+def regular_inside(folder: Path, name: str) -> Path | None:
+    """Return the file `name` of `folder`; None if there is none.
+
+    Raises:
+        UnsafeCheckpointError: it is a link out of the folder. UnsupportedFormatError: it is no regular file.
+        UnreadableFileError: the system says neither.
+    """
+    file = folder / name
+    try:
+        os.lstat(file)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as cause:
+        raise unreadable(file, "read", cause) from cause
+    check_inside(folder, file)
+    if not os.path.isfile(file):
+        kind = "a folder" if os.path.isdir(file) else "a link to nothing" if file.is_symlink() else "another kind"
+        raise UnsupportedFormatError(
+            f"{file} cannot be read.", expected="a regular file", received=kind, remedy="remove it, or give its content"
+        )
+    return file

@@ -13,7 +13,8 @@ import os
 import stat
 import sys
 import weakref
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,30 +24,60 @@ import numpy as np
 
 from triptych.errors import (
     ChangedFileError,
+    LimitError,
     MissingFileError,
+    TriptychError,
     TruncatedCheckpointError,
+    UnreadableFileError,
     UnsupportedFormatError,
 )
 
 MAX_HELD = 64
 """Files that are held open at a time, in the whole process; a system may allow as few as 256 descriptors."""
 _MAX_READ = 2**30
+_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
+"""Which Python has a name for since 3.13."""
 
 
-def open_regular(path: Path) -> BinaryIO:
-    """Open `path` for reading if it is a regular file; a FIFO or device would block for ever."""
+@contextmanager
+def open_regular(path: Path) -> Iterator[BinaryIO]:
+    """Open `path` for reading if it is a regular file; a FIFO or device would block for ever.
+
+    Raises:
+        MissingFileError, UnsupportedFormatError. UnreadableFileError: the system refuses to open it, or to read on.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
     except FileNotFoundError as cause:
-        raise MissingFileError(
-            f"There is no file {path}.", remedy="check the path; if it was just saved, try again"
-        ) from cause
+        error = MissingFileError(f"There is no file {path}.", remedy="check the path; if it was just saved, try again")
+        error.errno = cause.errno
+        raise error from cause
     except OSError as cause:
-        raise UnsupportedFormatError(f"{path} cannot be opened.", received=str(cause)) from cause
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise unreadable(path, "opened", cause) from cause
+    try:
+        is_regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+    except OSError as cause:
+        os.close(descriptor)
+        raise unreadable(path, "read", cause) from cause
+    if not is_regular:
         os.close(descriptor)
         raise UnsupportedFormatError(f"{path} is no weight file.", expected="a regular file", received="another kind")
-    return os.fdopen(descriptor, "rb")
+    with os.fdopen(descriptor, "rb") as file:
+        try:
+            yield file
+        except TriptychError:
+            raise
+        except OSError as cause:
+            raise unreadable(path, "read", cause) from cause
+
+
+def unreadable(path: Path, done: str, cause: OSError) -> UnreadableFileError:
+    """Return the error for a file that cannot be opened, read or listed, whichever was `done`."""
+    error = UnreadableFileError(
+        f"{path} cannot be {done}.", received=str(cause), remedy="check who may read it, and that its disk is there"
+    )
+    error.errno = cause.errno
+    return error
 
 
 @dataclass(frozen=True)
@@ -70,10 +101,13 @@ def hold(file: BinaryIO, path: Path, mmap: bool) -> MappedBytes | OwnedBytes:
     """Return the bytes of the open `file`, to be read later, whatever is done to its name `path` until then.
 
     Args:
-        mmap: map it copy-on-write (a part is then a view; truncating the file afterwards kills the process); False
-            reads each part into owned memory when asked for.
+        mmap: map it copy-on-write (a part is then a view; truncating the file afterwards kills the process); False,
+            or a system that does not map it, reads each part into owned memory when asked for.
     """
-    return MappedBytes(file, path) if mmap else OwnedBytes(file, path)
+    if mmap:
+        with suppress(OSError):
+            return MappedBytes(file, path)
+    return OwnedBytes(file, path)
 
 
 class MappedBytes:
@@ -82,12 +116,7 @@ class MappedBytes:
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self.path = path
         self.identity = Identity.of(os.fstat(file.fileno()))
-        try:
-            self._map = _mapped(file.fileno(), self.identity.size)
-        except OSError as cause:
-            raise UnsupportedFormatError(
-                f"{path} cannot be mapped.", received=str(cause), remedy="pass mmap=False, which reads it"
-            ) from cause
+        self._map = _mapped(file.fileno(), self.identity.size)
 
     def bytes_at(self, start: int, count: int) -> np.ndarray:
         """Return `count` bytes from byte `start`, which may be written to without reaching the file.
@@ -128,8 +157,9 @@ class OwnedBytes:
 
         Raises:
             ChangedFileError: the file was written to, or another one has its name. MissingFileError.
+            LimitError: the memory of this machine is smaller. UnreadableFileError: the system fails to read it.
         """
-        data = np.empty(count, np.uint8)
+        data = _empty(count, self.path)
         if self._descriptor is not None:
             self._check(self._descriptor)
             _fill(data, self._descriptor, start, self.path)
@@ -137,11 +167,8 @@ class OwnedBytes:
             return data
         with open_regular(self.path) as file:
             self._check(file.fileno())
-            file.seek(start)
-            received = file.readinto(data.data) if count else 0  # type: ignore[attr-defined]
+            _fill(data, file.fileno(), start, self.path)
             self._check(file.fileno())
-        if received != count:
-            raise _cut(self.path, count)
         return data
 
     def _check(self, descriptor: int) -> None:
@@ -155,13 +182,48 @@ def _changed(path: Path) -> ChangedFileError:
     )
 
 
+def _empty(count: int, path: Path) -> np.ndarray:
+    memory = memory_of_the_machine()
+    with suppress(MemoryError):
+        if memory is None or count <= memory:
+            return np.empty(count, np.uint8)
+    raise LimitError(
+        f"A tensor of {path} is larger than the memory.",
+        expected=f"at most {memory} bytes" if memory is not None else "",
+        received=f"{count} bytes",
+        remedy="map the file (mmap=True, the default), and read parts of the tensor",
+    )
+
+
+def memory_of_the_machine() -> int | None:
+    """Return the bytes of memory that this machine has, or None if it does not say."""
+    names = getattr(os, "sysconf_names", {})
+    if "SC_PHYS_PAGES" not in names or "SC_PAGE_SIZE" not in names:
+        return None
+    size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return size if size > 0 else None
+
+
 def _fill(data: np.ndarray, descriptor: int, start: int, path: Path) -> None:
     done = 0
     while done < len(data):
-        received = os.preadv(descriptor, [data[done : done + _MAX_READ].data], start + done)
+        part = data[done : done + _MAX_READ].data
+        try:
+            received = _read_at(descriptor, part, start + done)
+        except OSError as cause:
+            raise unreadable(path, "read", cause) from cause
         if not received:
             raise _cut(path, len(data))
         done += received
+
+
+def _read_at(descriptor: int, part: memoryview, start: int) -> int:
+    """Read into `part` what the file has from byte `start`; return how many bytes."""
+    if hasattr(os, "preadv"):
+        return os.preadv(descriptor, [part], start)
+    with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
+        file.seek(start)
+        return file.readinto(part) or 0
 
 
 def _cut(path: Path, count: int) -> TruncatedCheckpointError:
@@ -169,7 +231,7 @@ def _cut(path: Path, count: int) -> TruncatedCheckpointError:
 
 
 def _mapped(descriptor: int, size: int) -> np.ndarray:
-    """Return the file as a private, writable map.
+    """Return the file as a private, writable map, for which no memory is set aside: it may be larger than that is.
 
     Python's own map keeps a duplicate of the descriptor for as long as it lives (before 3.13, always), so that a
     checkpoint of many shards could not be opened.
@@ -186,7 +248,8 @@ class _PrivateMap:
 
     def __init__(self, descriptor: int, size: int) -> None:
         system = _system()
-        flags, access = mmap.MAP_PRIVATE, mmap.PROT_READ | mmap.PROT_WRITE
+        flags = mmap.MAP_PRIVATE | _NORESERVE
+        access = mmap.PROT_READ | mmap.PROT_WRITE
         address = system.mmap(None, size, access, flags, descriptor, 0)
         if address == ctypes.c_void_p(-1).value:
             number = ctypes.get_errno()

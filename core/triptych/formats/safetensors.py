@@ -59,10 +59,10 @@ def open_safetensors(path: Path, mmap: bool = True) -> SafetensorsFile:
         source = hold(file, path, mmap)
         head = file.read(8)
         text = _read_header(file, head, size, path)
+    _check_number(text.count(b'"data_offsets"'), path)  # before it costs as many objects
     header = parse_json(text, f"The header of {path}", CorruptCheckpointError)
     metadata = header.pop("__metadata__", None) or {}
-    if len(header) > MAX_TENSORS:
-        raise LimitError(f"{path} declares too many tensors.", expected=f"<= {MAX_TENSORS}", received=str(len(header)))
+    _check_number(len(header), path)
     types = {name: _dtype(name, entry, path) for name, entry in header.items()}
     _check_by_library(head + text, path)
     _check_end(max((entry["data_offsets"][1] for entry in header.values()), default=0), size - 8 - len(text), path)
@@ -90,9 +90,14 @@ def _read_header(file: BinaryIO, head: bytes, size: int, path: Path) -> bytes:
             f"{path} ends inside its header.",
             expected=f"at least {8 + length} bytes",
             received=f"{size} bytes",
-            remedy="get the file again",
+            remedy=remedy_for(head + file.read(200)) or "get the file again",
         )
     return file.read(length)
+
+
+def _check_number(tensors: int, path: Path) -> None:
+    if tensors > MAX_TENSORS:
+        raise LimitError(f"{path} declares too many tensors.", expected=f"<= {MAX_TENSORS}", received=str(tensors))
 
 
 def _dtype(name: str, entry: Any, path: Path) -> np.dtype:

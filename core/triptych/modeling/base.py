@@ -22,7 +22,7 @@ from triptych.checkpoints.holding import HeldModel, held_gguf, load_held
 from triptych.checkpoints.naming import canonical
 from triptych.checkpoints.opening import Checkpoint
 from triptych.config import PretrainedConfig, taken_over
-from triptych.errors import ArgumentError, CheckpointError, ConfigError
+from triptych.errors import ArgumentError, CheckpointError, ConfigError, UnsupportedFormatError
 from triptych.formats.kinds import read_order
 from triptych.hub.fetching import fetch_config, fetch_model, names_in, take_hub_arguments
 from triptych.hub.remote_code import take_code_arguments
@@ -45,6 +45,7 @@ from triptych.weights.plan import (
     LoadReport,
     Policy,
     differing_ties,
+    is_suspicious,
     plan_load,
     refuse_kept_ties,
     refuse_missing,
@@ -309,6 +310,9 @@ class ModelBase(Checkpointing, Implementations, Precision, Seeding, Saving, Serv
         Raises:
             _TiesEnded: the module ties weights that the checkpoint stores with values of their own.
         """
+        if schema is not None and is_suspicious(schema, len(checkpoint)):  # looked at before a module is made of it
+            plan = plan_load(schema, cls._named(checkpoint, schema, policy), param_dtype, policy, source)
+            plan.refuse_larger_than_memory()
         with ExitStack() as readers, cls._empty(config, inputs, **options) as model:
             found = model.schema if schema is None else schema
             named = cls._named(checkpoint, found, policy)
@@ -395,6 +399,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Seeding, Saving, Serv
         own = self._own_dtypes(schema)
         if param_dtype is not None:
             plan = plan.in_dtypes(own)
+        plan.refuse_larger_than_memory()
         if hooked:
             plan = self._load_by_hooks(plan, checkpoint, report.record)
             if policy.strict is not False:
@@ -407,7 +412,10 @@ class ModelBase(Checkpointing, Implementations, Precision, Seeding, Saving, Serv
                 if assignment.weight.name in elsewhere:
                     report.record(assignment)
             for assignment in here:
-                self._assign(assignment, ahead.read, report.record)
+                try:
+                    self._assign(assignment, ahead.read, report.record)
+                except UnsupportedFormatError as cause:
+                    raise UnsupportedFormatError(f"{assignment.weight.name} of {source}: {cause}") from cause
         self._initialise([replace(new, dtype=own.get(new.weight.name, new.dtype)) for new in plan.to_initialise])
         report.missing_keys = policy.reported(plan.missing)
         report.unexpected_keys = list(plan.unexpected)

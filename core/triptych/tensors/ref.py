@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from triptych.errors import SaveError
+from triptych.errors import SaveError, TriptychError
 from triptych.files.regular import MappedBytes, OwnedBytes
+from triptych.tensors.limits import MAX_NAME, MAX_RANK
 
 AHEAD_BYTES = 2**28
 """Two tensors that are larger together are not in memory at the same time while they are written."""
@@ -71,10 +72,36 @@ class RangeReader:
         return data.view(self.dtype).reshape(self.shape)
 
 
+def check_to_write(ref: object) -> None:
+    """Raise `SaveError` if no format could give back `ref`, by its name or its number of axes."""
+    if not isinstance(ref, TensorRef):
+        raise SaveError("What is to be saved is no tensor.", expected="a TensorRef", received=repr(ref)[:80])
+    name = ref.name if isinstance(ref.name, str) else ""
+    if ref.name != name or len(name) > MAX_NAME or name != name.encode("utf-8", "ignore").decode():
+        raise SaveError(
+            "A tensor has a name that cannot be stored.",
+            expected=f"at most {MAX_NAME} characters of Unicode text",
+            received=ascii(ref.name)[:80],
+            remedy="rename it",
+        )
+    if len(ref.shape) > MAX_RANK:
+        raise SaveError(f"Tensor {name!r} has too many axes.", expected=f"<= {MAX_RANK}", received=str(len(ref.shape)))
+
+
 def raw_bytes(ref: TensorRef) -> memoryview:
-    """Read `ref` and return its bytes, C order and native byte order; `SaveError` if the shape is not as announced."""
+    """Read `ref` and return its bytes, C order and native byte order.
+
+    Raises:
+        SaveError: the shape is not as announced, or the framework does not give its array out, as of a deleted one.
+    """
+    try:
+        values = ref.read()
+    except (TriptychError, OSError, MemoryError):
+        raise
+    except Exception as cause:
+        raise SaveError(f"Tensor {ref.name!r} cannot be read.", received=f"{type(cause).__name__}: {cause}") from cause
     # asarray first: a byte-swapped or strided array would otherwise be written as it lies in memory.
-    array = np.ascontiguousarray(np.asarray(ref.read(), dtype=ref.dtype.newbyteorder("=")))
+    array = np.ascontiguousarray(np.asarray(values, dtype=ref.dtype.newbyteorder("=")))
     if tuple(array.shape) != ref.shape:
         if array.size != 1 or ref.shape != ():
             raise SaveError(f"Tensor {ref.name!r} changed.", expected=f"{ref.shape}", received=f"{array.shape}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
@@ -12,10 +13,12 @@ import numpy as np
 from triptych.errors import (
     ArgumentError,
     CheckpointError,
+    ConfigError,
     InconsistentCheckpointError,
     ShapeMismatchError,
     UnsupportedFormatError,
 )
+from triptych.files.regular import memory_of_the_machine
 from triptych.tensors import arrays
 from triptych.tensors.dtypes import BFLOAT16, FLOATING
 from triptych.tensors.ref import TensorRef
@@ -146,6 +149,19 @@ class LoadPlan:
         dtype = self.dtype_of_new
         return tuple(NewWeight(weight, self.policy.widened(weight.name, dtype)) for weight in new)
 
+    def refuse_larger_than_memory(self) -> None:
+        """Raise `ConfigError` if the memory of this machine cannot hold the weights that no tensor fills."""
+        new, memory = self.to_initialise, memory_of_the_machine()
+        least = sum(each.dtype.itemsize * math.prod(each.weight.shape) for each in new)
+        if memory is not None and least > memory:
+            largest = max((each.weight for each in new), key=lambda weight: math.prod(weight.shape))
+            raise ConfigError(
+                "The config asks for new weights that are larger than the memory of this machine.",
+                expected=f"at most {memory / 1e9:.1f} GB that the files do not hold",
+                received=f"{least / 1e9:.1f} GB; the largest is {largest.name} {list(largest.shape)}",
+                remedy="look at the sizes in config.json",
+            )
+
     @property
     def dtype_of_new(self) -> np.dtype:
         """The dtype of a floating weight that no tensor fills."""
@@ -261,6 +277,14 @@ def matched(schema: Schema, checkpoint: Mapping[str, TensorRef]) -> tuple[dict[s
             names[weight.tied_to] += found[weight.name]
     taken = {name for group in found.values() for name in group}
     return {n: checkpoint[group[0]] for n, group in names.items() if group}, [n for n in checkpoint if n not in taken]
+
+
+def is_suspicious(schema: Schema, tensors: int) -> bool:
+    """Return whether a config asks for far more weights than the `tensors` of its files, or for more than fit into the
+    memory of this machine."""
+    memory = memory_of_the_machine()
+    least = 2 * sum(math.prod(weight.shape) for weight in schema.stored())
+    return len(schema) > 10_000 + 4 * tensors or (memory is not None and least > memory)
 
 
 def plan_load(

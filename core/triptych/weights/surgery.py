@@ -7,7 +7,6 @@ are changed by the same edits, so the numbers are the same everywhere.
 from __future__ import annotations
 
 import math
-import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ import numpy as np
 
 from triptych.checks import number_of_layer
 from triptych.errors import ArgumentError
+from triptych.files.regular import memory_of_the_machine
 from triptych.weights.schema import Axis, Layout, Schema, Weight
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def plan_resize(
 
 
 def _refuse_larger_than_memory(schema: Schema, surgery: Surgery) -> None:
-    memory = _memory()
+    memory = memory_of_the_machine()
     for edit in surgery.edits:
         shape = shape_after(schema[edit.weight], surgery)
         least = 2 * math.prod(shape)  # no floating type that a model is in has less than 2 bytes
@@ -207,15 +207,6 @@ def _refuse_larger_than_memory(schema: Schema, surgery: Surgery) -> None:
                 expected=f"weights of at most {memory / 1e9:.1f} GB",
                 received=f"{edit.weight} {list(shape)}, at least {least / 1e9:.1f} GB",
             )
-
-
-def _memory() -> int | None:
-    """Return the bytes of memory that this machine has, or None if it does not say."""
-    names = getattr(os, "sysconf_names", {})
-    if "SC_PHYS_PAGES" not in names or "SC_PAGE_SIZE" not in names:
-        return None
-    size = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return size if size > 0 else None
 
 
 def plan_prune(schema: Schema, config: PretrainedConfig, heads_to_prune: Mapping[int, Iterable[int]]) -> Surgery:

@@ -321,7 +321,7 @@ BAD_FILES: dict[str, tuple[bytes, type[TriptychError]]] = {
     "big-endian": (raw(version=0x03000000), UnsupportedFormatError),
     "tensors without end": (raw(counts=(HUGE, 0)), LimitError),
     "keys without end": (raw(counts=(0, HUGE)), LimitError),
-    "a million keys": (raw(counts=(0, 10**6)), CorruptCheckpointError),
+    "as many keys as may be": (raw(counts=(0, 2**18)), CorruptCheckpointError),
     "a key without end": (raw([text("a", HUGE)]), CorruptCheckpointError),
     "text without end": (raw([entry("a", 8, text("b", 2**27 - 1))]), CorruptCheckpointError),
     "numbers without end": (raw([entry("a", 9, struct.pack("<IQ", 0, HUGE))]), TruncatedCheckpointError),

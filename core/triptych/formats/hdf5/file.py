@@ -30,6 +30,7 @@ from triptych.files.regular import MappedBytes, OwnedBytes, hold, open_regular
 from triptych.formats.hdf5.storage import DEFLATE, Stored
 from triptych.formats.hdf5.structures import Chunk, Structures, classified
 from triptych.formats.hdf5.walk import Contents, Walk
+from triptych.tensors.limits import check_growth
 from triptych.tensors.ref import RangeReader, TensorRef
 
 TOP_LEVEL = "top_level_model_weights"
@@ -81,6 +82,7 @@ def open_hdf5(path: Path, mmap: bool = True) -> Hdf5File:
     layers = _layers(contents, path)
     paths = _paths(contents, layers, path)
     tensors = {name: _ref(name, [contents.datasets[p] for p in copies], source) for name, copies in paths.items()}
+    check_growth(sum(ref.nbytes for ref in tensors.values()), size, path)
     return Hdf5File(path, tensors, contents.strings, layers)
 
 

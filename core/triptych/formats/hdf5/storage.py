@@ -15,7 +15,7 @@ import numpy as np
 
 from triptych.errors import CorruptCheckpointError, LimitError, TruncatedCheckpointError, UnsupportedFormatError
 from triptych.formats.hdf5.structures import MAX_ENTRIES, UNDEFINED, Chunk, Message, Structures
-from triptych.tensors.limits import MAX_RANK
+from triptych.tensors.limits import MAX_ELEMENTS, MAX_RANK
 
 DATASPACE, DATATYPE, EXTERNAL, LAYOUT, FILTERS = 0x01, 0x03, 0x07, 0x08, 0x0B
 """Types of messages."""
@@ -152,7 +152,7 @@ class Storage:
         shape = read_shape(body)
         if shape is None:
             raise UnsupportedFormatError(f"Dataset {name!r} of {self.path} has no shape, or one in a newer form.")
-        if any(length > 2**48 for length in shape):
+        if math.prod(max(length, 1) for length in shape) > MAX_ELEMENTS:  # numpy multiplies them for empty arrays too
             raise LimitError(f"Dataset {name!r} of {self.path} is too large.", received=f"shape {shape}"[:120])
         return shape
 

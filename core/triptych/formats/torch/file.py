@@ -18,6 +18,7 @@ from typing import BinaryIO
 from triptych.errors import (
     CorruptCheckpointError,
     LimitError,
+    TriptychError,
     TruncatedCheckpointError,
     UnsupportedFormatError,
 )
@@ -28,15 +29,13 @@ from triptych.formats.torch.pickle import MAX_BYTES, Unpickler
 from triptych.formats.torch.storage import Deflated, Extent, Files, Stored, locate
 from triptych.formats.torch.values import NOTES, Storage, TorchTensor, is_natural, storage_dtype
 from triptych.formats.torch.zip_directory import STORED, Record, inflate, read_directory
-from triptych.tensors.limits import MAX_TENSORS
+from triptych.tensors.limits import MAX_TENSORS, check_growth
 from triptych.tensors.ref import TensorRef
 
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
-GROWTH = 16
-"""All tensors together may be this many times larger than the file (ties, expanded tensors, compression), ..."""
-FREE_GROWTH = 2**28
-"""... or have this many bytes."""
+_COMPRESSED = (b"\x1f\x8b", b"7z\xbc\xaf\x27\x1c", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
+"""How files of gzip, 7z, bzip2, xz and zstandard begin."""
 _WRAPPERS = ("state_dict", "model")
 _MAX_NOTE = 64
 
@@ -88,8 +87,8 @@ def open_torch(path: Path, mmap: bool = True) -> TorchFile:
 
 
 def _foreign(head: bytes, path: Path) -> Exception:
-    error = CorruptCheckpointError if head else TruncatedCheckpointError
-    return error(
+    error: type[TriptychError] = CorruptCheckpointError if head else TruncatedCheckpointError
+    return (UnsupportedFormatError if head.startswith(_COMPRESSED) else error)(
         f"{path} is no file of torch.save.",
         expected="a zip archive or a pickle",
         received=f"first bytes {head[:8].hex() or 'none'}",
@@ -116,7 +115,11 @@ def _old_tar(path: Path) -> UnsupportedFormatError:
 def _read_zip(file: BinaryIO, files: Files) -> tuple[object, Mapping[str, Extent], dict[str, str]]:
     path = files.path
     records = read_directory(file, files.size, path)
-    root = next((name[: -len("data.pkl")] for name in records if name.endswith("/data.pkl")), None)
+    roots = [name.removesuffix("data.pkl") for name in records if name.endswith("/data.pkl")]
+    if len(roots) > 1:
+        raise CorruptCheckpointError(f"{path} holds several pickles.", expected="one folder with a data.pkl",
+                                     received=repr(roots[:4])[:120])  # fmt: skip
+    root = roots[0] if roots else None
     if root is None or f"{root}constants.pkl" in records:
         raise UnsupportedFormatError(
             f"{path} is a zip archive of another kind.",
@@ -265,10 +268,4 @@ def _check_growth(
     """Bound the work of reading every tensor once: small files must not unfold into large memory."""
     total = sum(ref.nbytes for ref in refs.values())
     total += sum(extents[tensor.storage.key].inflated for tensor in tensors.values() if tensor.storage.key in extents)
-    if total > max(FREE_GROWTH, GROWTH * files.size):
-        raise LimitError(
-            f"{files.path} unfolds into far more than its size.",
-            expected=f"at most {GROWTH} times {files.size} bytes, or {FREE_GROWTH}",
-            received=f"{total} bytes",
-            remedy="save it again, with contiguous tensors and without compression",
-        )
+    check_growth(total, files.size, files.path)
