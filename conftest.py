@@ -9,10 +9,14 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import tempfile
 
+import psutil
 import pytest
 
+MOST = 2**30
+"""How many bytes a process may keep beyond what it cannot let go of."""
 COMPILED = None
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     COMPILED = tempfile.TemporaryDirectory(prefix="triptych-jax-", ignore_cleanup_errors=True)
@@ -30,3 +34,17 @@ def pytest_collection_finish() -> None:
     """Let garbage collection look at what tests make, not at modules and tests, which stay, and less often."""
     gc.freeze()
     gc.set_threshold(10_000, 10, 10)
+
+
+_kept = [0]
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Let go of what JAX compiled, and of models that are no more, where a module has ended and much was kept."""
+    if nextitem is not None and nextitem.path == item.path:
+        return
+    if _kept[0] + MOST < psutil.Process().memory_info().rss:
+        if "jax" in sys.modules:
+            sys.modules["jax"].clear_caches()
+        gc.collect()
+        _kept[0] = psutil.Process().memory_info().rss

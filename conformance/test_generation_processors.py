@@ -35,7 +35,8 @@ from triptych_flax import ops as flax_ops
 from triptych_pt import ops as pt_ops
 from triptych_tf import ops as tf_ops
 
-RECORDED = np.load(GOLDEN / "processors_4_48/scores.npz")
+with np.load(GOLDEN / "processors_4_48/scores.npz") as recorded:
+    RECORDED = dict(recorded)
 OPS: dict[str, Any] = {"pt": pt_ops, "tf": tf_ops, "flax": flax_ops}
 PAD = 3
 """How many columns the buffers of compiled loops have beside the tokens."""

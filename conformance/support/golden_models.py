@@ -27,7 +27,8 @@ class Golden:
 
     def __init__(self, name: str) -> None:
         self.name, self.stem, self.path = name, self.stems[name], GOLDEN / name
-        self.expected = dict(np.load(self.path / "expected.npz"))
+        with np.load(self.path / "expected.npz") as recorded:
+            self.expected = dict(recorded)
         self.inputs = {name: self.expected[name] for name in INPUTS if name in self.expected}
         self.mask = self.expected["attention_mask"]
         self.vocab_size = int(self.expected["out.logits"].shape[-1]) if name != "bert-cls" else 99

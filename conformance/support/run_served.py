@@ -54,7 +54,8 @@ def main(framework: str, folder: Path) -> None:
         name = file.name.partition(".")[0]
         if name not in models:
             models[name] = load(file_of(folder, name, framework))
-        outputs = models[name]({key: x.astype(np.int32) for key, x in np.load(file).items()})
+        with np.load(file) as given:
+            outputs = models[name]({key: x.astype(np.int32) for key, x in given.items()})
         assert type(outputs) is dict, type(outputs)
         found = {key: np.asarray(x.detach() if framework == "pt" else x) for key, x in outputs.items()}
         np.savez(folder / file.name.replace("inputs", framework), **found)  # type: ignore[arg-type]

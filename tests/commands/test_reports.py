@@ -47,9 +47,10 @@ def test_every_format_holds_the_same(name: str, folder: str) -> None:
 
 @pytest.mark.parametrize("folder", ["pt-safetensors", "tf-h5", "flax-msgpack-sharded"])
 def test_inspect_counts_what_the_model_has(folder: str) -> None:
-    expected = np.load(GOLDEN / "bert-mlm/expected.npz")
+    with np.load(GOLDEN / "bert-mlm/expected.npz") as recorded:
+        parameters = recorded["num_parameters"]
     found = as_json(run("inspect", GOLDEN / "bert-mlm" / folder, "--json"))
-    assert found["parameters"] == expected["num_parameters"] and found["missing"] == found["unknown"] == []
+    assert found["parameters"] == parameters and found["missing"] == found["unknown"] == []
     assert (found["model_type"], found["architectures"]) == ("bert", ["BertForMaskedLM"])
     entries = {entry["name"]: entry for entry in found["entries"]}
     assert entries["bert.embeddings.word_embeddings.weight"]["shape"] == [99, 32]
