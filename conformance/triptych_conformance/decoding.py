@@ -56,10 +56,10 @@ def step_of(framework: str, model: Any) -> tuple[Step, Compiled]:
         output = model(input_ids=ids, past_key_values=cache, **options)
         return output.logits[:, -1], output.past_key_values
 
-    return _STEPS[framework](run), compiled
+    return _STEPS[framework](run, model), compiled
 
 
-def _pt_step(run: Any) -> Step:
+def _pt_step(run: Any, model: Any) -> Step:
     import torch
 
     def step(cache: Any, ids: np.ndarray) -> tuple[np.ndarray, Any]:
@@ -70,7 +70,7 @@ def _pt_step(run: Any) -> Step:
     return step
 
 
-def _tf_step(run: Any) -> Step:
+def _tf_step(run: Any, model: Any) -> Step:
     import tensorflow as tf
 
     compiled = tf.function(lambda cache, ids: run(cache, ids, training=False))
@@ -82,17 +82,18 @@ def _tf_step(run: Any) -> Step:
     return step
 
 
-def _flax_step(run: Any) -> Step:
+def _flax_step(run: Any, model: Any) -> Step:
     import jax
     import jax.numpy as jnp
 
-    compiled = jax.jit(run)
+    # The parameters are an argument: as constants they would be a part of what is compiled, and of JAX's key for it.
+    compiled = jax.jit(lambda params, cache, ids: run(cache, ids, params=params))
 
     def step(cache: Any, ids: np.ndarray) -> tuple[np.ndarray, Any]:
-        logits, cache = compiled(cache, jnp.asarray(ids, jnp.int32))
+        logits, cache = compiled(model.params, cache, jnp.asarray(ids, jnp.int32))
         return np.asarray(logits, np.float32), cache
 
     return step
 
 
-_STEPS: dict[str, Callable[[Any], Step]] = {"pt": _pt_step, "tf": _tf_step, "flax": _flax_step}
+_STEPS: dict[str, Callable[[Any, Any], Step]] = {"pt": _pt_step, "tf": _tf_step, "flax": _flax_step}

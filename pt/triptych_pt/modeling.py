@@ -68,7 +68,7 @@ class PreTrainedModel(
         """Take over the layers and the arithmetic of `part`, a declaration, if the class statement names one."""
         super().__init_subclass__(**kwargs)
         if part is not None:
-            make.binder.declare(cls, part, wrap=partial(by_parts, task=part.task), ops=ops, make=make)
+            make.binder.declare(cls, part, wrap=partial(by_parts, task=getattr(part, "task", "")), ops=ops, make=make)
 
     def __init__(self, config: PretrainedConfig, *inputs: Any, **kwargs: Any) -> None:
         config = self._own_config(config)
