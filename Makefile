@@ -32,6 +32,7 @@ bench: $(STAMP)
 
 bench-peers: $(STAMP) $(PEERS)/.installed
 	$(BIN)/python benchmarks/generate.py --peers $(PEERS)
+	$(BIN)/python benchmarks/train.py --peers $(PEERS)
 
 # An environment for transformers 4, which finds in .venv what it does not hold itself; transformers 5 is in .venv.
 $(PEERS)/.installed: benchmarks/peers.txt $(STAMP)
