@@ -13,6 +13,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from hub_client import running
 from small_models import config_of, random_folder
 from triptych.cli import app
 from triptych.errors import ArgumentError
@@ -22,6 +23,7 @@ from triptych_conformance.inputs import make_inputs
 from triptych_conformance.measuring import measure
 from triptych_conformance.reporting import as_html, as_junit, as_text
 from triptych_conformance.running import Run, departed_weights
+from triptych_conformance.tolerance import FLOAT32
 from triptych_conformance.tracing import tracing_pt
 
 CONFIG = config_of("bert", "BertForMaskedLM")
@@ -151,10 +153,58 @@ def test_sides(folder: Path) -> None:
     assert report.passed and set(report.pairs) == {
         "pt-transformers", "pt-test_parity_report:ours", "transformers-test_parity_report:ours"}  # fmt: skip
     assert (LAYER + "attention.self.query", "pt-transformers") in report.parts
-    for sides, text in ((["pt"], "two different sides"), (["pt", "keras"], "module:function"),
-                        (["pt", "os:nothing"], "os:nothing")):  # fmt: skip
-        with pytest.raises(ArgumentError, match=text):
-            check(str(folder), sides)
+
+
+def test_another_checkpoint_is_a_side(folder: Path, tmp_path: Path) -> None:
+    model = Backend("pt").load("BertForMaskedLM", folder)
+    transpose(model)
+    model.save_pretrained(tmp_path / "theirs")
+    done = CliRunner().invoke(app, ["parity", str(folder), str(tmp_path / "theirs"), "--in", "pt"])
+    assert done.exit_code == 1 and f"part first at {LAYER}attention.self.query: " in done.output
+    assert "theirs holds it transposed" in done.output and "FAILED" in done.output
+    assert check(str(folder), ["pt", f"pt={folder}"], tokens=0).passed
+
+
+@pytest.mark.parametrize(
+    ("sides", "options", "text"),
+    [
+        (["pt"], {}, "two different sides"),
+        (["pt", "keras"], {}, "module:function"),
+        (["pt", "os:nothing"], {}, "os:nothing"),
+        (["pt", "math:sqrt"], {}, "math:sqrt failed.*TypeError"),
+        (["pt", "test_parity_report:texts"], {}, "numbers"),
+        (["pt", "flax"], {"stem": "FooModel"}, "no such class.*FooModel"),
+        (["pt", "transformers"], {"stem": "BertForMultipleChoice"}, "lacks weights of BertForMultipleChoice"),
+        (["pt", "flax"], {"length": 40}, "BertForMaskedLM in pt failed.*IndexError"),
+    ],
+)
+def test_what_cannot_be_compared(folder: Path, sides: list[str], options: dict[str, Any], text: str) -> None:
+    with pytest.raises(ArgumentError, match=text):
+        check(str(folder), sides, **options)
+
+
+def test_files_are_looked_at_first(folder: Path, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["parity", str(folder), "--html", str(tmp_path / "nowhere/page.html")])
+    assert done.exit_code == 2 and "a folder that exists" in done.stderr
+
+
+def test_low_precision_is_held_against_float32(folder: Path) -> None:
+    report = check(str(folder), ["pt", "flax"], dtype="bfloat16", tokens=0)
+    logits = report.outputs["logits", "pt-flax"]
+    assert report.passed and logits.largest > 10 * FLOAT32
+    assert "about as near to float32 in bfloat16 as pt is" in as_text(report)
+
+
+def test_a_repository_is_a_model(folder: Path, tmp_path: Path) -> None:
+    with running(tmp_path) as hub:
+        hub.create("org/bert")
+        hub.commit_folder("org/bert", folder)
+        assert check("org/bert", ["pt", "flax"], tokens=0).passed
+
+
+def texts(folder: Path) -> Any:
+    """A side that returns no numbers."""
+    return lambda inputs: {"logits": "many"}
 
 
 def ours(folder: Path) -> Any:

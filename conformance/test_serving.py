@@ -106,13 +106,16 @@ def test_inputs_are_named_with_their_shapes(backend: Backend) -> None:
 def test_what_an_export_does_not_know_is_refused(backend: Backend, tmp_path: Path) -> None:
     model = small(backend, "BertModel")
     wrong: list[tuple[dict[str, Any], str]] = [({"inputs": ["nonsense"]}, "is not called with")]
-    if backend.name != "tf":  # what else there may be is Keras's matter there
-        wrong.append(({"nonsense": 1}, "does not know"))
+    wrong.append(({"nonsense": 1}, "no further arguments" if backend.name == "tf" else "does not know"))
+    if backend.name != "tf":  # which makes folders
+        with pytest.raises(ArgumentError, match="a folder that exists"):
+            model.export(tmp_path / "nowhere/file.pt2")
     if backend.name == "pt":
         with pytest.raises(ArgumentError, match=r"\.pt2"):
             model.export(tmp_path / "file")
     if backend.name == "flax":
-        wrong.append(({"platforms": "cpu"}, "platforms are none"))
+        wrong += [({"platforms": value}, "platforms are none") for value in ("cpu", ("mars",))]
+        wrong += [({"params": 3}, "no tree of parameters"), ({"bake_params": "no"}, "no flag")]
     for options, said in wrong:
         with pytest.raises(ArgumentError, match=said):
             model.export(tmp_path / "file.pt2", **options)

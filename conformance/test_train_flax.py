@@ -19,7 +19,13 @@ from flax import linen as nn
 from flax.training import train_state
 
 from small_models import config_of
-from triptych import FlaxBertForSequenceClassification, FlaxPreTrainedModel, PretrainedConfig, open_checkpoint
+from triptych import (
+    FlaxBertForSequenceClassification,
+    FlaxBertModel,
+    FlaxPreTrainedModel,
+    PretrainedConfig,
+    open_checkpoint,
+)
 from triptych.errors import ArgumentError
 from triptych_conformance import assert_close
 
@@ -210,8 +216,19 @@ def test_a_policy_says_what_is_kept_for_the_gradient() -> None:
     assert least < kept() < everything and model.is_gradient_checkpointing
     model.gradient_checkpointing_disable()
     assert kept() == everything
-    with pytest.raises(ArgumentError, match="use_reentrant"):
-        model.enable_gradient_checkpointing({"use_reentrant": True})
+    for options in ({"use_reentrant": True}, {"policy": "dots_saveable"}, {"prevent_cse": 1}):
+        with pytest.raises(ArgumentError, match=next(iter(options))):
+            model.enable_gradient_checkpointing(options)
+
+
+def test_random_keys_and_collections_are_looked_at() -> None:
+    model, ids = FlaxBertModel(config_of("bert")), np.ones((1, 3), np.int32)
+    for wrong, said in (({"dropout_rng": 3}, "no random key"), ({"dropout_rng": {"dropout": 3}}, "no random key"),
+                        ({"mutable": 3, "dropout_rng": KEY(0)}, "no collections")):  # fmt: skip
+        with pytest.raises(ArgumentError, match=said):
+            model(ids, train=True, **wrong)
+    with pytest.raises(ArgumentError, match="rngs are none"):
+        model.as_nnx(rngs=3)
 
 
 OVER_DEVICES = """

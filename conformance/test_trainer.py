@@ -137,6 +137,9 @@ def test_the_loss_of_a_part() -> None:
     assert_close(float(sum(parts)), float(whole))
     part = model(batch["input_ids"], labels=batch["labels"], num_items_in_batch=2 * count, return_dict=False)
     assert_close(float(part[0]), float(whole) / 2)
+    for wrong in ("7", 0, True, torch.tensor([7, 7])):
+        with pytest.raises(ArgumentError, match="no number of labels"):
+            model(**batch, num_items_in_batch=wrong)
     assert not made("bert", "BertModel").accepts_loss_kwargs and model.loss_type == "ForCausalLM"
 
 

@@ -59,6 +59,7 @@ for name, program in programs.items():
     sys.argv[1] = f"{folder}/of {name}"
     with contextlib.redirect_stdout(io.StringIO()) as text:
         try:
+            # The programs of this file and of our own pages, each as a program of its own.
             exec(compile(program, name, "exec"), {"__name__": "__main__", "sys": sys})
         except Exception:
             traceback.print_exc(file=text)
@@ -250,7 +251,7 @@ class Quiet(TinyLayer):
 config = tiny.TinyConfig()
 model = TinyForCausalLM(config).eval()
 ids = torch.tensor([[1, 2, 3]])
-again = pickle.loads(pickle.dumps(model))
+again = pickle.loads(pickle.dumps(model))  # its own bytes, made here: that it pickles is what is tested
 assert type(again.tiny.layers[0]) is TinyLayer and torch.equal(again(ids).logits, model(ids).logits)
 model.tiny.layers[1] = Quiet(config, index=1)
 assert model(ids).logits.abs().max() == 0

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from triptych.errors import ArgumentError
-from triptych.hub.snapshot import HubOptions, find_snapshot, is_repo_id
+from triptych.hub.fetching import fetch_model
 from triptych.modeling.auto import AutoConfig
 from triptych.names import BACKENDS
 from triptych.tools.editing import open_draft
@@ -30,7 +30,7 @@ class Report:
     """How a model's sides compare: `outputs` and `parts` by (name, "pt-tf"), the parts in the order of their calls.
 
     `tokens` says by pair how many greedy tokens are equal, of how many; `weights` the names whose values differ, by
-    side, from the file's; `findings` what departs first, and what it points to.
+    side, from the file's, of sides that load that file; `findings` what departs first, and what it points to.
     """
 
     model: str
@@ -77,7 +77,8 @@ def check(model: str, sides: Sequence[str] = ("pt", "tf", "flax"), *, stem: str 
     if len(sides) < 2 or len(set(sides)) < len(sides):
         raise ArgumentError("There is nothing to compare.", expected="two different sides or more",
                             received=", ".join(sides) or "none")  # fmt: skip
-    config = AutoConfig.from_pretrained(model)
+    folder = Path(fetch_model(model, "", {}))
+    config = AutoConfig.from_pretrained(folder)
     stem = stem or next(iter(config.architectures or ()), None)
     if stem is None:
         raise ArgumentError("The config does not say which class the model is of.", expected="architectures",
@@ -86,10 +87,12 @@ def check(model: str, sides: Sequence[str] = ("pt", "tf", "flax"), *, stem: str 
 
     def run(side: str, dtype: str) -> Run:
         progress(side if dtype == "float32" else f"{side}, {dtype}")
-        kind, _, folder = side.partition("=")
-        where = _local(folder or model)
+        kind, _, other = side.partition("=")
+        where = Path(fetch_model(other, "", {})) if other else folder
         if kind in BACKENDS or kind == TRANSFORMERS:
-            made = run_folder(kind, where, stem, given, dtype=dtype, tokens=tokens if dtype == "float32" else 0)
+            made = run_folder(
+                kind, where, stem, given, dtype=dtype, tokens=tokens if dtype == "float32" else 0, stored=folder
+            )
         elif ":" in kind:
             made = run_function(kind, where, given)
         else:
@@ -100,16 +103,8 @@ def check(model: str, sides: Sequence[str] = ("pt", "tf", "flax"), *, stem: str 
     runs = [run(side, dtype) for side in sides]
     exact = run(sides[0], "float32") if dtype in LOW else None
     mask = given.get("attention_mask")
-    return report_of(model, _local(model), stem, runs, None if mask is None else mask.reshape(-1, mask.shape[-1]),
+    return report_of(model, folder, stem, runs, None if mask is None else mask.reshape(-1, mask.shape[-1]),
                      dtype=dtype, exact=exact, config=config)  # fmt: skip
-
-
-def _local(model: str) -> Path:
-    """Return the folder of a model, of the cache if it is a Hub repository's, with its weights there."""
-    if Path(model).exists() or not is_repo_id(model):
-        return Path(model)
-    snapshot = find_snapshot(model, HubOptions())
-    return snapshot.fetch(["config.json"])
 
 
 def report_of(model: str, folder: Path, stem: str, runs: Sequence[Run], mask: np.ndarray | None, *,
@@ -142,7 +137,8 @@ def report_of(model: str, folder: Path, stem: str, runs: Sequence[Run], mask: np
         if reference.tokens is not None and run.tokens is not None
     }
     report = Report(model, stem, dtype, {run.side: run.version for run in runs}, outputs, parts, tokens,
-                    {run.side: sorted(run.departed) for run in runs if run.weights}, reference.weights)  # fmt: skip
+                    {run.side: sorted(run.departed) for run in runs if run.weights and "=" not in run.side},
+                    reference.weights)  # fmt: skip
     if exact is None and not report.passed:
         stored = _Stored(folder)
         report.findings.update({

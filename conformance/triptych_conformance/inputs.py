@@ -29,8 +29,9 @@ def make_inputs(config: Any, stem: str, *, batch: int = 2, length: int = 12, see
             remedy="pass inputs=, arrays by argument name",
         )
     rng = np.random.default_rng(seed)
-    special = {config.pad_token_id, config.eos_token_id, config.bos_token_id} - {None}
-    allowed = np.setdiff1d(np.arange(min(words, 50000)), [one for one in special if isinstance(one, int)])
+    special = [config.pad_token_id, config.eos_token_id, config.bos_token_id]
+    several = [one for value in special for one in (value if isinstance(value, list) else [value])]
+    allowed = np.setdiff1d(np.arange(min(words, 50000)), [one for one in several if one is not None])
     mask = np.ones((batch, length), np.int64)
     mask[-1, length - length // 4 :] = 0
     inputs = {"input_ids": rng.choice(allowed, (batch, length)), "attention_mask": mask}

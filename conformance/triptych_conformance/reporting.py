@@ -12,7 +12,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from triptych.backends import is_installed
-from triptych.errors import MissingBackendError
+from triptych.errors import ArgumentError, MissingBackendError
 from triptych_conformance.checking import Report
 from triptych_conformance.measuring import Measures
 
@@ -44,6 +44,9 @@ def verdict(report: Report) -> str:
     sides = ", ".join(report.sides)
     if report.passed:
         used = f"{worst.fraction:.1%} of what is allowed, {name} {pair}"
+        if report.dtype != "float32":
+            near = f"about as near to float32 in {report.dtype} as {next(iter(report.sides))} is"
+            return f"PASSED: {report.stem} in {sides} is {near} ({used})"
         return f"PASSED: {report.stem} computes the same in {sides} ({used})"
     if worst.close:
         return f"FAILED: {report.stem} is not the same in {sides}: see its weights and tokens"
@@ -110,9 +113,7 @@ def as_html(report: Report) -> str:
     Raises:
         MissingBackendError: jinja2 is not installed.
     """
-    if not is_installed("jinja2"):
-        raise MissingBackendError("The page cannot be written.", expected="the package jinja2", received="none",
-                                  remedy="pip install 'triptych[parity]'")  # fmt: skip
+    _require_jinja2()
     import jinja2
 
     template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
@@ -121,6 +122,26 @@ def as_html(report: Report) -> str:
     return str(template.render(report=report, verdict=verdict(report), layers=_layers(report), curves=_curves(report),
                                outputs=_rows(report, [n for n, _ in report.outputs if not _HIDDEN.search(n)]),
                                shade=shade, share=share, number=_number))  # fmt: skip
+
+
+def _require_jinja2() -> None:
+    if not is_installed("jinja2"):
+        raise MissingBackendError("The page cannot be written.", expected="the package jinja2", received="none",
+                                  remedy="pip install 'triptych[parity]'")  # fmt: skip
+
+
+def check_writable(json_file: Path | None, junit: Path | None, html: Path | None) -> None:
+    """Raise, before anything is computed, where `write` could not.
+
+    Raises:
+        ArgumentError: a file in a folder that is not there. MissingBackendError: jinja2 is not installed.
+    """
+    for file in (json_file, junit, html):
+        if file is not None and not file.absolute().parent.is_dir():
+            raise ArgumentError(f"{file} cannot be written.", expected="a file in a folder that exists",
+                                received=str(file.absolute().parent))  # fmt: skip
+    if html is not None:
+        _require_jinja2()
 
 
 def write(report: Report, json_file: Path | None, junit: Path | None, html: Path | None) -> None:

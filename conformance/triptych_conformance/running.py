@@ -10,14 +10,16 @@ import gc
 import hashlib
 import importlib
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from triptych.errors import ArgumentError
+from triptych.backends import is_installed
+from triptych.errors import ArgumentError, MissingBackendError, TriptychError
 from triptych.tools.editing import open_draft
 from triptych_conformance.parity import Backend
 from triptych_conformance.tracing import TRACING, Part, tracing_pt
@@ -32,8 +34,8 @@ class Run:
     """What one side computed.
 
     `outputs` by name, float32; `parts` in the order of their calls; `weights` are SHA-256 of each weight in canonical
-    layout, `departed` those weights that are not what the file holds; `tokens` what greedy search wrote, or None. Of a
-    side that is not `whole`, a user's function, the outputs that it does not give are not missed.
+    layout, `departed` those weights that are not what the model's file holds; `tokens` what greedy search wrote, or
+    None. Of a side that is not `whole`, a user's function, the outputs that it does not give are not missed.
     """
 
     side: str
@@ -47,34 +49,53 @@ class Run:
 
 
 def run_folder(side: str, folder: Path, stem: str, inputs: Arrays, *, dtype: str = "float32", tokens: int = 0,
-               options: Mapping[str, Any] | None = None) -> Run:  # fmt: skip
+               stored: Path | None = None) -> Run:  # fmt: skip
     """Load `folder` on one side, run `inputs`, and give the model back.
 
     Args:
         side: "pt", "tf", "flax" or "transformers".
         stem: the class, as it is called in PyTorch.
-        dtype: in which to compute and to keep the weights.
+        dtype: that of from_pretrained, in which to compute.
         tokens: how many greedy tokens to write after `input_ids`; 0 for none.
-        options: further arguments of from_pretrained.
+        stored: the folder with whose weights those of the model are compared; default: its own.
 
     Raises:
-        ArgumentError: the side is unknown, or its package is not installed.
+        ArgumentError: there is no such class; the folder lacks weights of it, which each side would draw anew; or it
+            fails on these inputs. MissingBackendError: the side's package is not installed. What a load raises.
     """
     loaded = _load_transformers if side == TRANSFORMERS else _load
-    model, backend, tracing = loaded(side, folder, stem, dtype, dict(options or {}))
+    model, info, backend, tracing = loaded(side, folder, stem, dtype)
+    if missing := sorted(info["missing_keys"]):
+        raise ArgumentError(
+            f"{folder} lacks weights of {stem}, which each side would draw anew.", expected="every weight",
+            received=f"none for {len(missing)} of them: {', '.join(missing[:3])}", remedy="pass stem=, or --class",
+        )  # fmt: skip
     knows = side == TRANSFORMERS or backend.takes(model, "output_hidden_states")
     asked = {"output_hidden_states": True} if knows else {}
-    with tracing(model) as trace:
+    with tracing(model) as trace, _failures(f"{stem} in {side}", "inputs that the model reads"):
         outputs = backend.run(model, inputs, **asked)
     compared = side != TRANSFORMERS and dtype == "float32"
-    weights, departed = departed_weights(backend, model, folder) if compared else ({}, {})
-    written = _greedy(backend, model, inputs, tokens) if tokens else None
+    weights, departed = departed_weights(backend, model, stored or folder) if compared else ({}, {})
+    with _failures(f"generate of {stem} in {side}", "room for the tokens, or fewer of them"):
+        written = _greedy(backend, model, inputs, tokens) if tokens else None
     package = PACKAGES.get(side, TRANSFORMERS)
     run = Run(side, outputs, tuple(trace.parts), weights, departed, written,
               f"{package} {importlib.metadata.version(package_of(package))}")  # fmt: skip
     del model
     gc.collect()
     return run
+
+
+@contextmanager
+def _failures(what: str, expected: str) -> Iterator[None]:
+    """Say of whatever a framework, or a function of the user's, raises whose it is."""
+    try:
+        yield
+    except TriptychError:
+        raise
+    except Exception as cause:
+        raise ArgumentError(f"{what} failed.", expected=expected,
+                            received=f"{type(cause).__name__}: {str(cause)[:300]}") from cause  # fmt: skip
 
 
 def package_of(module: str) -> str:
@@ -87,6 +108,9 @@ def run_function(side: str, folder: Path, inputs: Arrays) -> Run:
 
     Args:
         side: "module:function"; `function(folder)` returns what computes a dict of arrays from a dict of arrays.
+
+    Raises:
+        ArgumentError: there is no such function, it fails, or it is not as above.
     """
     name, _, function = side.partition(":")
     try:
@@ -96,25 +120,43 @@ def run_function(side: str, folder: Path, inputs: Arrays) -> Run:
             f"There is no {side}.", expected="module:function, to be imported here", received=str(error),
             remedy="put the module's folder onto PYTHONPATH",
         ) from error  # fmt: skip
-    outputs = make(folder)(dict(inputs))
+    with _failures(side, "a function of the folder that returns one of a dict of arrays"):
+        outputs = make(folder)(dict(inputs))
     if not isinstance(outputs, Mapping):
         raise ArgumentError(f"{side} computed no outputs.", expected="a dict of arrays by the names of the outputs",
                             received=type(outputs).__name__)  # fmt: skip
-    return Run(side, {key: np.asarray(value, np.float32) for key, value in outputs.items()}, whole=False)
+    with _failures(f"What {side} returns", "numbers"):
+        return Run(side, {key: np.asarray(value, np.float32) for key, value in outputs.items()}, whole=False)
 
 
-def _load(side: str, folder: Path, stem: str, dtype: str, options: dict[str, Any]) -> tuple[Any, Backend, Any]:
+Loaded = tuple[Any, Mapping[str, Any], Backend, Any]
+"""A model, what its load says, whose it is, and what traces it."""
+
+
+def _load(side: str, folder: Path, stem: str, dtype: str) -> Loaded:
     backend = Backend(side)
-    model = backend.load(stem, folder, **options, dtype=dtype)
-    return model, backend, TRACING[side]
+    try:
+        kind = backend.cls(stem)
+    except AttributeError as error:
+        raise _no_class(stem, side) from error
+    model, info = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    return model, info, backend, TRACING[side]
 
 
-def _load_transformers(
-    side: str, folder: Path, stem: str, dtype: str, options: dict[str, Any]
-) -> tuple[Any, Backend, Any]:
-    transformers = importlib.import_module(TRANSFORMERS)
-    model = getattr(transformers, stem).from_pretrained(folder, dtype=dtype, **options)
-    return model.eval(), Backend("pt"), tracing_pt
+def _load_transformers(side: str, folder: Path, stem: str, dtype: str) -> Loaded:
+    if not is_installed(TRANSFORMERS):
+        raise MissingBackendError(f"{TRANSFORMERS} cannot be imported.", expected=TRANSFORMERS, received="none",
+                                  remedy=f"pip install {TRANSFORMERS}")  # fmt: skip
+    kind = getattr(importlib.import_module(TRANSFORMERS), stem, None)
+    if kind is None:
+        raise _no_class(stem, side)
+    model, info = kind.from_pretrained(folder, dtype=dtype, output_loading_info=True)
+    return model.eval(), info, Backend("pt"), tracing_pt
+
+
+def _no_class(stem: str, side: str) -> ArgumentError:
+    return ArgumentError("There is no such class.", expected=f"one of {side}, as it is called in PyTorch",
+                         received=stem, remedy="pass stem=, or --class")  # fmt: skip
 
 
 def departed_weights(backend: Backend, model: Any, folder: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:

@@ -20,6 +20,12 @@ def is_deleted(x: Any) -> bool:
     return isinstance(x, jax.Array) and not is_traced(x) and x.is_deleted()
 
 
+def is_key(x: Any) -> bool:
+    """Return whether `x` is a random key, of either kind that JAX has."""
+    dtype = getattr(x, "dtype", None)
+    return dtype is not None and (jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jnp.uint32)
+
+
 def evaluated(function: Callable[[Any], dict[Any, Any]], input_shape: tuple[int, ...], dtype: Any) -> dict[Any, Any]:
     """Return `function(inputs)` for inputs of a shape and dtype, computing only what does not depend on them.
 

@@ -159,7 +159,7 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, SeedsDropout, Exports, Modu
 
         Raises:
             ArgumentError: there are no parameters, or they do not fit the module; `train=True` without `dropout_rng`;
-                `method` is no function.
+                `method` is no function; `dropout_rng` is no key, `mutable` no names.
         """
         variables = on_device(layers.collections(self.params if params is None else params))
         changing = [name for name in variables if name != layers.PARAMETERS] if train else []
@@ -168,6 +168,9 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, SeedsDropout, Exports, Modu
         if train and dropout_rng is None and stream is None and not changing:
             raise ArgumentError("train=True needs random numbers.", expected="dropout_rng, a key of jax.random; or a "
                                 "call within `model.seeded_dropout(seed, step)`", received="none")  # fmt: skip
+        if not _is_filter(mutable):
+            raise ArgumentError("mutable names no collections.", expected="names, True or False",
+                                received=repr(mutable)[:80])  # fmt: skip
         if not (method is None or callable(method)):
             raise ArgumentError(
                 "method is no function.", expected="a function of the module", received=repr(method)[:80]
@@ -449,7 +452,24 @@ class FlaxPreTrainedModel(Placed, Generates, Adapts, SeedsDropout, Exports, Modu
 
 
 def _streams(dropout_rng: Any) -> dict[str, Any]:
-    return dict(dropout_rng) if isinstance(dropout_rng, Mapping) else {"dropout": dropout_rng}
+    """Return name of a stream of random numbers -> key.
+
+    Raises:
+        ArgumentError: one is no key.
+    """
+    streams = dict(dropout_rng) if isinstance(dropout_rng, Mapping) else {"dropout": dropout_rng}
+    for name, key in streams.items():
+        if not (isinstance(name, str) and internals.is_key(key)):
+            raise ArgumentError("dropout_rng is no random key.", expected="a key of jax.random, or a dict of "
+                                "them by name", received=f"{name!r}: {key!r}"[:120])  # fmt: skip
+    return streams
+
+
+def _is_filter(mutable: Any) -> bool:
+    """Return whether linen knows which collections are meant."""
+    if isinstance(mutable, (list, tuple, set, frozenset)):
+        return all(isinstance(name, str) for name in mutable)
+    return mutable is None or isinstance(mutable, (bool, str, flax.core.DenyList))
 
 
 _OTHER_PARAMETERS = (

@@ -12,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from triptych.errors import ArgumentError
 from triptych.nn.blocks import in_blocks, weighted
+from triptych.nn.threefry import unrolled
 from triptych_flax.internals import is_traced
 
 CAUSAL_KERNEL = False
@@ -245,9 +247,7 @@ def repeated(function: Any, times: int, state: Any) -> Any:
     ops, state = sys.modules[__name__], jax.tree.map(jnp.uint32, state)
     if jax.default_backend() == "cpu":
         return jax.lax.fori_loop(0, times, lambda _, values: function(ops, values), state)
-    for _ in range(times):
-        state = function(ops, state)
-    return state
+    return unrolled(ops, function, times, state)
 
 
 def signed(x: Any) -> Any:
@@ -386,8 +386,17 @@ def is_training(layer: Any) -> bool:
 
 
 def checkpointing(options: Mapping[str, Any] | None = None) -> Any:
-    """Return `flax.linen.remat` with these arguments."""
-    return Recomputed(**(options or {}))
+    """Return `flax.linen.remat` with these arguments.
+
+    Raises:
+        ArgumentError: `policy` is no function, or `prevent_cse` no flag.
+    """
+    made = Recomputed(**(options or {}))
+    if not (made.policy is None or callable(made.policy)) or not isinstance(made.prevent_cse, bool):
+        raise ArgumentError("These arguments of gradient checkpointing are none.", expected="policy, a function of "
+                            "jax.checkpoint_policies, and prevent_cse, True or False",
+                            received=repr(options)[:80])  # fmt: skip
+    return made
 
 
 @dataclass(frozen=True)

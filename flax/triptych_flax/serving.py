@@ -13,7 +13,9 @@ from jax import export
 from triptych.errors import ArgumentError
 from triptych.files.atomic import write_atomically
 from triptych.modeling.serving import ServedInput, Serving
+from triptych_flax import layers
 
+_PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 _LARGEST = 2**31 - 2**24
 """How many bytes of parameters a file may have: its offsets have 32 bits, one of them a sign."""
 
@@ -28,7 +30,10 @@ class Exports(Serving):
         bake_params: bool = True,
     ) -> None:  # fmt: skip
         platforms = _platforms(platforms)
+        if not isinstance(bake_params, bool):
+            raise ArgumentError("bake_params is no flag.", expected="True or False", received=repr(bake_params)[:80])
         params = self.params if params is None else params  # type: ignore[attr-defined]
+        layers.collections(params)  # refuses what is no tree
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(params))
         if bake_params and size > _LARGEST:
             raise ArgumentError(
@@ -63,7 +68,7 @@ class Exports(Serving):
 
 
 def _platforms(given: Any) -> Any:
-    if given is None or (isinstance(given, (list, tuple)) and given and all(isinstance(one, str) for one in given)):
+    if given is None or (isinstance(given, (list, tuple)) and given and all(one in _PLATFORMS for one in given)):
         return given
-    raise ArgumentError("platforms are none.", expected='names, such as ("cpu", "cuda", "tpu")',
+    raise ArgumentError("platforms are none.", expected=f"several of {', '.join(_PLATFORMS)}",
                         received=repr(given)[:80])  # fmt: skip

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
 from triptych.nn import seeding
+from triptych.nn.threefry import unrolled
 from triptych_pt import internals
 from triptych_pt.authors import named_caches
 
@@ -256,9 +257,7 @@ def rotated(x: Any, bits: int) -> Any:
 
 def repeated(function: Any, times: int, state: Any) -> Any:
     """Return `state` as `function(ops, state)` makes it anew so many times."""
-    for _ in range(times):
-        state = function(sys.modules[__name__], state)
-    return state
+    return unrolled(sys.modules[__name__], function, times, state)
 
 
 def signed(x: Any) -> Any:

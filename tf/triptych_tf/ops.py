@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from triptych.nn import seeding
 from triptych.nn.blocks import in_blocks, weighted
+from triptych.nn.threefry import unrolled
 from triptych_tf import internals
 
 CAUSAL_KERNEL = False
@@ -249,9 +250,7 @@ def rotated(x: Any, bits: int) -> Any:
 
 def repeated(function: Any, times: int, state: Any) -> Any:
     """Return `state` as `function(ops, state)` makes it anew so many times."""
-    for _ in range(times):
-        state = function(sys.modules[__name__], state)
-    return state
+    return unrolled(sys.modules[__name__], function, times, state)
 
 
 def signed(x: Any) -> Any:

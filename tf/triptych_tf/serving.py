@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from triptych.errors import ArgumentError
 from triptych.modeling.serving import ServedInput, Serving
 from triptych.nn.outputs import ModelOutput
 from triptych_tf.authors.checks import expect
@@ -76,14 +77,20 @@ class Exports(Serving):
         `input_signature` by default. Other formats are Keras's own matter.
 
         Raises:
-            ArgumentError: both `inputs` and `input_signature`; or `inputs` that the class does not take.
+            ArgumentError: both `inputs` and `input_signature`; `inputs` that the class does not take; or arguments of
+                Keras for other formats and backends.
         """
         expect(isinstance(filepath, (str, os.PathLike)), "filepath", "a path", filepath)
         if inputs is not None:
             expect(input_signature is None, "input_signature", "none beside inputs", input_signature)
             input_signature = [_specs(self.served_inputs(inputs))]
+        if kwargs and format == "tf_saved_model":
+            raise ArgumentError(
+                "A SavedModel takes no further arguments.", expected="verbose, and input_signature or inputs",
+                received=", ".join(kwargs),
+            )  # fmt: skip
         signature = [dict(self.input_signature)] if input_signature is None else input_signature
-        if format != "tf_saved_model" or kwargs:
+        if format != "tf_saved_model":
             return super().export(filepath, format, verbose, signature, **kwargs)  # type: ignore[misc, call-arg]
         archive = self._archive()
         archive.add_endpoint("serve", self._served, signature)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ from typing import Annotated
 import typer
 
 from triptych.commands import app, errors_as_messages, printable
+from triptych.names import BACKENDS
 
 _PARITY_HELP = """Check that MODEL computes the same in every framework; with THEIRS, the same as that.
 
@@ -39,13 +41,17 @@ def parity(
     from rich.console import Console
 
     with errors_as_messages():
+        chosen = [side.strip() for side in sides.split(",")]
+        if theirs is not None:
+            chosen.append(f"{chosen[0]}={theirs}" if Path(theirs).exists() else theirs)
+        if "triptych_conformance" not in sys.modules:  # which asks for all frameworks, unless it is told
+            asked = [name for name in BACKENDS if any(side.partition("=")[0] == name for side in chosen)]
+            os.environ.setdefault("TRIPTYCH_BACKENDS", ",".join(asked or ["pt"]))
         # By name: the suite stands upon core.
         checking = importlib.import_module("triptych_conformance.checking")
         reporting = importlib.import_module("triptych_conformance.reporting")
         console = Console(stderr=True)
-        chosen = [side.strip() for side in sides.split(",")]
-        if theirs is not None:
-            chosen.append(f"{chosen[0]}={theirs}" if Path(theirs).exists() else theirs)
+        reporting.check_writable(json_file, junit, html)
         with console.status("reading the config", spinner="dots") as status:
             report = checking.check(model, chosen, stem=stem, dtype=dtype, batch=batch, length=length, seed=seed,
                                     tokens=tokens, progress=lambda side: status.update(f"running {side}"))  # fmt: skip

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from triptych.errors import ArgumentError
+from triptych.errors import ArgumentError, SaveError, TriptychError
 from triptych.modeling.hooks import Hooks
 from triptych.nn.outputs import ModelOutput
 
@@ -56,7 +56,8 @@ class Serving(Hooks):
                 takes them. Keras: what `keras.Model.export` takes.
 
         Raises:
-            ArgumentError: an unknown argument, input or length; or the model's weights are not all in memory.
+            ArgumentError: an unknown argument, input or length; there is no folder for the file; or the model's weights
+                are not all in memory. SaveError: the system refuses to write the file.
         """
         if not isinstance(filepath, (str, os.PathLike)):
             raise ArgumentError("filepath is none.", expected="a path", received=repr(filepath)[:80])
@@ -69,7 +70,17 @@ class Serving(Hooks):
         file = Path(filepath)
         if file.is_dir():
             raise ArgumentError("There is a folder of this name.", expected="the path of a file", received=str(file))
-        self._export(file, self.served_inputs(inputs), **options)
+        if not file.absolute().parent.is_dir():
+            raise ArgumentError("There is no folder for the file.", expected="a folder that exists",
+                                received=str(file.absolute().parent))  # fmt: skip
+        try:
+            self._export(file, self.served_inputs(inputs), **options)
+        except OSError as cause:
+            if isinstance(cause, TriptychError):
+                raise
+            error = SaveError(f"{file} could not be written.", received=str(cause))
+            error.errno = cause.errno
+            raise error from cause
 
     def served_inputs(self, inputs: Any = None) -> dict[str, ServedInput]:
         """Return the inputs of an exported model, as the argument `inputs` of `export` says them."""

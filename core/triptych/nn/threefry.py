@@ -6,6 +6,7 @@ and of a counter, so that no state is carried, and no order of computation chang
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,13 @@ def words_of(seed: Any) -> tuple[int, int]:
     return int(seed) & _MASK, int(seed) >> 32
 
 
+def unrolled(ops: Any, function: Callable[..., Any], times: int, state: Any) -> Any:
+    """Return `state` as `function(ops, state)` makes it anew so many times, one after another."""
+    for _ in range(times):
+        state = function(ops, state)
+    return state
+
+
 class OnHost:
     """The functions that `threefry` needs, on arrays of numpy."""
 
@@ -86,6 +94,4 @@ class OnHost:
 
     @staticmethod
     def repeated(function: Any, times: int, state: Any) -> Any:
-        for _ in range(times):
-            state = function(OnHost, state)
-        return state
+        return unrolled(OnHost, function, times, state)

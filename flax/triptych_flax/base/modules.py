@@ -48,10 +48,12 @@ class Modules(Operations):
                 call where there are random numbers; one of nnx in those after `module.train()`.
 
         Raises:
-            ArgumentError: the model holds adapters or packed weights, or the parameters do not fit.
+            ArgumentError: the model holds adapters or packed weights, the parameters do not fit, or `rngs` is no dict.
         """
         from triptych_flax.authors.nnx_modules import as_nnx
 
+        if not (rngs is None or isinstance(rngs, Mapping)):
+            raise ArgumentError("rngs are none.", expected='a dict such as {"dropout": key}', received=repr(rngs)[:80])
         self._refuse_adapted("a module of nnx")
         self._refuse_packed("made a module of nnx")
         return as_nnx(self._module, layers.collections(self.params if params is None else params), rngs or {})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import numbers
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -76,6 +77,7 @@ def by_parts(call: Callable[..., Any], task: str) -> Callable[..., Any]:
         labels = args[place] if place < len(args) else kwargs.get(LABELS)
         if num_items_in_batch is None or labels is None:
             return call(self, *args, **kwargs)
+        _check_count(num_items_in_batch)
         counted = labels[:, 1:] if task == "CausalLM" else labels
         count = (counted != IGNORED).sum()
         # The mean over no labels is no number: over any labels it is one, of which the loss is 0 times as much.
@@ -91,6 +93,17 @@ def by_parts(call: Callable[..., Any], task: str) -> Callable[..., Any]:
     forward.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
     forward.part_of_batch = True  # type: ignore[attr-defined]
     return forward
+
+
+def _check_count(given: Any) -> None:
+    """Raise `ArgumentError` unless it may be a number of labels; the value of a tensor is not looked at."""
+    if isinstance(given, torch.Tensor):
+        good = given.numel() == 1
+    else:
+        good = isinstance(given, numbers.Real) and not isinstance(given, bool) and float(given) > 0
+    if not good:
+        raise ArgumentError("num_items_in_batch is no number of labels.", expected="a number above 0, or a tensor with "
+                            "one", received=repr(given)[:80])  # fmt: skip
 
 
 def _weighted(output: Any, weight: torch.Tensor) -> Any:

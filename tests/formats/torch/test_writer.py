@@ -1,4 +1,7 @@
-"""`write_torch`: files that torch reads as its own, bit for bit, made without torch and one tensor at a time."""
+"""`write_torch`: files that torch reads as its own, bit for bit, made without torch and one tensor at a time.
+
+torch is the second reader of files that the tests wrote themselves, with `weights_only=True`, which runs nothing.
+"""
 
 from __future__ import annotations
 
