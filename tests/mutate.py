@@ -1,0 +1,259 @@
+"""Put single faults into the source, one at a time, and see whether the tests fail.
+
+    python tests/mutate.py run --work FOLDER        # 200 faults; an hour on one core, and 20 minutes before for `cover`
+    python tests/mutate.py report --work FOLDER     # the table
+    python tests/mutate.py list                     # the faults
+
+`cover` runs each test file of `TESTS` once, without a fault, and writes which lines each test runs. `run` takes it from
+there: a fault is judged by tests that run its line, the quickest of each test function first, in a fork of a process
+that has imported the frameworks. It is killed by the first that fails, or by one that takes far longer than it should.
+What lives passed every test that runs its line, up to `--most` seconds of them. A run that was cut off goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mutation import choosing, running
+from mutation.choosing import area_of, chosen
+from mutation.faults import KINDS, Fault
+
+ROOT = Path(__file__).resolve().parents[1]
+COUNT, SEED = 200, 16
+TESTS = (
+    "conformance/test_families.py", "conformance/test_schema.py", "conformance/test_gradients.py",
+    "conformance/test_checkpointing.py", "conformance/test_files.py", "conformance/test_surgery.py",
+    "conformance/test_attention.py", "conformance/test_decoding.py", "conformance/test_caches.py",
+    "conformance/test_outputs.py", "conformance/test_parts.py", "conformance/test_low_precision.py",
+    "conformance/test_seeded_dropout.py", "conformance/test_few_rows.py", "conformance/test_encoder_decoder.py",
+    "conformance/test_witness.py", "conformance/test_quantised.py", "conformance/test_signatures.py",
+    "conformance/test_bad_arguments.py", "conformance/test_internals.py", "conformance/test_generation.py",
+    "conformance/test_generation_processors.py", "conformance/test_generation_contrastive.py",
+    "conformance/test_properties.py", "conformance/test_live_layers.py", "conformance/test_own_classes.py",
+    "conformance/test_training.py", "conformance/test_torch_training.py", "conformance/test_contract.py",
+    "conformance/test_real_files.py", "conformance/test_more_than_declared.py", "conformance/test_serving.py",
+    "conformance/test_tf_refusals.py", "conformance/test_generation_outputs.py", "conformance/test_nnx.py",
+    "conformance/test_adapters.py", "conformance/test_transfer.py", "conformance/test_authors_arguments.py",
+    "tests/nn", "tests/formats", "tests/checkpoints", "tests/weights", "tests/tensors", "tests/config",
+    "tests/reliability", "tests/modeling", "tests/adapters", "tests/tools", "tests/commands/test_edits.py",
+    "tests/commands/test_reports.py", "tests/commands/test_generating.py", "tests/test_new_family.py",
+    "tests/generation", "tests/placement",
+)  # fmt: skip
+"""The tests of models and files, those of the families first. Left out are those of the Hub, of names and of pages."""
+WHOLE = frozenset({"test_as_transformers_5", "test_losses_are_those_of_transformers_5"})
+"""Test functions of which `cover` runs every case."""
+QUICK, QUICK_FILES = 15.0, 5
+"""How many seconds of tests, of how many files, come first."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("list", "cover", "run", "report"))
+    parser.add_argument("--work", type=Path, help="folder of the copy, the lines and the results")
+    parser.add_argument("--count", type=int, default=COUNT)
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--only", nargs="*", default=[], help="ids of faults; those are judged, again where they were")
+    parser.add_argument("--most", type=float, default=150.0, help="seconds of tests for a fault that lives")
+    parser.add_argument("--cases", type=int, default=20, help="of each test function, in `cover`")
+    parser.add_argument("--tests", nargs="*", default=None, help="test files to cover, instead of all")
+    parser.add_argument("--wait-for", type=Path, help="a folder; nothing runs while there is something in it")
+    options = parser.parse_args()
+    faults = chosen(ROOT, options.count, options.seed)
+    if options.command == "list":
+        for fault in faults:
+            print(fault.id, fault.kind, f"{fault.path}:{fault.line}", _change(fault), sep="  ")
+        return 0
+    if options.work is None:
+        parser.error("--work is needed")
+    options.work.mkdir(parents=True, exist_ok=True)
+    if options.command == "report":
+        print("\n".join(_report(faults, _results(options.work))))
+        return 0
+    return _Session(options, faults).run()
+
+
+class _Session:
+    def __init__(self, options: argparse.Namespace, faults: list[Fault]) -> None:
+        self.options, self.faults, self.work = options, faults, options.work.resolve()
+        self.log = self.work / "last.log"
+        self.tree = running.copied(ROOT, self.work / "tree")
+        running.prepare(self.tree, self.work / "compiled")
+
+    def run(self) -> int:
+        if self.options.command == "cover" or not (self.work / "lines.jsonl").exists():
+            self.cover()
+        if self.options.command == "cover":
+            return 0
+        known = _Known(self.work / "lines.jsonl")
+        done = {} if self.options.only else _results(self.work)
+        with open(self.work / "results.jsonl", "a") as file:
+            for fault in self.faults:
+                if fault.id in done or (self.options.only and fault.id not in self.options.only):
+                    continue
+                self.wait()
+                result = self.judged(fault, known)
+                file.write(json.dumps(result) + "\n")
+                file.flush()
+                print(result["verdict"], f"{result['seconds']:.0f}s", fault.id, fault.kind, f"{fault.path}:{fault.line}",
+                      _change(fault), result["by"], flush=True)  # fmt: skip
+        return int(any(one["verdict"] == "lived" for one in _results(self.work).values()))
+
+    def wait(self) -> None:
+        folder = self.options.wait_for
+        while folder is not None and folder.is_dir() and any(folder.iterdir()):
+            time.sleep(1)
+
+    def cover(self) -> None:
+        """Write which lines each test runs, of the files that can have faults."""
+        paths = sorted({fault.path for fault in choosing.all_faults(self.tree)})
+        asked = TESTS if self.options.tests is None else self.options.tests
+        files = [path for name in asked for path in _test_files(self.tree / name)]
+        with ExitStack() as stack, open(self.work / "lines.jsonl", "w" if self.options.tests is None else "a") as out:
+            for name in paths:
+                content = running.probed(name, (self.tree / name).read_bytes())
+                stack.enter_context(running.with_content(self.tree / name, content))
+            for path in files:
+                self.wait()
+                name = path.relative_to(self.tree).as_posix()
+                without_x = [option for option in running.OPTIONS if option != "-x"]
+                plugin = partial(running.Coverage, most=self.options.cases, whole=WHOLE)
+                run = running.forked([name], plugin, self.log, limit=300, options=without_x)
+                failed = {event["test"] for event in run.events if event["event"] == "failed"}
+                ran = [event for event in run.events if event["event"] == "ran" and event["test"] not in failed]
+                for event in ran:
+                    out.write(json.dumps({key: event[key] for key in ("test", "seconds", "lines")}) + "\n")
+                out.flush()
+                print(f"{name}: {len(ran)} tests, {run.seconds:.0f} s, failed: {sorted(failed)}", flush=True)
+
+    def judged(self, fault: Fault, known: _Known) -> dict[str, Any]:
+        """Return what became of a fault."""
+        start, path = time.monotonic(), self.tree / fault.path
+        quick, wide = known.tests_of(fault, self.options.most)
+        verdict, by, message, passed = "lived", "", "", 0
+        with running.with_content(path, fault.applied(path.read_bytes())):
+            for tests in filter(None, (quick, wide)):
+                run = self._run(tests, known)
+                passed += run.passed
+                if run.failure is not None:
+                    verdict, by, message = "killed", run.failure["test"], run.failure["message"]
+                elif run.status is None:
+                    verdict, by, message = "timeout", run.current, "no end"
+                elif run.status:
+                    verdict, by, message = "killed", run.current, f"the process ended with {run.status}"
+                if verdict != "lived":
+                    known.kills[_function(by)] += 1
+                    break
+        seconds = time.monotonic() - start
+        told = {"id": fault.id, "area": area_of(fault.path), "kind": fault.kind, "path": fault.path, "line": fault.line,
+                "where": fault.where, "before": fault.before, "after": fault.after, "key": choosing.shown(fault.key)}  # fmt: skip
+        return {**told, "verdict": verdict, "by": by, "message": message, "passed": passed, "seconds": seconds,
+                "covering": len(quick) + len(wide)}  # fmt: skip
+
+    def _run(self, tests: list[str], known: _Known) -> running.Run:
+        files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
+        limit = 60 + 10 * max(known.seconds[test] for test in tests)
+        return running.forked(files, partial(running.Judge, order=tests), self.log, limit)
+
+
+class _Known:
+    """Which lines tests run, how long they take, and how often each test function has killed a fault."""
+
+    def __init__(self, path: Path) -> None:
+        self.seconds: dict[str, float] = {}
+        self.kills: Counter[str] = Counter()
+        self.by_line: dict[tuple[str, int], list[str]] = {}
+        self.by_file: dict[str, list[str]] = {}
+        rows = {row["test"]: row for row in map(json.loads, path.read_text().splitlines())}
+        for test, row in rows.items():
+            self.seconds[test] = row["seconds"]
+            for file, lines in row["lines"].items():
+                self.by_file.setdefault(file, []).append(test)
+                for line in lines:
+                    self.by_line.setdefault((file, line), []).append(test)
+
+    def tests_of(self, fault: Fault, most: float) -> tuple[list[str], list[str]]:
+        """Return tests that run a fault, or its file if it is run once, while that is imported: the first and the rest."""
+        first, last = fault.lines
+        found: Iterable[str] = {test for n in range(first, last + 1) for test in self.by_line.get((fault.path, n), ())}
+        if fault.at_import:
+            found = self.by_file.get(fault.path, ())
+        quick: list[str] = []
+        wide: list[str] = []
+        spent, files = 0.0, set()
+        for test in self._in_turns(found):
+            spent += self.seconds[test]
+            if spent > most:
+                break
+            file = test.partition("::")[0]
+            is_quick = spent < QUICK and len(files | {file}) <= QUICK_FILES
+            files |= {file} if is_quick else set()
+            (quick if is_quick else wide).append(test)
+        return quick, wide
+
+    def _in_turns(self, tests: Iterable[str]) -> Iterator[str]:
+        """Yield the quickest test of each function, then the next of each; functions that killed much go first."""
+        functions: dict[str, list[str]] = {}
+        for test in sorted(tests, key=lambda test: (self.seconds[test], test)):
+            functions.setdefault(_function(test), []).append(test)
+        order = sorted(functions, key=lambda name: (self.seconds[functions[name][0]] + 0.2) / (1 + self.kills[name]))
+        for turn in range(max(map(len, functions.values()), default=0)):
+            yield from (functions[name][turn] for name in order if turn < len(functions[name]))
+
+
+def _function(test: str) -> str:
+    return test.partition("[")[0]
+
+
+def _test_files(path: Path) -> list[Path]:
+    return sorted(path.rglob("test_*.py")) if path.is_dir() else [path]
+
+
+def _results(work: Path) -> dict[str, dict[str, Any]]:
+    """Return the last result of each fault by its id."""
+    path = work / "results.jsonl"
+    rows = map(json.loads, path.read_text().splitlines()) if path.exists() else ()
+    return {row["id"]: row for row in rows}
+
+
+def _change(fault: Fault) -> str:
+    return f"{_short(fault.before)} -> {_short(fault.after)}"
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else f"{text[:40]} ... {text[-15:]}"
+
+
+def _report(faults: list[Fault], results: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Yield the lines of a table of kinds and areas, and those that lived."""
+    found = [results[fault.id] for fault in faults if fault.id in results]
+    yield f"{len(found)} faults, {sum(one['seconds'] for one in found) / 60:.0f} minutes"
+    yield ""
+    yield "| kind | " + " | ".join(choosing.AREAS) + " | all |"
+    yield "|---" * (len(choosing.AREAS) + 2) + "|"
+    for kind in (*KINDS, "all"):
+        of_kind = [one for one in found if kind in (one["kind"], "all")]
+        cells = [_cell([one for one in of_kind if area in (one["area"], "all")]) for area in (*choosing.AREAS, "all")]
+        yield f"| {kind} | " + " | ".join(cells) + " |"
+    yield ""
+    for one in found:
+        if one["verdict"] != "killed":
+            change = f"`{_short(one['before'])}` to `{_short(one['after'])}`"
+            yield f"- {one['verdict']} {one['id']} {one['kind']} {one['path']}:{one['line']} {change} {one['by']} ({one['passed']} passed)"
+
+
+def _cell(results: list[dict[str, Any]]) -> str:
+    return f"{sum(one['verdict'] != 'lived' for one in results)}/{len(results)}" if results else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())
