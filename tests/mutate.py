@@ -1,8 +1,9 @@
 """Put single faults into the source, one at a time, and see whether the tests fail.
 
-    python tests/mutate.py run --work FOLDER        # 200 faults; an hour on one core, and 20 minutes before for `cover`
+    python tests/mutate.py run --work FOLDER        # 200 faults; an hour on one core, with `cover` before
     python tests/mutate.py report --work FOLDER     # the table
     python tests/mutate.py list                     # the faults
+    python tests/mutate.py check --work FOLDER      # that what killed passes without a fault
 
 `cover` runs each test file of `TESTS` once, without a fault, and writes which lines each test runs. `run` takes it from
 there: a fault is judged by tests that run its line, the quickest of each test function first, in a fork of a process
@@ -26,6 +27,7 @@ from typing import Any
 from mutation import choosing, running
 from mutation.choosing import area_of, chosen
 from mutation.faults import KINDS, Fault
+from mutation.running import function_of
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNT, SEED = 200, 16
@@ -57,20 +59,22 @@ QUICK, QUICK_FILES = 15.0, 5
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=("list", "cover", "run", "report"))
+    parser.add_argument("command", choices=("list", "cover", "run", "report", "check"))
     parser.add_argument("--work", type=Path, help="folder of the copy, the lines and the results")
     parser.add_argument("--count", type=int, default=COUNT)
     parser.add_argument("--seed", type=int, default=SEED)
     parser.add_argument("--only", nargs="*", default=[], help="ids of faults; those are judged, again where they were")
+    parser.add_argument("--area", choices=tuple(choosing.AREAS), help="only the faults there")
     parser.add_argument("--most", type=float, default=150.0, help="seconds of tests for a fault that lives")
     parser.add_argument("--cases", type=int, default=20, help="of each test function, in `cover`")
     parser.add_argument("--tests", nargs="*", default=None, help="test files to cover, instead of all")
     parser.add_argument("--wait-for", type=Path, help="a folder; nothing runs while there is something in it")
     options = parser.parse_args()
     faults = chosen(ROOT, options.count, options.seed)
+    faults = [fault for fault in faults if options.area in (None, area_of(fault.path))]
     if options.command == "list":
         for fault in faults:
-            print(fault.id, fault.kind, f"{fault.path}:{fault.line}", _change(fault), sep="  ")
+            print(_line(fault))
         return 0
     if options.work is None:
         parser.error("--work is needed")
@@ -93,6 +97,8 @@ class _Session:
             self.cover()
         if self.options.command == "cover":
             return 0
+        if self.options.command == "check":
+            return self.check()
         known = _Known(self.work / "lines.jsonl")
         done = {} if self.options.only else _results(self.work)
         with open(self.work / "results.jsonl", "a") as file:
@@ -103,9 +109,22 @@ class _Session:
                 result = self.judged(fault, known)
                 file.write(json.dumps(result) + "\n")
                 file.flush()
-                print(result["verdict"], f"{result['seconds']:.0f}s", fault.id, fault.kind, f"{fault.path}:{fault.line}",
-                      _change(fault), result["by"], flush=True)  # fmt: skip
+                print(result["verdict"], f"{result['seconds']:.0f}s", _line(fault), result["by"], flush=True)
         return int(any(one["verdict"] == "lived" for one in _results(self.work).values()))
+
+    def check(self) -> int:
+        """Run what killed faults without one."""
+        killers = sorted({one["by"] for one in _results(self.work).values() if one["verdict"] == "killed"})
+        tests = [test for test in killers if "::" in test]
+        files = sorted({test.partition("::")[0] for test in killers if test.endswith(".py") or "::" in test})
+        failures: list[str] = []
+        for file in files:
+            own = [test for test in tests if test.partition("::")[0] == file]
+            run = running.forked([file], partial(running.Judge, order=own), self.log, limit=300)
+            failures += [event["test"] for event in run.events if event["event"] == "failed"]
+            print(f"{file}: {run.passed} of {len(own)} passed", flush=True)
+        print(f"{len(tests)} tests that killed, failing without a fault: {failures}")
+        return int(bool(failures))
 
     def wait(self) -> None:
         folder = self.options.wait_for
@@ -137,7 +156,7 @@ class _Session:
     def judged(self, fault: Fault, known: _Known) -> dict[str, Any]:
         """Return what became of a fault."""
         start, path = time.monotonic(), self.tree / fault.path
-        quick, wide = known.tests_of(fault, self.options.most)
+        quick, wide = known.tests_of(fault, self.options.most, self.tree)
         verdict, by, message, passed = "lived", "", "", 0
         with running.with_content(path, fault.applied(path.read_bytes())):
             for tests in filter(None, (quick, wide)):
@@ -150,18 +169,23 @@ class _Session:
                 elif run.status:
                     verdict, by, message = "killed", run.current, f"the process ended with {run.status}"
                 if verdict != "lived":
-                    known.kills[_function(by)] += 1
+                    known.kills[function_of(by)] += 1
                     break
         seconds = time.monotonic() - start
-        told = {"id": fault.id, "area": area_of(fault.path), "kind": fault.kind, "path": fault.path, "line": fault.line,
-                "where": fault.where, "before": fault.before, "after": fault.after, "key": choosing.shown(fault.key)}  # fmt: skip
-        return {**told, "verdict": verdict, "by": by, "message": message, "passed": passed, "seconds": seconds,
-                "covering": len(quick) + len(wide)}  # fmt: skip
+        names = ("id", "kind", "path", "line", "where", "before", "after")
+        return {
+            **{name: getattr(fault, name) for name in names}, "area": area_of(fault.path),
+            "key": choosing.shown(fault.key), "verdict": verdict, "by": by, "message": message, "passed": passed,
+            "chosen": len(quick) + len(wide), "seconds": seconds,
+        }  # fmt: skip
 
     def _run(self, tests: list[str], known: _Known) -> running.Run:
         files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
         limit = 60 + 10 * max(known.seconds[test] for test in tests)
-        return running.forked(files, partial(running.Judge, order=tests), self.log, limit)
+        run = running.forked(files, partial(running.Judge, order=tests), self.log, limit)
+        if run.status in (4, 5):  # what pytest was asked
+            raise RuntimeError(self.log.read_text()[-500:])
+        return run
 
 
 class _Known:
@@ -180,8 +204,8 @@ class _Known:
                 for line in lines:
                     self.by_line.setdefault((file, line), []).append(test)
 
-    def tests_of(self, fault: Fault, most: float) -> tuple[list[str], list[str]]:
-        """Return tests that run a fault, or its file if it is run once, while that is imported: the first and the rest."""
+    def tests_of(self, fault: Fault, most: float, tree: Path) -> tuple[list[str], list[str]]:
+        """Return tests that run a fault, or its file if that runs it while it is imported: the first and the rest."""
         first, last = fault.lines
         found: Iterable[str] = {test for n in range(first, last + 1) for test in self.by_line.get((fault.path, n), ())}
         if fault.at_import:
@@ -189,7 +213,7 @@ class _Known:
         quick: list[str] = []
         wide: list[str] = []
         spent, files = 0.0, set()
-        for test in self._in_turns(found):
+        for test in self._in_turns(test for test in found if (tree / test.partition("::")[0]).exists()):
             spent += self.seconds[test]
             if spent > most:
                 break
@@ -203,14 +227,10 @@ class _Known:
         """Yield the quickest test of each function, then the next of each; functions that killed much go first."""
         functions: dict[str, list[str]] = {}
         for test in sorted(tests, key=lambda test: (self.seconds[test], test)):
-            functions.setdefault(_function(test), []).append(test)
+            functions.setdefault(function_of(test), []).append(test)
         order = sorted(functions, key=lambda name: (self.seconds[functions[name][0]] + 0.2) / (1 + self.kills[name]))
         for turn in range(max(map(len, functions.values()), default=0)):
             yield from (functions[name][turn] for name in order if turn < len(functions[name]))
-
-
-def _function(test: str) -> str:
-    return test.partition("[")[0]
 
 
 def _test_files(path: Path) -> list[Path]:
@@ -224,8 +244,9 @@ def _results(work: Path) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in rows}
 
 
-def _change(fault: Fault) -> str:
-    return f"{_short(fault.before)} -> {_short(fault.after)}"
+def _line(fault: Fault) -> str:
+    change = f"{_short(fault.before)} -> {_short(fault.after)}"
+    return f"{fault.id}  {fault.kind}  {fault.path}:{fault.line}  {change}"
 
 
 def _short(text: str) -> str:
@@ -248,7 +269,8 @@ def _report(faults: list[Fault], results: dict[str, dict[str, Any]]) -> Iterator
     for one in found:
         if one["verdict"] != "killed":
             change = f"`{_short(one['before'])}` to `{_short(one['after'])}`"
-            yield f"- {one['verdict']} {one['id']} {one['kind']} {one['path']}:{one['line']} {change} {one['by']} ({one['passed']} passed)"
+            told = f"{one['verdict']} {one['id']} {one['kind']} {one['path']}:{one['line']} {change}"
+            yield f"- {told} {one['by']} ({one['passed']} tests passed)"
 
 
 def _cell(results: list[dict[str, Any]]) -> str:

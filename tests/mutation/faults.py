@@ -21,7 +21,8 @@ Edit = tuple[ast.AST, str]
 class Fault:
     """Bytes `start` to `end` of the file `path` replaced by `after`.
 
-    - `where`: the function or class, and "" for the module. `at_import`: what changes runs while the module is imported.
+    - `where`: the function or class, and "" for the module.
+    - `at_import`: what changes runs while the module is imported.
     - `lines`: first and last line of the statement.
     """
 
@@ -378,8 +379,9 @@ _MASKS = re.compile(r"(^|_)(masks?|bias|kept|real|seen|allowed|counted|weights|c
 _MASKING = re.compile(
     r"mask|keys\b|quer|place|position|window|seen|allowed|pad|label|counted|causal|bias|cache\b|gone|kept|heads?\b"
 )
-_NO_MASKS = {"asarray", "getattr", "reshape", "shape", "dense", "linear", "Dense", "Linear", "addmm", "bool", "vocab_head",
-             "bitwise_and", "cast", "WideLinear", "negative", "VocabHead", "conv1d", "block"}  # fmt: skip
+_NO_MASKS = {"asarray", "getattr", "reshape", "shape", "dense", "linear", "Dense", "Linear", "addmm", "bool", "cast",
+             "vocab_head", "bitwise_and", "WideLinear", "negative", "VocabHead", "conv1d", "block",
+             "uint8"}  # fmt: skip
 """What is called with a mask that is none of a text, or with a bias that is a vector of a layer."""
 _SHIFTED: dict[type[ast.cmpop], str] = {ast.Lt: "<=", ast.LtE: "<", ast.Gt: ">=", ast.GtE: ">"}
 _INVERTED: dict[type[ast.cmpop], str] = {ast.Eq: "!=", ast.NotEq: "=="}
@@ -402,7 +404,7 @@ def _mask(node: ast.AST, above: tuple[ast.AST, ...], text: Text) -> Iterator[Edi
         name = _name(node.func)
         for value in (*node.args, *(one.value for one in node.keywords)):
             if isinstance(value, (ast.Name, ast.Attribute)) and re.search(r"(^|_)(mask|bias)$", _name(value)):
-                if name not in _NO_MASKS:
+                if name and name not in _NO_MASKS:
                     yield value, "None"
         if name == "where" and len(node.args) == 3:
             yield from _exchanged(node.args, 1, text)
@@ -434,7 +436,7 @@ _ELSEWHERE = {"word_embeddings": "position_embeddings", "wte": "wpe", "q_proj": 
 
 
 def _tie(node: ast.AST, above: tuple[ast.AST, ...], text: Text) -> Iterator[Edit]:
-    """What is one weight under two names, or one name for a weight: a tie dropped, one where none is, another weight."""
+    """One weight under two names, or one name for a weight: a tie dropped, one where none is, another weight."""
     if isinstance(node, (ast.If, ast.IfExp)) and _TIE.search(text(node.test)):
         yield node.test, _negated(node.test, text)
     if isinstance(node, (ast.Return, ast.Assign)) and isinstance(node.value, (ast.Compare, ast.BoolOp)):
@@ -517,9 +519,10 @@ def _dtype(node: ast.AST, above: tuple[ast.AST, ...], text: Text) -> Iterator[Ed
                 yield one, text(other)
 
 
-_PAIRS = [{"query", "key", "value", "keys", "values"}, {"cos", "sin"}, {"start", "end", "stop"}, {"first", "last", "count"},
-          {"start_logits", "end_logits"}, {"low", "high"}, {"rows", "columns"}, {"offset", "size"}, {"shape", "strides"},
-          {"start", "count"}, {"heads", "length"}, {"words", "places"}, {"one", "other"}, {"hidden", "heads"}]  # fmt: skip
+_PAIRS = [{"query", "key", "value", "keys", "values"}, {"cos", "sin"}, {"start", "end", "stop", "count"},
+          {"first", "last", "count"}, {"start_logits", "end_logits"}, {"low", "high"}, {"rows", "columns"},
+          {"offset", "size"}, {"shape", "strides"}, {"heads", "length"}, {"words", "places"}, {"one", "other"},
+          {"hidden", "heads"}]  # fmt: skip
 _JOINING = {"concat", "cat", "stack", "concatenate", "hstack", "vstack"}
 
 

@@ -22,6 +22,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,9 @@ FRAMEWORKS = ("torch", "tensorflow", "keras", "jax", "flax.linen")
 """torch is first: the other order crashes some builds."""
 CLASSES = ("BertModel", "RobertaModel", "ElectraModel", "DistilBertModel", "GPT2Model", "OPTModel", "T5Model",
            "LlamaModel", "MistralModel", "Qwen2Model", "Qwen3Model", "EncoderDecoderModel")  # fmt: skip
+_PLUGIN = () if "triptych" in entry_points(group="pytest11").names else ("-p", "triptych_conformance.plugin")
 OPTIONS = ("-q", "-x", "--no-header", "--tb=short", "-p", "no:cacheprovider", "-p", "no:xdist",
-           "-W", "ignore::pytest.PytestAssertRewriteWarning")  # fmt: skip
+           "-W", "ignore::pytest.PytestAssertRewriteWarning", *_PLUGIN)  # fmt: skip
 """The warning is of plugins that are imported before pytest starts."""
 
 
@@ -118,7 +120,7 @@ class Run:
 
 def forked(files: Sequence[str], plugin: Callable[[Callable[[dict[str, Any]], None]], Any], log: Path, limit: float,
            options: Sequence[str] = OPTIONS) -> Run:  # fmt: skip
-    """Run pytest over `files` in a fork, for at most `limit` seconds without a test that ends; return what became of it.
+    """Run pytest over `files` in a fork, for at most `limit` seconds without an event; return what became of it.
 
     `plugin` makes what pytest is given of a function that notes an event.
     """
@@ -183,6 +185,12 @@ def _child(files: Sequence[str], plugin: Any, log: Path, writing: int, options: 
         os._exit(status)
 
 
+def function_of(test: str) -> str:
+    """Return the file and the function of a test, be it of whichever class."""
+    path, _, name = test.partition("[")[0].partition("::")
+    return f"{path}::{name.rpartition('::')[2]}"
+
+
 class Judge:
     """Runs the tests of `order`, in that order, and notes which begin, pass and fail."""
 
@@ -223,15 +231,20 @@ class Coverage:
         self.note, self.most, self.whole = note, most, whole
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Keep of the cases of each test function `most`, evenly chosen, and all of those that are `whole`."""
+        """Keep of the cases of each test function `most`, evenly chosen, and all of those that are `whole`.
+
+        Tests of one class do not follow each other, so that each makes what they share, and its lines are of each.
+        """
         functions: dict[str, list[pytest.Item]] = {}
         for item in items:
-            functions.setdefault(item.nodeid.partition("[")[0], []).append(item)
-        kept = set()
+            functions.setdefault(function_of(item.nodeid), []).append(item)
+        places: dict[str, int] = {}
         for name, cases in functions.items():
             count = len(cases) if name.rpartition("::")[2] in self.whole else min(self.most, len(cases))
-            kept |= {cases[number * len(cases) // count].nodeid for number in range(count)}
-        items[:] = [item for item in items if item.nodeid in kept]
+            places |= {cases[number * len(cases) // count].nodeid: number for number in range(count)}
+        kept = [item for item in items if item.nodeid in places]
+        in_classes = any(getattr(item, "cls", None) for item in kept)
+        items[:] = sorted(kept, key=lambda item: places[item.nodeid]) if in_classes else kept
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:
@@ -258,7 +271,8 @@ PROBES = "__lines_that_ran__"
 def probed(path: str, source: bytes) -> bytes:
     """Return the source of the file `path` such that each statement in a function notes that it runs."""
     tree: ast.Module = _Prober().visit(ast.parse(source))
-    head = ast.parse(f"import builtins as _b; _ran = vars(_b).setdefault({PROBES!r}, {{}}).setdefault({path!r}, set())").body
+    kept = f"vars(_builtins).setdefault({PROBES!r}, {{}}).setdefault({path!r}, set())"
+    head = ast.parse(f"import builtins as _builtins\n_ran = {kept}").body
     first = int(ast.get_docstring(tree) is not None)
     while isinstance(node := tree.body[first], ast.ImportFrom) and node.module == "__future__":
         first += 1
