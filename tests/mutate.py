@@ -18,7 +18,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,7 @@ from typing import Any
 from mutation import choosing, running
 from mutation.choosing import area_of, chosen
 from mutation.faults import KINDS, Fault
+from mutation.likely import Cases, likely, picked
 from mutation.running import function_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,7 +52,7 @@ TESTS = (
     "tests/generation", "tests/placement",
 )  # fmt: skip
 """The tests of models and files, those of the families first. Left out are those of the Hub, of names and of pages."""
-WHOLE = frozenset({"test_as_transformers_5", "test_losses_are_those_of_transformers_5"})
+WHOLE = frozenset({"test_as_transformers_5"})
 """Test functions of which `cover` runs every case."""
 QUICK, QUICK_FILES = 15.0, 5
 """How many seconds of tests, of how many files, come first."""
@@ -93,7 +94,7 @@ class _Session:
         running.prepare(self.tree, self.work / "compiled")
 
     def run(self) -> int:
-        if self.options.command == "cover" or not (self.work / "lines.jsonl").exists():
+        if self.options.command == "cover":
             self.cover()
         if self.options.command == "cover":
             return 0
@@ -120,7 +121,7 @@ class _Session:
         failures: list[str] = []
         for file in files:
             own = [test for test in tests if test.partition("::")[0] == file]
-            run = running.forked([file], partial(running.Judge, order=own), self.log, limit=300)
+            run = running.forked([file], partial(running.Judge, order=partial(_exactly, own)), self.log, limit=300)
             failures += [event["test"] for event in run.events if event["event"] == "failed"]
             print(f"{file}: {run.passed} of {len(own)} passed", flush=True)
         print(f"{len(tests)} tests that killed, failing without a fault: {failures}")
@@ -156,17 +157,18 @@ class _Session:
     def judged(self, fault: Fault, known: _Known) -> dict[str, Any]:
         """Return what became of a fault."""
         start, path = time.monotonic(), self.tree / fault.path
-        quick, wide = known.tests_of(fault, self.options.most, self.tree)
         verdict, by, message, passed = "lived", "", "", 0
         with running.with_content(path, fault.applied(path.read_bytes())):
-            for tests in filter(None, (quick, wide)):
-                run = self._run(tests, known)
+            for files, order in self.groups(fault, known):
+                run = running.forked(files, partial(running.Judge, order=order), self.log, limit=180)
+                if run.status == 4:
+                    raise RuntimeError(self.log.read_text()[-500:])
                 passed += run.passed
                 if run.failure is not None:
                     verdict, by, message = "killed", run.failure["test"], run.failure["message"]
                 elif run.status is None:
                     verdict, by, message = "timeout", run.current, "no end"
-                elif run.status:
+                elif run.status not in (0, 5):  # all passed; there were none
                     verdict, by, message = "killed", run.current, f"the process ended with {run.status}"
                 if verdict != "lived":
                     known.kills[function_of(by)] += 1
@@ -176,16 +178,37 @@ class _Session:
         return {
             **{name: getattr(fault, name) for name in names}, "area": area_of(fault.path),
             "key": choosing.shown(fault.key), "verdict": verdict, "by": by, "message": message, "passed": passed,
-            "chosen": len(quick) + len(wide), "seconds": seconds,
+            "seconds": seconds,
         }  # fmt: skip
 
-    def _run(self, tests: list[str], known: _Known) -> running.Run:
-        files = list(dict.fromkeys(test.partition("::")[0] for test in tests))
-        limit = 60 + 10 * max(known.seconds[test] for test in tests)
-        run = running.forked(files, partial(running.Judge, order=tests), self.log, limit)
-        if run.status in (4, 5):  # what pytest was asked
-            raise RuntimeError(self.log.read_text()[-500:])
-        return run
+    def groups(self, fault: Fault, known: _Known) -> Iterator[tuple[list[str], Order]]:
+        """Yield test files and what chooses tests of them: those that run the line, then what is likely to."""
+        quick, wide = known.tests_of(fault, self.options.most, self.tree)
+        lined = [(_files_of(tests), partial(_exactly, tests)) for tests in (quick, wide) if tests]
+        guessed = [
+            (
+                list(dict.fromkeys(one.path for one in group if (self.tree / one.path).exists())),
+                partial(_of_cases, group),
+            )
+            for group in likely(fault, self.tree)
+            if group
+        ]
+        yield from (group for group in [*lined[:1], *guessed, *lined[1:]] if group[0])
+
+
+Order = Callable[[Sequence[str]], Sequence[str]]
+
+
+def _exactly(tests: Sequence[str], names: Sequence[str]) -> Sequence[str]:
+    return tests
+
+
+def _of_cases(group: Sequence[Cases], names: Sequence[str]) -> Sequence[str]:
+    return [name for cases in group for name in picked(names, cases)]
+
+
+def _files_of(tests: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(test.partition("::")[0] for test in tests))
 
 
 class _Known:
@@ -196,7 +219,8 @@ class _Known:
         self.kills: Counter[str] = Counter()
         self.by_line: dict[tuple[str, int], list[str]] = {}
         self.by_file: dict[str, list[str]] = {}
-        rows = {row["test"]: row for row in map(json.loads, path.read_text().splitlines())}
+        text = path.read_text() if path.exists() else ""
+        rows = {row["test"]: row for row in map(json.loads, text.splitlines())}
         for test, row in rows.items():
             self.seconds[test] = row["seconds"]
             for file, lines in row["lines"].items():

@@ -496,7 +496,10 @@ def _dtype(node: ast.AST, above: tuple[ast.AST, ...], text: Text) -> Iterator[Ed
             yield node, f'"{">" if node.value[0] == "<" else "<"}{node.value[1:]}"'
     if isinstance(node, ast.Attribute) and node.attr in _DTYPES and isinstance(node.ctx, ast.Load):
         if _name(node.value) in ("np", "jnp", "torch", "tf", "ml_dtypes", "numpy"):
-            yield node, f"{text(node.value)}.{_DTYPES[node.attr]}"
+            yield (
+                node,
+                "np.float16" if text(node) == "ml_dtypes.bfloat16" else f"{text(node.value)}.{_DTYPES[node.attr]}",
+            )
     if isinstance(node, ast.Call) and _name(node.func) in _CASTS:
         if _is_function(node) and len(node.args) == 2:
             yield node, _alone(node.args[0], text)
