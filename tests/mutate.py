@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections import Counter
@@ -68,6 +69,10 @@ def main() -> int:
     parser.add_argument("--area", choices=tuple(choosing.AREAS), help="only the faults there")
     parser.add_argument("--most", type=float, default=150.0, help="seconds of tests for a fault that lives")
     parser.add_argument("--cases", type=int, default=20, help="of each test function, in `cover`")
+    parser.add_argument("--cap", type=float, default=math.inf, help="seconds after which a fault is left undecided")
+    parser.add_argument(
+        "--using", nargs="*", default=[], metavar="FILE[::PATTERN]", help="tests to judge by, no others"
+    )
     parser.add_argument("--tests", nargs="*", default=None, help="test files to cover, instead of all")
     parser.add_argument("--wait-for", type=Path, help="a folder; nothing runs while there is something in it")
     options = parser.parse_args()
@@ -111,7 +116,7 @@ class _Session:
                 file.write(json.dumps(result) + "\n")
                 file.flush()
                 print(result["verdict"], f"{result['seconds']:.0f}s", _line(fault), result["by"], flush=True)
-        return int(any(one["verdict"] == "lived" for one in _results(self.work).values()))
+        return int(any(one["verdict"] in ("lived", "undecided") for one in _results(self.work).values()))
 
     def check(self) -> int:
         """Run what killed faults without one."""
@@ -160,18 +165,22 @@ class _Session:
         verdict, by, message, passed = "lived", "", "", 0
         with running.with_content(path, fault.applied(path.read_bytes())):
             for files, order in self.groups(fault, known):
-                run = running.forked(files, partial(running.Judge, order=order), self.log, limit=180)
+                run = running.forked(
+                    files, partial(running.Judge, order=order), self.log, limit=180, most=self.options.cap
+                )
                 if run.status == 4:
                     raise RuntimeError(self.log.read_text()[-500:])
                 passed += run.passed
                 if run.failure is not None:
                     verdict, by, message = "killed", run.failure["test"], run.failure["message"]
+                elif run.cut:
+                    verdict = "undecided"
                 elif run.status is None:
                     verdict, by, message = "timeout", run.current, "no end"
                 elif run.status not in (0, 5):  # all passed; there were none
                     verdict, by, message = "killed", run.current, f"the process ended with {run.status}"
                 if verdict != "lived":
-                    known.kills[function_of(by)] += 1
+                    known.kills[function_of(by)] += bool(by)
                     break
         seconds = time.monotonic() - start
         names = ("id", "kind", "path", "line", "where", "before", "after")
@@ -183,6 +192,12 @@ class _Session:
 
     def groups(self, fault: Fault, known: _Known) -> Iterator[tuple[list[str], Order]]:
         """Yield test files and what chooses tests of them: those that run the line, then what is likely to."""
+        if self.options.using:
+            asked = [
+                Cases(path, pattern, 400) for path, _, pattern in (one.partition("::") for one in self.options.using)
+            ]
+            yield list(dict.fromkeys(one.path for one in asked)), partial(_of_cases, asked)
+            return
         quick, wide = known.tests_of(fault, self.options.most, self.tree)
         lined = [(_files_of(tests), partial(_exactly, tests)) for tests in (quick, wide) if tests]
         guessed = [
@@ -298,7 +313,7 @@ def _report(faults: list[Fault], results: dict[str, dict[str, Any]]) -> Iterator
 
 
 def _cell(results: list[dict[str, Any]]) -> str:
-    return f"{sum(one['verdict'] != 'lived' for one in results)}/{len(results)}" if results else ""
+    return f"{sum(one['verdict'] in ('killed', 'timeout') for one in results)}/{len(results)}" if results else ""
 
 
 if __name__ == "__main__":

@@ -92,6 +92,22 @@ def test_bad_safetensors_is_refused(name: str, tmp_path: Path) -> None:
     assert str(path) in str(caught.value) or path.name in str(caught.value)
 
 
+LONGEST, MOST_AXES = 2**48, 32
+
+
+@pytest.mark.parametrize("shape", [[0, LONGEST], [1] * MOST_AXES])
+def test_what_is_just_within_the_limits_is_read(shape: list[int], tmp_path: Path) -> None:
+    for beyond in (False, True):
+        asked = [*shape[:-1], shape[-1] + 1] if shape[0] == 0 else [*shape, 1]
+        path, data = tmp_path / f"{beyond}.safetensors", b"1234" if shape[0] else b""
+        path.write_bytes(raw({"w": entry(asked if beyond else shape, (0, len(data)))}, data))
+        if beyond:
+            with pytest.raises(LimitError):
+                open_safetensors(path)
+        else:
+            assert open_safetensors(path).tensors["w"].read().shape == tuple(shape)
+
+
 HUGE = entry([0, 2**62], (0, 0))
 LAXER: dict[str, tuple[bytes, type[TriptychError]]] = {
     "a tensor twice": (raw(DUPLICATE, b"1234"), CorruptCheckpointError),

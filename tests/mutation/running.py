@@ -11,6 +11,7 @@ import builtins
 import compileall
 import importlib
 import json
+import math
 import os
 import runpy
 import shutil
@@ -103,6 +104,8 @@ class Run:
     seconds: float = 0.0
     status: int | None = None
     """The exit status; None if it was killed since it took too long."""
+    cut: bool = False
+    """Whether it took too long in all, while its tests ended one by one."""
 
     @property
     def failure(self) -> dict[str, Any] | None:
@@ -119,8 +122,8 @@ class Run:
 
 
 def forked(files: Sequence[str], plugin: Callable[[Callable[[dict[str, Any]], None]], Any], log: Path, limit: float,
-           options: Sequence[str] = OPTIONS) -> Run:  # fmt: skip
-    """Run pytest over `files` in a fork, for at most `limit` seconds without an event; return what became of it.
+           options: Sequence[str] = OPTIONS, most: float = math.inf) -> Run:  # fmt: skip
+    """Run pytest over `files` in a fork, for at most `limit` seconds without an event and `most` in all.
 
     `plugin` makes what pytest is given of a function that notes an event.
     """
@@ -143,7 +146,8 @@ def forked(files: Sequence[str], plugin: Callable[[Callable[[dict[str, Any]], No
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             run.status, ended = os.waitstatus_to_exitcode(status), True
-        elif time.monotonic() - last > limit:
+        elif time.monotonic() - last > limit or time.monotonic() - start > most:
+            run.cut = time.monotonic() - start > most
             _end(pid)
             os.waitpid(pid, 0)
             ended = True
