@@ -16,7 +16,7 @@ from pathlib import Path
 from mutation.faults import Fault
 
 SUITE = "conformance"
-FAMILIES = f"{SUITE}/test_families.py"
+FAMILIES, WITNESS = f"{SUITE}/test_families.py", f"{SUITE}/test_witness.py"
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,12 @@ def likely(fault: Fault, root: Path) -> list[list[Cases]]:
     if fault.path.startswith("core/triptych/families"):
         return _of_family(Path(fault.path).relative_to("core/triptych/families").parts[0].removesuffix(".py"), fault)
     if fault.path.startswith("core/triptych/nn"):
-        own = [Cases(path, most=12) for path in PARTS.get(module, ())]
+        own = [Cases(path, _QUICK.get(path, ""), 12) for path in PARTS.get(module, ())]
         return [[*_each_family(), *own[:1]], own[1:]] if module in WIDE else [own, _each_family()]
     backend = fault.path.partition("/")[0]
     if module == "ops":
-        own = [Cases(path, rf"\[{backend}|{backend}-|{backend}\]", 10) for path in _users(fault.where, root)]
+        of_backend = rf"\[{backend}|{backend}-|{backend}\]"
+        own = [Cases(path, _QUICK.get(path, of_backend), 10) for path in _users(fault.where, root)]
         first = [*own[:1], *_each_family()] if own else _each_family()
         return [first, [*own[1:], *_of_backend(backend)]]
     if module == "make":
@@ -61,7 +62,9 @@ def _of_family(family: str, fault: Fault) -> list[list[Cases]]:
     name = fault.where.partition(".")[0]
     own = [Cases(FAMILIES, rf"\[.*-{name}\]", 6)] if re.search(r"Model$|For[A-Z]", name) else []
     families = list(MAIN) if family == "common" else [family]
-    same = [Cases(FAMILIES, rf"test_as_transformers_5\[{one}", 10) for one in families]
+    same = [
+        Cases(FAMILIES, rf"test_as_transformers_5\[{one}{variant}", 4) for one in families for variant in (",", "-")
+    ]
     rest = [
         Cases(f"{SUITE}/{file}.py", one, most)
         for one in families
@@ -71,10 +74,12 @@ def _of_family(family: str, fault: Fault) -> list[list[Cases]]:
             ("test_attention", 6), ("test_witness", 8), ("test_outputs", 6), ("test_signatures", 4),
         )
     ]  # fmt: skip
+    declared = Cases(WITNESS, rf"test_(weights|epsilons|defaults)\[{family}", 60)
     if fault.at_import:  # a default, or a name of config.json
-        defaults = [Cases("tests/config/test_base.py", most=60), Cases(f"{SUITE}/test_witness.py", "", 60)]
-        return [defaults, [*own, *same]]
-    return [[*own, *same], rest]
+        return [[Cases(WITNESS, "test_defaults", 20), Cases("tests/config/test_base.py", most=60)], [*own, *same]]
+    if fault.kind in ("epsilon", "transpose", "tie"):
+        return [[declared], [*own, *same], rest]
+    return [[*own, *same], [declared, *rest]]
 
 
 WIDE = {
@@ -107,12 +112,14 @@ _TESTS = {
     "outputs": ("test_outputs", "test_parts"),
     "more_outputs": ("test_outputs",),
     "parts": ("test_parts", "test_signatures", "test_schema", "test_own_classes"),
-    "recording": ("test_schema", "test_surgery", "test_witness"),
+    "recording": ("test_witness", "test_schema", "test_surgery"),
     "stack": ("test_checkpointing", "test_gradients", "test_caches"),
     "fitting": ("test_bad_arguments",),
     "axes": ("test_schema", "test_surgery"),
 }
 PARTS = {module: tuple(f"{SUITE}/{name}.py" for name in names) for module, names in _TESTS.items()}
+_QUICK = {f"{SUITE}/test_seeded_dropout.py": "test_(words|masks|shards|dropout_acts|calls_are)",
+          WITNESS: "test_weights"}  # fmt: skip
 _ROOMS = {"generation": "test_generation_processors", "nn/threefry": "test_seeded_dropout",
           "nn/seeding": "test_seeded_dropout", "nn/packed": "test_quantised", "nn/growing_cache": "test_caches",
           "nn/fixed_cache": "test_caches", "nn/cache": "test_caches", "weights/codecs": "test_quantised",
