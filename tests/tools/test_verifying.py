@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import yaml
 from click.testing import Result
 from typer.testing import CliRunner
 
+from gguf_models import make_model, write_gguf
 from places import GOLDEN, ROOT
 from triptych import TensorRef, save_checkpoint
 from triptych.checkpoints.opening import open_checkpoint
@@ -116,15 +118,46 @@ def test_adapters_are_read_too(tmp_path: Path) -> None:
     assert run(folder / "adapter_config.json").exit_code == 1
 
 
+def test_gguf_files_are_checkpoints_of_their_own(tmp_path: Path) -> None:
+    file = write_gguf(tmp_path / "m.gguf", "llama", make_model("llama"), "Q8_0")
+    assert "1 checkpoints, 0 damaged" in run(file).stdout
+    assert places_of([tmp_path / "gone.gguf"]) == []
+    file.write_bytes(file.read_bytes()[:-64])
+    assert run(file).exit_code == 1
+
+
 def test_what_a_killed_save_left_belongs_to_its_folder(tmp_path: Path) -> None:
     folder = copy("pt-bin", tmp_path)
     leave(folder)
     assert places_of([folder / ".triptych-save-0123abcd-1-ff/0.bin"]) == [folder]
 
 
+def test_a_deleted_shard_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def git(*words: str) -> None:
+        who = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+        subprocess.run(["git", *who, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    copy("pt-bin-sharded", tmp_path / "models")
+    monkeypatch.chdir(tmp_path)
+    assert run(Path("--and-deleted")).exit_code == 2
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "whole")
+    assert run(Path("--and-deleted")).stdout == "0 checkpoints, 0 damaged\n"
+    git("rm", "-q", "models/pt-bin-sharded/pytorch_model-00002-of-00006.bin")
+    assert run(Path("--and-deleted")).exit_code == 1
+    monkeypatch.chdir(tmp_path / "models")
+    assert "without pytorch_model-00002-of-00006.bin" in run(Path("--and-deleted")).stderr
+    git("rm", "-rq", "models")
+    monkeypatch.chdir(tmp_path)
+    assert run(Path("--and-deleted")).exit_code == 0
+    assert run().exit_code == 2
+
+
 def test_the_hook_gets_the_files_of_checkpoints() -> None:
     (hook,) = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
-    assert (hook["id"], hook["entry"], hook["require_serial"]) == ("triptych-verify", "triptych verify-files", True)
+    assert (hook["id"], hook["entry"]) == ("triptych-verify", "triptych verify-files --and-deleted")
+    assert hook["require_serial"] and hook["always_run"]
     for path in [path for path in MODEL.rglob("*") if path.is_file() and path.parent != MODEL]:
         assert re.search(hook["files"], path.relative_to(ROOT).as_posix())
     for name in ("m.gguf", "a/adapter_config.json", "model.safetensors.index.fp16.json"):

@@ -19,13 +19,19 @@ left aside. Made for pre-commit, which passes the names of changed files. Exit s
 @app.command("verify-files", help=_VERIFY_HELP, epilog="Example: triptych verify-files $(git ls-files)")
 def verify_files(
     files: Annotated[
-        list[Path], typer.Argument(exists=True, help="Files of checkpoints, folders with weights, .gguf files.")
-    ],
+        list[Path] | None, typer.Argument(exists=True, help="Files of checkpoints, folders with weights, .gguf files.")
+    ] = None,
+    and_deleted: Annotated[
+        bool, typer.Option("--and-deleted", help="Also those from which the next commit of git deletes files.")
+    ] = False,
 ) -> None:
     with errors_as_messages():
+        from triptych.errors import ArgumentError
         from triptych.tools import verifying
 
-        places = verifying.places_of(files)
+        if not files and not and_deleted:
+            raise ArgumentError("There is nothing to verify.", expected="files, or --and-deleted", received="none")
+        places = verifying.places_of([*(files or ()), *(verifying.deleted_files() if and_deleted else ())])
         with progress_bar("Verifying", sum(map(verifying.nbytes_of, places))) as advance:
             found = [verifying.verify_place(place, advance) for place in places]
     for one in found:

@@ -6,7 +6,9 @@ format and variant is read, and a file that no load would take is a fault.
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +20,13 @@ from triptych.checkpoints.holding import hold
 from triptych.checkpoints.opening import is_gguf
 from triptych.checkpoints.resolve import is_of_one_save, pointer_in
 from triptych.checkpoints.staging import PREFIX, live_files, pending, variants
-from triptych.errors import ConfigError, InconsistentCheckpointError, TriptychError, UnsupportedFormatError
+from triptych.errors import (
+    ArgumentError,
+    ConfigError,
+    InconsistentCheckpointError,
+    TriptychError,
+    UnsupportedFormatError,
+)
 from triptych.files.json import read_config
 from triptych.files.paths import CONFIG_NAME, GENERATION_CONFIG_NAME, regular_inside
 from triptych.formats.kinds import LAYOUTS, Format
@@ -65,7 +73,23 @@ def places_of(files: Iterable[Path]) -> list[Path]:
     """
     found = {file if is_gguf(file) or file.is_dir() else file.parent for file in files}
     found = {place.parent if place.name.startswith(PREFIX) else place for place in found}
-    return sorted(place for place in found if (place.is_dir() and weight_names(place)) or is_gguf(place))
+    return sorted(place for place in found if (place.is_dir() and weight_names(place)) or place.is_file())
+
+
+def deleted_files() -> list[Path]:
+    """Return the files that the next commit of git deletes or renames, in this folder and below; hooks are not told.
+
+    Raises:
+        ArgumentError: this is no folder of a repository, or git is not installed.
+    """
+    command = ["git", "diff", "--cached", "--name-only", "--no-renames", "--diff-filter=D", "--relative", "-z"]
+    try:
+        done = subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as cause:
+        said = cause.stderr.decode(errors="replace") if isinstance(cause, subprocess.CalledProcessError) else str(cause)
+        raise ArgumentError("git does not say what is deleted.", expected="a folder of a repository of git",
+                            received=said.strip().partition("\n")[0]) from cause  # fmt: skip
+    return [Path(os.fsdecode(name)) for name in done.stdout.split(b"\0") if name]
 
 
 def weight_names(folder: Path) -> set[str]:
