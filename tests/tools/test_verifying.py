@@ -151,7 +151,7 @@ def test_a_deleted_shard_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     git("rm", "-rq", "models")
     monkeypatch.chdir(tmp_path)
     assert run(Path("--and-deleted")).exit_code == 0
-    assert run().exit_code == 2
+    assert run().exit_code == run(tmp_path / "gone").exit_code == 2
 
 
 def test_the_hook_gets_the_files_of_checkpoints() -> None:

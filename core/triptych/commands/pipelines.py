@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +20,7 @@ left aside. Made for pre-commit, which passes the names of changed files. Exit s
 @app.command("verify-files", help=_VERIFY_HELP, epilog="Example: triptych verify-files $(git ls-files)")
 def verify_files(
     files: Annotated[
-        list[Path] | None, typer.Argument(exists=True, help="Files of checkpoints, folders with weights, .gguf files.")
+        list[Path] | None, typer.Argument(help="Files of checkpoints, folders with weights, .gguf files.")
     ] = None,
     and_deleted: Annotated[
         bool, typer.Option("--and-deleted", help="Also those from which the next commit of git deletes files.")
@@ -31,6 +32,8 @@ def verify_files(
 
         if not files and not and_deleted:
             raise ArgumentError("There is nothing to verify.", expected="files, or --and-deleted", received="none")
+        if absent := [str(file) for file in files or () if not os.path.lexists(file)]:
+            raise ArgumentError("Files are not there.", expected="names of files", received=", ".join(absent[:4]))
         places = verifying.places_of([*(files or ()), *(verifying.deleted_files() if and_deleted else ())])
         with progress_bar("Verifying", sum(map(verifying.nbytes_of, places))) as advance:
             found = [verifying.verify_place(place, advance) for place in places]
