@@ -43,3 +43,54 @@ def make_inputs(config: Any, stem: str, *, batch: int = 2, length: int = 12, see
     if stem.endswith(("MultipleChoice", "DoubleHeadsModel")):
         return {name: array[None] for name, array in inputs.items()}
     return inputs
+
+
+def make_labels(config: Any, stem: str, inputs: Inputs, *, seed: int = 5) -> Inputs:
+    """Return labels for the class `stem`, by argument name, as its head is in transformers; without a head none.
+
+    Some labels of tokens are -100, which no loss counts. Those of texts are numbers [B] float32 where num_labels is 1,
+    or as `config.problem_type` asks.
+
+    Args:
+        inputs: the other arguments of the call.
+    """
+    rng = np.random.default_rng(seed)
+    ids = inputs.get("decoder_input_ids", inputs.get("input_ids"))
+    if ids is None:
+        return {}
+
+    def of_tokens(count: int) -> np.ndarray:
+        return np.where(rng.random(ids.shape) < 0.3, -100, rng.integers(0, count, ids.shape))
+
+    def of_texts(count: int, texts: int = len(ids)) -> np.ndarray:
+        return rng.integers(0, count, texts)
+
+    words = getattr(config, "vocab_size", None) or config.decoder.vocab_size
+    if stem.endswith("QuestionAnswering"):
+        first = of_texts(ids.shape[-1] // 2)
+        return {"start_positions": first, "end_positions": first + of_texts(ids.shape[-1] // 2)}
+    if stem.endswith("MultipleChoice"):
+        return {"labels": of_texts(ids.shape[1])}
+    if stem.endswith("NextSentencePrediction"):
+        return {"labels": of_texts(2)}
+    if stem.endswith("SequenceClassification"):
+        return {"labels": _of_texts(rng, config, len(ids))}
+    if stem.endswith("TokenClassification"):
+        return {"labels": of_tokens(config.num_labels)}
+    if stem == "BertForPreTraining":
+        return {"labels": of_tokens(words), "next_sentence_label": of_texts(2)}
+    if stem == "ElectraForPreTraining":
+        return {"labels": rng.integers(0, 2, ids.shape)}
+    if stem.endswith("DoubleHeadsModel"):
+        return {"labels": of_tokens(words), "mc_labels": of_texts(ids.shape[1])}
+    language = ("LM", "LMHeadModel", "ConditionalGeneration", "EncoderDecoderModel")
+    return {"labels": of_tokens(words)} if stem.endswith(language) else {}
+
+
+def _of_texts(rng: np.random.Generator, config: Any, texts: int) -> np.ndarray:
+    """Return the labels of texts, as the loss that a config asks for compares with."""
+    if config.num_labels == 1:
+        return rng.standard_normal(texts).astype(np.float32)
+    if config.problem_type == "multi_label_classification":
+        return rng.integers(0, 2, (texts, config.num_labels)).astype(np.float32)
+    return rng.integers(0, config.num_labels, texts)

@@ -1,0 +1,54 @@
+"""What an author says of a model, and the two marks of tests: which feature a test needs, and whom it compares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from triptych.config.base import PretrainedConfig
+from triptych_conformance.inputs import make_inputs, make_labels
+from triptych_conformance.suite.features import FEATURES
+
+Inputs = dict[str, np.ndarray]
+
+
+def needs(*features: str) -> Callable[[Any], Any]:
+    """Mark a test of models that have all of `features`."""
+    assert set(features) <= FEATURES.keys(), features
+    return pytest.mark.triptych_needs(*features)
+
+
+class SubjectTests:
+    """What the tests of one model are about.
+
+    Attributes:
+        models: the class of each framework ("pt", "tf", "flax"), or "module:Class", which is imported where it is
+            tested. Frameworks that are not in it are not tested.
+        config: a small config; each test gets a copy. Epsilons far from the usual, an odd activation, numbers of
+            heads and layers that differ show more mistakes than defaults do.
+        origin: the model that this is a port of, "module:Class" with a `from_pretrained` as transformers' classes
+            have; its PyTorch outputs are then the reference. Default: none.
+        lacks: which of `FEATURES` the model has not, and why. Their tests are left out; that it is so is tested.
+        gaps: tests that fail as yet, and why: by the name of the test ("test_prune_heads", of all frameworks) or of
+            one run of it ("test_prune_heads[tf]"). One that passes after all fails the run.
+    """
+
+    models: ClassVar[Mapping[str, Any]] = {}
+    config: ClassVar[PretrainedConfig | None] = None
+    origin: ClassVar[str | None] = None
+    lacks: ClassVar[Mapping[str, str]] = {}
+    gaps: ClassVar[Mapping[str, str]] = {}
+
+    def make_inputs(self, config: PretrainedConfig, stem: str) -> Inputs:
+        """Return arguments of a call by name. Default: ids and a mask with some zeros at the end of the last row.
+
+        `attention_mask` [B, Q], if it is among them, says which positions of the outputs count.
+        """
+        return make_inputs(config, stem)
+
+    def make_labels(self, config: PretrainedConfig, stem: str, inputs: Inputs) -> Inputs:
+        """Return what a call reads beside `inputs` to give a loss. Default: by the class's name, as its heads are."""
+        return make_labels(config, stem, inputs)

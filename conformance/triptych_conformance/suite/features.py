@@ -1,0 +1,61 @@
+"""What a model may have or not, and how to see it: a model that lacks one says so, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from triptych.errors import TriptychError
+from triptych_conformance.tolerance import compare
+
+if TYPE_CHECKING:
+    from triptych_conformance.parity import Backend
+    from triptych_conformance.suite.subject import Subject
+
+Predicate = Callable[["Subject", "Backend"], bool]
+
+
+def _takes(*arguments: str) -> Predicate:
+    return lambda subject, backend: any(backend.takes(subject.model(backend), name) for name in arguments)
+
+
+def _schema_has(which: Callable[[Any], bool]) -> Predicate:
+    return lambda subject, backend: any(map(which, subject.model(backend).schema.values()))
+
+
+def _works(call: Callable[[Any], Any]) -> Predicate:
+    def works(subject: Subject, backend: Backend) -> bool:
+        try:
+            return call(subject.fresh(backend)) is not False
+        except (TriptychError, NotImplementedError):
+            return False
+
+    return works
+
+
+def _drops(subject: Subject, backend: Backend) -> bool:
+    trained, plain = subject.trained_outputs(backend), subject.outputs(backend)
+    return any(compare(value, plain[name], subject.mask).fraction > 100 for name, value in trained.items())
+
+
+def _grow(model: Any) -> None:
+    model.resize_token_embeddings(model.config.vocab_size + 1)
+
+
+FEATURES: dict[str, tuple[str, Predicate]] = {
+    "attention_mask": ("a mask of padding among its arguments", _takes("attention_mask")),
+    "hidden_states": ("output_hidden_states among its arguments", _takes("output_hidden_states")),
+    "attentions": ("output_attentions among its arguments", _takes("output_attentions")),
+    "return_dict": ("return_dict among its arguments", _takes("return_dict")),
+    "loss": ("labels among its arguments", _takes("labels", "start_positions", "next_sentence_label")),
+    "dropout": ("outputs that differ while it is trained", _drops),
+    "vocabulary": ("embeddings of words that can be resized", _works(_grow)),
+    "heads": ("attention heads that can be pruned", _works(lambda m: m.prune_heads({0: [0]}))),
+    "head_mask": ("head_mask among its arguments", _takes("head_mask")),
+    "ties": ("weights that are one, such as embeddings and head", _schema_has(lambda one: one.tied_to is not None)),
+    "buffers": ("values that are saved and not trained", _schema_has(lambda weight: weight.buffer)),
+    "checkpointing": ("layers that can be computed anew for the gradient",
+                      _works(lambda m: m.gradient_checkpointing_enable())),
+    "generation": ("generate()", lambda subject, backend: bool(subject.model(backend).can_generate())),
+}  # fmt: skip
+"""By name: what it is, and whether a model of one framework has it."""
