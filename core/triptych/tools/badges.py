@@ -11,8 +11,10 @@ from xml.sax.saxutils import escape
 from triptych.errors import TriptychError
 
 GREEN, RED, GREY = "#1a7f37", "#b3261e", "#444"
-_HEIGHT, _PADDING, _CHARACTER = 20, 8, 6.6
-"""Pixels; of a character the width in a text of 11 pixels, on average. The text is stretched to what is reserved."""
+_HEIGHT, _PADDING = 20, 8
+_WIDTHS = {"fijlrtI.,:;'|!()[]/ ": 4.3, "mwMW%@": 10.0}
+_UPPER, _OTHER = 7.7, 6.8
+"""Pixels of characters in a text of 11 pixels. It is stretched to their sum, whatever font there is."""
 
 
 class ResultsError(TriptychError, ValueError):
@@ -84,21 +86,27 @@ def _outcome(case: ElementTree.Element) -> str:
 
 def badge(label: str, text: str, good: bool) -> str:
     """Return an SVG image with `label` on grey and `text` on green, or on red unless it is `good`."""
-    left, right = (round(_CHARACTER * len(part)) for part in (label, text))
+    left, right = _width(label), _width(text)
     middle = left + 2 * _PADDING
     width = middle + right + 2 * _PADDING
     title = escape(f"{label}: {text}", {'"': "&quot;"})
     size = f'width="{width}" height="{_HEIGHT}"'
     return f"""<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{title}">
 <title>{title}</title>
-<clipPath id="r"><rect {size} rx="3"/></clipPath>
-<g clip-path="url(#r)">
-<rect width="{middle}" height="{_HEIGHT}" fill="{GREY}"/>
-<rect x="{middle}" width="{width - middle}" height="{_HEIGHT}" fill="{GREEN if good else RED}"/>
-</g>
+<rect {size} rx="3" fill="{GREEN if good else RED}"/>
+<rect width="{middle}" height="{_HEIGHT}" rx="3" fill="{GREY}"/>
+<rect x="{middle - 3}" width="3" height="{_HEIGHT}" fill="{GREY}"/>
 <g fill="#fff" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11">
 <text x="{_PADDING}" y="14" textLength="{left}">{escape(label)}</text>
 <text x="{middle + _PADDING}" y="14" textLength="{right}">{escape(text)}</text>
 </g>
 </svg>
 """
+
+
+def _width(text: str) -> int:
+    def of(character: str) -> float:
+        listed = (width for characters, width in _WIDTHS.items() if character in characters)
+        return next(listed, _UPPER if character.isupper() else _OTHER)
+
+    return round(sum(map(of, text)))
