@@ -287,12 +287,18 @@ class Recorder:
 
 
 def outdate(
-    folder: Path, changed: Mapping[str, bytes], *, variant: str | None = None, committed: str | None = None
+    folder: Path,
+    changed: Mapping[str, bytes],
+    put: Callable[[str, bytes], None] | None = None,
+    *,
+    variant: str | None = None,
+    committed: str | None = None,
 ) -> None:
     """Take out of the manifests in `folder` what is of weights that are there no more, or of other contents than the
     files `changed` have or are about to get; a manifest without an entry is removed.
 
     Args:
+        put: replaces a file of the folder; a save has its own way.
         variant, committed: of the weights of this variant, the save that has just become the one that is there.
 
     Raises:
@@ -310,9 +316,12 @@ def outdate(
             continue
         kept = [e for e in entries if (e.save == committed if mine else is_current(folder, e, name, changed))]
         if not kept:
-            with suppress(FileNotFoundError):
-                os.unlink(folder / name)
-        elif len(kept) < len(entries):
+            (folder / name).unlink(missing_ok=True)
+        elif len(kept) == len(entries):
+            continue
+        elif put is not None:
+            put(name, text_of(kept))
+        else:
             write_atomically(folder / name, text_of(kept))
 
 

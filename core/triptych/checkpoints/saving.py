@@ -111,12 +111,12 @@ def save_checkpoint(
                 area.put(name, data)
             try:
                 files = save.publish()
-                outdate(target, save.others, variant=variant, committed=area.id)
+                outdate(target, save.others, area.put, variant=variant, committed=area.id)
                 return files
             except BaseException:
                 with suppress(OSError, TriptychError):
                     roll_forward(area)  # what is committed is finished if it can be, and not left to the next save
-                    outdate(target, {})
+                    outdate(target, {}, area.put)
                 raise
             finally:
                 staging.settle(target, area.path)
@@ -143,7 +143,7 @@ def save_config(folder: str | os.PathLike[str], config: str, also: Mapping[str, 
         before = _values(target / CONFIG_NAME) or {}
         kept = {key: before[key] for key in OF_A_FOLDER if key in before}
         text = json_text(_of_the_model(values) | kept).encode()
-        outdate(target, {CONFIG_NAME: text, **(also or {})})
+        outdate(target, {CONFIG_NAME: text, **(also or {})}, area.put)
         for name, data in (also or {}).items():
             area.put(name, data)
         area.put(CONFIG_NAME, text)
@@ -166,7 +166,7 @@ def collect_garbage(folder: str | os.PathLike[str]) -> list[str]:
         roll_forward(area)
         staging.collect(area)
         staging.remove_orphans(target)
-        outdate(target, {})
+        outdate(target, {}, area.put)
     return sorted(before - set(os.listdir(target)))
 
 
