@@ -47,10 +47,10 @@ def stale_weights(
     found = _Indexes(there, subfolder)
     winning = [name for name in rivals(format, variant, sharded) if name in present - gone]
     gone |= {name for name in winning if found.save_id(name) is not None}
-    gone |= {manifest_name(variant)} & present  # of the weights that are replaced
     aside = [name for name in winning if name not in gone]
     for index in sorted(name for name in gone if name.endswith(".json")):
         gone |= present & found.shards(index)
+    gone |= {manifest_name(variant)} & present  # of the weights that are replaced
     gone -= pushed
     place = f"{subfolder}/" if subfolder else ""
     renamed = {place + name: place + _free(name, present) for name in aside}
