@@ -94,7 +94,7 @@ def compare_all_in_low_precision(found: Mapping[str, Any], exact: Mapping[str, A
 
     def distance(results: Mapping[str, Any]) -> float:
         sizes = {name: np.sqrt(np.square(counted(array, mask)).mean()) for name, array in exact.items()}
-        parts = [_root_mean_square(results[name], exact[name], mask) / max(sizes[name], 1e-30) for name in exact]
+        parts = [root_mean_square(results[name], exact[name], mask) / max(sizes[name], 1e-30) for name in exact]
         return float(np.sqrt(np.square(parts).mean()))
 
     ours, allowed = distance(found), distance(theirs)

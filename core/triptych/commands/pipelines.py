@@ -28,15 +28,15 @@ def verify_files(
 ) -> None:
     with errors_as_messages():
         from triptych.errors import ArgumentError
-        from triptych.tools import verifying
+        from triptych.tools import changed_files
 
         if not files and not and_deleted:
             raise ArgumentError("There is nothing to verify.", expected="files, or --and-deleted", received="none")
         if absent := [str(file) for file in files or () if not os.path.lexists(file)]:
             raise ArgumentError("Files are not there.", expected="names of files", received=", ".join(absent[:4]))
-        places = verifying.places_of([*(files or ()), *(verifying.deleted_files() if and_deleted else ())])
-        with progress_bar("Verifying", sum(map(verifying.nbytes_of, places))) as advance:
-            found = [verifying.verify_place(place, advance) for place in places]
+        places = changed_files.places_of([*(files or ()), *(changed_files.deleted_files() if and_deleted else ())])
+        with progress_bar("Verifying", sum(map(changed_files.nbytes_of, places))) as advance:
+            found = [changed_files.verify_place(place, advance) for place in places]
     for one in found:
         for note in one.notes:
             typer.echo(printable(f"{one.place}: note: {note}"), err=True)

@@ -342,6 +342,7 @@ def write(
     format: Format | None = None,
     *,
     max_shard_size: int | str = "5GB",
+    manifest: bool = False,
     advance: Callable[[int], None] = lambda nbytes: None,
 ) -> list[Path]:
     """Write `draft` into the folder `destination` in one atomic step and return its weight files.
@@ -351,6 +352,7 @@ def write(
 
     Args:
         format: None for that of the source.
+        manifest: as of `save_checkpoint`.
         advance: called after each tensor with its number of bytes.
 
     Raises:
@@ -371,6 +373,7 @@ def write(
         format=chosen,
         scope=tf_scope(_stem(draft)),
         also={**draft.described, **{file.name: file.read_bytes() for file in beside if file.is_file()}},
+        manifest=manifest,
     )
 
 

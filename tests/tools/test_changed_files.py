@@ -20,7 +20,7 @@ from places import GOLDEN, ROOT
 from triptych import TensorRef, save_checkpoint
 from triptych.checkpoints.opening import open_checkpoint
 from triptych.cli import app
-from triptych.tools.verifying import places_of
+from triptych.tools.changed_files import places_of
 
 MODEL = GOLDEN / "bert-mlm"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n"
