@@ -37,7 +37,6 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "tests/support"))
 RECIPES = ROOT / "examples/ci"
 TESTS = '''"""The class that the checkpoints of this repository are of, in each framework."""
 
@@ -112,8 +111,8 @@ def main() -> int:
     folder = arguments.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     make_repository(folder / "repository")
-    from hub_client import environment
-    from hub_server import Hub
+    from triptych_conformance.hub.client import environment
+    from triptych_conformance.hub.server import Hub
 
     shutil.rmtree(folder / "store", ignore_errors=True)
     hub = Hub(folder / "store")
