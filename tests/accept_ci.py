@@ -112,8 +112,8 @@ def main() -> int:
     folder = arguments.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
     make_repository(folder / "repository")
-    from hub_client import environment
-    from hub_server import Hub
+    from triptych_conformance.hub.client import environment
+    from triptych_conformance.hub.server import Hub
 
     shutil.rmtree(folder / "store", ignore_errors=True)
     hub = Hub(folder / "store")
