@@ -26,6 +26,7 @@ from triptych_conformance import keras_hub_side, sides
 from triptych_conformance.checking import check
 from triptych_conformance.inputs import make_inputs, make_labels, read_inputs
 from triptych_conformance.reporting import as_html, as_text
+from triptych_conformance.tolerance import FLOAT32
 
 LAYER = "bert.encoder.layer.0."
 HERE = "test_parity_sides"
@@ -96,7 +97,7 @@ def test_gradients_of_transformers(folder: Path) -> None:
 def test_gradients_in_low_precision(folder: Path) -> None:
     report = check(str(folder), ["pt", "transformers"], gradients=True, dtype="bfloat16")
     largest = max(one.largest for one in report.gradients.values())
-    assert report.passed and largest > 1e-5 and "about as near to float32" in as_text(report)
+    assert report.passed and largest > FLOAT32 and "about as near to float32" in as_text(report)
 
 
 def test_gradients_of_a_function_are_refused(folder: Path) -> None:
