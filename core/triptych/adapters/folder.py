@@ -15,7 +15,7 @@ from triptych.checkpoints.resolve import preferred
 from triptych.errors import ArgumentError, MissingFileError, SaveError, TriptychError
 from triptych.files.atomic import Access, create, flush, flush_folder
 from triptych.files.json import json_text
-from triptych.files.paths import local_folder, path_of
+from triptych.files.paths import check_inside, local_folder, path_of
 from triptych.formats.opening import open_file
 from triptych.formats.safetensors import write_safetensors
 from triptych.formats.torch.writer import write_torch
@@ -76,6 +76,7 @@ def open_adapter(
     if name is None:
         raise MissingFileError(f"{place} holds no weights of an adapter.", expected=" or ".join(order),
                                received=", ".join(sorted(present)[:8]))  # fmt: skip
+    check_inside(folder, folder / name)
     return config, open_file(folder / name, mmap).tensors
 
 
