@@ -51,7 +51,7 @@ def gradients_of(backend: Backend, model: Any, inputs: Arrays, checkpointing: bo
         inputs: numpy arrays by argument name, labels among them.
         checkpointing: whether layers are computed anew for the gradient.
     """
-    with _checkpointing(model, checkpointing):
+    with checkpointed(model, checkpointing):
         found = _GRADIENTS[backend.name](model, inputs)
     weights = {weight.name: weight for weight in model.schema.stored()}
     result = {}
@@ -109,7 +109,8 @@ def _compared(gradients: Arrays, reference: Arrays) -> dict[str, Comparison]:
 
 
 @contextmanager
-def _checkpointing(model: Any, on: bool) -> Iterator[None]:
+def checkpointed(model: Any, on: bool) -> Iterator[None]:
+    """Let layers be computed anew for the gradient in a context, if `on`."""
     if on:
         model.gradient_checkpointing_enable()
     try:
