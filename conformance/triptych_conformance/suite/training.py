@@ -45,8 +45,8 @@ class TrainingTests(SubjectTests):
         assert after < before, f"a step of SGD raised the loss from {before} to {after}"
         found = before - after
         assert 0.75 * expected < found < 1.25 * expected, (
-            f"a step of SGD lowers the loss by {found:.3e}, and by its gradient {expected:.3e}: does a part of the call "
-            "stop the gradient, or change it?"
+            f"a step of SGD lowers the loss by {found:.3e}, and by its gradient {expected:.3e}: does a part of the "
+            "call stop the gradient, or change it?"
         )
 
     def test_two_steps_agree(self, subject: Subject, pair: tuple[Backend, Backend]) -> None:
@@ -87,9 +87,7 @@ class TrainingTests(SubjectTests):
 
     @needs("dropout", "seeded_dropout")
     def test_seeded_dropout_agrees(self, subject: Subject, pair: tuple[Backend, Backend]) -> None:
-        one, other = (
-            subject.once("seeded", backend, lambda b=backend: subject.seeded_outputs(b, 1)) for backend in pair
-        )
+        one, other = (_seeded(subject, backend) for backend in pair)
         assert one.keys() == other.keys()
         for name, value in one.items():
             assert_close(other[name], value, subject.mask, f"{name}, trained with seed 1")
