@@ -15,7 +15,8 @@ from __future__ import annotations
 from triptych_conformance.suite.base import SubjectTests as SubjectTests
 from triptych_conformance.suite.construction import ConstructionTests as ConstructionTests
 from triptych_conformance.suite.forward import ForwardTests as ForwardTests
+from triptych_conformance.suite.generation import GenerationTests as GenerationTests
 
 
-class ModelTests(ConstructionTests, ForwardTests):
+class ModelTests(ConstructionTests, ForwardTests, GenerationTests):
     """All tests. Its attributes are those of `SubjectTests`."""

@@ -13,6 +13,8 @@ from triptych_conformance.inputs import make_inputs, make_labels
 from triptych_conformance.suite.features import FEATURES
 
 Inputs = dict[str, np.ndarray]
+PROMPT = 5
+"""How many tokens texts begin with."""
 
 
 def needs(*features: str) -> Callable[[Any], Any]:
@@ -52,3 +54,12 @@ class SubjectTests:
     def make_labels(self, config: PretrainedConfig, stem: str, inputs: Inputs) -> Inputs:
         """Return what a call reads beside `inputs` to give a loss. Default: by the class's name, as its heads are."""
         return make_labels(config, stem, inputs)
+
+    def make_prompts(self, config: PretrainedConfig, stem: str, inputs: Inputs) -> Inputs:
+        """Return what `generate` is given to write texts after. Default: `inputs`, of a decoder the first five tokens,
+        which no mask hides; of an encoder-decoder what the encoder reads."""
+        if config.is_encoder_decoder:
+            return {name: value for name, value in inputs.items() if not name.startswith("decoder_")}
+        tokens = ("input_ids", "token_type_ids", "position_ids")
+        return {name: value[:, :PROMPT] if name in tokens else value
+                for name, value in inputs.items() if name != "attention_mask"}  # fmt: skip

@@ -17,8 +17,9 @@ from triptych.errors import ArgumentError
 from triptych.names import BACKENDS as PACKAGES
 from triptych.tensors.ref import TensorRef
 from triptych_conformance.parity import BACKENDS, Backend, flat
+from triptych_conformance.running import Run
 from triptych_conformance.suite.base import Inputs, SubjectTests
-from triptych_conformance.tracing import TRACING, Part
+from triptych_conformance.tracing import TRACING, Part, tracing_pt
 
 
 def named(reference: Any) -> Any:
@@ -95,6 +96,11 @@ class Subject:
         return inputs | self._tests().make_labels(self.config, self.stem, inputs)
 
     @property
+    def prompts(self) -> Inputs:
+        """What texts are written after."""
+        return self._tests().make_prompts(self.config, self.stem, self.inputs)
+
+    @property
     def mask(self) -> np.ndarray | None:
         """The attention mask with a row for each text, [B, Q]; None if the model reads none."""
         mask = self.inputs.get("attention_mask")
@@ -157,7 +163,7 @@ class Subject:
 
     def trained_outputs(self, backend: Backend) -> dict[str, np.ndarray]:
         """Return what a model gives for `inputs` while it is trained."""
-        return self._once("trained", backend, lambda: _run_training(backend, self.fresh(backend), self.inputs))
+        return self.once("trained", backend, lambda: _run_training(backend, self.fresh(backend), self.inputs))
 
     def low(self, backend: Backend, dtype: str) -> dict[str, np.ndarray]:
         """Return what the model gives for `inputs` in "bfloat16" or "float16"."""
@@ -166,13 +172,14 @@ class Subject:
             model = self.fresh(backend, dtype=dtype)
             return backend.run(model, self.inputs, **self.everything(backend, model))
 
-        return self._once(dtype, backend, compute)
+        return self.once(dtype, backend, compute)
 
     def losses(self, backend: Backend) -> dict[str, np.ndarray]:
         """Return what the shared model gives for `labelled`, losses among it."""
-        return self._once("losses", backend, lambda: backend.run(self.model(backend), self.labelled))
+        return self.once("losses", backend, lambda: backend.run(self.model(backend), self.labelled))
 
-    def _once(self, what: str, backend: Backend, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    def once(self, what: str, backend: Backend, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """Return what `compute` gives, from the first call of this name for this framework on."""
         key = what, backend.name
         if key not in self._kept:
             self._kept[key] = compute()
@@ -187,16 +194,29 @@ class Origin:
     """What the model that a subject is a port of computes, in PyTorch, from the subject's checkpoint."""
 
     def __init__(self, subject: Subject, reference: str) -> None:
-        backend = Backend("pt")
-        model = named(reference).from_pretrained(subject.folder, attn_implementation="eager").eval()
-        self.outputs = backend.run(
-            model, subject.inputs, **subject.everything(subject.reference, subject.model(subject.reference))
-        )
-        self._losses = lambda: backend.run(model, subject.labelled)
+        self._subject = subject
+        self._model = named(reference).from_pretrained(subject.folder, attn_implementation="eager").eval()
+
+    @cached_property
+    def run(self) -> Run:
+        """Its outputs for `inputs`, and what each of its parts read and gave meanwhile."""
+        subject = self._subject
+        asked = subject.everything(subject.reference, subject.model(subject.reference))
+        with tracing_pt(self._model) as trace:
+            outputs = Backend("pt").run(self._model, subject.inputs, **asked)
+        return Run("origin", outputs, tuple(trace.parts))
 
     @cached_property
     def losses(self) -> dict[str, np.ndarray]:
-        return {name: value for name, value in self._losses().items() if name.endswith("loss")}
+        outputs = Backend("pt").run(self._model, self._subject.labelled)
+        return {name: value for name, value in outputs.items() if name.endswith("loss")}
+
+    def written(self, **options: Any) -> np.ndarray:
+        """Return the texts [R, L] that it writes after `prompts`, which no end token cuts short."""
+        import torch
+
+        prompts = {name: torch.tensor(value) for name, value in self._subject.prompts.items()}
+        return np.asarray(self._model.generate(**prompts, **options, eos_token_id=-1))
 
 
 def _random(array: np.ndarray, number: int) -> np.ndarray:
