@@ -40,15 +40,18 @@ class _Small:
         return labels_of(stem, config, inputs)
 
 
-GENERATE = ("LM", "LMHeadModel", "DoubleHeadsModel", "ConditionalGeneration")
+GENERATE = ("CausalLM", "LMHeadModel", "ConditionalGeneration")
+ENCODERS = ("bert", "electra", "roberta")
 NO_DROPOUT = ("llama", "mistral", "qwen2", "qwen3")
 
 
 def lacks_of(kind: str, stem: str) -> dict[str, str]:
     """Return what a class is without, as `ModelTests` has it."""
     lacks = {"buffers": "positions are counted in the call"}
-    if stem.endswith("MaskedLM") or not stem.endswith(GENERATE):
+    if not stem.endswith(GENERATE):
         lacks["generation"] = "it writes no text"
+    elif kind in ENCODERS:
+        lacks |= {"cache": "each token sees those after it", "init_cache": "it has no cache"}
     if not labels_of(stem, config_of(kind, stem), inputs_of(stem, config_of(kind, stem))):
         lacks["loss"] = "it has no head"
     if kind in NO_DROPOUT and not stem.endswith("TokenClassification"):

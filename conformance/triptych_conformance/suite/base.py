@@ -13,6 +13,8 @@ from triptych_conformance.inputs import make_inputs, make_labels
 from triptych_conformance.suite.features import FEATURES
 
 Inputs = dict[str, np.ndarray]
+PROMPT = 5
+"""How many tokens texts begin with."""
 
 
 def needs(*features: str) -> Callable[[Any], Any]:
@@ -73,6 +75,15 @@ class SubjectTests:
     def make_head_masks(self, config: PretrainedConfig, stem: str, heads: Mapping[int, Sequence[int]]) -> Inputs:
         """Return arguments of a call that mask `heads`, the result of `make_heads`. Default: `head_mask`."""
         return {"head_mask": head_mask(config.num_hidden_layers, config.num_attention_heads, heads)}
+
+    def make_prompts(self, config: PretrainedConfig, stem: str, inputs: Inputs) -> Inputs:
+        """Return what `generate` is given to write texts after. Default: `inputs`, of a decoder the first five tokens,
+        which no mask hides; of an encoder-decoder what the encoder reads."""
+        if config.is_encoder_decoder:
+            return {name: value for name, value in inputs.items() if not name.startswith("decoder_")}
+        tokens = ("input_ids", "token_type_ids", "position_ids")
+        return {name: value[:, :PROMPT] if name in tokens else value
+                for name, value in inputs.items() if name != "attention_mask"}  # fmt: skip
 
 
 def head_mask(layers: int, count: int, gone: Mapping[int, Sequence[int]]) -> np.ndarray:

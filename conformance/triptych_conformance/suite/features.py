@@ -50,6 +50,16 @@ def _prunes(subject: Subject, backend: Backend) -> bool:
     return _works(lambda model: model.prune_heads(subject.heads))(subject, backend)
 
 
+def _caches(subject: Subject, backend: Backend) -> bool:
+    model = subject.model(backend)
+    return backend.takes(model, "past_key_values") and (model._has_own_hooks() or _gives_caches(subject, backend))
+
+
+def _gives_caches(subject: Subject, backend: Backend) -> bool:
+    hooked = subject.model(backend)._has_own_hooks()
+    return not hooked and _works(lambda model: model.init_cache(1, 2))(subject, backend)
+
+
 def _grow(model: Any) -> None:
     model.resize_token_embeddings(model.config.vocab_size + 1)
 
@@ -74,5 +84,7 @@ FEATURES: dict[str, tuple[str, Predicate]] = {
     "checkpointing": ("layers that can be computed anew for the gradient",
                       _works(lambda m: m.gradient_checkpointing_enable())),
     "generation": ("generate()", lambda subject, backend: bool(subject.model(backend).can_generate())),
+    "cache": ("a cache of the tokens before, with which it generates", _caches),
+    "init_cache": ("init_cache(), whose caches its calls take and return", _gives_caches),
 }  # fmt: skip
 """By name: what it is, and whether a model of one framework has it."""

@@ -18,8 +18,9 @@ from triptych.names import BACKENDS as PACKAGES
 from triptych.tensors.ref import TensorRef
 from triptych_conformance.gradients import gradients_of, without_dropout
 from triptych_conformance.parity import BACKENDS, Backend, flat
+from triptych_conformance.running import Run
 from triptych_conformance.suite.base import Inputs, SubjectTests
-from triptych_conformance.tracing import TRACING, Part
+from triptych_conformance.tracing import TRACING, Part, tracing_pt
 
 T = TypeVar("T")
 
@@ -127,6 +128,11 @@ class Subject:
     @property
     def no_gradient(self) -> Sequence[str]:
         return self._tests.no_gradient
+
+    @property
+    def prompts(self) -> Inputs:
+        """What texts are written after."""
+        return self._tests().make_prompts(self.config, self.stem, self.inputs)
 
     @property
     def mask(self) -> np.ndarray | None:
@@ -240,16 +246,29 @@ class Origin:
     """What the model that a subject is a port of computes, in PyTorch, from the subject's checkpoint."""
 
     def __init__(self, subject: Subject, reference: str) -> None:
-        backend = Backend("pt")
-        model = named(reference).from_pretrained(subject.folder, attn_implementation="eager").eval()
-        self.outputs = backend.run(
-            model, subject.inputs, **subject.everything(subject.reference, subject.model(subject.reference))
-        )
-        self._losses = lambda: backend.run(model, subject.labelled)
+        self._subject = subject
+        self._model = named(reference).from_pretrained(subject.folder, attn_implementation="eager").eval()
+
+    @cached_property
+    def run(self) -> Run:
+        """Its outputs for `inputs`, and what each of its parts read and gave meanwhile."""
+        subject = self._subject
+        asked = subject.everything(subject.reference, subject.model(subject.reference))
+        with tracing_pt(self._model) as trace:
+            outputs = Backend("pt").run(self._model, subject.inputs, **asked)
+        return Run("origin", outputs, tuple(trace.parts))
 
     @cached_property
     def losses(self) -> dict[str, np.ndarray]:
-        return {name: value for name, value in self._losses().items() if name.endswith("loss")}
+        outputs = Backend("pt").run(self._model, self._subject.labelled)
+        return {name: value for name, value in outputs.items() if name.endswith("loss")}
+
+    def written(self, **options: Any) -> np.ndarray:
+        """Return the texts [R, L] that it writes after `prompts`, which no end token cuts short."""
+        import torch
+
+        prompts = {name: torch.tensor(value) for name, value in self._subject.prompts.items()}
+        return np.asarray(self._model.generate(**prompts, **options, eos_token_id=-1))
 
 
 def _random(array: np.ndarray, number: int) -> np.ndarray:
