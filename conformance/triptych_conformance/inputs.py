@@ -34,6 +34,8 @@ def make_inputs(config: Any, stem: str, *, batch: int = 2, length: int = 12, see
     allowed = np.setdiff1d(np.arange(min(words, 50000)), [one for one in several if one is not None])
     mask = np.ones((batch, length), np.int64)
     mask[-1, length - length // 4 :] = 0
+    if length > 3:  # of a text that is read from left to right nothing sees what is masked at its end
+        mask[-1, length // 3] = 0
     inputs = {"input_ids": rng.choice(allowed, (batch, length)), "attention_mask": mask}
     if config.is_encoder_decoder and not stem.endswith(("EncoderModel", "TokenClassification")):
         if stem.endswith("SequenceClassification"):  # reads where a text ends
