@@ -17,6 +17,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from triptych_conformance.gradients import compared_gradients
 from triptych_conformance.running import Run
 from triptych_conformance.tolerance import compare
 from triptych_conformance.tracing import Part
@@ -82,6 +83,9 @@ def find(reference: Run, other: Run, mask: np.ndarray | None, stored: Stored,
         return None
     last = both[-1][0] if both else None
     told = tuple(f"{weight}: {text}" for weight, text in by_weight)
+    if apart and not both:
+        side = other.side if not other.parts else reference.side
+        told += (f"{side} gives outputs alone, so that no part is known",)
     place = apart[0] if apart else by_weight[0][0]
     points_to = told
     if apart and last is not None:
@@ -89,6 +93,40 @@ def find(reference: Run, other: Run, mask: np.ndarray | None, stored: Stored,
         points_to += tuple(_sides(reference.side, other.side, ours_out, others_out,
                                   _between([pair[0] for pair in both], mask, config), mask))  # fmt: skip
     return Finding(place, last.name if last and apart else None, (), points_to)
+
+
+def find_in_gradients(reference: Run, other: Run) -> Finding | None:
+    """Return where gradients part first, seen from the loss: of the part called last, whose gradient departs; or None
+    where none does."""
+    if reference.gradients is None or other.gradients is None:
+        return None
+    compared = compared_gradients(other.gradients, reference.gradients)
+    apart = [name for name, comparison in compared.items() if not comparison.fraction <= 1]
+    if not apart:
+        return None
+    calls = {part.name.partition("#")[0]: number for number, part in enumerate(reference.parts)}
+    last = max(apart, key=lambda name: calls.get(name.rpartition(".")[0], -1))
+    ours, theirs = reference.gradients.get(last), other.gradients.get(last)
+    told = _of_gradient(reference.side, other.side, ours, theirs)
+    some = f"{len(apart)} of {len(compared)} gradients depart"
+    return Finding(last.rpartition(".")[0] or last, None, (last,), (some, *told))
+
+
+def _of_gradient(reference: str, other: str, ours: np.ndarray | None, theirs: np.ndarray | None) -> Iterator[str]:
+    """Yield what became of a gradient."""
+    if ours is None or theirs is None:
+        yield f"{other if theirs is None else reference} has no such parameter, or does not train it"
+        return
+    if ours.shape != theirs.shape:
+        yield f"{other} has it in another shape, {theirs.shape} for {ours.shape}"
+        return
+    for side, own, others in ((other, theirs, ours), (reference, ours, theirs)):
+        if not own.any() and others.any():
+            yield f"in {side} it is zero: nothing comes back to it"
+            return
+    scale = float((ours * theirs).sum() / np.square(ours).sum()) if ours.any() else 0.0
+    if scale and compare(theirs / scale, ours).fraction <= 1 and abs(scale - 1) > 1e-3:
+        yield f"{other} has it times {scale:.4g}"
 
 
 def fitting(mask: np.ndarray | None, array: np.ndarray) -> np.ndarray | None:

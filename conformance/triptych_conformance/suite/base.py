@@ -43,11 +43,15 @@ class SubjectTests:
     gaps: ClassVar[Mapping[str, str]] = {}
 
     def make_inputs(self, config: PretrainedConfig, stem: str) -> Inputs:
-        """Return arguments of a call by name. Default: ids and a mask with some zeros at the end of the last row.
+        """Return arguments of a call by name. Default: what a class with its `main_input_name` reads, ids with a mask
+        that has some zeros at the end of the last row, pixels, or sound: see `triptych_conformance.inputs`.
 
         `attention_mask` [B, Q], if it is among them, says which positions of the outputs count.
         """
-        return make_inputs(config, stem)
+        from triptych_conformance.suite.subject import backends_of, named
+
+        kind = named(self.models[backends_of(type(self))[0].name])
+        return make_inputs(config, stem, main=kind.main_input_name)
 
     def make_labels(self, config: PretrainedConfig, stem: str, inputs: Inputs) -> Inputs:
         """Return what a call reads beside `inputs` to give a loss. Default: by the class's name, as its heads are."""

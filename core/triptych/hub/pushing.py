@@ -319,7 +319,8 @@ def push_files(
 
 def files_of(folder: Path, variant: str | None = None) -> dict[str, Path]:
     """Return what of `folder` belongs to its checkpoint, by name: config.json, the weights of `variant` that a load
-    would take, tokenizer files and the like, README.md, and the code that its auto_map names classes of.
+    would take and their manifest, tokenizer files and the like, README.md, and the code that its auto_map names classes
+    of.
 
     The headers of the weights are read, so what cannot be loaded is not pushed.
 
@@ -327,11 +328,13 @@ def files_of(folder: Path, variant: str | None = None) -> dict[str, Path]:
         MissingFileError, CorruptCheckpointError and its subclasses, UnsafeCheckpointError, ConfigError.
     """
     from triptych.checkpoints.holding import hold  # not needed by a config, which imports this module
+    from triptych.checkpoints.manifest import of_checkpoint
 
     held, config = hold(folder, variant=variant), folder / CONFIG_NAME
     values = read_config(config) if held.config is None else held.config
     weights = held.checkpoint.files
-    beside = [folder / name for name in (*COMPANIONS, CARD)]
+    manifest = of_checkpoint(folder, variant, [file.name for file in weights])
+    beside = [folder / name for name in (*COMPANIONS, CARD, *manifest)]
     beside += sorted(folder.glob("*.py")) if mapped(values) else []
     return {path.name: path for path in (config, *weights, *beside) if path.is_file()}
 

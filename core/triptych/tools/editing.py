@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -25,7 +25,7 @@ from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError, ShapeMismatchError, UnsupportedFormatError
 from triptych.files.json import json_text, repeated
 from triptych.formats.gguf.tokenizer import tokenizer_files, tokenizer_kind
-from triptych.formats.kinds import COMPANIONS, Format
+from triptych.formats.kinds import COMPANIONS, LAYOUTS, Format
 from triptych.modeling.quantised import FIELD, packing_of, quantised_by
 from triptych.modeling.quantization_configs import QuantizationConfig
 from triptych.tensors import arrays
@@ -68,7 +68,7 @@ class Draft:
         return sum(math.prod(ref.shape) for ref in self.tensors.values())
 
 
-def open_draft(path: Path, variant: str | None = None) -> Draft:
+def open_draft(path: Path, variant: str | None = None, order: Sequence[Format] = LAYOUTS) -> Draft:
     """Open `path` (see `open_source`), with every weight once and under its canonical name.
 
     Copies of tied weights are left out. A tie that the file contradicts is ended in the config, as when it is loaded.
@@ -76,7 +76,7 @@ def open_draft(path: Path, variant: str | None = None) -> Draft:
     Raises:
         InconsistentCheckpointError: copies of one weight differ. What `open_source` raises.
     """
-    source = open_source(path, variant)
+    source = open_source(path, variant, order)
     described = tokenizer_files(source.metadata)
     notes = _notes(source)
     if (kind := tokenizer_kind(source.metadata)) and not described:
@@ -342,6 +342,7 @@ def write(
     format: Format | None = None,
     *,
     max_shard_size: int | str = "5GB",
+    manifest: bool = False,
     advance: Callable[[int], None] = lambda nbytes: None,
 ) -> list[Path]:
     """Write `draft` into the folder `destination` in one atomic step and return its weight files.
@@ -351,6 +352,7 @@ def write(
 
     Args:
         format: None for that of the source.
+        manifest: as of `save_checkpoint`.
         advance: called after each tensor with its number of bytes.
 
     Raises:
@@ -371,6 +373,7 @@ def write(
         format=chosen,
         scope=tf_scope(_stem(draft)),
         also={**draft.described, **{file.name: file.read_bytes() for file in beside if file.is_file()}},
+        manifest=manifest,
     )
 
 
