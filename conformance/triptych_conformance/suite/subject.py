@@ -287,4 +287,5 @@ def _run_training(backend: Backend, model: Any, inputs: Mapping[str, np.ndarray]
         return flat(model(**inputs, training=True))
     import jax
 
-    return flat(model(**inputs, train=True, dropout_rng=jax.random.PRNGKey(1)))
+    output = model(**inputs, train=True, dropout_rng=jax.random.PRNGKey(1))
+    return flat(output[0] if type(output) is tuple else output)  # beside it: what changed of other collections
