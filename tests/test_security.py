@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hub_server import Hub
 from places import GOLDEN, ROOT
 from small_tokenizer import save_tokenizer
 from triptych import AutoConfig, HubError, LoraConfig, TensorRef, UnsafeCheckpointError, save_checkpoint
@@ -24,6 +23,7 @@ from triptych.hub.remote_code import take_code_arguments
 from triptych.hub.snapshot import HubOptions
 from triptych.tools.editing import open_draft, write
 from triptych.tools.texts import open_texts
+from triptych_conformance.hub.server import Hub
 
 PAGE = (ROOT / "SECURITY.md").read_text()
 NAMED = re.findall(r"^`([\w/.]+\.py)::(\w+)`$", PAGE, re.MULTILINE)
