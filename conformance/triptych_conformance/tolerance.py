@@ -80,7 +80,7 @@ def compare_low_precision(found: Any, exact: Any, theirs: Any, mask: Any = None)
         theirs: what the reference framework computes in the precision of `found`.
         mask: as in `compare`; the other conditions of `compare` hold as well.
     """
-    ours, allowed = (_root_mean_square(array, exact, mask) for array in (found, theirs))
+    ours, allowed = (root_mean_square(array, exact, mask) for array in (found, theirs))
     return Comparison(ours, LOW_PRECISION * allowed if np.isfinite(allowed) else 0.0)
 
 
@@ -94,7 +94,7 @@ def compare_all_in_low_precision(found: Mapping[str, Any], exact: Mapping[str, A
 
     def distance(results: Mapping[str, Any]) -> float:
         sizes = {name: np.sqrt(np.square(counted(array, mask)).mean()) for name, array in exact.items()}
-        parts = [_root_mean_square(results[name], exact[name], mask) / max(sizes[name], 1e-30) for name in exact]
+        parts = [root_mean_square(results[name], exact[name], mask) / max(sizes[name], 1e-30) for name in exact]
         return float(np.sqrt(np.square(parts).mean()))
 
     ours, allowed = distance(found), distance(theirs)
@@ -120,7 +120,8 @@ def largest_difference(one: Any, other: Any, mask: Any = None) -> float:
     return float(_differences(one, other, mask).max(initial=0.0))
 
 
-def _root_mean_square(one: Any, other: Any, mask: Any) -> float:
+def root_mean_square(one: Any, other: Any, mask: Any = None) -> float:
+    """Return the root of the mean square of the differences: as `largest_difference` otherwise."""
     differences = _differences(one, other, mask)
     return float(np.sqrt(np.square(differences).mean())) if differences.size else float("inf")
 
