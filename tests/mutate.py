@@ -19,7 +19,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from mutation import choosing, running
 from mutation.choosing import area_of, chosen
 from mutation.faults import KINDS, Fault
 from mutation.likely import Cases, likely, picked
+from mutation.patching import Collected
 from mutation.running import function_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,6 +74,8 @@ def main() -> int:
     parser.add_argument(
         "--using", nargs="*", default=[], metavar="FILE[::PATTERN]", help="tests to judge by, no others"
     )
+    parser.add_argument("--collected", nargs="*", default=[], metavar="FILE", help="test files that are "
+                        "collected once, for faults in functions; what lives there is judged again")  # fmt: skip
     parser.add_argument("--tests", nargs="*", default=None, help="test files to cover, instead of all")
     parser.add_argument("--wait-for", type=Path, help="a folder; nothing runs while there is something in it")
     options = parser.parse_args()
@@ -95,6 +98,7 @@ class _Session:
     def __init__(self, options: argparse.Namespace, faults: list[Fault]) -> None:
         self.options, self.faults, self.work = options, faults, options.work.resolve()
         self.log = self.work / "last.log"
+        self.collected: Collected | None = None
         self.tree = running.copied(ROOT, self.work / "tree")
         running.prepare(self.tree, self.work / "compiled")
 
@@ -106,6 +110,8 @@ class _Session:
         if self.options.command == "check":
             return self.check()
         known = _Known(self.work / "lines.jsonl")
+        if self.options.collected:
+            self.collected = Collected(self.options.collected, self.work / "collected.log")
         done = {} if self.options.only else _results(self.work)
         with open(self.work / "results.jsonl", "a") as file:
             for fault in self.faults:
@@ -162,33 +168,48 @@ class _Session:
     def judged(self, fault: Fault, known: _Known) -> dict[str, Any]:
         """Return what became of a fault."""
         start, path = time.monotonic(), self.tree / fault.path
-        verdict, by, message, passed = "lived", "", "", 0
-        with running.with_content(path, fault.applied(path.read_bytes())):
-            for files, order in self.groups(fault, known):
-                run = running.forked(
-                    files, partial(running.Judge, order=order), self.log, limit=180, most=self.options.cap
-                )
-                if run.status == 4:
-                    raise RuntimeError(self.log.read_text()[-500:])
-                passed += run.passed
-                if run.failure is not None:
-                    verdict, by, message = "killed", run.failure["test"], run.failure["message"]
-                elif run.cut:
-                    verdict = "undecided"
-                elif run.status is None:
-                    verdict, by, message = "timeout", run.current, "no end"
-                elif run.status not in (0, 5):  # all passed; there were none
-                    verdict, by, message = "killed", run.current, f"the process ended with {run.status}"
-                if verdict != "lived":
-                    known.kills[function_of(by)] += bool(by)
-                    break
+        verdict, by, message, passed, cpu, how = "lived", "", "", 0, 0.0, ""
+        runs = self.runs(fault, path, known)
+        for run, how in runs:  # noqa: B007
+            passed += run.passed
+            cpu += run.cpu
+            if run.failure is not None:
+                verdict, by, message = "killed", run.failure["test"], run.failure["message"]
+            elif run.cut:
+                verdict = "undecided"
+            elif run.status is None:
+                verdict, by, message = "timeout", run.current, "no end"
+            elif run.status not in (0, 5):  # all passed; there were none
+                verdict, by, message = "killed", run.current, f"the process ended with {run.status}"
+            if verdict != "lived":
+                known.kills[function_of(by)] += bool(by)
+                break
+        runs.close()
         seconds = time.monotonic() - start
         names = ("id", "kind", "path", "line", "where", "before", "after")
         return {
             **{name: getattr(fault, name) for name in names}, "area": area_of(fault.path),
             "key": choosing.shown(fault.key), "verdict": verdict, "by": by, "message": message, "passed": passed,
-            "seconds": seconds,
+            "seconds": seconds, "cpu": cpu, "how": how,
         }  # fmt: skip
+
+    def runs(self, fault: Fault, path: Path, known: _Known) -> Generator[tuple[running.Run, str]]:
+        """Yield runs of tests with the fault, and how it was put in, until the caller has seen enough."""
+        changed = fault.applied(path.read_bytes())
+        groups = list(self.groups(fault, known))
+        if self.collected is not None and not fault.at_import:
+            tests = [test for _, order in groups for test in order(self.collected.tests)]
+            tests = list(dict.fromkeys(test for test in tests if test in set(self.collected.tests)))
+            if tests:
+                run = self.collected.run(path, changed, tests, 180, self.options.cap)
+                if not any(event["event"] == "unpatchable" for event in run.events):
+                    yield run, "patched"
+        with running.with_content(path, changed):
+            for files, order in groups:
+                run = running.forked(files, partial(running.Judge, order=order), self.log, 180, most=self.options.cap)
+                if run.status == 4:
+                    raise RuntimeError(self.log.read_text()[-500:])
+                yield run, "imported"
 
     def groups(self, fault: Fault, known: _Known) -> Iterator[tuple[list[str], Order]]:
         """Yield test files and what chooses tests of them: those that run the line, then what is likely to."""

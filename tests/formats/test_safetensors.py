@@ -29,6 +29,7 @@ from triptych import (
     save_checkpoint,
 )
 from triptych.formats.safetensors import open_safetensors
+from triptych.tensors.dtypes import SAFETENSORS
 
 
 def raw(header: object, data: bytes = b"", length: int | None = None) -> bytes:
@@ -243,6 +244,16 @@ def test_arrays_survive_a_file_bit_for_bit(kind: str, mmap: bool, tmp_path: Path
     read = open_checkpoint(tmp_path, mmap=mmap)["w"].read()
     assert read.dtype == array.dtype.newbyteorder("=")
     assert read.tobytes() == np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))).tobytes()
+
+
+@pytest.mark.parametrize("name", SAFETENSORS)
+def test_each_dtype_is_the_one_that_the_library_takes_it_for(name: str, tmp_path: Path) -> None:
+    size = 3 * SAFETENSORS[name].itemsize
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(raw({"w": entry([3], (0, size), name)}, b"\1" * size))
+    with safe_open(path, framework="pt") as file:
+        theirs = file.get_tensor("w")
+    assert open_safetensors(path).tensors["w"].dtype.name == str(theirs.dtype).removeprefix("torch.")
 
 
 def test_our_files_are_read_by_the_safetensors_library(tmp_path: Path, rng: np.random.Generator) -> None:

@@ -104,6 +104,8 @@ class Run:
     seconds: float = 0.0
     status: int | None = None
     """The exit status; None if it was killed since it took too long."""
+    cpu: float = 0.0
+    """Seconds of the processor."""
     cut: bool = False
     """Whether it took too long in all, while its tests ended one by one."""
 
@@ -143,12 +145,13 @@ def forked(files: Sequence[str], plugin: Callable[[Callable[[dict[str, Any]], No
                 *lines, rest = (rest + data).split(b"\n")
                 run.events += map(json.loads, lines)
                 last = time.monotonic()
-        done, status = os.waitpid(pid, os.WNOHANG)
+        done, status, usage = os.wait4(pid, os.WNOHANG)
         if done:
             run.status, ended = os.waitstatus_to_exitcode(status), True
+            run.cpu = usage.ru_utime + usage.ru_stime
         elif time.monotonic() - last > limit or time.monotonic() - start > most:
             run.cut = time.monotonic() - start > most
-            _end(pid)
+            end(pid)
             os.waitpid(pid, 0)
             ended = True
         else:
@@ -158,12 +161,12 @@ def forked(files: Sequence[str], plugin: Callable[[Callable[[dict[str, Any]], No
             rest += data
     run.events += map(json.loads, filter(None, rest.split(b"\n")))
     os.close(reading)
-    _end(pid)
+    end(pid)
     run.seconds = time.monotonic() - start
     return run
 
 
-def _end(group: int) -> None:
+def end(group: int) -> None:
     """Kill a fork and what it started."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
