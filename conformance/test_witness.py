@@ -159,6 +159,16 @@ def differing_defaults(kind: str) -> list[str]:
     return differences({name: ours[name] for name in shared}, {name: theirs[name] for name in shared})
 
 
+@pytest.mark.parametrize("kind", SMALL)
+def test_other_names_of_fields(kind: str) -> None:
+    import transformers
+
+    ours, theirs = (
+        cls.attribute_map for cls in (family(kind).config_class, type(transformers.AutoConfig.for_model(kind)))
+    )
+    assert_none(differences({name: field for name, field in ours.items() if name in theirs}, theirs))
+
+
 # ---- mistakes, and what is said of them
 
 Edit = Callable[[dict[str, Any]], None]

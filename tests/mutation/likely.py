@@ -44,7 +44,18 @@ def likely(fault: Fault, root: Path) -> list[list[Cases]]:
         return [first, [*own[1:], *_of_backend(backend)]]
     if module == "make":
         return [_each_family(), _of_backend(backend)]
-    return []
+    return [[Cases(path, most=40) for path in READERS.get(Path(fault.path).parent.name, READERS[""])]]
+
+
+READERS = {
+    "checkpoints": ("tests/checkpoints/test_legacy.py", "tests/checkpoints/test_opening.py",
+                    "tests/checkpoints/test_saving.py", "tests/checkpoints/test_staging.py",
+                    "tests/checkpoints/test_holding.py", "conformance/test_files.py"),
+    "weights": ("tests/checkpoints/test_legacy.py", "conformance/test_schema.py", "conformance/test_files.py"),
+    "tensors": ("tests/tensors/test_arrays.py", "tests/formats/test_safetensors.py", "tests/formats/torch/test_file.py"),
+    "": ("tests/formats/test_safetensors.py", "conformance/test_files.py"),
+    **{name: (f"tests/formats/{name}/test_file.py",) for name in ("gguf", "hdf5", "msgpack", "torch")},
+}  # fmt: skip
 
 
 MAIN = {"bert": "BertForPreTraining", "gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "opt": "OPTForCausalLM",
