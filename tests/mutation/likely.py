@@ -58,11 +58,15 @@ SPECIAL = (
     ("encoder_decoder.py:_Schema", Cases(f"{SUITE}/test_encoder_decoder.py", "tied|declared", 20)),
     (
         "encoder_decoder.py:EncoderDecoderModel.call",
-        Cases(f"{SUITE}/test_encoder_decoder.py", "tuple|step_by_step|agree", 20),
+        Cases(f"{SUITE}/test_encoder_decoder.py", "tuple|step_by_step", 20),
     ),
     ("llama.py:LlamaAttention.setup:.*eps", Cases(WITNESS, r"epsilons\[qwen3", 4)),
     ("opt.py:OPTAttention.setup", Cases(FAMILIES, "pruned.*OPTModel", 4)),
     ("nn/(seeding|threefry).py", Cases(f"{SUITE}/test_seeded_dropout.py", "of_a_trace|words|masks", 12)),
+    ("make.py:FlaxConv1D.*packed|packed.project", Cases(f"{SUITE}/test_quantised.py", most=60)),
+    ("functional.py:shifted", Cases(f"{SUITE}/test_encoder_decoder.py", "shifted_behind", 4)),
+    ("make.py:(declared_call|constructor_signature|_taking_old)", Cases(f"{SUITE}/test_signatures.py", most=200)),
+    ("make.py:FlaxBlock", Cases(f"{SUITE}/test_parts.py", most=60)),
     ("nn/outputs.py", Cases("tests/nn/test_outputs.py", most=60)),
     ("nn/growing_cache.py", Cases(f"{SUITE}/test_caches.py", "long_parts|outgrown|encoders_states|branches|bits", 20)),
     ("nn/heads.py", Cases(f"{SUITE}/test_parts.py", most=60)),
@@ -114,7 +118,10 @@ def _of_family(family: str, fault: Fault) -> list[list[Cases]]:
     ]  # fmt: skip
     declared = Cases(WITNESS, rf"test_(weights|epsilons|defaults)\[{family}", 60)
     if fault.at_import:  # a default, or a name of config.json
-        return [[Cases(WITNESS, "test_defaults", 20), Cases("tests/config/test_base.py", most=60)], [*own, *same]]
+        return [
+            [Cases(WITNESS, "test_defaults|other_names", 40), Cases("tests/config/test_base.py", most=60)],
+            [*own, *same],
+        ]
     if fault.kind in ("epsilon", "transpose", "tie"):
         return [[declared], [*own, *same], rest]
     return [[*own, *same], [declared, *rest]]
