@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -31,7 +31,8 @@ class Cases:
 def likely(fault: Fault, root: Path) -> list[list[Cases]]:
     """Return groups of tests, each for a process of its own."""
     place = f"{fault.path}:{fault.where}:{fault.before}"
-    special = [cases for pattern, cases in SPECIAL if re.search(pattern, place)]
+    name = fault.where.partition(".")[0]
+    special = [replace(one, pattern=one.pattern.replace("CLASS", name)) for at, one in SPECIAL if re.search(at, place)]
     return [*([special] if special else []), *_general(fault, root)]
 
 
@@ -66,6 +67,11 @@ SPECIAL = (
     ("make.py:FlaxConv1D.*packed|packed.project", Cases(f"{SUITE}/test_quantised.py", most=60)),
     ("functional.py:shifted", Cases(f"{SUITE}/test_encoder_decoder.py", "shifted_behind", 4)),
     ("make.py:(declared_call|constructor_signature|_taking_old)", Cases(f"{SUITE}/test_signatures.py", most=200)),
+    (
+        "flax.*make.py:(FlaxConv1D|FlaxVocabProjector|FlaxRMS).*asarray",
+        Cases(f"{SUITE}/test_low_precision.py", "whatever", 8),
+    ),
+    ("make.py:(dense|WideLinear|_policy_of)", Cases(f"{SUITE}/test_low_precision.py", "t5", 8)),
     ("make.py:FlaxBlock", Cases(f"{SUITE}/test_parts.py", most=60)),
     ("nn/outputs.py", Cases("tests/nn/test_outputs.py", most=60)),
     ("nn/growing_cache.py", Cases(f"{SUITE}/test_caches.py", "long_parts|outgrown|encoders_states|branches|bits", 20)),
@@ -73,11 +79,12 @@ SPECIAL = (
     ("functional.py:last_token", Cases(FAMILIES, "as_transformers_5.*-(GPT2|Llama)ForSequenceClassification", 4)),
     ("functional.py:(shifted|.*loss)", Cases(FAMILIES, "losses", 60)),
     ("resolve.py:is_of_one_save", Cases("tests/checkpoints/test_staging.py", most=200)),
-    ("head_mask", Cases(FAMILIES, "pruned", 66)),
+    ("families.*head_mask", Cases(FAMILIES, "pruned.*-CLASS", 4)),
+    ("head_mask", Cases(FAMILIES, "pruned", 10)),
     ("bucket", Cases(f"{SUITE}/test_real_files.py", "buckets", 20)),
     ("legacy.py", Cases("tests/checkpoints/test_legacy.py", "names|kernels_and_statistics|generic_rules", 60)),
 )
-"""Tests of one thing: a pattern of path, function and text, and where they are."""
+"""Tests of one thing: a pattern of path, function and text, and where they are; CLASS is the class of the fault."""
 READERS = {
     "checkpoints": ("tests/checkpoints/test_legacy.py", "tests/checkpoints/test_opening.py",
                     "tests/checkpoints/test_saving.py", "tests/checkpoints/test_staging.py",
