@@ -31,8 +31,12 @@ class Cases:
 def likely(fault: Fault, root: Path) -> list[list[Cases]]:
     """Return groups of tests, each for a process of its own."""
     place = f"{fault.path}:{fault.where}:{fault.before}"
-    name = fault.where.partition(".")[0]
-    special = [replace(one, pattern=one.pattern.replace("CLASS", name)) for at, one in SPECIAL if re.search(at, place)]
+    name, backend = fault.where.partition(".")[0], fault.path.partition("/")[0]
+    special = [
+        replace(one, pattern=one.pattern.replace("CLASS", name).replace("BACKEND", backend))
+        for at, one in SPECIAL
+        if re.search(at, place)
+    ]
     return [*([special] if special else []), *_general(fault, root)]
 
 
@@ -54,6 +58,17 @@ def _general(fault: Fault, root: Path) -> list[list[Cases]]:
     return [[Cases(path, most=40) for path in READERS.get(Path(fault.path).parent.name, READERS[""])]]
 
 
+_OF_OPS = (
+    ("word|shift|rotated|signed|counted|repeated|masked|WORD", "test_seeded_dropout", "of_a_trace|words|masks|dropout_acts"),
+    ("argsort|put_along|column|counts|add_at|with_rows|cumsum|max_last|sum_last|minimum_of|maximum|minimum|any|all|invert|topk"
+     "|take_along|log_softmax", "test_generation_processors", r"\[BACKEND-|BACKEND\]"),
+    ("bits|bitcast", "test_quantised", "products"),
+    ("write|put|buffer|begins|may_write|write_into|write_rows_into|rows_of", "test_caches", ""),
+    ("recomputed|recomputed.run", "test_checkpointing", ""),
+    ("fused_attention|drops|loop|fuses", "test_attention", ""),
+    ("without_gradient", "test_gradients", "padding"),
+    ("argmax|repeat|topk|take_along|max", "test_generation", ""),
+)  # fmt: skip
 SPECIAL = (
     ("common.py:token_dropout", Cases(WITNESS, "rates_of_dropout.*gpt2", 20)),
     ("encoder_decoder.py:_Schema", Cases(f"{SUITE}/test_encoder_decoder.py", "tied|declared", 20)),
@@ -72,6 +87,15 @@ SPECIAL = (
         Cases(f"{SUITE}/test_low_precision.py", "whatever", 8),
     ),
     ("make.py:(dense|WideLinear|_policy_of)", Cases(f"{SUITE}/test_low_precision.py", "t5", 8)),
+    *(
+        (rf"ops.py:_?({functions})$|ops.py:_?({functions})[:.]", Cases(f"{SUITE}/{file}.py", pattern, 30))
+        for functions, file, pattern in _OF_OPS
+    ),
+    ("pt/.*(make.py:Conv1D.forward|ops.py:(project|is_few))", Cases(f"{SUITE}/test_few_rows.py", most=20)),
+    ("make.py:(prune_attention|_keep)", Cases(f"{SUITE}/test_surgery.py", "heads|prune|attention", 40)),
+    ("ops.py:cross_entropy", Cases(FAMILIES, "losses", 6)),
+    ('ops.py::"u?int32', Cases(f"{SUITE}/test_seeded_dropout.py", "of_a_trace|words|masks", 12)),
+    ("ops.py:(is_half|softmax)", Cases(f"{SUITE}/test_low_precision.py", "BACKEND", 12)),
     ("make.py:FlaxBlock", Cases(f"{SUITE}/test_parts.py", most=60)),
     ("nn/outputs.py", Cases("tests/nn/test_outputs.py", most=60)),
     ("nn/growing_cache.py", Cases(f"{SUITE}/test_caches.py", "long_parts|outgrown|encoders_states|branches|bits", 20)),
@@ -84,7 +108,8 @@ SPECIAL = (
     ("bucket", Cases(f"{SUITE}/test_real_files.py", "buckets", 20)),
     ("legacy.py", Cases("tests/checkpoints/test_legacy.py", "names|kernels_and_statistics|generic_rules", 60)),
 )
-"""Tests of one thing: a pattern of path, function and text, and where they are; CLASS is the class of the fault."""
+"""Tests of one thing: a pattern of path, function and text, and where they are; CLASS is the class of the fault, and
+BACKEND its framework."""
 READERS = {
     "checkpoints": ("tests/checkpoints/test_legacy.py", "tests/checkpoints/test_opening.py",
                     "tests/checkpoints/test_saving.py", "tests/checkpoints/test_staging.py",
