@@ -96,6 +96,7 @@ SPECIAL = (
     ("ops.py:cross_entropy", Cases(FAMILIES, "losses", 6)),
     ('ops.py::"u?int32', Cases(f"{SUITE}/test_seeded_dropout.py", "of_a_trace|words|masks", 12)),
     ("ops.py:(is_half|softmax)", Cases(f"{SUITE}/test_low_precision.py", "BACKEND", 12)),
+    ("pt/.*make.py:.*__init__", Cases(f"{SUITE}/test_parts.py", "of_authors", 4)),
     ("make.py:FlaxBlock", Cases(f"{SUITE}/test_parts.py", most=60)),
     ("nn/outputs.py", Cases("tests/nn/test_outputs.py", most=60)),
     ("nn/growing_cache.py", Cases(f"{SUITE}/test_caches.py", "long_parts|outgrown|encoders_states|branches|bits", 20)),
