@@ -92,7 +92,7 @@ SPECIAL = (
         for functions, file, pattern in _OF_OPS
     ),
     ("pt/.*(make.py:Conv1D.forward|ops.py:(project|is_few))", Cases(f"{SUITE}/test_few_rows.py", most=20)),
-    ("make.py:(prune_attention|_keep)", Cases(f"{SUITE}/test_surgery.py", "heads|prune|attention", 40)),
+    ("make.py:(prune_attention|_keep)", Cases(f"{SUITE}/test_parts.py", "prune|alone|attention", 20)),
     ("ops.py:cross_entropy", Cases(FAMILIES, "losses", 6)),
     ('ops.py::"u?int32', Cases(f"{SUITE}/test_seeded_dropout.py", "of_a_trace|words|masks", 12)),
     ("ops.py:(is_half|softmax)", Cases(f"{SUITE}/test_low_precision.py", "BACKEND", 12)),
