@@ -96,6 +96,18 @@ def test_a_family_is_about_as_close_to_float32_as_transformers_is(
     assert_close_in_low_precision(ours, exact, theirs, mask if ours.shape[1] == mask.shape[1] else None)
 
 
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_every_output_has_the_dtype_asked_for(backend: Backend, kind: str, tmp_path: Path) -> None:
+    model = backend.load(STEMS[kind], write(tmp_path, kind, "float16"), dtype="float16", param_dtype="float16")
+    made = backend.call(model, inputs_for(kind), output_hidden_states=True, output_attentions=True)
+    found = {
+        f"{name}.{number}": str(getattr(one.dtype, "name", one.dtype)).removeprefix("torch.")
+        for name in ("logits", "hidden_states", "attentions")
+        for number, one in enumerate(made[name] if isinstance(made[name], tuple) else (made[name],))
+    }
+    assert len(found) > 5 and found == dict.fromkeys(found, "float16")
+
+
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "gpt2", "llama", "opt", "t5"])
 def test_flax_computes_in_the_dtype_asked_for_whatever_its_parameters_have(kind: str, tmp_path: Path) -> None:
     import jax
