@@ -210,6 +210,24 @@ def test_dropout_of_attention_is_not_lost(backend: Backend) -> None:
     assert not np.array_equal(first, second)
 
 
+def test_dropout_over_a_mask_drops_the_same_in_both(backend: Backend, tmp_path: Path) -> None:
+    rates = {"attention_probs_dropout_prob": 0.3, "hidden_dropout_prob": 0.0}
+    folder = random_folder(tmp_path, config_of("bert", "BertModel", **rates), "BertModel")
+    inputs = {name: array[:, :9] for name, array in _inputs().items()}
+    found = []
+    for implementation in ("sdpa", "eager"):
+        model = backend.load("BertModel", folder, attn_implementation=implementation)
+        with model.seeded_dropout(3, 0):
+            if backend.name == "pt":
+                found.append(backend.run(model.train(), inputs)["last_hidden_state"])
+            else:
+                trained = {"training": True} if backend.name == "tf" else {"train": True}
+                found.append(np.asarray(model(**inputs, **trained).last_hidden_state))
+    assert_close(found[0], found[1], inputs["attention_mask"])
+    plain = backend.run(model.eval() if backend.name == "pt" else model, inputs)["last_hidden_state"]
+    assert not np.allclose(found[0], plain)
+
+
 def test_an_implementation_of_a_config_that_is_not_there_is_refused(backend: Backend, tmp_path: Path) -> None:
     folder = random_folder(tmp_path, config_of("bert"), "BertModel")
     with pytest.raises(ArgumentError, match="typo"):
