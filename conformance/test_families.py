@@ -108,6 +108,16 @@ def test_losses_are_those_of_transformers_5(kind: str, stem: str, tmp_path: Path
             assert_close(ours[name], theirs[name], what=f"{backend.name} {name}")
 
 
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_labels_are_integers_of_any_width(backend: Backend, dtype: str) -> None:
+    config = config_of("bert", "BertForTokenClassification")
+    model, inputs = backend.cls("BertForTokenClassification")(config), inputs_of("BertForTokenClassification", config)
+    labels = labels_of("BertForTokenClassification", config, inputs)["labels"]
+    model = model.eval() if backend.name == "pt" else model
+    expected = backend.run(model, {**inputs, "labels": labels})["loss"]
+    assert_close(backend.run(model, {**inputs, "labels": labels.astype(dtype)})["loss"], expected)
+
+
 @pytest.mark.parametrize(("kind", "stem"), PLAIN)
 def test_pruned_heads_equal_masked_heads(kind: str, stem: str, tmp_path: Path) -> None:
     """What each framework saves is the same, bit for bit, so it is enough that each loads what another one saved."""

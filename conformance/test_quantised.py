@@ -68,6 +68,9 @@ def logits(backend: Backend, model: Any) -> np.ndarray:
     return backend.run(model, {"input_ids": IDS})["logits"]
 
 
+SOME_ROWS = np.array([[4, 0], [1, 5]], np.int32)
+
+
 @pytest.mark.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
 def test_products_and_rows_are_those_of_the_matrix(backend: Backend) -> None:
     ops, arrays = (importlib.import_module(f"triptych_{backend.name}.{name}") for name in ("ops", "arrays"))
@@ -84,6 +87,9 @@ def test_products_and_rows_are_those_of_the_matrix(backend: Backend) -> None:
         for some in (x[:, :1], x) if codec.has_blocks_of_codes else ():
             product = arrays.to_numpy(px.project(ops, matrix, held, arrays.to_native(np.ascontiguousarray(some))))
             assert_close(product, some @ expected.T)
+        if codec.row_step == 1:
+            found = arrays.to_numpy(px.vectors(ops, matrix, held, arrays.to_native(SOME_ROWS), "float16"))
+            assert found.dtype == np.float16 and (found == expected[SOME_ROWS].astype(np.float16)).all()
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -107,6 +107,19 @@ def test_the_header_is_read_as_the_package_gguf_reads_it(tmp_path: Path) -> None
     assert plain["tokenizer.ggml.tokens"] == ["a", "b", "é"]
 
 
+NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 10: "Q", 11: "q", 12: "d"}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_numbers_of_each_type_are_read(kind: int, tmp_path: Path) -> None:
+    code, values = NUMBERS[kind], [1, 2, 100]
+    several = struct.pack(f"<IQ3{code}", kind, 3, *values)
+    path = tmp_path / "m.gguf"
+    path.write_bytes(raw([entry("one", kind, struct.pack(f"<{code}", 77)), entry("several", 9, several)]))
+    found = read_header(path).metadata
+    assert found["one"] == 77 and list(found["several"]) == values
+
+
 def test_opening_reads_no_tensor_and_reading_reads_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, asked = write_gguf(tmp_path / "m.gguf", "llama", make_model("llama"), "Q8_0"), []
     original = OwnedBytes.bytes_at
