@@ -109,6 +109,13 @@ def test_one_checkpoint_is_the_same_in_all_frameworks(whole: Path, tmp_path: Pat
         assert contents(tmp_path / backend.name) == contents(tmp_path / "first")
 
 
+def test_packed_projections_of_gpt2_add_their_biases(tmp_path: Path, backend: Backend) -> None:
+    make_model("gpt2").save_pretrained(tmp_path)  # whose biases are random
+    model = backend.load("GPT2LMHeadModel", tmp_path, quantization_config=QuantizationConfig("int8"))
+    packed = logits(backend, model)
+    assert_close(logits(backend, model.dequantize()), packed)
+
+
 @pytest.mark.parametrize("name, kind", [("llama-biases", "Q4_1"), ("gpt2", "Q8_0")])
 def test_a_gguf_file_is_kept_as_it_is_packed(tmp_path: Path, name: str, kind: str) -> None:
     stem = "GPT2LMHeadModel" if name == "gpt2" else "LlamaForCausalLM"
