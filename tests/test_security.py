@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hub_server import Hub
+from hub_server import READER, Hub
 from places import GOLDEN, ROOT
 from small_tokenizer import save_tokenizer
 from triptych import AutoConfig, HubError, LoraConfig, TensorRef, UnsafeCheckpointError, save_checkpoint
@@ -134,3 +134,13 @@ def test_a_token_is_told_to_nobody(
     assert not [text for text in told if SECRET in text]
     written = [file.read_bytes() for file in (tmp_path / "cache").rglob("*") if file.is_file()]
     assert not [data for data in written if SECRET.encode() in data]
+
+
+def test_row_82_a_token_goes_to_the_hub_alone(hub: Hub, tmp_path: Path) -> None:
+    hub.create("org/bert", private=True, readers=("ben",))
+    hub.commit_folder("org/bert", GOLDEN / "bert-mlm/pt-safetensors")
+    fetch_model("org/bert", "", {"token": READER, "cache_dir": tmp_path / "cache"})
+    elsewhere = [request for request in hub.requests if request.path.startswith("/cdn/")]
+    asked = [request for request in hub.requests if request not in elsewhere]
+    assert elsewhere and not [request for request in elsewhere if "authorization" in request.headers]
+    assert asked and all(request.headers["authorization"] == f"Bearer {READER}" for request in asked)
