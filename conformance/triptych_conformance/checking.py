@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from triptych.errors import ArgumentError
+from triptych.config import PretrainedConfig
+from triptych.errors import ArgumentError, ConfigError
 from triptych.hub.fetching import fetch_model
 from triptych.modeling.auto import AutoConfig
 from triptych.names import BACKENDS
 from triptych.tools.editing import open_draft
-from triptych_conformance.diagnosing import Finding, find, fitting
-from triptych_conformance.inputs import make_inputs
+from triptych_conformance.diagnosing import Finding, find, find_in_gradients, fitting
+from triptych_conformance.gradients import compared_gradients, compared_in_low_precision
+from triptych_conformance.inputs import make_inputs, make_labels
 from triptych_conformance.measuring import SCORES, Measures, measure
-from triptych_conformance.running import TRANSFORMERS, Run, run_folder, run_function
+from triptych_conformance.running import Run, run_side, steps_of
+from triptych_conformance.sides import Side, class_at, find_side, stem_of
 from triptych_conformance.tolerance import compare, compare_low_precision
 from triptych_conformance.tracing import Part
 
@@ -31,6 +34,7 @@ class Report:
 
     `tokens` says by pair how many greedy tokens are equal, of how many; `weights` the names whose values differ, by
     side, from the file's, of sides that load that file; `findings` what departs first, and what it points to.
+    `gradients` are by (parameter, pair), where they were asked for; `transforms` say by side how each weight lies.
     """
 
     model: str
@@ -43,33 +47,49 @@ class Report:
     weights: dict[str, list[str]]
     hashes: dict[str, str]
     findings: dict[str, Finding] = field(default_factory=dict)
+    gradients: dict[tuple[str, str], Measures] = field(default_factory=dict)
+    transforms: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
-        """Whether every output is close, every weight is the file's, and every token equal where dtype is float32."""
+        """Whether every output and gradient is close, every weight is the file's, and every token equal where dtype
+        is float32."""
         same = all(equal == of for equal, of in self.tokens.values()) or self.dtype in LOW
-        return all(one.close for one in self.outputs.values()) and not any(self.weights.values()) and same
+        close = all(one.close for one in (*self.outputs.values(), *self.gradients.values()))
+        return close and not any(self.weights.values()) and same
 
     @property
     def pairs(self) -> list[str]:
         return list(dict.fromkeys(pair for _, pair in (*self.outputs, *self.parts)))
 
 
+Progress = Callable[[str, int, int], None]
+"""Is told a step before it is taken, how many are done, and of how many."""
+
+
 def check(model: str, sides: Sequence[str] = ("pt", "tf", "flax"), *, stem: str | None = None, dtype: str = "float32",
           inputs: Mapping[str, np.ndarray] | None = None, batch: int = 2, length: int = 12, seed: int = 0,
-          tokens: int = 32, progress: Callable[[str], None] = lambda side: None) -> Report:  # fmt: skip
-    """Run a model on every side and compare: outputs, parts, weights, greedy tokens. One model is held at a time.
+          tokens: int = 32, gradients: bool = False, progress: Progress = lambda step, done, of: None,
+          ) -> Report:  # fmt: skip
+    """Run a model on every side and compare: outputs, parts, weights, greedy tokens, gradients.
+
+    One model is in memory at a time: each side is loaded, run, and given back, and what it computed is kept as arrays.
 
     Args:
         model: a folder, or the name of a Hub repository.
-        sides: two or more of "pt", "tf", "flax", "transformers" (its own class), "module:function" (a function of the
-            folder that returns one of arrays by name that returns arrays by name); or "SIDE=FOLDER", another
-            checkpoint on that side. The first is the reference.
-        stem: the class, as it is called in PyTorch; default: the one in the config's architectures.
+        sides: two or more of "pt", "tf", "flax", "transformers" and "keras_hub" (their own classes, as installed),
+            "module:Class" (of triptych in any framework, or of torch with from_pretrained), "module:function" (a
+            function of the folder that returns one of arrays by name that returns arrays by name); or "SIDE=FOLDER",
+            another checkpoint on that side. The first is the reference.
+        stem: the class, as it is called in PyTorch; default: the one in the config's architectures, or that of
+            a "module:Class".
         dtype: "float32", or "bfloat16" or "float16": then as near to float32 as the reference is.
-        inputs: arrays by argument; default: `make_inputs` of batch, length and seed.
+        inputs: arrays by argument; default: `make_inputs` of batch, length and seed, for the class's main input.
         tokens: how many greedy tokens to compare, of models that generate; 0 for none.
-        progress: is told each side before it runs.
+        gradients: also compare the gradient of each parameter, in float32 within 1e-5 of the largest in the model.
+            Without dropout; of the loss with `make_labels` where every class takes labels, unless `inputs` has them;
+            else of a fixed weighted mean of the outputs.
+        progress: see `Progress`.
 
     Raises:
         ArgumentError: an argument is not as above. What loading the model raises.
@@ -77,34 +97,73 @@ def check(model: str, sides: Sequence[str] = ("pt", "tf", "flax"), *, stem: str 
     if len(sides) < 2 or len(set(sides)) < len(sides):
         raise ArgumentError("There is nothing to compare.", expected="two different sides or more",
                             received=", ".join(sides) or "none")  # fmt: skip
+    if dtype not in ("float32", *LOW):
+        raise ArgumentError("It is not known how to compare in this dtype.", expected=f"float32, {' or '.join(LOW)}",
+                            received=dtype)  # fmt: skip
     folder = Path(fetch_model(model, "", {}))
-    config = AutoConfig.from_pretrained(folder)
-    stem = stem or next(iter(config.architectures or ()), None)
+    config = _config_of(folder, sides)
+    named = next(iter(getattr(config, "architectures", None) or ()), None)
+    found = [find_side(text, folder, stem or named, config) for text in sides]
+    stem = stem or named or next((stem_of(side) for side in found if side.cls is not None), None)
     if stem is None:
         raise ArgumentError("The config does not say which class the model is of.", expected="architectures",
                             received="none", remedy="pass stem=, or --class")  # fmt: skip
-    given = dict(inputs) if inputs is not None else make_inputs(config, stem, batch=batch, length=length, seed=seed)
-
-    def run(side: str, dtype: str) -> Run:
-        progress(side if dtype == "float32" else f"{side}, {dtype}")
-        kind, _, other = side.partition("=")
-        where = Path(fetch_model(other, "", {})) if other else folder
-        if kind in BACKENDS or kind == TRANSFORMERS:
-            made = run_folder(
-                kind, where, stem, given, dtype=dtype, tokens=tokens if dtype == "float32" else 0, stored=folder
-            )
-        elif ":" in kind:
-            made = run_function(kind, where, given)
-        else:
-            raise ArgumentError("It is not known what to compare.", expected=f"{', '.join(BACKENDS)}, {TRANSFORMERS} "
-                                "or module:function", received=side)  # fmt: skip
-        return replace(made, side=side)
-
-    runs = [run(side, dtype) for side in sides]
-    exact = run(sides[0], "float32") if dtype in LOW else None
+    _refuse(found, gradients, dtype)
+    main = next((side.main_input for side in found if side.cls is not None), "input_ids")
+    given = dict(inputs) if inputs is not None else make_inputs(config, stem, main=main, batch=batch, length=length,
+                                                                seed=seed)  # fmt: skip
+    labels = _labels(config, stem, given, found, seed) if gradients else None
     mask = given.get("attention_mask")
-    return report_of(model, folder, stem, runs, None if mask is None else mask.reshape(-1, mask.shape[-1]),
+    whole = [(side, dtype, tokens if dtype == "float32" else 0) for side in found]
+    whole += [(found[0], "float32", 0)] if dtype in LOW else []
+    total, done = sum(len(steps_of(side, written, gradients)) for side, _, written in whole), itertools.count()
+
+    def run(side: Side, dtype: str, written: int) -> Run:
+        called = side.name if dtype == "float32" else f"{side.name}, {dtype}"
+        return run_side(side, stem, given, dtype=dtype, tokens=written, labels=labels, stored=folder,
+                        told=lambda step: progress(f"{called}: {step}", next(done), total))  # fmt: skip
+
+    runs = [run(*one) for one in whole]
+    exact = runs.pop() if dtype in LOW else None
+    progress("comparing", total, total)
+    name = folder.absolute().name if Path(model).exists() else model
+    return report_of(name, folder, stem, runs, None if mask is None else mask.reshape(-1, mask.shape[-1]),
                      dtype=dtype, exact=exact, config=config)  # fmt: skip
+
+
+def _config_of(folder: Path, sides: Sequence[str]) -> Any:
+    """Return the folder's config: of the class that a side's class says, else by its model_type."""
+    for text in sides:
+        kind = getattr(class_at(text), "config_class", None)
+        if kind is not None:
+            return kind.from_pretrained(folder)
+    if any(text.partition("=")[0] in BACKENDS for text in sides):
+        return AutoConfig.from_pretrained(folder)
+    try:
+        return AutoConfig.from_pretrained(folder)
+    except ConfigError:  # a model that others know, not triptych
+        return PretrainedConfig.from_pretrained(folder)
+
+
+def _refuse(sides: Sequence[Side], gradients: bool, dtype: str) -> None:
+    """Raise where a side cannot do what is asked for."""
+    for side in sides:
+        if gradients and side.cls is None:
+            raise ArgumentError(
+                f"{side.name} gives outputs, and no gradients.", expected="sides that are classes, where gradients are "
+                "asked for", received=side.name, remedy="leave out --gradients (gradients=True), or that side",
+            )  # fmt: skip
+        if side.function is not None and dtype != "float32":
+            raise ArgumentError(f"{side.name} is a function, which is not told a dtype.", expected="float32",
+                                received=dtype)  # fmt: skip
+
+
+def _labels(config: Any, stem: str, inputs: Mapping[str, np.ndarray], sides: Sequence[Side],
+            seed: int) -> dict[str, np.ndarray]:  # fmt: skip
+    """Return labels that every side takes, and the inputs do not have; none if one of them is not taken by all."""
+    labels = make_labels(config, stem, inputs, seed)
+    taken = all(side.takes(name) for side in sides for name in labels)
+    return labels if taken and not set(labels) & set(inputs) else {}
 
 
 def report_of(model: str, folder: Path, stem: str, runs: Sequence[Run], mask: np.ndarray | None, *,
@@ -138,14 +197,32 @@ def report_of(model: str, folder: Path, stem: str, runs: Sequence[Run], mask: np
     }
     report = Report(model, stem, dtype, {run.side: run.version for run in runs}, outputs, parts, tokens,
                     {run.side: sorted(run.departed) for run in runs if run.weights and "=" not in run.side},
-                    reference.weights)  # fmt: skip
+                    reference.weights, gradients=_gradients(runs, exact),
+                    transforms={run.side: run.transforms for run in runs if run.transforms})  # fmt: skip
     if exact is None and not report.passed:
         stored = _Stored(folder)
-        report.findings.update({
-            f"{reference.side}-{run.side}": found
-            for run in runs[1:] if (found := find(reference, run, mask, stored, config)) is not None
-        })  # fmt: skip
+        for run in runs[1:]:
+            found = find(reference, run, mask, stored, config) or find_in_gradients(reference, run)
+            if found is not None:
+                report.findings[f"{reference.side}-{run.side}"] = found
     return report
+
+
+def _gradients(runs: Sequence[Run], exact: Run | None) -> dict[tuple[str, str], Measures]:
+    """Return how far each gradient is from that of a side before; in low precision from the reference's alone."""
+    result = {}
+    for one, other in itertools.combinations(runs, 2):
+        if one.gradients is None or other.gradients is None or (exact is not None and one is not runs[0]):
+            continue
+        if exact is None:
+            compared = compared_gradients(other.gradients, one.gradients)
+        else:
+            compared = compared_in_low_precision(other.gradients, exact.gradients or {}, one.gradients)
+        none = np.zeros(0)
+        for name, comparison in compared.items():
+            found, reference = other.gradients.get(name, none), one.gradients.get(name, none)
+            result[name, f"{one.side}-{other.side}"] = measure(found, reference, comparison=comparison)
+    return result
 
 
 def _names(one: Run, other: Run) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+import itertools
 import json
 import math
+import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,17 +33,21 @@ def as_text(report: Report) -> str:
         if one.divergence is not None:
             choice = f"the same first choice in {one.agreement:.1%}"
             lines.append(f"{name} {pair}: KL divergence {one.divergence:.2e}, {choice}")
+    lines += [_of_gradients(report, pair) for pair in dict.fromkeys(pair for _, pair in report.gradients)]
     lines += [f"greedy tokens {pair}: {equal} of {of} equal" for pair, (equal, of) in report.tokens.items()]
     lines += [f"weights of {side} that are not the file's: {', '.join(names)}"
               for side, names in report.weights.items() if names]  # fmt: skip
     lines += [f"{pair} part first at {finding}" for pair, finding in report.findings.items()]
+    lines += [hidden] if (hidden := _hidden(report)) else []
     return "\n".join([*lines, verdict(report)])
 
 
 def verdict(report: Report) -> str:
     """Return one sentence: whether the sides agree, and the largest part of the tolerance that was needed."""
-    name, pair = max(report.outputs, key=lambda key: report.outputs[key].fraction)
-    worst = report.outputs[name, pair]
+    measured = {**{(f"the gradient of {name}", pair): one for (name, pair), one in report.gradients.items()},
+                **report.outputs}  # fmt: skip
+    name, pair = max(measured, key=lambda key: measured[key].fraction)
+    worst = measured[name, pair]
     sides = ", ".join(report.sides)
     if report.passed:
         used = f"{worst.fraction:.1%} of what is allowed, {name} {pair}"
@@ -52,6 +59,19 @@ def verdict(report: Report) -> str:
         return f"FAILED: {report.stem} is not the same in {sides}: see its weights and tokens"
     return (f"FAILED: {report.stem} is not the same in {sides}: {name} {pair} is {worst.largest:.2e} apart, "
             f"where {worst.allowed:.2e} is allowed")  # fmt: skip
+
+
+def _of_gradients(report: Report, pair: str) -> str:
+    """Return one line: how many parameters, the furthest apart, and those that are too far."""
+    found = {name: one for (name, of), one in report.gradients.items() if of == pair}
+    worst = max(found, key=lambda name: found[name].fraction)
+    apart = [name for name, one in found.items() if not one.close]
+    line = f"gradients {pair}: of {len(found)} parameters {worst} is furthest apart, {_cell(found[worst])}"
+    return line + (f"; {len(apart)} too far: {_some(apart)}" if apart else "")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _cell(measures: Measures | None) -> str:
@@ -75,14 +95,15 @@ def as_json(report: Report) -> dict[str, Any]:
         "sides": report.sides,
         "outputs": rows(report.outputs),
         "parts": rows(report.parts),
+        "gradients": rows(report.gradients),
         "tokens": {pair: {"equal": equal, "of": of} for pair, (equal, of) in report.tokens.items()},
-        "weights": {"sha256": report.hashes, "departed": report.weights},
+        "weights": {"sha256": report.hashes, "departed": report.weights, "transforms": report.transforms},
         "findings": {pair: {**vars(found), "text": str(found)} for pair, found in report.findings.items()},
     }
 
 
 def as_junit(report: Report) -> bytes:
-    """Return JUnit XML: a test for each output and pair, one for weights, one for tokens."""
+    """Return JUnit XML: a test for each output and pair, each gradient and pair, one for weights, one for tokens."""
     suite = ElementTree.Element("testsuite", name=f"parity of {report.model}")
     failures = 0
     for name, problem in _cases(report):
@@ -100,6 +121,9 @@ def _cases(report: Report) -> Iterator[tuple[str, str]]:
         finding = report.findings.get(pair)
         apart = f"{one.largest:.2e} apart, where {one.allowed:.2e} is allowed"
         yield f"{name} {pair}", "" if one.close else apart + (f"\nfirst at {finding}" if finding else "")
+    for (name, pair), one in report.gradients.items():
+        apart = f"{one.largest:.2e} apart, where {one.allowed:.2e} is allowed"
+        yield f"gradient {name} {pair}", "" if one.close else apart
     for side, names in report.weights.items():
         yield f"weights {side}", f"not the file's: {', '.join(names)}" if names else ""
     for pair, (equal, of) in report.tokens.items():
@@ -119,9 +143,28 @@ def as_html(report: Report) -> str:
     template = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(
         Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8")
     )
-    return str(template.render(report=report, verdict=verdict(report), layers=_layers(report), curves=_curves(report),
-                               outputs=_rows(report, [n for n, _ in report.outputs if not _HIDDEN.search(n)]),
-                               shade=shade, share=share, number=_number))  # fmt: skip
+    named = [name for name, _ in report.outputs if not _HIDDEN.search(name)]
+    shown = {f"{one}-{other}": f"{one} ↔ {other}" for one, other in itertools.combinations(report.sides, 2)}
+    return str(template.render(
+        report=report, verdict=verdict(report), hidden=_hidden(report), outputs=_rows(report.outputs, report, named),
+        layers=_layers(report.parts, report), curves=_curves(report),
+        gradients=_layers(report.gradients, report, leaves=2), shown=shown,
+        has_loss="loss" in named, pairs={pair: place for place, pair in enumerate(report.pairs)}, versions=_versions(),
+        shade=shade, share=share, number=_number,
+    ))  # fmt: skip
+
+
+def _versions() -> str:
+    packages = (f"{name} {importlib.metadata.version(name)}" for name in ("triptych", "numpy"))
+    return f"Made by {', '.join(packages)} and Python {platform.python_version()}, on {platform.machine()}."
+
+
+def _hidden(report: Report) -> str:
+    """Return a sentence where parts depart though what the model gives does not: none has failed for it."""
+    apart = list(dict.fromkeys(name for (name, _), one in report.parts.items() if not one.close))
+    if not apart or not all(one.close for one in report.outputs.values()):
+        return ""
+    return f"No output shows it, but {len(apart)} of the parts within depart, {apart[0]} first"
 
 
 def _require_jinja2() -> None:
@@ -196,20 +239,28 @@ class Layer(Row):
     opened: bool = False
 
 
-def _rows(report: Report, names: list[str]) -> list[Row]:
-    return [Row(name, [report.outputs.get((name, pair)) for pair in report.pairs]) for name in dict.fromkeys(names)]
+Table = Mapping[tuple[str, str], Measures]
+"""Measures by name and pair."""
 
 
-def _layers(report: Report) -> list[Layer]:
-    """Return the layers in the order of their calls."""
+def _rows(table: Table, report: Report, names: list[str]) -> list[Row]:
+    return [Row(name, [table.get((name, pair)) for pair in report.pairs]) for name in dict.fromkeys(names)]
+
+
+def _layers(table: Table, report: Report, leaves: int = 1) -> list[Layer]:
+    """Return the layers of parts, or of parameters, in their order.
+
+    Args:
+        leaves: how many words at the end of a name are not those of what it is in, where that is no numbered layer.
+    """
     groups: dict[str, list[str]] = {}
-    for name in dict.fromkeys(name for name, _ in report.parts):
+    for name in dict.fromkeys(name for name, _ in table):
         match = re.match(r"(.*?\.(?:layers?|h|blocks?)\.\d+)\.", name)
-        groups.setdefault(match[1] if match else _stem(name), []).append(name)
+        groups.setdefault(match[1] if match else _stem(name, leaves), []).append(name)
     layers = []
     for title, names in groups.items():
         rows = [
-            Row(name.removeprefix(title + ".") or name, [report.parts.get((name, pair)) for pair in report.pairs])
+            Row(name.removeprefix(title + ".") or name, [table.get((name, pair)) for pair in report.pairs])
             for name in names
         ]
         layers.append(Layer(title, [_worst(rows, place) for place in range(len(report.pairs))], rows))
@@ -224,19 +275,22 @@ def _worst(rows: list[Row], place: int) -> Measures | None:
     return max(cells, default=None, key=lambda one: one.fraction)
 
 
-def _stem(name: str) -> str:
-    return name.rpartition(".")[0] or name
+def _stem(name: str, leaves: int) -> str:
+    words = name.split(".")
+    return ".".join(words[: max(len(words) - leaves, 1)])
 
 
 def _curves(report: Report) -> dict[str, Any]:
     """Return the largest difference of every layer as lines of an SVG of 1000 by 300, over log10."""
-    layers = _layers(report)
+    layers = _layers(report.parts, report)
     if not layers:
         return {}
     series: dict[str, list[tuple[int, float]]] = {}
     for place, pair in enumerate(report.pairs):
         found = [(i, cell.largest) for i, layer in enumerate(layers) if (cell := layer.cells[place]) is not None]
-        series[pair] = [(i, max(value, 1e-12)) for i, value in found if math.isfinite(value)]
+        series[pair] = [(i, value) for i, value in found if math.isfinite(value)]
+    least = min((value for points in series.values() for _, value in points if value), default=1e-7) / 10
+    series = {pair: [(i, max(value, least)) for i, value in points] for pair, points in series.items()}  # of zeros
     allowed = [(i, cell.allowed) for i, layer in enumerate(layers) for cell in layer.cells[:1] if cell is not None]
     values = [value for points in (*series.values(), allowed) for _, value in points]
     low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
@@ -245,6 +299,11 @@ def _curves(report: Report) -> dict[str, Any]:
     def line(points: list[tuple[int, float]]) -> str:
         return " ".join(f"{i / last * 1000:.1f},{(high - math.log10(v)) / steps * 300:.1f}" for i, v in points)
 
-    ticks = [{"y": (high - power) / steps * 300, "text": f"1e{power}"} for power in range(low, high + 1)]
+    every = max(1, round(steps / 6))
+    ticks = [
+        {"y": (high - power) / steps * 300, "text": f"1e{power}", "labelled": (high - power) % every == 0}
+        for power in range(low, high + 1)
+    ]
     return {"lines": {pair: line(points) for pair, points in series.items()}, "allowed": line(allowed),
+            "limit_y": (high - math.log10(allowed[-1][1])) / steps * 300 if allowed else 0.0,
             "ticks": ticks, "first": layers[0].name, "last": layers[-1].name}  # fmt: skip

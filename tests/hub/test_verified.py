@@ -13,12 +13,12 @@ import pytest
 
 import triptych
 from hub_models import REPO, assert_same, model_class
-from hub_server import WRITER, Hub
 from places import GOLDEN
 from triptych import AutoModel, AutoModelForMaskedLM, IntegrityError, MissingFileError, save_checkpoint
 from triptych.checkpoints.holding import hold
 from triptych.checkpoints.verifying import Wanted
 from triptych.hub.pushing import files_of
+from triptych_conformance.hub.server import WRITER, Hub
 
 NAME = "triptych_manifest.json"
 CODE = Path(__file__).parent / "own_code"

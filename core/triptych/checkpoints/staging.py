@@ -400,7 +400,7 @@ def live_files(folder: Path, outranked: bool) -> set[str]:
     those, which one is read depends on the reader.
     """
     live: set[str] = set()
-    for variant in _variants(folder):
+    for variant in variants(folder):
         for format in LAYOUTS:
             single, index = format.names(variant)
             if (folder / single).exists():
@@ -415,7 +415,7 @@ def live_files(folder: Path, outranked: bool) -> set[str]:
     return live if pointer is None else live | _with_shards(folder, pointer.target)
 
 
-def _variants(folder: Path) -> set[str | None]:
+def variants(folder: Path) -> set[str | None]:
     """Return None and every variant that a weight file or index in `folder` is named after."""
     found: set[str | None] = {None}
     for format in LAYOUTS:

@@ -50,3 +50,25 @@ def progress_bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet) as progress:
         task = progress.add_task(title, total=total)
         yield lambda nbytes: progress.advance(task, nbytes)
+
+
+@contextmanager
+def steps_bar(title: str) -> Iterator[Callable[[str, int, int], None]]:
+    """Show a bar of steps on stderr, if that is a terminal; yield what is told a step, those done, and all."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(title, total=None)
+
+        def show(step: str, done: int, of: int) -> None:
+            progress.update(task, description=printable(step).replace("[", "\\["), completed=done, total=of)
+
+        yield show

@@ -10,15 +10,18 @@ from typing import Annotated
 
 import typer
 
-from triptych.commands import app, errors_as_messages, printable
+from triptych.commands import app, errors_as_messages, printable, steps_bar
 from triptych.names import BACKENDS
 
 _PARITY_HELP = """Check that MODEL computes the same in every framework; with THEIRS, the same as that.
 
 Runs one model after the other on the same inputs and compares each output, each part, the weights and the greedy
 tokens. Where they part, it says at which part first, and what that points to. The first side is the reference.
-A side is pt, tf, flax, transformers (its own class, as installed), or module:function, a function of the folder that
-returns one of arrays by name that returns arrays by name.
+One model is in memory at a time: it is given back before the next is loaded.
+A side is pt, tf, flax; transformers or keras_hub (their own class, as installed); module:Class, a class with
+from_pretrained; or module:function, a function of the folder that returns one of arrays by name that returns arrays by
+name. SIDE=FOLDER is another checkpoint on that side.
+Inputs fit what the class reads first: ids, pixel_values, input_features or input_values; for others --inputs FILE.npz.
 Exit status 1 if anything is further apart than float32 allows (1e-5 of the scale), or, in low precision, much further
 from float32 than the reference is. Needs the frameworks: pip install 'triptych\\[parity]'."""
 
@@ -34,12 +37,14 @@ def parity(
     length: Annotated[int, typer.Option(min=4, help="So many tokens in each.")] = 12,
     seed: Annotated[int, typer.Option(min=0, help="Of the inputs.")] = 0,
     tokens: Annotated[int, typer.Option(min=0, help="So many greedy tokens, of models that generate.")] = 32,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Compare those of a loss, without dropout, too.")
+    ] = False,
+    inputs: Annotated[Path | None, typer.Option(help="An .npz of arrays by argument name, to be read instead.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write everything as JSON.")] = None,
     junit: Annotated[Path | None, typer.Option(help="Write JUnit XML.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write one page.")] = None,
 ) -> None:
-    from rich.console import Console
-
     with errors_as_messages():
         chosen = [side.strip() for side in sides.split(",")]
         if theirs is not None:
@@ -50,11 +55,12 @@ def parity(
         # By name: the suite stands upon core.
         checking = importlib.import_module("triptych_conformance.checking")
         reporting = importlib.import_module("triptych_conformance.reporting")
-        console = Console(stderr=True)
+        making = importlib.import_module("triptych_conformance.inputs")
         reporting.check_writable(json_file, junit, html)
-        with console.status("reading the config", spinner="dots") as status:
-            report = checking.check(model, chosen, stem=stem, dtype=dtype, batch=batch, length=length, seed=seed,
-                                    tokens=tokens, progress=lambda side: status.update(f"running {side}"))  # fmt: skip
+        given = making.read_inputs(inputs) if inputs is not None else None
+        with steps_bar("reading the config") as progress:
+            report = checking.check(model, chosen, stem=stem, dtype=dtype, inputs=given, batch=batch, length=length,
+                                    seed=seed, tokens=tokens, gradients=gradients, progress=progress)  # fmt: skip
         reporting.write(report, json_file, junit, html)
     for line in reporting.as_text(report).splitlines():
         typer.echo(printable(line))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -26,7 +26,7 @@ from triptych.errors import ArgumentError, ShapeMismatchError, UnsupportedFormat
 from triptych.files.json import json_text, repeated
 from triptych.files.paths import check_inside
 from triptych.formats.gguf.tokenizer import tokenizer_files, tokenizer_kind
-from triptych.formats.kinds import COMPANIONS, Format
+from triptych.formats.kinds import COMPANIONS, LAYOUTS, Format
 from triptych.modeling.quantised import FIELD, packing_of, quantised_by
 from triptych.modeling.quantization_configs import QuantizationConfig
 from triptych.tensors import arrays
@@ -69,7 +69,7 @@ class Draft:
         return sum(math.prod(ref.shape) for ref in self.tensors.values())
 
 
-def open_draft(path: Path, variant: str | None = None) -> Draft:
+def open_draft(path: Path, variant: str | None = None, order: Sequence[Format] = LAYOUTS) -> Draft:
     """Open `path` (see `open_source`), with every weight once and under its canonical name.
 
     Copies of tied weights are left out. A tie that the file contradicts is ended in the config, as when it is loaded.
@@ -77,7 +77,7 @@ def open_draft(path: Path, variant: str | None = None) -> Draft:
     Raises:
         InconsistentCheckpointError: copies of one weight differ. What `open_source` raises.
     """
-    source = open_source(path, variant)
+    source = open_source(path, variant, order)
     described = tokenizer_files(source.metadata)
     notes = _notes(source)
     if (kind := tokenizer_kind(source.metadata)) and not described:
