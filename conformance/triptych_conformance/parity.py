@@ -46,7 +46,11 @@ class Backend:
     def takes(self, model: Any, argument: str) -> bool:
         """Return whether a call of `model` has an argument of this name."""
         call = {"pt": "forward", "tf": "call", "flax": "__call__"}[self.name]
-        return argument in inspect.signature(getattr(model, call)).parameters
+        known = inspect.signature(getattr(model, call)).parameters
+        # A class of Flax without a call of its own passes on what its module takes.
+        plain = self.name == "flax" and type(model).__call__ is self.cls("PreTrainedModel").__call__
+        passed = model._call_arguments() if plain else ()
+        return argument in known or argument in passed
 
     def weights(self, model: Any) -> dict[str, np.ndarray]:
         """Return the model's weights by canonical name, in canonical layout."""
