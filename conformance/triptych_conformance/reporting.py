@@ -149,6 +149,7 @@ def as_html(report: Report) -> str:
         report=report, verdict=verdict(report), hidden=_hidden(report), outputs=_rows(report.outputs, report, named),
         layers=_layers(report.parts, report), curves=_curves(report),
         gradients=_layers(report.gradients, report, leaves=2), shown=shown,
+        states=_rows(report.outputs, report, [name for name, _ in report.outputs if _HIDDEN.search(name)]),
         has_loss="loss" in named, pairs={pair: place for place, pair in enumerate(report.pairs)}, versions=_versions(),
         shade=shade, share=share, number=_number,
     ))  # fmt: skip
@@ -305,5 +306,5 @@ def _curves(report: Report) -> dict[str, Any]:
         for power in range(low, high + 1)
     ]
     return {"lines": {pair: line(points) for pair, points in series.items()}, "allowed": line(allowed),
-            "limit_y": (high - math.log10(allowed[-1][1])) / steps * 300 if allowed else 0.0,
+            "limit_y": (high - math.log10(max(value for _, value in allowed))) / steps * 300 if allowed else 0.0,
             "ticks": ticks, "first": layers[0].name, "last": layers[-1].name}  # fmt: skip
