@@ -7,7 +7,7 @@ STAMP = $(VENV)/.installed
 PEERS ?= .peers
 WORKERS ?= 2
 
-.PHONY: demo test lint bench bench-peers clean
+.PHONY: demo test lint bench bench-peers fuzz clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -33,6 +33,10 @@ bench: $(STAMP)
 bench-peers: $(STAMP) $(PEERS)/.installed
 	$(BIN)/python benchmarks/generate.py --peers $(PEERS)
 	$(BIN)/python benchmarks/train.py --peers $(PEERS)
+
+INPUTS ?= 1000000
+fuzz: $(STAMP)
+	$(BIN)/python tests/fuzz.py --inputs $(INPUTS)
 
 # An environment for transformers 4, which finds in .venv what it does not hold itself; transformers 5 is in .venv.
 $(PEERS)/.installed: benchmarks/peers.txt $(STAMP)

@@ -11,12 +11,15 @@ import pytest
 import torch  # noqa: F401
 
 from golden_models import Golden
-from triptych_conformance import BACKENDS, Backend
+from triptych_conformance import BACKENDS
+from triptych_conformance.plugin import is_of_models
 
 
-@pytest.fixture(params=BACKENDS, ids=lambda backend: backend.name)
-def backend(request: pytest.FixtureRequest) -> Backend:
-    return request.param
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make a test of each framework; those of `ModelTests` the plugin makes."""
+    chosen = any("backend" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    if "backend" in metafunc.fixturenames and not chosen and not is_of_models(metafunc.cls):
+        metafunc.parametrize("backend", BACKENDS, ids=lambda backend: backend.name)
 
 
 @pytest.fixture(params=Golden.stems)

@@ -218,15 +218,15 @@ def test_new_models_train(backend: Backend, kind: str, stem: str) -> None:
 
 
 def trained_run(backend: Backend, model: object, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    from triptych_conformance.parity import _flat
+    from triptych_conformance.parity import flat
 
     if backend.name == "pt":
         return backend.run(model.train(), inputs)  # type: ignore[attr-defined]
     if backend.name == "tf":
-        return _flat(model(**inputs, training=True))  # type: ignore[operator]
+        return flat(model(**inputs, training=True))  # type: ignore[operator]
     import jax
 
-    return _flat(model(**inputs, train=True, dropout_rng=jax.random.PRNGKey(1)))  # type: ignore[operator]
+    return flat(model(**inputs, train=True, dropout_rng=jax.random.PRNGKey(1)))  # type: ignore[operator]
 
 
 def test_a_family_of_another_class_is_refused(

@@ -13,12 +13,12 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from hub_client import running
 from small_models import config_of, random_folder
 from triptych.cli import app
 from triptych.errors import ArgumentError
 from triptych_conformance import Backend
 from triptych_conformance.checking import Report, check, report_of
+from triptych_conformance.hub.client import running
 from triptych_conformance.inputs import make_inputs
 from triptych_conformance.measuring import measure
 from triptych_conformance.reporting import as_html, as_junit, as_text

@@ -18,7 +18,7 @@ import pytest
 import torch  # noqa: F401  (before TensorFlow: the other order crashes some builds)
 
 if TYPE_CHECKING:
-    from hub_server import Hub
+    from triptych_conformance.hub.server import Hub
 
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
@@ -37,7 +37,7 @@ def rng() -> np.random.Generator:
 @pytest.fixture
 def hub(tmp_path: Path) -> Iterator[Hub]:
     """A hub on 127.0.0.1; the huggingface_hub of this process talks to it, with its cache in tmp_path/home/hub."""
-    from hub_client import running
+    from triptych_conformance.hub.client import running
 
     with running(tmp_path) as server:
         yield server

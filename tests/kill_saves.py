@@ -7,8 +7,9 @@ kills the child, and checks that the folder loads wholly old or wholly new, by t
 pointer, the single file or the index as transformers does; that nothing else changed; and that the next save leaves
 exactly its own files, if it is asked to remove what is stale. Weights of other formats that no save of triptych wrote
 are kept at every moment, under their names or, once they would be read in place of what was saved, under another.
-With --variant, the weights are those of a variant. With --config-alone, a config is saved to the
-folder before that, and must not change which weights are read. Exits with status 1 if a check fails.
+With --variant, the weights are those of a variant. With --manifest, every folder must be as its manifest says: both
+saves write one, or only the old one does, which then says nothing of the new weights. With --config-alone, a config is
+saved to the folder before that, and must not change which weights are read. Exits with status 1 if a check fails.
 """
 
 from __future__ import annotations
@@ -32,9 +33,12 @@ from safetensors.numpy import load_file, save_file
 from triptych.checkpoints.beside import STALE
 from triptych.checkpoints.holding import hold
 from triptych.checkpoints.saving import save_checkpoint
+from triptych.checkpoints.verifying import Wanted
 from triptych.config import PretrainedConfig
+from triptych.errors import IntegrityError, MissingFileError
 from triptych.formats.kinds import BIN, H5, MSGPACK, SAFETENSORS, read_order
 from triptych.tensors.ref import TensorRef
+from triptych.tools.verifying import verify_folder
 
 TENSORS = 12
 WIDTH = 64
@@ -83,6 +87,8 @@ OTHERS = {
 
 variant: str | None = None
 """Whose weights are saved; set once, from the command line."""
+manifests: frozenset[int] = frozenset()
+"""The generations whose saves write a manifest; likewise."""
 
 
 def config_text(generation: int) -> str:
@@ -102,6 +108,7 @@ def save(folder: Path, generation: int, layout: str, new_config: bool, remove_st
         scope="model",
         variant=variant,
         remove_stale=remove_stale,
+        manifest=generation in manifests and not remove_stale,
     )
 
 
@@ -158,6 +165,16 @@ def check(folder: Path, new_config: bool) -> int:
     return generation
 
 
+def check_manifest(folder: Path, generation: int) -> None:
+    """Check that the manifest is of what is there, file by file, or that there is none."""
+    try:
+        _, differences = verify_folder(folder, Wanted(), variant)
+    except (MissingFileError, IntegrityError) as error:
+        assert generation not in manifests, f"the manifest of what is there is lost: {error}"
+    else:
+        assert generation in manifests and not differences, f"the manifest is wrong: {differences}"
+
+
 def check_others(folder: Path, before: str, others: dict[str, bytes]) -> None:
     """Check that what was of no save of triptych is there, each file under its name or, set aside, under another."""
     for name, content in others.items():
@@ -191,16 +208,17 @@ def count_operations(folder: Path, limit: int | None) -> list[int]:
     return seen
 
 
-def prepare(before: str, root: Path) -> Path:
+def prepare(before: str, root: Path, new_config: bool = True) -> Path:
     folder = Path(tempfile.mkdtemp(dir=root))
-    save(folder, 1, "single" if before in OTHERS else before, True)
+    new_config = new_config or not manifests  # one that is written by hand is not in them
+    save(folder, 1, "single" if before in OTHERS else before, new_config)
     if before == "others' single":
         save_file(expected(1), folder / SAFETENSORS.names(variant)[0], {"format": "pt"})
     if before == "with others":
         for format in OTHERS[before]:
             (folder / format.names(variant)[0]).write_bytes(f"{format.name} of somebody else".encode())
     if before.endswith("shards"):
-        save(folder, 1, before, True)  # its shards then have generation names, and the usual ones are free
+        save(folder, 1, before, new_config)  # its shards then have generation names, and the usual ones are free
     for name, content in FOREIGN.items():
         (folder / name).write_bytes(content)
     return folder
@@ -225,10 +243,10 @@ def trial(
 
     A trial in which a config that was saved alone changed the weights is added to the list `lost`, if there is one.
     """
-    folder = prepare(before, root)
+    folder = prepare(before, root, new_config)
     names = [format.names(variant)[0] for format in OTHERS.get(before, ())]
     others = {name: (folder / name).read_bytes() for name in names}
-    if not new_config:
+    if not new_config and not manifests:
         (folder / "config.json").write_text(config_text(0))
     child = os.fork()
     if child == 0:
@@ -242,6 +260,8 @@ def trial(
     _, status = os.waitpid(child, 0)
     generation = check(folder, new_config)
     check_others(folder, before, others)
+    if manifests and (before != "others' single" or generation == 2):
+        check_manifest(folder, generation)
     if lost is not None and not save_config_alone(folder, generation):
         lost.append(f"{before} -> {after}")
     check_next_save(folder)
@@ -251,7 +271,7 @@ def trial(
 
 def operations_of(before: str, after: str, new_config: bool, root: Path) -> int:
     """Return how many file operations the save makes."""
-    folder = prepare(before, root)
+    folder = prepare(before, root, new_config)
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
@@ -279,10 +299,12 @@ def main() -> int:
     parser.add_argument("--step", type=int, default=1, help="of those, only every STEP-th")
     parser.add_argument("--variant", help="save the weights of this variant")
     parser.add_argument("--config-alone", action="store_true", help="save a config alone after each kill")
+    parser.add_argument("--manifest", choices=("both", "old"), help="which saves write a manifest")
     arguments = parser.parse_args()
     logging.getLogger("triptych").setLevel(logging.ERROR)  # it warns of each file that it sets aside
-    global variant
+    global variant, manifests
     variant = arguments.variant
+    manifests = frozenset({"both": (1, 2), "old": (1,)}.get(arguments.manifest, ()))
     lost: list[str] | None = [] if arguments.config_alone else None
     chance = random.Random(arguments.seed)
     found: Counter[str] = Counter()

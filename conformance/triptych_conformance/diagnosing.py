@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from triptych_conformance.gradients import compared_gradients
@@ -25,6 +26,7 @@ Stored = Mapping[str, np.ndarray]
 """Weights by canonical name, in canonical layout, as a file holds them."""
 Guess = tuple[str, np.ndarray]
 """What is tried, and what it gives."""
+OUT_IN, IN_OUT = (f"the product with the weight as {axes}" for axes in ("[out, in]", "[in, out]"))
 EPSILONS = (0.0, 1e-12, 1e-8, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 2e-2)
 
 
@@ -157,11 +159,35 @@ def _sides(reference: str, other: str, ours: np.ndarray, theirs: np.ndarray, gue
                 found[side] = fraction, text
     if len(found) == 2 and found[reference][1] == found[other][1]:
         return  # the two are as near to one guess as the rule can tell
+    if {text for _, text in found.values()} == {OUT_IN, IN_OUT}:
+        yield "the kernel of one is transposed"
+    if len(found) < 2:
+        yield from _of_values(reference, other, ours, theirs)
     for side in (reference, other):
         if side in found:
             yield f"{side} computes {found[side][1]}"
         elif found:
             yield f"{side} computes something else"
+
+
+def _of_values(reference: str, other: str, ours: np.ndarray, theirs: np.ndarray) -> Iterator[str]:
+    """Yield what the values of a side show, whatever computed them: the precision that they have, and dropout."""
+    if ours.shape != theirs.shape or not ours.dtype.kind == theirs.dtype.kind == "f":
+        return
+    for side, one, another in ((reference, ours, theirs), (other, theirs, ours)):
+        for dtype in (ml_dtypes.bfloat16, np.float16):
+            if _fits(one, dtype) and not _fits(another, dtype):
+                yield f"{side} computes in {np.dtype(dtype).name}"
+        kept = one != 0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            scales = (one / another)[kept & (another != 0)]
+        if 0.01 < (~kept & (another != 0)).mean() < 0.99 and scales.size and np.ptp(scales) < 1e-3 < scales[0] - 1:
+            yield f"{side} drops {1 - 1 / scales[0]:.0%} of the values"
+
+
+def _fits(array: np.ndarray, dtype: Any) -> bool:
+    with np.errstate(over="ignore"):
+        return bool(np.array_equal(array.astype(dtype).astype(array.dtype), array))
 
 
 def _of_ids(side: str, ours: np.ndarray, theirs: np.ndarray) -> Iterator[str]:
@@ -264,9 +290,9 @@ def _products(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, width:
     shift = 0.0 if bias is None else bias.astype(np.float64)
     linear, conv1d = weight.shape[::-1] == (x.shape[-1], width), weight.shape == (x.shape[-1], width)
     if linear:
-        yield "the product with the weight as [out, in]", x @ weight.T + shift
+        yield OUT_IN, x @ weight.T + shift
     if conv1d:
-        yield "the product with the weight as [in, out]", x @ weight + shift
+        yield IN_OUT, x @ weight + shift
     if bias is not None:
         for text, product in ((("[out, in]", x @ weight.T),) if linear else ()) + (
             (("[in, out]", x @ weight),) if conv1d else ()

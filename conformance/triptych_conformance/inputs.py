@@ -20,8 +20,8 @@ def make_inputs(config: Any, stem: str, *, main: str = "input_ids", batch: int =
                 seed: int = 0) -> Inputs:  # fmt: skip
     """Return arguments of a call of the class `stem` of `config`, which first of all reads `main`.
 
-    - input_ids: int64 [batch, length], with an `attention_mask` that ends with some zeros in the last row. For multiple
-      choice the batch is that of one question.
+    - input_ids: int64 [batch, length], with an `attention_mask` that has a zero between others, and some at its end, in
+      the last row. For multiple choice the batch is that of one question.
     - pixel_values: float32 [batch, num_channels, *image_size], as in all three frameworks of transformers 4.
     - input_features: float32 [batch, num_mel_bins, frames], so many frames as max_source_positions asks for, else
       `length`; of a config without num_mel_bins [batch, length, W], W its input_feat_per_channel or
@@ -43,7 +43,10 @@ def make_inputs(config: Any, stem: str, *, main: str = "input_ids", batch: int =
     else:
         words = _words(config, stem, main)
         mask = np.ones((batch, length), np.int64)
-        mask[-1, length - _padding(config, length) :] = 0
+        padding = _padding(config, length)
+        mask[-1, length - padding :] = 0
+        if padding:  # of a text that is read from left to right nothing sees what is masked at its end
+            mask[-1, length // 3] = 0
         inputs = {"input_ids": rng.choice(words, (batch, length)), "attention_mask": mask}
     if getattr(config, "is_encoder_decoder", False) and not stem.endswith(("EncoderModel", "TokenClassification")):
         if stem.endswith("SequenceClassification") and main == "input_ids":  # reads where a text ends

@@ -37,12 +37,20 @@ class Backend:
 
     def run(self, model: Any, inputs: Arrays, **options: Any) -> dict[str, np.ndarray]:
         """Return every output as a float32 array: logits, hidden_states.0, hidden_states.1, ..."""
-        return _flat(_RUN[self.name](model, inputs, options))
+        return flat(self.call(model, inputs, **options))
+
+    def call(self, model: Any, inputs: Arrays, **options: Any) -> Any:
+        """Return the output of a call on arrays, for inference, as the framework gives it."""
+        return _RUN[self.name](model, inputs, options)
 
     def takes(self, model: Any, argument: str) -> bool:
         """Return whether a call of `model` has an argument of this name."""
         call = {"pt": "forward", "tf": "call", "flax": "__call__"}[self.name]
-        return argument in inspect.signature(getattr(model, call)).parameters
+        known = inspect.signature(getattr(model, call)).parameters
+        # A class of Flax without a call of its own passes on what its module takes.
+        plain = self.name == "flax" and type(model).__call__ is self.cls("PreTrainedModel").__call__
+        passed = model._call_arguments() if plain else ()
+        return argument in known or argument in passed
 
     def weights(self, model: Any) -> dict[str, np.ndarray]:
         """Return the model's weights by canonical name, in canonical layout."""
@@ -67,7 +75,8 @@ def _run_flax(model: Any, inputs: Arrays, options: dict[str, Any]) -> Any:
 _RUN: dict[str, Callable[[Any, Arrays, dict[str, Any]], Any]] = {"pt": _run_pt, "tf": _run_tf, "flax": _run_flax}
 
 
-def _flat(output: Any) -> dict[str, np.ndarray]:
+def flat(output: Any) -> dict[str, np.ndarray]:
+    """Return every array of a model's output, float32, by name: logits, hidden_states.0, hidden_states.1, ..."""
     result: dict[str, np.ndarray] = {}
     for name, value in output.items():
         if name == "past_key_values":  # not an array; what it is differs by framework

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +81,23 @@ def compare_low_precision(found: Any, exact: Any, theirs: Any, mask: Any = None)
         mask: as in `compare`; the other conditions of `compare` hold as well.
     """
     ours, allowed = (root_mean_square(array, exact, mask) for array in (found, theirs))
+    return Comparison(ours, LOW_PRECISION * allowed if np.isfinite(allowed) else 0.0)
+
+
+def compare_all_in_low_precision(found: Mapping[str, Any], exact: Mapping[str, Any], theirs: Mapping[str, Any],
+                                 mask: Any = None) -> Comparison:  # fmt: skip
+    """Return the same of several results as one, each by the size of its float32 values.
+
+    Of a result of few values the root of the mean square is a matter of chance: two logits may lie at three times the
+    distance of two others that are rounded alike.
+    """
+
+    def distance(results: Mapping[str, Any]) -> float:
+        sizes = {name: np.sqrt(np.square(counted(array, mask)).mean()) for name, array in exact.items()}
+        parts = [root_mean_square(results[name], exact[name], mask) / max(sizes[name], 1e-30) for name in exact]
+        return float(np.sqrt(np.square(parts).mean()))
+
+    ours, allowed = distance(found), distance(theirs)
     return Comparison(ours, LOW_PRECISION * allowed if np.isfinite(allowed) else 0.0)
 
 

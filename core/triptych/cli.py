@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from triptych.commands import app, comparing, edits, generating, placing, porting, reports, sharing
+from triptych.commands import app, comparing, edits, generating, pipelines, placing, porting, reports, sharing
 
-__all__ = ["comparing", "edits", "generating", "main", "placing", "porting", "reports", "sharing"]
+__all__ = ["comparing", "edits", "generating", "main", "pipelines", "placing", "porting", "reports", "sharing"]
 
 
 def main() -> None:

@@ -78,6 +78,10 @@ class InconsistentCheckpointError(CorruptCheckpointError):
     """The files of one checkpoint contradict each other."""
 
 
+class IntegrityError(CorruptCheckpointError):
+    """A file or a tensor is not the one that a manifest or a pinned digest says."""
+
+
 class ChangedFileError(InconsistentCheckpointError):
     """A file was replaced or written to between its opening and the reading of its tensors."""
 

@@ -12,9 +12,9 @@ CORE_MODULES: dict[str, tuple[str, ...]] = {
     "triptych.errors": (
         "ArgumentError", "ChangedFileError", "CheckpointError", "ConfigError", "CorruptCheckpointError",
         "DispatchedModelError", "HubAccessError", "HubError", "HubNotFoundError", "HubOfflineError",
-        "IncompatibleWeightsError", "InconsistentCheckpointError", "LimitError", "MissingBackendError",
-        "MissingFileError", "MissingMethodError", "MissingNameError", "RemoteCodeError", "SaveError",
-        "ShapeMismatchError", "TriptychError", "TruncatedCheckpointError", "UnreadableConfigError",
+        "IncompatibleWeightsError", "InconsistentCheckpointError", "IntegrityError", "LimitError",
+        "MissingBackendError", "MissingFileError", "MissingMethodError", "MissingNameError", "RemoteCodeError",
+        "SaveError", "ShapeMismatchError", "TriptychError", "TruncatedCheckpointError", "UnreadableConfigError",
         "UnreadableFileError", "UnsafeCheckpointError", "UnsupportedFormatError",
     ),
     "triptych.families": ("Family",),

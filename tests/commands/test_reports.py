@@ -149,3 +149,30 @@ def test_comparing_holds_one_tensor_of_each(tmp_path: Path) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 * 2**20
+
+
+def test_verify_compares_with_the_manifest_and_names_what_differs(tmp_path: Path) -> None:
+    source, model = GOLDEN / "bert-mlm/tf-h5", tmp_path / "model"
+    before = as_json(run("verify", source, "--json"))
+    assert run("convert", source, model, "--manifest", "--max-shard-size", "30KB").exit_code == 0
+    found = as_json(run("verify", model, "--json"))
+    assert found["tensors"] == before["tensors"] and found["sha256"] == before["sha256"] and before["digest"] is None
+    assert f"digest {found['digest']}" in run("verify", model).stdout
+    assert run("verify", model, "--digest", found["digest"]).exit_code == 0
+    other = run("verify", model, "--digest", "sha256:" + "0" * 64)
+    assert other.exit_code == 1 and found["digest"] in other.stderr
+    assert run("verify", model, "--digest", "5").exit_code == 2
+    assert run("verify", model, source, "--digest", found["digest"]).exit_code == 2
+    assert run("verify", source, "--digest", found["digest"]).exit_code == 1
+
+    shard = next(model.glob("model-00002-of-*.safetensors"))
+    data = bytearray(shard.read_bytes())
+    data[-1] ^= 1
+    shard.write_bytes(data)
+    (model / "vocab.txt").unlink(missing_ok=True)
+    result = run("verify", model)
+    lines = [line.partition(": expected ")[0] for line in result.stderr.splitlines()]
+    assert result.exit_code == 1 and lines[0] == f"file {shard.name}" and lines[1].startswith("tensor ")
+    assert "Traceback" not in result.stderr
+    assert run("reshard", model, tmp_path / "again", "--max-shard-size", "5GB").exit_code == 0  # as it always did
+    assert not (tmp_path / "again/triptych_manifest.json").exists()

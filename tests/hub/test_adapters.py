@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from hub_models import REPO, framework, model_class
-from hub_server import WRITER, Hub
 from triptych import MissingFileError
+from triptych_conformance.hub.server import WRITER, Hub
 
 ADAPTER = "org/adapter"
 LORA = {"peft_type": "LORA", "r": 2, "target_modules": ["query"], "init_lora_weights": False}

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hub_client import environment
 from hub_models import REPO, assert_same, framework, model_class, weights
-from hub_server import Hub
 from triptych import HubAccessError, HubError, HubOfflineError, UnsafeCheckpointError
 from triptych_conformance import assert_close
+from triptych_conformance.hub.client import environment
+from triptych_conformance.hub.server import Hub
 
 LOOK_UP = "/api/models/org/bert/revision/main"
 CONFIG = "*/resolve/*/config.json"

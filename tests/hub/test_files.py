@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from hub_models import REPO
-from hub_server import Hub
 from triptych import HubNotFoundError, MissingFileError
 from triptych.hub.files import cached_file, create_and_tag_model_card, has_file
+from triptych_conformance.hub.server import Hub
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from hub_models import REPO, assert_same, framework, model_class
-from hub_server import READER, STRANGER, Hub
 from triptych import (
     ArgumentError,
     AutoConfig,
@@ -24,6 +23,7 @@ from triptych import (
     UnsafeCheckpointError,
     UnsupportedFormatError,
 )
+from triptych_conformance.hub.server import READER, STRANGER, Hub
 
 
 @pytest.fixture(autouse=True)

@@ -13,9 +13,9 @@ import torch
 from huggingface_hub import PyTorchModelHubMixin
 from safetensors.numpy import load_file, save_file
 
-from hub_server import WRITER, Hub
 from places import ROOT
 from triptych import CheckpointError, PreTrainedModel
+from triptych_conformance.hub.server import WRITER, Hub
 
 PAGE = ROOT / "docs/model-hub-mixin.md"
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hub_client import environment
 from hub_models import PACKAGES, assert_same, framework, model_class, weights
-from hub_server import READER, STRANGER, WRITER, Hub
 from triptych import (
     ArgumentError,
     BertConfig,
@@ -23,6 +21,8 @@ from triptych import (
     SaveError,
 )
 from triptych_conformance import assert_close
+from triptych_conformance.hub.client import environment
+from triptych_conformance.hub.server import READER, STRANGER, WRITER, Hub
 
 REPO = "org/pushed"
 BESIDE = {".gitattributes", "README.md", "config.json", "generation_config.json"}

@@ -11,9 +11,9 @@ import keras
 import numpy as np
 import pytest
 
-from hub_server import READER, WRITER, Hub
 from triptych import ArgumentError, BertConfig, HubError, PushToHubCallback, TFBertForMaskedLM
 from triptych_conformance import assert_close
+from triptych_conformance.hub.server import READER, WRITER, Hub
 
 IDS = np.arange(24, dtype=np.int32).reshape(4, 6) % 11
 pytestmark = [

@@ -16,7 +16,6 @@ import torch
 
 import triptych
 from hub_models import PACKAGES, PREFIXES, framework
-from hub_server import WRITER, Hub
 from triptych import (
     ArgumentError,
     AutoConfig,
@@ -30,6 +29,7 @@ from triptych import (
 )
 from triptych.checkpoints.opening import open_checkpoint
 from triptych_conformance import assert_close, compare
+from triptych_conformance.hub.server import WRITER, Hub
 
 CODE = Path(__file__).parent / "own_code"
 REPO = "org/tiny"

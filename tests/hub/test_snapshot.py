@@ -15,8 +15,6 @@ from typing import Any
 import pytest
 from huggingface_hub import constants, hf_hub_download, snapshot_download
 
-from hub_client import environment
-from hub_server import READER, STRANGER, WRITER, Hub
 from triptych import (
     ArgumentError,
     HubAccessError,
@@ -32,6 +30,8 @@ from triptych.hub import cache
 from triptych.hub.cache import FileRecord
 from triptych.hub.http import ATTEMPTS, LONGEST_WAIT
 from triptych.hub.snapshot import HubOptions, Snapshot, find_snapshot, is_repo_id
+from triptych_conformance.hub.client import environment
+from triptych_conformance.hub.server import READER, STRANGER, WRITER, Hub
 
 REPO = "org/bert"
 PLAIN = ["config.json", "model.safetensors"]

@@ -22,8 +22,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from hub_client import environment
-from hub_server import READER, STRANGER, WRITER, Hub
+from triptych_conformance.hub.client import environment
+from triptych_conformance.hub.server import READER, STRANGER, WRITER, Hub
 
 # How huggingface_hub 2.4 uploads LFS files is deprecated in its own HTTP library.
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")

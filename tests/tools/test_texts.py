@@ -13,7 +13,6 @@ import pytest
 from transformers import PreTrainedTokenizerFast
 
 from hub_models import REPO
-from hub_server import Hub
 from small_tokenizer import TEMPLATE, save_tokenizer, small_tokenizer
 from triptych import (
     ArgumentError,
@@ -27,6 +26,7 @@ from triptych.hub.snapshot import HubOptions
 from triptych.tools import texts
 from triptych.tools.rendering import render
 from triptych.tools.texts import Texts, fetched, open_texts
+from triptych_conformance.hub.server import Hub
 
 HELLO = [{"role": "user", "content": "Hello\nyou"}]
 

@@ -12,7 +12,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from triptych.checkpoints.held import HeldFolder
 from triptych.checkpoints.opening import Checkpoint, open_checkpoint
 from triptych.checkpoints.resolve import pointer_in
+from triptych.checkpoints.verifying import Verified, Wanted, Watch
 from triptych.errors import ChangedFileError, MissingFileError, TriptychError, UnreadableFileError
 from triptych.files.json import read_config
 from triptych.files.paths import CONFIG_NAME, local_folder, regular_inside
@@ -35,9 +36,10 @@ _SUFFIXES = (".json", *(format.suffix for format in LAYOUTS))
 
 @dataclass(frozen=True, eq=False)
 class HeldModel(HeldFolder):
-    """A folder whose config.json was read and whose weights were opened."""
+    """A folder whose config.json was read and whose weights were opened; `verified` if against its manifest."""
 
     checkpoint: Checkpoint
+    verified: Verified | None = None
 
 
 def hold(
@@ -47,15 +49,19 @@ def hold(
     variant: str | None = None,
     mmap: bool = True,
     order: Sequence[Format] = LAYOUTS,
+    wanted: Wanted | None = None,
 ) -> HeldModel:
     """Read config.json, if there is one, and open the weights of the folder `place`, all of one save.
 
     Args:
         place: a path, or a `fetching.HubFolder`; also that of a weight file or an index, whose folder it is then.
         variant, mmap, order: as `open_checkpoint`.
+        wanted: compare what is read now, and each tensor when it is read, with the manifest. Tensors are read into
+            memory of their own then, as if `mmap` were False.
 
     Raises:
-        What `open_checkpoint` raises; ConfigError: config.json cannot be read.
+        What `open_checkpoint` raises; ConfigError: config.json cannot be read. With `wanted`, what `Watch.verified`
+        raises.
         ChangedFileError: files changed during every one of several tries.
     """
     given = given_file(place)
@@ -63,20 +69,25 @@ def hold(
     for pause in PAUSES:
         before = _identities(folder)
         error: TriptychError | None = None
+        watch, verified = Watch(folder), None
         try:
-            config = _config(folder)
-            pointer = pointer_in(config or {}, variant) if given is None else given.name
-            allowed = order if given is None else LAYOUTS
-            checkpoint = open_checkpoint(folder, variant=variant, pointer=pointer, mmap=mmap, order=allowed)
+            with nullcontext() if wanted is None else watch.watching():
+                config = _config(folder)
+                pointer = pointer_in(config or {}, variant) if given is None else given.name
+                allowed = order if given is None else LAYOUTS
+                mapped = mmap and wanted is None
+                checkpoint = open_checkpoint(folder, variant=variant, pointer=pointer, mmap=mapped, order=allowed)
+            if wanted is not None:
+                verified, checkpoint = watch.verified(wanted, variant, checkpoint)
         except TriptychError as cause:
             error = cause
         passing = isinstance(error, UnreadableFileError) and error.errno == errno.ESTALE
         if _identities(folder) == before and not passing:
             if error is not None:
                 raise error
-            return HeldModel(place, subfolder, config, checkpoint)
+            return HeldModel(place, subfolder, config, checkpoint, verified)
         if error is None and _is_one_save(config, checkpoint):
-            return HeldModel(place, subfolder, config, checkpoint)
+            return HeldModel(place, subfolder, config, checkpoint, verified)
         time.sleep(pause)
     raise in_motion(folder) from error
 
@@ -100,13 +111,23 @@ def load_held(place: Any, load: Callable[[HeldModel], Loaded], **how: Any) -> Lo
         What `hold` and `load` raise.
     """
     held = place if isinstance(place, HeldModel) else hold(place, **how)
+    asked = how.pop("wanted", None)
+    if held.verified is not None:
+        asked = held.verified.wanted
     for pause in PAUSES:
         try:
-            return load(held)
+            with watching(held):
+                return load(held)
         except ChangedFileError:
             time.sleep(pause)
-            held = hold(held.place, **how)
+            held = hold(held.place, wanted=asked, **how)
     raise in_motion(held)
+
+
+def watching(held: object) -> AbstractContextManager[None]:
+    """Refuse what is read meanwhile of a folder that is verified and is not as its manifest says."""
+    verified = held.verified if isinstance(held, HeldModel) else None
+    return nullcontext() if verified is None else verified.watching()
 
 
 def in_motion(folder: object) -> ChangedFileError:

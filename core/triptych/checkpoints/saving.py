@@ -26,21 +26,22 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from triptych.checkpoints import beside, staging
+from triptych.checkpoints.manifest import Recorder, current, manifest_name, outdate, text_of
 from triptych.checkpoints.resolve import OF_A_FOLDER, POINTER, VARIANT_POINTER, Pointer, own_pointer, rivals
 from triptych.checkpoints.sharding import Shard, conventional_names, plan_shards, with_free_names
 from triptych.checkpoints.sharding import parse_size as parse_size
 from triptych.checkpoints.staging import Area
 from triptych.checkpoints.writing import name_in_index, write_weights
-from triptych.errors import SaveError, TriptychError, UnreadableFileError
+from triptych.errors import ArgumentError, SaveError, TriptychError, UnreadableFileError
 from triptych.files.atomic import Access, create, flush, flush_folder
 from triptych.files.json import json_text, parse_config, read_config
 from triptych.files.paths import CONFIG_NAME, local_folder, path_of
-from triptych.formats.kinds import SAFETENSORS, SAVE_ID, Format, refuse_reserved
+from triptych.formats.kinds import LAYOUTS, SAFETENSORS, SAVE_ID, Format, refuse_reserved
 from triptych.formats.opening import open_file
 from triptych.tensors.ref import TensorRef
 
@@ -57,6 +58,7 @@ def save_checkpoint(
     also: Mapping[str, bytes] | None = None,
     remove_stale: bool = False,
     writer: Callable[[Sequence[TensorRef], Path], None] | None = None,
+    manifest: bool = False,
 ) -> list[Path]:
     """Make `tensors` and `config` (text of config.json) the checkpoint in `folder`.
 
@@ -71,6 +73,10 @@ def save_checkpoint(
     `writer` writes the tensors of one file to a path, where that exists already, empty; it is then read back like any
     other. Files that it writes do not say of which save they are, so the index does not either.
 
+    `manifest` records the SHA-256 of each file and tensor beside them, in triptych_manifest.json, or for a variant in
+    triptych_manifest.<variant>.json, which changes with the weights; without it the one of the weights that are
+    replaced goes. See `triptych.checkpoints.manifest`.
+
     A file may be read by those who could read the one that it replaces; weights by those who could read all weights
     that they replace.
 
@@ -82,14 +88,21 @@ def save_checkpoint(
         ArgumentError, ConfigError, UnsupportedFormatError: before anything is written.
     """
     target = path_of(folder, "save_directory", "folder")
-    shards = plan_shards(tensors, max_shard_size)
+    if not isinstance(manifest, bool):
+        raise ArgumentError("manifest is neither True nor False.", received=repr(manifest)[:80])
+    recorder = Recorder() if manifest else None
+    shards = plan_shards(tensors if recorder is None else recorder.watched(tensors), max_shard_size)
     values = None if config is None else parse_config(config.encode(), "The config to save")
     format.names(variant)  # refuses a bad variant before anything is written
     refuse_reserved(variant)
-    with _saving(target) as area:
-        _refuse_strange(target, [*format.names(variant), CONFIG_NAME, *(also or {})])
+    with ExitStack() as ends, _saving(target) as area:
+        if recorder is not None:
+            ends.enter_context(recorder)
+        _refuse_strange(
+            target, [*format.names(variant), CONFIG_NAME, *[manifest_name(variant)] * manifest, *(also or {})]
+        )
         shards = with_free_names(target, shards, format, variant)
-        save = _Save(area, shards, values, variant, format, scope, remove_stale, writer)
+        save = _Save(area, shards, values, variant, format, scope, remove_stale, writer, recorder, also or {})
         save.write()
         with staging.locked(target):
             roll_forward(area)  # before collecting: what a pointer outranks is garbage only afterwards
@@ -97,17 +110,21 @@ def save_checkpoint(
             for name, data in (also or {}).items():
                 area.put(name, data)
             try:
-                return save.publish()
+                files = save.publish()
+                outdate(target, save.others, area.put, variant=variant, committed=area.id)
+                return files
             except BaseException:
                 with suppress(OSError, TriptychError):
                     roll_forward(area)  # what is committed is finished if it can be, and not left to the next save
+                    outdate(target, {}, area.put)
                 raise
             finally:
                 staging.settle(target, area.path)
 
 
 def save_config(folder: str | os.PathLike[str], config: str, also: Mapping[str, bytes] | None = None) -> None:
-    """Make `config` the config of the checkpoint in `folder`, in one step; its weights stay what they are.
+    """Make `config` the config of the checkpoint in `folder`, in one step; its weights stay what they are. A manifest
+    that records another config goes.
 
     A save that was killed after its commit is finished first: its config.json is what names its weights.
 
@@ -123,11 +140,13 @@ def save_config(folder: str | os.PathLike[str], config: str, also: Mapping[str, 
     with _saving(target) as area, staging.locked(target):
         _refuse_strange(target, [CONFIG_NAME, *(also or {})])
         roll_forward(area)
-        for name, data in (also or {}).items():
-            area.put(name, data)
         before = _values(target / CONFIG_NAME) or {}
         kept = {key: before[key] for key in OF_A_FOLDER if key in before}
-        area.put(CONFIG_NAME, json_text(_of_the_model(values) | kept).encode())
+        text = json_text(_of_the_model(values) | kept).encode()
+        outdate(target, {CONFIG_NAME: text, **(also or {})}, area.put)
+        for name, data in (also or {}).items():
+            area.put(name, data)
+        area.put(CONFIG_NAME, text)
         flush_folder(target)
 
 
@@ -147,6 +166,7 @@ def collect_garbage(folder: str | os.PathLike[str]) -> list[str]:
         roll_forward(area)
         staging.collect(area)
         staging.remove_orphans(target)
+        outdate(target, {}, area.put)
     return sorted(before - set(os.listdir(target)))
 
 
@@ -192,11 +212,16 @@ class _Save:
         scope: str,
         remove_stale: bool,
         writer: Callable[[Sequence[TensorRef], Path], None] | None,
+        recorder: Recorder | None,
+        also: Mapping[str, bytes],
     ) -> None:
         self.area, self.folder, self.shards = area, area.folder, shards
         self.config = None if config is None else _of_the_model(config) | {SAVE_ID: area.id}
         self.variant, self.format, self.scope, self.remove_stale = variant, format, scope, remove_stale
-        self.writer = writer
+        self.writer, self.recorder = writer, recorder
+        self.others = dict(also)
+        if self.config is not None:
+            self.others[CONFIG_NAME] = json_text(self.config).encode()
         self.single, self.index = format.names(variant)
         self.stem = self.single.removesuffix(format.suffix)
         self.staged = [area.path / f"{number}{format.suffix}" for number in range(len(shards))]
@@ -217,6 +242,8 @@ class _Save:
                 with file.open("rb+") as stream:
                     flush(stream)
             _verify(file, shard)
+            if self.recorder is not None:
+                self.recorder.written(file)
 
     def publish(self) -> list[Path]:
         """Give the staged files their names; return those of the weights.
@@ -241,6 +268,8 @@ class _Save:
         if len(names) > 1:
             self.area.stage("index.json", self._index_text(names).encode(), self.access)
         self._record(names, replaced)
+        if self.recorder is not None:
+            self._put_manifest(names, self.recorder)
         if pointing and config is not None:
             self._commit_by_config(names, config)
         else:
@@ -257,6 +286,16 @@ class _Save:
         else:
             creates[self.single] = self.staged[0]
         self.area.record(creates, replaced)
+
+    def _put_manifest(self, names: list[str], recorder: Recorder) -> None:
+        """Put the manifest where it is looked for: it says what is there now, too, until that is replaced."""
+        staged = dict(zip(names if len(names) > 1 else [self.single], self.staged, strict=True))
+        index = {self.index: self._index_text(names).encode()} if len(names) > 1 else {}
+        tensors = [ref for shard in self.shards for ref in shard.tensors]
+        head, flavour, others = next(iter(index), self.single), self.format.flavour, {**index, **self.others}
+        entry = recorder.entry(self.area.id, head, flavour, staged, tensors, others)
+        there = [one for one in current(self.folder, self.variant, {}) if one.save != entry.save]
+        self.area.put(manifest_name(self.variant), text_of([entry, *there]))
 
     def _own_name(self, name: str) -> str:
         """Return a name of this save alone, in place of that of the single file or the index."""
@@ -308,7 +347,8 @@ class _Save:
     def _commit_by_config(self, names: list[str], config: Mapping[str, Any]) -> None:
         """Let config.json name the weights, and then give these their usual names; see `roll_forward`."""
         usual = self.single if len(names) == 1 else self.index
-        pointer = Pointer(self._own_name(usual), self.format, self.variant)
+        layout = next(format for format in LAYOUTS if format.suffix == self.format.suffix)  # as it is read back
+        pointer = Pointer(self._own_name(usual), layout, self.variant)
         if len(names) > 1:
             self._link_shards(names)
         head = self.staged[0] if len(names) == 1 else self.area.path / "index.json"

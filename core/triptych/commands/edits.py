@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -47,6 +47,7 @@ Destination = Annotated[Path, typer.Argument(file_okay=False, help="A folder; it
 Format = Annotated[Kind | None, typer.Option("--format", help="What to write; by default as the source is.")]
 ShardSize = Annotated[str, typer.Option("--max-shard-size", help="Largest file, such as 5GB or 200MiB.")]
 Variant = Annotated[str | None, typer.Option(help="Read files with this before their suffix, such as fp16.")]
+Manifest = Annotated[bool, typer.Option("--manifest", help="Write triptych_manifest.json: a SHA-256 of each tensor.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object.")]
 
 _WRITTEN = """
@@ -85,6 +86,7 @@ def convert(
     rename: Annotated[list[str] | None, typer.Option(metavar="OLD=NEW", help="Give a tensor another name.")] = None,
     variant: Variant = None,
     max_shard_size: ShardSize = "5GB",
+    manifest: Manifest = False,
     as_json: AsJson = False,
 ) -> None:
     with errors_as_messages():
@@ -94,7 +96,7 @@ def convert(
         draft = editing.extract(draft, only) if only else draft
         draft = editing.drop(draft, drop) if drop else draft
         draft = editing.rename(draft, dict(map(_renaming, rename))) if rename else draft
-        _write(editing.cast(draft, dtype.value), destination, format, max_shard_size, "Converting", as_json)
+        _write(editing.cast(draft, dtype.value), destination, format, max_shard_size, "Converting", as_json, manifest)
 
 
 @app.command(help=_RESHARD_HELP, epilog="Example: triptych reshard llama llama-2gb --max-shard-size 2GB")
@@ -104,12 +106,15 @@ def reshard(
     max_shard_size: Annotated[str, typer.Option(help="Largest file, such as 5GB or 200MiB.")],
     format: Format = None,
     variant: Variant = None,
+    manifest: Manifest = False,
     as_json: AsJson = False,
 ) -> None:
     with errors_as_messages():
         from triptych.tools import editing
 
-        _write(editing.open_draft(source, variant), destination, format, max_shard_size, "Resharding", as_json)
+        _write(
+            editing.open_draft(source, variant), destination, format, max_shard_size, "Resharding", as_json, manifest
+        )
 
 
 @app.command(help=_CAST_HELP, epilog="Example: triptych cast llama llama-bf16 --dtype bfloat16")
@@ -120,13 +125,14 @@ def cast(
     format: Format = None,
     variant: Variant = None,
     max_shard_size: ShardSize = "5GB",
+    manifest: Manifest = False,
     as_json: AsJson = False,
 ) -> None:
     with errors_as_messages():
         from triptych.tools import editing
 
         draft = editing.cast(editing.open_draft(source, variant), dtype.value)
-        _write(draft, destination, format, max_shard_size, "Casting", as_json)
+        _write(draft, destination, format, max_shard_size, "Casting", as_json, manifest)
 
 
 @app.command(help=_QUANTIZE_HELP, epilog="Example: triptych quantize smollm2 smollm2-int4 --codec int4")
@@ -139,13 +145,14 @@ def quantize(
     embeddings: Annotated[bool, typer.Option(help="Pack the embeddings of tokens too.")] = True,
     variant: Variant = None,
     max_shard_size: ShardSize = "5GB",
+    manifest: Manifest = False,
     as_json: AsJson = False,
 ) -> None:
     with errors_as_messages():
         from triptych.tools import editing
 
         draft = editing.quantize(editing.open_draft(source, variant), codec.value, group_size, keep or (), embeddings)
-        _write(draft, destination, None, max_shard_size, "Quantising", as_json)
+        _write(draft, destination, None, max_shard_size, "Quantising", as_json, manifest)
 
 
 @app.command(help=_RESIZE_HELP, epilog="Example: triptych resize bert bert-64 --pad-to-multiple-of 64")
@@ -159,6 +166,7 @@ def resize(
     format: Format = None,
     variant: Variant = None,
     max_shard_size: ShardSize = "5GB",
+    manifest: Manifest = False,
     as_json: AsJson = False,
 ) -> None:
     with errors_as_messages():
@@ -169,7 +177,7 @@ def resize(
             raise ArgumentError("No size is given.", expected="--vocab-size, --pad-to-multiple-of or both")
         draft = editing.open_draft(source, variant)
         draft = editing.resize(draft, vocab_size, pad_to_multiple_of, mean_resizing, seed)
-        _write(draft, destination, format, max_shard_size, "Resizing", as_json)
+        _write(draft, destination, format, max_shard_size, "Resizing", as_json, manifest)
 
 
 @app.command(help=_PRUNE_HELP, epilog="Example: triptych prune bert bert-pruned --heads 0:1,3 --heads 5:0")
@@ -182,13 +190,14 @@ def prune(
     format: Format = None,
     variant: Variant = None,
     max_shard_size: ShardSize = "5GB",
+    manifest: Manifest = False,
     as_json: AsJson = False,
 ) -> None:
     with errors_as_messages():
         from triptych.tools import editing
 
         draft = editing.prune(editing.open_draft(source, variant), _heads(heads))
-        _write(draft, destination, format, max_shard_size, "Pruning", as_json)
+        _write(draft, destination, format, max_shard_size, "Pruning", as_json, manifest)
 
 
 @app.command(help=_MERGE_HELP, epilog="Example: triptych merge bert bert-lora bert-merged")
@@ -199,13 +208,14 @@ def merge(
     format: Format = None,
     variant: Variant = None,
     max_shard_size: ShardSize = "5GB",
+    manifest: Manifest = False,
     as_json: AsJson = False,
 ) -> None:
     with errors_as_messages():
         from triptych.tools import editing, merging
 
         draft = merging.merge(editing.open_draft(source, variant), adapter)
-        _write(draft, destination, format, max_shard_size, "Merging", as_json)
+        _write(draft, destination, format, max_shard_size, "Merging", as_json, manifest)
 
 
 @app.command("gc", help=_GC_HELP, epilog="Example: triptych gc my-bert")
@@ -246,14 +256,21 @@ def _heads(texts: list[str]) -> dict[int, list[int]]:
 
 
 def _write(
-    draft: Draft, destination: Path, format: Kind | None, max_shard_size: str, title: str, as_json: bool
+    draft: Draft,
+    destination: Path,
+    format: Kind | None,
+    max_shard_size: str,
+    title: str,
+    as_json: bool,
+    manifest: bool,
 ) -> None:
     """Write `draft` and print what was written."""
     from triptych.tools import editing
 
     chosen = None if format is None else FORMATS[format.value]
     with progress_bar(title, draft.nbytes) as advance:
-        files = editing.write(draft, destination, chosen, max_shard_size=max_shard_size, advance=advance)
+        how: dict[str, Any] = {"max_shard_size": max_shard_size, "manifest": manifest, "advance": advance}
+        files = editing.write(draft, destination, chosen, **how)
     summary = {
         "source": str(draft.source),
         "destination": str(destination),

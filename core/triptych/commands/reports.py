@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from triptych.commands import app, errors_as_messages, printable, progress_bar
+from triptych.errors import ArgumentError, IntegrityError
 
 if TYPE_CHECKING:
     from rich.tree import Tree
 
+    from triptych.checkpoints.verifying import Verified
     from triptych.tools.comparing import Compared
     from triptych.tools.inspecting import Entry, Inspection
 
@@ -29,7 +31,9 @@ _INSPECT_HELP = """Show what PATH holds: its tensors as a tree, with shapes, dty
 Only headers are read. Names are the canonical ones, those of PyTorch."""
 _VERIFY_HELP = """Check that FIRST is whole; with SECOND, that both hold the same tensors, in whatever formats.
 
-Every tensor is read and hashed (SHA-256). Exit status 1 if something differs or is damaged."""
+Every tensor is read and hashed (SHA-256). Where there is a manifest, as save_pretrained(manifest=True) and --manifest
+write it, every file that it records is compared with it, and of one that differs every tensor; its digest is printed,
+and with --digest compared. Exit status 1 if something differs or is damaged."""
 _DIFF_HELP = """Show how two checkpoints differ: config, names, shapes, dtypes, and values with the largest difference.
 
 Exit status 1 if anything differs."""
@@ -52,11 +56,17 @@ def verify(
     first: Checkpoint,
     second: Annotated[Path | None, typer.Argument(exists=True, help=_PATH_HELP)] = None,
     variant: Variant = None,
+    digest: Annotated[
+        str | None, typer.Option(metavar="sha256:...", help="Refuse FIRST if its manifest has another digest.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     if second is None:
-        _verify_one(first, variant, as_json)
+        _verify_one(first, variant, digest, as_json)
         return
+    with errors_as_messages():
+        if digest is not None:
+            raise ArgumentError("--digest is of one checkpoint.", received=str(second), remedy="leave SECOND out")
     tensors = _compared(first, second, variant, "Verifying")
     differing = [tensor for tensor in tensors if tensor.kind != "equal"]
     if as_json:
@@ -85,23 +95,52 @@ def diff(first: Checkpoint, second: Checkpoint, variant: Variant = None, as_json
     raise typer.Exit(1 if config or tensors else 0)
 
 
-def _verify_one(path: Path, variant: str | None, as_json: bool) -> None:
+def _verify_one(path: Path, variant: str | None, digest: str | None, as_json: bool) -> None:
     with errors_as_messages():
         from triptych.tools import comparing
         from triptych.tools.editing import open_draft
 
+        found = _verify_files(path, variant, digest)
         draft = open_draft(path, variant)
         plan = comparing.check_whole(draft)
-        with progress_bar("Verifying", draft.nbytes) as advance:
-            hashes = comparing.digests(draft, advance)
+        hashes = {} if found is None else comparing.recorded(draft, found.entry)
+        if not hashes:
+            with progress_bar("Verifying", draft.nbytes) as advance:
+                hashes = comparing.digests(draft, advance)
         whole = comparing.combined(draft, hashes)
     missing = [] if plan is None else [weight.name for weight in plan.missing]
+    pinned = None if found is None else found.entry.digest
     if as_json:
-        typer.echo(json.dumps({"sha256": whole, "missing": missing, "notes": draft.notes, "tensors": hashes}))
+        facts = {"sha256": whole, "digest": pinned, "missing": missing, "notes": draft.notes, "tensors": hashes}
+        typer.echo(json.dumps(facts))
         return
     for note in [*draft.notes, *(f"no weights for the head: {name}" for name in missing)]:
         typer.echo(f"note: {printable(note)}", err=True)
     typer.echo(f"{printable(path)}: {len(hashes)} tensors, {draft.nbytes:,} bytes, all read; sha256 {whole}")
+    if found is not None:
+        typer.echo(f"{len(found.entry.files)} files are as the manifest records; digest {pinned}")
+
+
+def _verify_files(path: Path, variant: str | None, digest: str | None) -> Verified | None:
+    """Compare the files of `path` with its manifest, and return what that says; None if there is none, nor a digest."""
+    from triptych.checkpoints.verifying import wanted
+    from triptych.tools.verifying import has_manifest, verify_folder
+
+    asked = wanted(has_manifest(path, variant), digest)
+    if asked is None:
+        return None
+    with progress_bar("Verifying", sum(file.stat().st_size for file in path.glob("*") if file.is_file())) as advance:
+        found, differences = verify_folder(path, asked, variant, advance)
+    for difference in differences:
+        typer.echo(printable(difference), err=True)
+    if differences:
+        raise IntegrityError(
+            f"{path} is not what its manifest records.",
+            expected=f"save {found.entry.save}",
+            received=f"{len(differences)} differences",
+            remedy="get the checkpoint again",
+        )
+    return found
 
 
 def _compared(first: Path, second: Path, variant: str | None, title: str) -> list[Compared]:

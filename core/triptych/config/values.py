@@ -43,13 +43,17 @@ def fields_of(value: Any) -> Mapping[str, Any]:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write `text` to `file`, atomically; its folder is made if it is not there.
+    """Write `text` to `file`, atomically; its folder is made if it is not there. A manifest there that records another
+    content of this file goes.
 
     Raises:
         SaveError: the system refuses; what was there before is still there.
     """
+    from triptych.checkpoints.manifest import outdate  # which knows all formats
+
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        outdate(file.parent, {file.name: text.encode()})
         write_atomically(file, text.encode())
     except OSError as cause:
         raise SaveError(

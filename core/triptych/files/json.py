@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,29 @@ from triptych.files.regular import open_regular
 MAX_BYTES = 100_000_000
 MAX_DEPTH = 64
 MAX_INTEGER = 2**63
+_watching: ContextVar[Callable[[Path, bytes], None] | None] = ContextVar("_watching", default=None)
+
+
+@contextmanager
+def shown_to(watch: Callable[[Path, bytes], None]) -> Iterator[None]:
+    """Call `watch` with the path and the bytes of each small file that is read here meanwhile: those bytes are what is
+    parsed, whatever is done to the file before or after."""
+    token = _watching.set(watch)
+    try:
+        yield
+    finally:
+        _watching.reset(token)
+
+
+def is_watched() -> bool:
+    return _watching.get() is not None
+
+
+def shown(path: Path, data: bytes) -> bytes:
+    """Return `data`, which was read of `path`, once whoever is watching has seen it, and has not refused it."""
+    if (watch := _watching.get()) is not None:
+        watch(path, data)
+    return data
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -139,7 +164,7 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def _bytes(path: Path) -> bytes:
     with open_regular(path) as file:
-        return file.read(MAX_BYTES + 1)
+        return shown(path, file.read(MAX_BYTES + 1))
 
 
 def json_text(values: Mapping[str, object]) -> str:

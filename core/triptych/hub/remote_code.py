@@ -25,6 +25,7 @@ from types import ModuleType
 from typing import Any
 
 from triptych.errors import ArgumentError, ConfigError, RemoteCodeError, TriptychError, UnsafeCheckpointError
+from triptych.files.json import is_watched, shown
 from triptych.hub.fetching import HubFolder
 from triptych.hub.snapshot import HubOptions, Snapshot, find_snapshot, is_repo_id
 
@@ -47,7 +48,7 @@ class CodeOptions:
 
     trust: bool = False
     revision: str | None = None
-    hub: Mapping[str, Any] = field(default_factory=dict)
+    hub: Mapping[str, Any] = field(default_factory=dict, repr=False)
     in_place_of_transformers: bool = False
 
     def __post_init__(self) -> None:
@@ -153,7 +154,7 @@ def _of_folder(folder: Any, subfolder: str, module: str) -> Source:
     here = Path(folder) if Path(folder).is_dir() else Path(folder).parent
     inner = here / subfolder
     chosen = inner if (inner / f"{module}.py").is_file() else here
-    texts = {path.stem: path.read_bytes() for path in chosen.glob("*.py") if path.is_file()}
+    texts = {path.stem: shown(path, path.read_bytes()) for path in chosen.glob("*.py") if path.is_file()}
     blobs = {name: hashlib.sha1(b"blob %d\0" % len(text) + text).hexdigest() for name, text in texts.items()}
     return Source(str(chosen), chosen, blobs, texts.__getitem__)
 
@@ -174,6 +175,9 @@ def _of_hub(repo_id: str, folder: Any, subfolder: str, module: str, options: Cod
     files = [name for name in known if name.endswith(".py") and "/" not in name.removeprefix(base)]
     blobs = {_stem(name): _blob(snapshot, name) for name in files if name.startswith(base)}
     where = f"{repo_id} at commit {snapshot.commit}"
+    if is_watched():  # what is run is what was seen
+        texts = {name: _fetched(snapshot, f"{base}{name}.py") for name in blobs}
+        return Source(where, snapshot.folder / base, blobs, texts.__getitem__)
     return Source(where, snapshot.folder / base, blobs, lambda name: _fetched(snapshot, f"{base}{name}.py"))
 
 
@@ -187,7 +191,8 @@ def _blob(snapshot: Snapshot, name: str) -> str:
 
 
 def _fetched(snapshot: Snapshot, name: str) -> bytes:
-    return (snapshot.fetch([name], complete=False) / name).read_bytes()
+    path = snapshot.fetch([name], complete=False) / name
+    return shown(path, path.read_bytes())
 
 
 class _Finder(importlib.abc.MetaPathFinder):

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from triptych.checkpoints.beside import STALE
+from triptych.checkpoints.manifest import manifest_name
 from triptych.checkpoints.resolve import pointer_to, read_index, rivals
 from triptych.errors import TriptychError
 from triptych.formats.kinds import LAYOUTS, SAVE_ID, Format
@@ -31,7 +32,8 @@ def stale_weights(
     """Return which weights of `variant` in `subfolder` give way to `files`: none if there are no weights among these.
 
     Those of the same format are deleted. Of the others, each that some reader would take in place of what is pushed is
-    renamed, or deleted where its index says that a save of triptych wrote it; `remove_stale` deletes all.
+    renamed, or deleted where its index says that a save of triptych wrote it; `remove_stale` deletes all. A manifest of
+    the weights that were there goes with them.
     """
     pushed = set(files)
     head = _head(pushed, variant)
@@ -48,6 +50,7 @@ def stale_weights(
     aside = [name for name in winning if name not in gone]
     for index in sorted(name for name in gone if name.endswith(".json")):
         gone |= present & found.shards(index)
+    gone |= {manifest_name(variant)} & present  # of the weights that are replaced
     gone -= pushed
     place = f"{subfolder}/" if subfolder else ""
     renamed = {place + name: place + _free(name, present) for name in aside}

@@ -7,18 +7,19 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from triptych import families
 from triptych.checkpoints.held import HeldFolder
-from triptych.checkpoints.holding import HeldModel, held_gguf, hold
+from triptych.checkpoints.holding import HeldModel, held_gguf, hold, watching
+from triptych.checkpoints.verifying import Wanted, read_beside, refuse_gguf, take_wanted
 from triptych.config import PretrainedConfig, config_path, hold_config, taken_over
 from triptych.errors import ArgumentError, ConfigError
-from triptych.formats.kinds import read_order
+from triptych.formats.kinds import Format, read_order
 from triptych.hub.fetching import HubFolder, fetch_config, fetch_model, take_hub_arguments
 from triptych.hub.remote_code import CodeOptions, mapped, remote_class, take_code_arguments
-from triptych.modeling.adapter_arguments import AdapterArguments
+from triptych.modeling.adapter_arguments import AdapterArguments, refuse_of_adapter
 from triptych.modeling.base import ModelBase
 from triptych.modeling.packing import gguf_of
 from triptych.modeling.quantised import refuse_quantised
@@ -130,6 +131,15 @@ def _own(config: Any) -> Any:
 
 def _given(kwargs: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: kwargs[name] for name in names if name in kwargs}
+
+
+def _verified(
+    path: Any, subfolder: str, hub: Mapping[str, Any], asked: Wanted, order: Sequence[Format], kwargs: Mapping[str, Any]
+) -> HeldModel:
+    """Return the model in `path`, fetched if need be, whose manifest fits; see `holding.hold`."""
+    variant = kwargs.get("variant")
+    path = fetch_model(path, subfolder, hub, variant, order, read_beside(variant))
+    return hold(path, order=order, wanted=asked, **_given(kwargs, "subfolder", "variant"))
 
 
 class _ConfigNames(Mapping[str, str]):
@@ -329,19 +339,38 @@ class AutoBase:
         if kwargs.pop("use_timm_backbone", False):
             raise ArgumentError("Backbones of timm are not built in.", received="use_timm_backbone=True",
                                 remedy="make it with timm, and wrap it in a class of your own")  # fmt: skip
-        subfolder, hub = kwargs.get("subfolder", ""), take_hub_arguments(kwargs)
+        subfolder, hub, asked = kwargs.get("subfolder", ""), take_hub_arguments(kwargs), take_wanted(kwargs)
         if (file := gguf_of(path, kwargs.pop("gguf_file", None), subfolder, hub)) is not None:
+            refuse_gguf(file, asked)
             path, subfolder = held_gguf(file), ""
             kwargs.pop("subfolder", None)
         code = take_code_arguments(kwargs, hub)
         adapter = AdapterArguments.taken_from(kwargs)
         path = adapter.seen(path, subfolder, hub)
         if adapter.base is not None:
+            refuse_of_adapter(path, asked)
             kwargs.pop("subfolder", None)
             told = {"trust_remote_code": code.trust, "code_revision": code.revision,
                     "in_place_of_transformers": code.in_place_of_transformers}  # fmt: skip
             return adapter.load(cls, *model_args, **kwargs, **hub, **told)
         order = read_order(cls.package.removeprefix("triptych_"), **_given(kwargs, *_WHICH_FORMAT))
+        if asked is not None:  # before anything else is read, and before code is run
+            path = _verified(path, subfolder, hub, asked, order, kwargs)
+        with watching(path):
+            return cls._found_in(path, model_args, kwargs, subfolder, hub, order, code)
+
+    @classmethod
+    def _found_in(
+        cls,
+        path: Any,
+        model_args: Sequence[Any],
+        kwargs: dict[str, Any],
+        subfolder: str,
+        hub: Mapping[str, Any],
+        order: Sequence[Format],
+        code: CodeOptions,
+    ) -> Any:
+        """Return the model in `path`, of the class that its config, or the one in `kwargs`, names."""
         config: Any = _own(kwargs.get("config"))
         source: Any = config
         if config is None:

@@ -21,13 +21,15 @@ import numpy as np
 from triptych.checkpoints.holding import HeldModel, held_gguf, load_held
 from triptych.checkpoints.naming import canonical
 from triptych.checkpoints.opening import Checkpoint
+from triptych.checkpoints.verifying import Wanted, read_beside, refuse_gguf
+from triptych.checkpoints.verifying import wanted as wanted_of
 from triptych.config import PretrainedConfig, taken_over
 from triptych.errors import ArgumentError, CheckpointError, ConfigError, UnsupportedFormatError
 from triptych.formats.kinds import read_order
 from triptych.hub.fetching import fetch_config, fetch_model, names_in, take_hub_arguments
 from triptych.hub.remote_code import take_code_arguments
 from triptych.modeling import quantised
-from triptych.modeling.adapter_arguments import AdapterArguments
+from triptych.modeling.adapter_arguments import AdapterArguments, refuse_of_adapter
 from triptych.modeling.arguments import take_accepted, warn_of_msgpack
 from triptych.modeling.checkpointing import Checkpointing
 from triptych.modeling.derived import refuse_disagreement
@@ -136,6 +138,8 @@ class ModelBase(Checkpointing, Implementations, Precision, Seeding, Saving, Serv
         from_flax: bool = False,
         mmap: bool = True,
         state_dict: Mapping[str, Any] | None = None,
+        verify: bool = False,
+        digest: str | None = None,
         **kwargs: Any,
     ) -> Any:
         """Load a model from a local folder or from the Hub. Nothing that the checkpoint holds is initialised first.
@@ -162,6 +166,11 @@ class ModelBase(Checkpointing, Implementations, Precision, Seeding, Saving, Serv
                 are safetensors. Not needed where these are the only weights.
             mmap: map the files (default); False reads them into owned memory, for network file systems.
             state_dict: canonical names to arrays, used instead of files; needs `config`.
+            verify: compare what is loaded with the manifest that `save_pretrained(manifest=True)` wrote: config.json,
+                generation_config.json, the index and trusted code as they are parsed, each tensor by its SHA-256 when
+                it is read. Files are read into owned memory then, whatever `mmap` says.
+            digest: "sha256:" and 64 hexadecimal digits, that of the manifest, as `triptych verify` prints it: refuse
+                any other save, and verify this one.
             kwargs: `quantization_config`, how weights are packed that are stored in floating numbers
                 (`triptych.modeling.quantization_configs`, or a dict); `gguf_file`, the name of a GGUF file in the
                 folder or repository, which the path may name too: dequantised, or with `GGUFQuantizationConfig`
@@ -181,14 +190,17 @@ class ModelBase(Checkpointing, Implementations, Precision, Seeding, Saving, Serv
 
         Raises:
             ArgumentError, ConfigError, MissingFileError, HubError, CheckpointError, CorruptCheckpointError and their
-            subclasses, UnsafeCheckpointError, UnsupportedFormatError.
+            subclasses, UnsafeCheckpointError, UnsupportedFormatError. With `verify` or `digest`: MissingFileError,
+            there is no manifest; IntegrityError, something differs.
         """
         path: Any = pretrained_model_name_or_path
+        asked = wanted_of(verify, digest)
         hub = take_hub_arguments(kwargs)
         adapter = AdapterArguments.taken_from(kwargs)
         if state_dict is None and not isinstance(path, HeldModel):
             path = adapter.seen(path, subfolder, hub)
         if adapter.base is not None:
+            refuse_of_adapter(path, asked)
             given = {"config": config, "ignore_mismatched_sizes": ignore_mismatched_sizes, "strict": strict,
                      "output_loading_info": output_loading_info, "dtype": dtype, "param_dtype": param_dtype,
                      "variant": variant, "use_safetensors": use_safetensors, "from_pt": from_pt, "from_tf": from_tf,
@@ -202,7 +214,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Seeding, Saving, Serv
         order = read_order(cls.framework, use_safetensors, from_pt, from_tf, from_flax)
         placement = cls._take_placement(kwargs)
         wanted = take_quantisation(kwargs, cls)
-        path, subfolder = cls._gguf(path, kwargs, subfolder, hub)
+        path, subfolder = cls._gguf(path, kwargs, subfolder, hub, asked)
         take_accepted(kwargs, cls)
         take_code_arguments(kwargs)  # of the auto classes: this class is asked by its name
         config = taken_over(config, cls.config_class)
@@ -221,17 +233,20 @@ class ModelBase(Checkpointing, Implementations, Precision, Seeding, Saving, Serv
         if state_dict is not None:
             if path is not None or config is None:
                 raise ArgumentError("state_dict= stands for the files.", expected="path None, and config=")
+            if asked is not None:
+                raise ArgumentError("state_dict= has no manifest.", received=asked.argument)
             arrays = cls._in_memory(state_dict, copied=True)
             model = cls._loaded(None, arrays, config, subfolder, policy, dtype, param_dtype, inputs, kwargs, placement)
         else:
             if not isinstance(path, HeldModel):
-                path = fetch_model(path, subfolder, hub, variant, order, cls._beside())
+                beside = cls._beside() if asked is None else read_beside(variant)
+                path = fetch_model(path, subfolder, hub, variant, order, beside)
             model = load_held(
                 path,
                 lambda held: cls._loaded(
                     held, held.checkpoint, config, subfolder, policy, dtype, param_dtype, inputs, kwargs, placement
                 ),
-                subfolder=subfolder, variant=variant, mmap=mmap, order=order,
+                subfolder=subfolder, variant=variant, mmap=mmap, order=order, wanted=asked,
             )  # fmt: skip
             place = path.place if isinstance(path, HeldModel) else path
             warn_of_msgpack(cls, names_in(place, subfolder), variant, order)
@@ -241,11 +256,16 @@ class ModelBase(Checkpointing, Implementations, Precision, Seeding, Saving, Serv
         return model._handed_over(output_loading_info)
 
     @classmethod
-    def _gguf(cls, path: Any, kwargs: dict[str, Any], subfolder: str, hub: Mapping[str, Any]) -> tuple[Any, str]:
+    def _gguf(
+        cls, path: Any, kwargs: dict[str, Any], subfolder: str, hub: Mapping[str, Any], asked: Wanted | None
+    ) -> tuple[Any, str]:
         """Return the model in the GGUF file that `path`, or `gguf_file` in it, names; else `path` and `subfolder`."""
         given = None if "gguf_file" in cls._constructor_arguments() else kwargs.pop("gguf_file", None)
         file = gguf_of(path, given, subfolder, hub)
-        return (path, subfolder) if file is None else (held_gguf(file), "")
+        if file is None:
+            return path, subfolder
+        refuse_gguf(file, asked)
+        return held_gguf(file), ""
 
     @classmethod
     def _loaded(

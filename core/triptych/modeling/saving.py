@@ -16,6 +16,7 @@ import numpy as np
 
 from triptych.adapters.state import PREFIX
 from triptych.checkpoints.legacy import LegacyWeight, tf_scope
+from triptych.checkpoints.manifest import manifest_name
 from triptych.checkpoints.naming import stored
 from triptych.checkpoints.opening import Checkpoint
 from triptych.checkpoints.saving import save_checkpoint
@@ -60,6 +61,7 @@ class Saving(Adapting, PushToHubMixin):
         saved_model: bool = False,
         version: int = 1,
         signatures: Any = None,
+        manifest: bool = False,
         **push_arguments: Any,
     ) -> None:
         """Write config.json and the weights as one step that cannot lose a checkpoint, with the generation config and
@@ -94,6 +96,10 @@ class Saving(Adapting, PushToHubMixin):
                 too, with these signatures (`TFPreTrainedModel.write_saved_model`). It is written first, under another
                 name, and renamed once the weights are saved: if it fails, nothing is changed. Files of others in that
                 folder, such as `assets.extra`, stay.
+            manifest: record the SHA-256 of each tensor, and of each file that this save writes, beside them in
+                `triptych_manifest.json` (of a variant: `triptych_manifest.<variant>.json`), which changes together with
+                the weights; `from_pretrained(verify=True)` and `triptych verify` check it. A save without it removes
+                the one of the weights that it replaces. An adapter has none.
             push_to_hub: push what was written too, in one commit; `push_arguments` are those of `push_to_hub`, with
                 `repo_id` the folder's name by default.
 
@@ -113,7 +119,8 @@ class Saving(Adapting, PushToHubMixin):
             return
         if self._hf_peft_config_loaded:
             _refuse_for_adapter({"format": format not in (None, *_OF_ADAPTERS), "variant": variant,
-                                 "saved_model": saved_model, "save_function": save_function})  # fmt: skip
+                                 "saved_model": saved_model, "save_function": save_function,
+                                 "manifest": manifest})  # fmt: skip
             safe = chosen is SAFETENSORS
             files = self._save_adapter(save_directory, safe, state_dict, PREFIX if save_peft_format else "", params)
             if push is not None:
@@ -150,9 +157,11 @@ class Saving(Adapting, PushToHubMixin):
                 also=beside,
                 remove_stale=remove_stale,
                 writer=self._writer(save_function) if chosen is BIN else None,
+                manifest=manifest,
             )
         if push is not None:
-            files += [Path(save_directory) / name for name in (CONFIG_NAME, *beside)]
+            names = (CONFIG_NAME, *beside, *[manifest_name(variant)] * manifest)
+            files += [Path(save_directory) / name for name in names]
             push_files(push, {file.name: file for file in files}, variant, remove_stale)
 
     @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from triptych.checkpoints.manifest import Entry
 from triptych.modeling.quantised import quantised_by
 from triptych.tensors.ref import TensorRef, raw_bytes
 from triptych.tools.editing import Draft
@@ -49,6 +50,14 @@ def digests(draft: Draft, advance: Callable[[int], None] = lambda nbytes: None) 
         result[name] = digest(ref)
         advance(ref.nbytes)
     return result
+
+
+def recorded(draft: Draft, entry: Entry) -> dict[str, str]:
+    """Return what `digests` would, as the manifest of the files records it; nothing where the tensors have other names
+    or layouts in them."""
+    if entry.flavour != "pt" or not draft.tensors.keys() <= entry.tensors.keys():
+        return {}
+    return {name: entry.tensors[name].sha256 for name in draft.tensors}
 
 
 def combined(draft: Draft, hashes: dict[str, str]) -> str:

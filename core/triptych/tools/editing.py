@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -24,8 +24,9 @@ from triptych.checkpoints.saving import save_checkpoint
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError, ShapeMismatchError, UnsupportedFormatError
 from triptych.files.json import json_text, repeated
+from triptych.files.paths import check_inside
 from triptych.formats.gguf.tokenizer import tokenizer_files, tokenizer_kind
-from triptych.formats.kinds import COMPANIONS, Format
+from triptych.formats.kinds import COMPANIONS, LAYOUTS, Format
 from triptych.modeling.quantised import FIELD, packing_of, quantised_by
 from triptych.modeling.quantization_configs import QuantizationConfig
 from triptych.tensors import arrays
@@ -68,7 +69,7 @@ class Draft:
         return sum(math.prod(ref.shape) for ref in self.tensors.values())
 
 
-def open_draft(path: Path, variant: str | None = None) -> Draft:
+def open_draft(path: Path, variant: str | None = None, order: Sequence[Format] = LAYOUTS) -> Draft:
     """Open `path` (see `open_source`), with every weight once and under its canonical name.
 
     Copies of tied weights are left out. A tie that the file contradicts is ended in the config, as when it is loaded.
@@ -76,7 +77,7 @@ def open_draft(path: Path, variant: str | None = None) -> Draft:
     Raises:
         InconsistentCheckpointError: copies of one weight differ. What `open_source` raises.
     """
-    source = open_source(path, variant)
+    source = open_source(path, variant, order)
     described = tokenizer_files(source.metadata)
     notes = _notes(source)
     if (kind := tokenizer_kind(source.metadata)) and not described:
@@ -342,6 +343,7 @@ def write(
     format: Format | None = None,
     *,
     max_shard_size: int | str = "5GB",
+    manifest: bool = False,
     advance: Callable[[int], None] = lambda nbytes: None,
 ) -> list[Path]:
     """Write `draft` into the folder `destination` in one atomic step and return its weight files.
@@ -351,6 +353,7 @@ def write(
 
     Args:
         format: None for that of the source.
+        manifest: as of `save_checkpoint`.
         advance: called after each tensor with its number of bytes.
 
     Raises:
@@ -363,6 +366,9 @@ def write(
     if chosen.flavour != "pt":
         refs = _storable(draft, refs, chosen)
     beside = [draft.source / name for name in COMPANIONS] if draft.source.is_dir() else []
+    beside = [file for file in beside if file.is_file()]
+    for file in beside:
+        check_inside(draft.source, file)
     return save_checkpoint(
         destination,
         [_counted(ref, advance) for ref in refs],
@@ -370,7 +376,8 @@ def write(
         max_shard_size=max_shard_size,
         format=chosen,
         scope=tf_scope(_stem(draft)),
-        also={**draft.described, **{file.name: file.read_bytes() for file in beside if file.is_file()}},
+        also={**draft.described, **{file.name: file.read_bytes() for file in beside}},
+        manifest=manifest,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +50,10 @@ class Source:
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def open_source(path: Path, variant: str | None = None) -> Source:
+def open_source(path: Path, variant: str | None = None, order: Sequence[Format] = LAYOUTS) -> Source:
     """Open `path`: a folder with weights of any format, with or without config.json, or a file `*.gguf`.
+
+    Of a folder with weights in several formats, the first of `order` that is there is opened.
 
     Raises:
         MissingFileError, ConfigError, CorruptCheckpointError and its subclasses, InconsistentCheckpointError,
@@ -65,7 +67,7 @@ def open_source(path: Path, variant: str | None = None) -> Source:
     if path.is_file():
         raise ArgumentError("The source has no name of a format.", expected="*.gguf or a folder", received=str(path))
     folder = local_folder(path)
-    held = hold(folder, variant=variant)
+    held = hold(folder, variant=variant, order=order)
     raw = held.checkpoint
     config = None if held.config is None else {k: v for k, v in held.config.items() if k not in OF_A_FOLDER}
     schema = None if config is None else file_schema(config, raw)

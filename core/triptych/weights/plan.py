@@ -20,6 +20,7 @@ from triptych.errors import (
 )
 from triptych.files.regular import memory_of_the_machine
 from triptych.tensors import arrays
+from triptych.tensors.checked import CheckedReader
 from triptych.tensors.dtypes import BFLOAT16, FLOATING
 from triptych.tensors.ref import TensorRef
 from triptych.weights import layouts
@@ -40,8 +41,9 @@ class Assignment:
     copied: bool = False
 
     def needs_work(self, framework: str) -> bool:
-        """Return whether reading copies, casts or permutes, and is not just a view of the file."""
-        return self.copied or self.ref.dtype != self.dtype or self._order(framework) is not None
+        """Return whether reading copies, casts, permutes or hashes, and is not just a view of the file."""
+        hashes = isinstance(self.ref.read, CheckedReader)
+        return hashes or self.copied or self.ref.dtype != self.dtype or self._order(framework) is not None
 
     def in_native_layout(self, framework: str) -> bool:
         """Return whether the file has it in the layout that `framework` keeps it in."""

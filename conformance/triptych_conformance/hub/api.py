@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
 
-from hub_store import Entry, Settings, Store, StoreError
-from hub_wire import Account, Question, Reply, as_json, failure, ranged
-from hub_writing import Writing
+from triptych_conformance.hub.store import Entry, Settings, Store, StoreError
+from triptych_conformance.hub.wire import Account, Question, Reply, as_json, failure, ranged
+from triptych_conformance.hub.writing import Writing
 
 KEYWORDS = {"revision", "tree", "paths-info", "preupload", "commit", "commits", "branch", "tag", "refs", "auth-check"}
 

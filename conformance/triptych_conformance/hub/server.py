@@ -6,7 +6,7 @@
     hub.after(1, "/api/models/*", lambda: hub.commit("org/model", {"config.json": b"[]"}))
 
 It does not offer Xet: uploads need HF_HUB_DISABLE_XET=1, since huggingface_hub with hf_xet installed asks for nothing
-else (and then even cuts upload_folder into several commits); `hub_client` sets it. The hub and its CDN are two servers,
+else (and then even cuts upload_folder into several commits); `client` sets it. The hub and its CDN are two servers,
 since the client follows redirects to its own hub differently from those to another host.
 """
 
@@ -23,9 +23,9 @@ from pathlib import Path
 from time import sleep  # the real one, also where a test takes the client's pauses away
 from typing import Any
 
-from hub_api import Api
-from hub_store import Commit, Settings, Store
-from hub_wire import Account, Question, Reply
+from triptych_conformance.hub.api import Api
+from triptych_conformance.hub.store import Commit, Settings, Store
+from triptych_conformance.hub.wire import Account, Question, Reply
 
 WRITER, READER, STRANGER = "hf_writer", "hf_reader", "hf_stranger"
 ACCOUNTS = {
@@ -210,7 +210,7 @@ class _Server(ThreadingHTTPServer):
             with suppress(OSError):  # the client was faster
                 line.shutdown(socket.SHUT_RDWR)
 
-    def handle_error(self, request: object, client_address: object) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that went away is no error of the server; anything else is printed and answered by a closed line."""
         import sys
 

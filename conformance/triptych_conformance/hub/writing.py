@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from hub_store import Entry, Store, StoreError, is_lfs
-from hub_wire import Question, Reply, as_json
+from triptych_conformance.hub.store import Entry, Store, StoreError, is_lfs
+from triptych_conformance.hub.wire import Question, Reply, as_json
 
 
 class Writing:

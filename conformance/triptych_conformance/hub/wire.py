@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from hub_store import StoreError
+from triptych_conformance.hub.store import StoreError
 
 
 @dataclass

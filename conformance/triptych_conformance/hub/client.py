@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hub_server import Hub
+from triptych_conformance.hub.server import Hub
 
 
 def environment(hub: Hub, home: Path) -> dict[str, str]:
@@ -31,9 +31,9 @@ def point_at(patch: pytest.MonkeyPatch, hub: Hub, home: Path) -> None:
 
     for name in [k for k in os.environ if k.startswith(("HF_", "HUGGING_FACE"))]:
         patch.delenv(name)
-    for name, value in environment(hub, home).items():
-        if os.environ.get(name) != value:
-            patch.setenv(name, value)
+    for name, setting in environment(hub, home).items():
+        if os.environ.get(name) != setting:
+            patch.setenv(name, setting)
     values: dict[str, object] = {
         "ENDPOINT": hub.endpoint,
         "HUGGINGFACE_CO_URL_TEMPLATE": hub.endpoint + "/{repo_id}/resolve/{revision}/{filename}",

@@ -1,0 +1,3 @@
+"""torch is imported before TensorFlow: the other order crashes some builds."""
+
+import torch  # noqa: F401
