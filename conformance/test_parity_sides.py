@@ -212,6 +212,8 @@ def test_inputs_of_a_file(square: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [*words, str(tmp_path / "flat.npz")])
     assert done.exit_code == 2 and f"SquareForImageClassification in {THREE[0]} failed" in done.stderr
     assert "--inputs" in done.stderr
+    done = CliRunner().invoke(app, [*words, str(tmp_path / "one.npz"), "--length", "12"])
+    assert done.exit_code == 2 and "Expected: inputs, or batch and length." in done.stderr
 
 
 @pytest.mark.parametrize(
