@@ -68,8 +68,8 @@ Progress = Callable[[str, int, int], None]
 
 
 def check(model: str, sides: Sequence[str] = ("pt", "tf", "flax"), *, stem: str | None = None, dtype: str = "float32",
-          inputs: Mapping[str, np.ndarray] | None = None, batch: int = 2, length: int = 12, seed: int = 0,
-          tokens: int = 32, gradients: bool = False, progress: Progress = lambda step, done, of: None,
+          inputs: Mapping[str, np.ndarray] | None = None, batch: int | None = None, length: int | None = None,
+          seed: int = 0, tokens: int = 32, gradients: bool = False, progress: Progress = lambda step, done, of: None,
           ) -> Report:  # fmt: skip
     """Run a model on every side and compare: outputs, parts, weights, greedy tokens, gradients.
 
@@ -84,7 +84,8 @@ def check(model: str, sides: Sequence[str] = ("pt", "tf", "flax"), *, stem: str 
         stem: the class, as it is called in PyTorch; default: the one in the config's architectures, or that of
             a "module:Class".
         dtype: "float32", or "bfloat16" or "float16": then as near to float32 as the reference is.
-        inputs: arrays by argument; default: `make_inputs` of batch, length and seed, for the class's main input.
+        inputs: arrays by argument; default: `make_inputs` of batch (2), length (12) and seed, for the main input of the
+            class.
         tokens: how many greedy tokens to compare, of models that generate; 0 for none.
         gradients: also compare the gradient of each parameter, in float32 within 1e-5 of the largest in the model.
             Without dropout; of the loss with `make_labels` where every class takes labels, unless `inputs` has them;
@@ -97,6 +98,9 @@ def check(model: str, sides: Sequence[str] = ("pt", "tf", "flax"), *, stem: str 
     if len(sides) < 2 or len(set(sides)) < len(sides):
         raise ArgumentError("There is nothing to compare.", expected="two different sides or more",
                             received=", ".join(sides) or "none")  # fmt: skip
+    if inputs is not None and (batch is not None or length is not None):
+        raise ArgumentError("Inputs have the size that they have.", expected="inputs, or batch and length",
+                            received="both")  # fmt: skip
     if dtype not in ("float32", *LOW):
         raise ArgumentError("It is not known how to compare in this dtype.", expected=f"float32, {' or '.join(LOW)}",
                             received=dtype)  # fmt: skip
@@ -110,8 +114,8 @@ def check(model: str, sides: Sequence[str] = ("pt", "tf", "flax"), *, stem: str 
                             received="none", remedy="pass stem=, or --class")  # fmt: skip
     _refuse(found, gradients, dtype)
     main = next((side.main_input for side in found if side.cls is not None), "input_ids")
-    given = dict(inputs) if inputs is not None else make_inputs(config, stem, main=main, batch=batch, length=length,
-                                                                seed=seed)  # fmt: skip
+    size = {"batch": batch or 2, "length": length or 12, "seed": seed}
+    given = dict(inputs) if inputs is not None else make_inputs(config, stem, main=main, **size)
     labels = _labels(config, stem, given, found, seed) if gradients else None
     mask = given.get("attention_mask")
     whole = [(side, dtype, tokens if dtype == "float32" else 0) for side in found]

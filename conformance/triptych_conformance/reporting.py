@@ -144,11 +144,13 @@ def as_html(report: Report) -> str:
         Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8")
     )
     named = [name for name, _ in report.outputs if not _HIDDEN.search(name)]
+    states = _rows(report.outputs, report, [name for name, _ in report.outputs if _HIDDEN.search(name)])
     shown = {f"{one}-{other}": f"{one} ↔ {other}" for one, other in itertools.combinations(report.sides, 2)}
     return str(template.render(
         report=report, verdict=verdict(report), hidden=_hidden(report), outputs=_rows(report.outputs, report, named),
         layers=_layers(report.parts, report), curves=_curves(report),
         gradients=_layers(report.gradients, report, leaves=2), shown=shown,
+        states=states, far=sum(any(one is not None and not one.close for one in row.cells) for row in states),
         has_loss="loss" in named, pairs={pair: place for place, pair in enumerate(report.pairs)}, versions=_versions(),
         shade=shade, share=share, number=_number,
     ))  # fmt: skip
@@ -305,5 +307,5 @@ def _curves(report: Report) -> dict[str, Any]:
         for power in range(low, high + 1)
     ]
     return {"lines": {pair: line(points) for pair, points in series.items()}, "allowed": line(allowed),
-            "limit_y": (high - math.log10(allowed[-1][1])) / steps * 300 if allowed else 0.0,
+            "limit_y": (high - math.log10(max(value for _, value in allowed))) / steps * 300 if allowed else 0.0,
             "ticks": ticks, "first": layers[0].name, "last": layers[-1].name}  # fmt: skip
