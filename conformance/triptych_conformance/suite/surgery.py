@@ -156,9 +156,9 @@ class SurgeryTests(SubjectTests):
     def test_impossible_heads_change_nothing(self, subject: Subject, backend: Backend) -> None:
         model = subject.fresh(backend)
         layer = min(subject.heads)
-        every = list(range(_head_count(model, layer)))
-        wrong: list[Any] = [{10**6: [0]}, {-(10**6): [0]}, {layer: [10**6]}, {layer: [-1]}, {layer: every}, {layer: 1},
-                            {"a": [0]}, {layer: ["x"]}, [0], None]  # fmt: skip
+        every, layers = list(range(_head_count(model, layer))), model.config.attention_count() or 10**6
+        wrong: list[Any] = [{layers: [0]}, {-layers - 1: [0]}, {layer: [len(every)]}, {layer: [10**6]}, {layer: [-1]},
+                            {layer: every}, {layer: 1}, {"a": [0]}, {layer: ["x"]}, [0], None]  # fmt: skip
         for heads in wrong:
             _assert_refused(f"prune_heads({heads})", partial(model.prune_heads, heads))
         _assert_unchanged(subject, backend, model)
@@ -273,7 +273,8 @@ def _assert_unchanged(subject: Subject, backend: Backend, model: Any) -> None:
 def _assert_refused(what: str, call: Callable[[], object]) -> None:
     try:
         call()
-    except ArgumentError:
+    except ArgumentError as error:
+        assert error.expected and error.received, f"{what} is refused, and not said what was expected: {error}"
         return
     pytest.fail(f"{what} is impossible, and no ArgumentError was raised")
 
