@@ -159,7 +159,7 @@ def _of_flax(model: Any, inputs: Arrays) -> dict[str, np.ndarray | None]:
     import jax
 
     # Not compiled as a whole: that takes longer, since models share what is compiled for single operations.
-    found = jax.grad(lambda params: _loss_of_flax(model, params, inputs))(model.params)
+    found = jax.grad(lambda params: loss_of_flax(model, params, inputs))(model.params)
     weights = [weight for weight in model.schema.stored() if not weight.buffer]
     return {weight.name: _leaf(found, model._path(weight)) for weight in weights}
 
@@ -168,7 +168,8 @@ def _leaf(tree: Any, path: Sequence[str]) -> np.ndarray:
     return np.asarray(functools.reduce(operator.getitem, path, tree)).astype(np.float32)
 
 
-def _loss_of_flax(model: Any, params: Any, inputs: Arrays) -> Any:
+def loss_of_flax(model: Any, params: Any, inputs: Arrays) -> Any:
+    """Return the objective of a call of a model of Flax that trains, with these parameters."""
     import jax
 
     output = model(**inputs, params=params, train=True, dropout_rng=jax.random.PRNGKey(0))
