@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from small_models import PLAIN, config_of, inputs_of, labels_of
 from triptych import PretrainedConfig
 from triptych_conformance.suite import ModelTests
-from triptych_conformance.suite.base import Inputs
+from triptych_conformance.suite.base import Inputs, head_mask
+
+WITHOUT_DECODER = ("T5EncoderModel", "T5ForTokenClassification")
+ENCODER = {0: [1], 1: [0, 2]}
+GROUPS = {0: [2, 3], 1: [0, 3, 4], 2: [0, 1, 2, 3, 5]}
+"""A whole group; one of every group; all but one head."""
 
 
 class _Small:
@@ -16,19 +22,36 @@ class _Small:
     def make_inputs(self, config: PretrainedConfig, stem: str) -> Inputs:
         return inputs_of(stem, config)
 
+    def make_heads(self, config: PretrainedConfig, stem: str) -> dict[int, list[int]]:
+        if config.model_type == "t5":
+            return ENCODER if stem in WITHOUT_DECODER else {**ENCODER, 2: [0], 4: [1, 2], 5: [2], 7: [0, 1]}
+        return GROUPS if hasattr(config, "num_key_value_heads") else super().make_heads(config, stem)  # type: ignore[misc]
+
+    def make_head_masks(self, config: PretrainedConfig, stem: str, heads: Mapping[int, Sequence[int]]) -> Inputs:
+        if config.model_type != "t5":
+            return super().make_head_masks(config, stem, heads)  # type: ignore[misc]
+        first = {"head_mask": head_mask(2, 3, ENCODER)}
+        if stem in WITHOUT_DECODER:
+            return first
+        return {**first, "decoder_head_mask": head_mask(3, 3, {0: [0], 2: [1, 2]}),
+                "cross_attn_head_mask": head_mask(3, 3, {0: [2], 2: [0, 1]})}  # fmt: skip
+
     def make_labels(self, config: PretrainedConfig, stem: str, inputs: Inputs) -> Inputs:
         return labels_of(stem, config, inputs)
 
 
-GENERATE = ("LM", "LMHeadModel", "DoubleHeadsModel", "ConditionalGeneration")
+GENERATE = ("CausalLM", "LMHeadModel", "ConditionalGeneration")
+ENCODERS = ("bert", "electra", "roberta")
 NO_DROPOUT = ("llama", "mistral", "qwen2", "qwen3")
 
 
 def lacks_of(kind: str, stem: str) -> dict[str, str]:
     """Return what a class is without, as `ModelTests` has it."""
     lacks = {"buffers": "positions are counted in the call"}
-    if stem.endswith("MaskedLM") or not stem.endswith(GENERATE):
+    if not stem.endswith(GENERATE):
         lacks["generation"] = "it writes no text"
+    elif kind in ENCODERS:
+        lacks |= {"cache": "each token sees those after it", "init_cache": "it has no cache"}
     if not labels_of(stem, config_of(kind, stem), inputs_of(stem, config_of(kind, stem))):
         lacks["loss"] = "it has no head"
     if kind in NO_DROPOUT and not stem.endswith("TokenClassification"):

@@ -37,7 +37,6 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.append(str(ROOT / "tests/support"))
 RECIPES = ROOT / "examples/ci"
 TESTS = '''"""The class that the checkpoints of this repository are of, in each framework."""
 

@@ -52,7 +52,7 @@ def gradients_of(backend: Backend, model: Any, inputs: Arrays, checkpointing: bo
         inputs: numpy arrays by argument name, labels among them.
         checkpointing: whether layers are computed anew for the gradient.
     """
-    with _checkpointing(model, checkpointing):
+    with checkpointed(model, checkpointing):
         return loss_and_gradients(backend.name, model, inputs, training=True)[1]
 
 
@@ -149,7 +149,8 @@ def compared_in_low_precision(gradients: Arrays, exact: Arrays, theirs: Arrays) 
 
 
 @contextmanager
-def _checkpointing(model: Any, on: bool) -> Iterator[None]:
+def checkpointed(model: Any, on: bool) -> Iterator[None]:
+    """Let layers be computed anew for the gradient in a context, if `on`."""
     if on:
         model.gradient_checkpointing_enable()
     try:

@@ -21,6 +21,7 @@ from triptych import TensorRef, save_checkpoint
 from triptych.checkpoints.opening import open_checkpoint
 from triptych.cli import app
 from triptych.tools.changed_files import places_of
+from triptych.tools.editing import open_draft, write
 
 MODEL = GOLDEN / "bert-mlm"
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 9\n"
@@ -32,7 +33,10 @@ def run(*files: Path) -> Result:
 
 
 def copy(name: str, folder: Path) -> Path:
-    return shutil.copytree(MODEL / name, folder / name)
+    if name != "with-manifest":
+        return shutil.copytree(MODEL / name, folder / name)
+    write(open_draft(MODEL / "pt-safetensors"), folder / name, manifest=True)
+    return folder / name
 
 
 def weights(folder: Path) -> Path:
@@ -73,6 +77,11 @@ def train_on(folder: Path) -> None:
     shutil.copy(folder.parent / "new/model.safetensors", folder)
 
 
+def flip(folder: Path) -> None:
+    data = weights(folder).read_bytes()
+    weights(folder).write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+
+
 def leave(folder: Path) -> None:
     (folder / ".triptych-save-0123abcd-1-ff").mkdir()
 
@@ -92,6 +101,7 @@ DAMAGES: list[tuple[str, Damage, str]] = [
     ("pt-safetensors", untie, "tied.*Expected: tie_word_embeddings False. Received: tie_word_embeddings True"),
     ("pt-safetensors", train_on, "one model in safetensors and another in h5.*and 54 more"),
     ("pt-safetensors", leave, "what a killed save left.*triptych gc"),
+    ("with-manifest", flip, "not what its manifest records.*file model.safetensors: expected.*; tensor "),
 ]  # fmt: skip
 
 
@@ -160,6 +170,7 @@ def test_the_hook_gets_the_files_of_checkpoints() -> None:
     assert hook["require_serial"] and hook["always_run"]
     for path in [path for path in MODEL.rglob("*") if path.is_file() and path.parent != MODEL]:
         assert re.search(hook["files"], path.relative_to(ROOT).as_posix())
-    for name in ("m.gguf", "a/adapter_config.json", "model.safetensors.index.fp16.json"):
+    names = ("m.gguf", "a/adapter_config.json", "model.safetensors.index.fp16.json", "a/triptych_manifest.fp16.json")
+    for name in names:
         assert re.search(hook["files"], name)
     assert not any(re.search(hook["files"], name) for name in ("README.md", "a/tsconfig.json", "package.json"))

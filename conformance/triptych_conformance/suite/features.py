@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from triptych.errors import TriptychError
+from triptych.tools.editing import open_draft
 from triptych_conformance.tolerance import compare
 
 if TYPE_CHECKING:
@@ -38,6 +39,27 @@ def _drops(subject: Subject, backend: Backend) -> bool:
     return any(compare(value, plain[name], subject.mask).fraction > 100 for name, value in trained.items())
 
 
+def _drops_by_seed(subject: Subject, backend: Backend) -> bool:
+    found, plain = subject.seeded_outputs(backend, 1), subject.outputs(backend)
+    again = subject.seeded_outputs(backend, 1)
+    drops = any(compare(value, plain[name], subject.mask).fraction > 100 for name, value in found.items())
+    return drops and all(compare(value, found[name]).fraction <= 1 for name, value in again.items())
+
+
+def _prunes(subject: Subject, backend: Backend) -> bool:
+    return _works(lambda model: model.prune_heads(subject.heads))(subject, backend)
+
+
+def _caches(subject: Subject, backend: Backend) -> bool:
+    model = subject.model(backend)
+    return backend.takes(model, "past_key_values") and (model._has_own_hooks() or _gives_caches(subject, backend))
+
+
+def _gives_caches(subject: Subject, backend: Backend) -> bool:
+    hooked = subject.model(backend)._has_own_hooks()
+    return not hooked and _works(lambda model: model.init_cache(1, 2))(subject, backend)
+
+
 def _grow(model: Any) -> None:
     model.resize_token_embeddings(model.config.vocab_size + 1)
 
@@ -50,12 +72,19 @@ FEATURES: dict[str, tuple[str, Predicate]] = {
     "loss": ("labels among its arguments", _takes("labels", "start_positions", "next_sentence_label")),
     "dropout": ("outputs that differ while it is trained", _drops),
     "vocabulary": ("embeddings of words that can be resized", _works(_grow)),
-    "heads": ("attention heads that can be pruned", _works(lambda m: m.prune_heads({0: [0]}))),
+    "heads": ("attention heads that can be pruned", _prunes),
+    "declared": ("a schema that is found by its folder",
+                 lambda subject, backend: open_draft(subject.folder).schema is not None),
+    "set_embeddings": ("embeddings of words that can be replaced",
+                       _works(lambda m: m.set_input_embeddings(m.get_input_embeddings()))),
+    "seeded_dropout": ("dropout that is drawn by a seed, alike in every framework", _drops_by_seed),
     "head_mask": ("head_mask among its arguments", _takes("head_mask")),
     "ties": ("weights that are one, such as embeddings and head", _schema_has(lambda one: one.tied_to is not None)),
     "buffers": ("values that are saved and not trained", _schema_has(lambda weight: weight.buffer)),
     "checkpointing": ("layers that can be computed anew for the gradient",
                       _works(lambda m: m.gradient_checkpointing_enable())),
     "generation": ("generate()", lambda subject, backend: bool(subject.model(backend).can_generate())),
+    "cache": ("a cache of the tokens before, with which it generates", _caches),
+    "init_cache": ("init_cache(), whose caches its calls take and return", _gives_caches),
 }  # fmt: skip
 """By name: what it is, and whether a model of one framework has it."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import copy
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,9 +16,13 @@ from triptych.config.base import PretrainedConfig
 from triptych.errors import ArgumentError
 from triptych.names import BACKENDS as PACKAGES
 from triptych.tensors.ref import TensorRef
+from triptych_conformance.gradients import gradients_of, without_dropout
 from triptych_conformance.parity import BACKENDS, Backend, flat
+from triptych_conformance.running import Run
 from triptych_conformance.suite.base import Inputs, SubjectTests
-from triptych_conformance.tracing import TRACING, Part
+from triptych_conformance.tracing import TRACING, Part, tracing_pt
+
+T = TypeVar("T")
 
 
 def named(reference: Any) -> Any:
@@ -55,7 +59,7 @@ class Subject:
         self.backends = backends_of(tests)
         self._models: dict[str, Any] = {}
         self._runs: dict[str, tuple[dict[str, np.ndarray], list[Part]]] = {}
-        self._kept: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+        self._kept: dict[tuple[str, str], Any] = {}
         self._stem = ""
 
     # -- what it is -----------------------------------------------------------------------------------------------
@@ -93,6 +97,42 @@ class Subject:
         """`inputs` with labels."""
         inputs = self.inputs
         return inputs | self._tests().make_labels(self.config, self.stem, inputs)
+
+    @property
+    def training_inputs(self) -> Inputs:
+        """`labelled`, where no token but the last of a text is hidden, and one that is seen is padding.
+
+        A query that sees no key, such as one of padding with a sliding window, has no gradient to compare: see
+        `triptych_conformance.gradients`.
+        """
+        inputs, pad = self.labelled, getattr(self.config, "pad_token_id", None)
+        if "attention_mask" in inputs:
+            mask = np.ones_like(inputs["attention_mask"])
+            mask[..., -1] = inputs["attention_mask"][..., -1]
+            inputs["attention_mask"] = mask
+        if pad is not None and "input_ids" in inputs and inputs["input_ids"].shape[-1] > 3:
+            inputs["input_ids"] = inputs["input_ids"].copy()
+            inputs["input_ids"][..., 3] = pad
+        return inputs
+
+    @property
+    def heads(self) -> dict[int, list[int]]:
+        """The heads that tests prune, by layer."""
+        return self._tests().make_heads(self.config, self.stem)
+
+    @property
+    def head_masks(self) -> Inputs:
+        """Arguments of a call that mask these heads."""
+        return self._tests().make_head_masks(self.config, self.stem, self.heads)
+
+    @property
+    def no_gradient(self) -> Sequence[str]:
+        return self._tests.no_gradient
+
+    @property
+    def prompts(self) -> Inputs:
+        """What texts are written after."""
+        return self._tests().make_prompts(self.config, self.stem, self.inputs)
 
     @property
     def mask(self) -> np.ndarray | None:
@@ -157,7 +197,13 @@ class Subject:
 
     def trained_outputs(self, backend: Backend) -> dict[str, np.ndarray]:
         """Return what a model gives for `inputs` while it is trained."""
-        return self._once("trained", backend, lambda: _run_training(backend, self.fresh(backend), self.inputs))
+        return self.once("trained", backend, lambda: _run_training(backend, self.fresh(backend), self.inputs))
+
+    def seeded_outputs(self, backend: Backend, seed: int) -> dict[str, np.ndarray]:
+        """Return what a model gives for `inputs` while it is trained with dropout that is drawn by `seed`."""
+        model = self.fresh(backend)
+        with model.seeded_dropout(seed, 3):
+            return _run_training(backend, model, self.inputs)
 
     def low(self, backend: Backend, dtype: str) -> dict[str, np.ndarray]:
         """Return what the model gives for `inputs` in "bfloat16" or "float16"."""
@@ -166,17 +212,30 @@ class Subject:
             model = self.fresh(backend, dtype=dtype)
             return backend.run(model, self.inputs, **self.everything(backend, model))
 
-        return self._once(dtype, backend, compute)
+        return self.once(dtype, backend, compute)
 
     def losses(self, backend: Backend) -> dict[str, np.ndarray]:
         """Return what the shared model gives for `labelled`, losses among it."""
-        return self._once("losses", backend, lambda: backend.run(self.model(backend), self.labelled))
+        return self.once("losses", backend, lambda: backend.run(self.model(backend), self.labelled))
 
-    def _once(self, what: str, backend: Backend, compute: Callable[[], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    def gradients(self, backend: Backend, checkpointing: bool = False) -> dict[str, np.ndarray]:
+        """Return the gradient of each parameter for `training_inputs` without dropout: see `gradients_of`."""
+        what = "gradients of layers computed anew" if checkpointing else "gradients"
+        return self.once(
+            what, backend, lambda: gradients_of(backend, self.still(backend), self.training_inputs, checkpointing)
+        )
+
+    def still(self, backend: Backend) -> Any:
+        """Return the checkpoint loaded without dropout, as one model that all tests share: not to be changed."""
+        return self.once("still", backend, lambda: self.fresh(backend, config=without_dropout(self.config)))
+
+    def once(self, what: str, backend: Backend, compute: Callable[[], T]) -> T:
+        """Return what `compute` returned when it was first called for `what` in this framework."""
         key = what, backend.name
         if key not in self._kept:
             self._kept[key] = compute()
-        return self._kept[key]
+        kept: T = self._kept[key]
+        return kept
 
     def weights(self, backend: Backend, model: Any = None) -> dict[str, np.ndarray]:
         """Return the weights of a model, by default of the shared one, by canonical name in canonical layout."""
@@ -187,16 +246,29 @@ class Origin:
     """What the model that a subject is a port of computes, in PyTorch, from the subject's checkpoint."""
 
     def __init__(self, subject: Subject, reference: str) -> None:
-        backend = Backend("pt")
-        model = named(reference).from_pretrained(subject.folder, attn_implementation="eager").eval()
-        self.outputs = backend.run(
-            model, subject.inputs, **subject.everything(subject.reference, subject.model(subject.reference))
-        )
-        self._losses = lambda: backend.run(model, subject.labelled)
+        self._subject = subject
+        self._model = named(reference).from_pretrained(subject.folder, attn_implementation="eager").eval()
+
+    @cached_property
+    def run(self) -> Run:
+        """Its outputs for `inputs`, and what each of its parts read and gave meanwhile."""
+        subject = self._subject
+        asked = subject.everything(subject.reference, subject.model(subject.reference))
+        with tracing_pt(self._model) as trace:
+            outputs = Backend("pt").run(self._model, subject.inputs, **asked)
+        return Run("origin", outputs, tuple(trace.parts))
 
     @cached_property
     def losses(self) -> dict[str, np.ndarray]:
-        return {name: value for name, value in self._losses().items() if name.endswith("loss")}
+        outputs = Backend("pt").run(self._model, self._subject.labelled)
+        return {name: value for name, value in outputs.items() if name.endswith("loss")}
+
+    def written(self, **options: Any) -> np.ndarray:
+        """Return the texts [R, L] that it writes after `prompts`, which no end token cuts short."""
+        import torch
+
+        prompts = {name: torch.tensor(value) for name, value in self._subject.prompts.items()}
+        return np.asarray(self._model.generate(**prompts, **options, eos_token_id=-1))
 
 
 def _random(array: np.ndarray, number: int) -> np.ndarray:

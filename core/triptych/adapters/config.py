@@ -12,6 +12,7 @@ from typing import Any
 
 from triptych.errors import ConfigError, UnsupportedFormatError
 from triptych.files.json import read_config
+from triptych.files.paths import check_inside
 
 ADAPTER_CONFIG_NAME = "adapter_config.json"
 ALL_LINEAR = "all-linear"
@@ -89,8 +90,11 @@ class LoraConfig:
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str]) -> LoraConfig:
-        """Return the config that adapter_config.json of `folder` holds; raises as `of`, and MissingFileError."""
-        return cls.of(read_config(Path(folder) / ADAPTER_CONFIG_NAME))
+        """Return the config that adapter_config.json of `folder` holds; raises as `of`, and MissingFileError,
+        or UnsafeCheckpointError for a link out of the folder."""
+        file = Path(folder) / ADAPTER_CONFIG_NAME
+        check_inside(Path(folder), file)
+        return cls.of(read_config(file))
 
     @property
     def peft_type(self) -> str:

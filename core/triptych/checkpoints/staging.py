@@ -25,7 +25,7 @@ from pathlib import Path
 
 from triptych.checkpoints.resolve import Pointer, is_of_one_save, own_pointer, read_index
 from triptych.errors import ConfigError, TriptychError, UnreadableFileError
-from triptych.files.atomic import TEMPORARY, Access, create, flush, write_new
+from triptych.files.atomic import TEMPORARY, Access, create, flush, flush_folder, write_new
 from triptych.files.json import read_config, read_json
 from triptych.files.paths import is_plain
 from triptych.files.regular import Identity
@@ -37,12 +37,15 @@ except ImportError:  # Windows: saves are as safe, but two savers may leave file
     fcntl = None  # type: ignore[assignment]
 
 PREFIX = ".triptych-save-"
+PAIRED = "adapter_"
+"""How the names of files begin that are saved by `Area.commit_pair`."""
 _STALE_SECONDS = 3600
 _LOCK_SECONDS = 30
 _ID_DIGITS = 8
 _NAME = re.compile(rf"{re.escape(PREFIX)}[0-9a-f]{{{_ID_DIGITS}}}-([0-9]+)-([0-9a-f]+)")
 _SUFFIXES = tuple(format.suffix for format in LAYOUTS)
 _RECORD = "record.json"
+_PAIR, _REPLACED = "pair.json", "replaced"
 _running: set[str] = set()
 """Names of the staging folders of the saves that this process is doing."""
 
@@ -92,6 +95,81 @@ class Area:
         }
         self.stage(_RECORD, json.dumps(content).encode(), Access())
 
+    def commit_pair(self, files: Sequence[str], removes: Sequence[str]) -> None:
+        """Put the staged `files` into the folder as one step, in their order, where there is a file of the name of the
+        last; `removes` are gone then.
+
+        The last one's name is free in between, so that a reader finds all old files, all new ones, or no last one; for
+        that moment `pending_pair` says where the new ones are. The step is the rename that takes the old one away.
+        """
+        self.stage(_PAIR, json.dumps({"files": list(files), "removes": list(removes)}).encode(), Access())
+        flush_folder(self.path)
+        os.replace(self.folder / files[-1], self.path / _REPLACED)
+        finish_pair(self.folder, self.path)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What a save has committed by `Area.commit_pair` and not finished.
+
+    - `path`: its staging folder, which holds those of `files` that are not in their place yet.
+    - `removes`: files that count no more.
+    """
+
+    path: Path
+    files: tuple[str, ...]
+    removes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, folder: Path, path: Path) -> Pair | None:
+        """Return that of the staging folder `path`; None if there is none, or if something was saved since.
+
+        Raises:
+            UnreadableFileError: the system refuses to tell.
+        """
+        if not os.path.lexists(path / _REPLACED):
+            return None
+        try:
+            values = read_json(path / _PAIR, ConfigError)
+        except UnreadableFileError:
+            raise
+        except TriptychError:
+            return None
+        files, removes = values.get("files"), values.get("removes")
+        if not isinstance(files, list) or not isinstance(removes, list) or not files:
+            return None
+        if not all(isinstance(n, str) and n.startswith(PAIRED) and is_plain(n) for n in [*files, *removes]):
+            return None  # somebody planted it
+        return None if os.path.lexists(folder / files[-1]) else cls(path, tuple(files), tuple(removes))
+
+
+def finish_pair(folder: Path, path: Path) -> None:
+    """Finish what `Area.commit_pair` of the staging folder `path` began, if it had committed; it can be tried again.
+
+    Raises:
+        OSError: the system refuses.
+    """
+    pair = Pair.of(folder, path)
+    if pair is None:
+        return
+    for name in pair.files:
+        if name == pair.files[-1]:
+            for other in pair.removes:
+                (folder / other).unlink(missing_ok=True)
+            flush_folder(folder)
+        if (path / name).exists():
+            os.replace(path / name, folder / name)
+    flush_folder(folder)
+
+
+def pending_pair(folder: Path) -> Pair | None:
+    """Return the pair that has committed and is not finished in `folder`."""
+    for path in sorted(folder.glob(f"{PREFIX}*")):
+        with suppress(OSError):
+            if (pair := Pair.of(folder, path)) is not None:
+                return pair
+    return None
+
 
 @contextmanager
 def area(folder: Path) -> Iterator[Area]:
@@ -118,11 +196,16 @@ def area(folder: Path) -> Iterator[Area]:
 
 
 def _remove(path: Path, settled: bool) -> None:
-    """Remove a staging folder, or all of it but the record; once more after an error, which may pass, or a signal."""
+    """Remove a staging folder, or all of it but the record; once more after an error, which may pass, or a signal.
+
+    A pair that has committed is finished first.
+    """
     try:
+        finish_pair(path.parent, path)
         _try_to_remove(path, settled)
     except BaseException as error:
         with suppress(OSError):
+            finish_pair(path.parent, path)
             _try_to_remove(path, settled)
         if not isinstance(error, OSError):
             raise

@@ -13,8 +13,9 @@ from triptych.commands import app, errors_as_messages, printable, progress_bar
 _VERIFY_HELP = """Check that the checkpoints which FILES belong to are whole: each once, and all that its folder holds.
 
 Every format and variant is read: index and shards agree, no shard is left over, the config can be read and is right
-about ties, formats hold the same values, no Git LFS pointer stands for weights. Files that belong to no checkpoint are
-left aside. Made for pre-commit, which passes the names of changed files. Exit status 1 if something is damaged."""
+about ties, formats hold the same values, no Git LFS pointer stands for weights, all is as a manifest records. Files
+that belong to no checkpoint are left aside. Made for pre-commit, which passes the names of changed files. Exit status
+1 if something is damaged."""
 
 
 @app.command("verify-files", help=_VERIFY_HELP, epilog="Example: triptych verify-files $(git ls-files)")

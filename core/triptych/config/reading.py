@@ -15,7 +15,7 @@ from triptych.config.fields import TRANSFORMERS_VERSION, Fields, arguments_of
 from triptych.config.values import fields_of, plain
 from triptych.errors import ConfigError, MissingFileError
 from triptych.files.json import read_config
-from triptych.files.paths import CONFIG_NAME, local_folder, path_of, regular_inside, safe_name
+from triptych.files.paths import CONFIG_NAME, check_inside, local_folder, path_of, regular_inside, safe_name
 from triptych.formats.gguf.file import open_gguf
 from triptych.hub.fetching import HubFolder, fetch_beside, fetch_config, take_hub_arguments
 from triptych.hub.remote_code import from_repository, take_code_arguments
@@ -201,6 +201,7 @@ def _chosen(held: HeldFolder) -> Mapping[str, Any]:
     if name == CONFIG_NAME:
         return config
     fetch_beside(held.place, held.subfolder, name)
+    check_inside(file.parent, file.with_name(name))
     return {key: value for key, value in read_config(file.with_name(name)).items() if key != "configuration_files"}
 
 

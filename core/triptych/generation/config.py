@@ -16,7 +16,7 @@ from triptych.config import TRANSFORMERS_VERSION, PretrainedConfig
 from triptych.config.values import dtypes_to_text, fields_of, plain, write_text
 from triptych.errors import ConfigError, MissingFileError
 from triptych.files.json import read_config
-from triptych.files.paths import GENERATION_CONFIG_NAME, check_subfolder, local_folder, path_of, safe_name
+from triptych.files.paths import GENERATION_CONFIG_NAME, check_inside, check_subfolder, local_folder, path_of, safe_name
 from triptych.generation.parameters import DEFAULTS, Parameters
 from triptych.hub.fetching import HubFolder, fetch_beside, fetch_config, take_hub_arguments
 from triptych.hub.pushing import PushToHubMixin, push_files
@@ -247,14 +247,16 @@ def read_generation_config(place: Any, subfolder: str = "", name: str = GENERATI
     """Return the values of the file `name` of a local or fetched folder; None if it is not there.
 
     Raises:
-        ConfigError, HubError and its subclasses, ArgumentError.
+        ConfigError, HubError and its subclasses, ArgumentError. UnsafeCheckpointError: a link out of the folder.
     """
     if os.path.isfile(place):
         return read_config(Path(place))
     check_subfolder(subfolder)
     if not fetch_beside(place, subfolder, name):
         return None
-    values = read_config(Path(place) / subfolder / name)
+    folder = Path(place) / subfolder
+    check_inside(folder, folder / name)
+    values = read_config(folder / name)
     if isinstance(place, HubFolder):
         values["_commit_hash"] = place.snapshot.commit
     return values

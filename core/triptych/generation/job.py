@@ -119,7 +119,7 @@ class Job:
 
     def _has_cache(self) -> bool:
         """Return whether there is to be a cache, and the model says what it holds."""
-        return self.config.use_cache is not False and hasattr(self.model.config, "cached_heads")
+        return self.config.use_cache is not False and getattr(self.model.config, "cached_heads", None) is not None
 
     def _contrast(self, inputs: Mapping[str, Any]) -> Contrast:
         config = self.config

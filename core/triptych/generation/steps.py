@@ -220,16 +220,17 @@ class WholeSteps(Steps):
         return self.next(each, ids, length)
 
     def next(self, held: Held, ids: Any, length: Any) -> tuple[Any, Held]:
-        return self._scores(self._read(held, ids), length - 1), held
+        return self._scores(self._read(held, ids, length), length - 1), held
 
     def several(self, held: Held, ids: Any, length: int, new: int) -> tuple[Any, Held]:
-        return self._scores(self._read(held, ids), slice(length - new, length)), held
+        return self._scores(self._read(held, ids, length), slice(length - new, length)), held
 
     def shortened(self, held: Held, length: int) -> Held:
         return held
 
-    def _read(self, held: Held, ids: Any) -> Any:
+    def _read(self, held: Held, ids: Any, length: Any) -> Any:
         ops, encodes = self.ops, self.model._encodes()
+        known = self.model._call_arguments()
         name = "decoder_attention_mask" if encodes else "attention_mask"
         ids = ids[:, : positions_of(self.model.config)]  # not behind the last
         inputs = {**held, ("decoder_input_ids" if encodes else "input_ids"): ids}
@@ -237,8 +238,11 @@ class WholeSteps(Steps):
             mask = mask[:, : ids.shape[1]]
             ahead = ops.cast(ops.zeros((mask.shape[0], ids.shape[1] - mask.shape[1]), "int32", mask), mask.dtype) + 1
             inputs[name] = ops.concat([mask, ahead], 1)
-            if not encodes and "position_ids" in self.model._call_arguments():
+            if not encodes and "position_ids" in known:
                 inputs["position_ids"] = ops.maximum(ops.cumsum(ops.cast(inputs[name], "int32")) - 1, 0)
+        if name in known:  # a model that sees what is ahead does not see what is not written
+            written = ops.cast(ops.arange(ids.shape[1], ids) < length, "int32")[None]
+            inputs[name] = ops.cast(inputs.get(name, ids * 0 + 1), "int32") * written
         return self._run(inputs)
 
     def reordered(self, held: Held, rows: Any) -> Held:

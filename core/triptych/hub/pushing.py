@@ -14,14 +14,14 @@ import os
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triptych.errors import ArgumentError, HubError
 from triptych.files.json import read_config
-from triptych.files.paths import CONFIG_NAME, check_subfolder
+from triptych.files.paths import CONFIG_NAME, check_inside, check_subfolder
 from triptych.formats.kinds import COMPANIONS
 from triptych.hub.cache import COMMIT
 from triptych.hub.cards import new_card, tagged
@@ -51,7 +51,7 @@ class Push:
     commit_message: str | None = None
     commit_description: str | None = None
     private: bool | None = None
-    token: str | bool | None = None
+    token: str | bool | None = field(default=None, repr=False)
     create_pr: bool = False
     revision: str | None = None
     tags: Sequence[str] | str | None = None
@@ -336,7 +336,10 @@ def files_of(folder: Path, variant: str | None = None) -> dict[str, Path]:
     manifest = of_checkpoint(folder, variant, [file.name for file in weights])
     beside = [folder / name for name in (*COMPANIONS, CARD, *manifest)]
     beside += sorted(folder.glob("*.py")) if mapped(values) else []
-    return {path.name: path for path in (config, *weights, *beside) if path.is_file()}
+    found = {path.name: path for path in (config, *weights, *beside) if path.is_file()}
+    for path in found.values():
+        check_inside(folder, path)  # else the content of any file of this machine would be published
+    return found
 
 
 def _commit(api: HfApi, there: Snapshot, push: Push, files: Mapping[str, Path], stale: Stale) -> CommitInfo:

@@ -48,7 +48,7 @@ class CodeOptions:
 
     trust: bool = False
     revision: str | None = None
-    hub: Mapping[str, Any] = field(default_factory=dict)
+    hub: Mapping[str, Any] = field(default_factory=dict, repr=False)
     in_place_of_transformers: bool = False
 
     def __post_init__(self) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from triptych.adapters.config import ADAPTER_CONFIG_NAME, LoraConfig
-from triptych.adapters.folder import base_of, fetch_adapter, is_adapter
+from triptych.adapters.config import ADAPTER_CONFIG_NAME
+from triptych.adapters.folder import base_of, fetch_adapter, is_adapter, local_names, read_lora_config
 from triptych.checkpoints.verifying import Wanted
 from triptych.errors import ArgumentError
 from triptych.files.paths import local_folder
@@ -70,7 +71,11 @@ class AdapterArguments:
             raise ArgumentError("adapter_kwargs holds what is no argument of a look-up.", received=", ".join(own))
         found = look_up(path, below, options if self.options else hub)
         is_there = isinstance(found, (str, os.PathLike)) and os.path.isdir(found)
-        names = names_in(found, below) if is_there or isinstance(found, HubFolder) else ()
+        names: Collection[str] = ()
+        if isinstance(found, HubFolder):
+            names = names_in(found, below)
+        elif is_there and os.path.isdir(os.path.join(found, below)):
+            names = local_names(Path(found, below))
         if is_adapter(names):
             self.place, self.subfolder = fetch_adapter(found, below, options), below
             self.base = base_of(self.place, below)
@@ -91,7 +96,7 @@ class AdapterArguments:
         A `revision` is that of the adapter; what its config says of the model's is followed.
         """
         arguments.pop("revision", None)
-        if said := LoraConfig.read(local_folder(self.place, self.subfolder)).others.get("revision"):
+        if said := read_lora_config(local_folder(self.place, self.subfolder)).others.get("revision"):
             arguments["revision"] = said
         loaded = cls.from_pretrained(self.base, *inputs, **arguments)
         model = loaded[0] if isinstance(loaded, tuple) else loaded

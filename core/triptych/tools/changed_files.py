@@ -20,10 +20,12 @@ from triptych.checkpoints.holding import hold
 from triptych.checkpoints.opening import is_gguf
 from triptych.checkpoints.resolve import is_of_one_save, pointer_in
 from triptych.checkpoints.staging import PREFIX, live_files, pending, variants
+from triptych.checkpoints.verifying import Wanted
 from triptych.errors import (
     ArgumentError,
     ConfigError,
     InconsistentCheckpointError,
+    IntegrityError,
     TriptychError,
     UnsupportedFormatError,
 )
@@ -34,6 +36,7 @@ from triptych.formats.opening import open_file
 from triptych.tensors.ref import TensorRef
 from triptych.tools.comparing import check_whole, digest
 from triptych.tools.editing import open_draft
+from triptych.tools.verifying import has_manifest, verify_folder
 
 Advance = Callable[[int], None]
 
@@ -131,6 +134,9 @@ def verify_place(place: Path, advance: Advance = lambda nbytes: None) -> Verifie
     sets = [_attempt(result, lambda v=variant, k=kinds: _read(result, place, v, k, advance))  # type: ignore[misc]
             for variant, kinds in _sets(place)]  # fmt: skip
     _compare(result, [one for one in sets if one is not None])
+    for variant in variants(place):
+        if has_manifest(place, variant):
+            _attempt(result, lambda v=variant: _check_manifest(place, v))  # type: ignore[misc]
     for name in ADAPTERS:
         if (place / name).exists():
             _attempt(result, lambda name=name: _read_adapter(result, name, advance))  # type: ignore[misc]
@@ -227,6 +233,18 @@ def _check_ties(folder: Path, config: Mapping[str, object]) -> None:
             expected=", ".join(f"{key} {config[key]}" for key in wrong),
             received=", ".join(f"{key} {said.get(key, 'not there, so tied')}" for key in wrong),
             remedy="write it into config.json; or, if they should be tied, save the model again",
+        )
+
+
+def _check_manifest(folder: Path, variant: str | None) -> None:
+    _, differences = verify_folder(folder, Wanted(), variant)
+    if differences:
+        listed = "; ".join(map(str, differences[:4]))
+        raise IntegrityError(
+            f"{folder} is not what its manifest records.",
+            expected="the files of the save that wrote the manifest",
+            received=listed + (f"; and {len(differences) - 4} more" if len(differences) > 4 else ""),
+            remedy="restore the files; or, if they are as you mean them, save or convert the checkpoint again",
         )
 
 

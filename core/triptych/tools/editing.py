@@ -24,6 +24,7 @@ from triptych.checkpoints.saving import save_checkpoint
 from triptych.config import PretrainedConfig
 from triptych.errors import ArgumentError, ShapeMismatchError, UnsupportedFormatError
 from triptych.files.json import json_text, repeated
+from triptych.files.paths import check_inside
 from triptych.formats.gguf.tokenizer import tokenizer_files, tokenizer_kind
 from triptych.formats.kinds import COMPANIONS, LAYOUTS, Format
 from triptych.modeling.quantised import FIELD, packing_of, quantised_by
@@ -365,6 +366,9 @@ def write(
     if chosen.flavour != "pt":
         refs = _storable(draft, refs, chosen)
     beside = [draft.source / name for name in COMPANIONS] if draft.source.is_dir() else []
+    beside = [file for file in beside if file.is_file()]
+    for file in beside:
+        check_inside(draft.source, file)
     return save_checkpoint(
         destination,
         [_counted(ref, advance) for ref in refs],
@@ -372,7 +376,7 @@ def write(
         max_shard_size=max_shard_size,
         format=chosen,
         scope=tf_scope(_stem(draft)),
-        also={**draft.described, **{file.name: file.read_bytes() for file in beside if file.is_file()}},
+        also={**draft.described, **{file.name: file.read_bytes() for file in beside}},
         manifest=manifest,
     )
 

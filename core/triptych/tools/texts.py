@@ -26,6 +26,7 @@ from triptych.errors import (
     UnreadableConfigError,
 )
 from triptych.files.json import MAX_BYTES, read_json
+from triptych.files.paths import check_inside
 from triptych.files.regular import open_regular
 from triptych.hub.snapshot import HubOptions, find_snapshot
 
@@ -137,6 +138,7 @@ def _tokenizer(path: Path) -> Any:
 
 
 def _bytes(path: Path) -> bytes:
+    check_inside(path.parent, path)
     with open_regular(path) as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
@@ -145,7 +147,10 @@ def _bytes(path: Path) -> bytes:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return read_json(path, UnreadableConfigError) if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    check_inside(path.parent, path)
+    return read_json(path, UnreadableConfigError)
 
 
 def _content(token: Any) -> str:

@@ -12,7 +12,7 @@ from triptych.checkpoints.holding import PAUSES, hold, in_motion
 from triptych.checkpoints.manifest import Entry, TensorRecord, file_record, manifest_name
 from triptych.checkpoints.verifying import Verified, Wanted
 from triptych.errors import MissingFileError, TriptychError
-from triptych.files.paths import CONFIG_NAME
+from triptych.files.paths import CONFIG_NAME, check_inside
 from triptych.formats.kinds import LAYOUTS
 from triptych.formats.opening import open_file
 from triptych.tensors.checked import digest_of
@@ -90,6 +90,7 @@ def compare_files(verified: Verified, advance: Callable[[int], None] = lambda nb
 def _compared(entry: Entry, name: str, file: Path, advance: Callable[[int], None]) -> list[Difference]:
     said = entry.files[name]
     try:
+        check_inside(file.parent, file)
         found = file_record(file, advance)
         if found != said and name == CONFIG_NAME and entry.matches(name, file.read_bytes()):
             return []

@@ -1,0 +1,121 @@
+"""Training: gradients that are those of the call, and the same steps and dropout in every framework."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatch
+from typing import Any
+
+import numpy as np
+
+from triptych_conformance.gradients import gradient_parity, without_dropout
+from triptych_conformance.parity import Backend
+from triptych_conformance.stepping import held_by, losses_of_steps, numbers_kept
+from triptych_conformance.suite.base import SubjectTests, needs
+from triptych_conformance.suite.subject import Subject
+from triptych_conformance.tolerance import assert_close, compare
+
+LENGTH = 3e-3
+"""Of a step, over all parameters: so short that what it does to the loss is what the gradient says."""
+SEEN = 100
+"""So many tolerances apart, outputs are not those of the same model."""
+
+
+class TrainingTests(SubjectTests):
+    """What a loss, or else a weighted mean of the outputs, is lowered by; see `gradients_of`."""
+
+    def test_gradients_agree(self, subject: Subject, pair: tuple[Backend, Backend]) -> None:
+        gradient_parity({backend.name: subject.gradients(backend) for backend in pair}).assert_within()
+
+    def test_every_parameter_has_a_gradient(self, subject: Subject, backend: Backend) -> None:
+        gradients = subject.gradients(backend)
+        trained = {weight.name for weight in subject.still(backend).schema.stored() if not weight.buffer}
+        assert gradients.keys() == trained, "these are not the parameters of the schema"
+        without = [name for name, gradient in gradients.items() if not gradient.any()]
+        patterns = subject.no_gradient
+        lost = [name for name in without if not _fits(name, patterns)]
+        assert not lost, f"the loss does not depend on these: {', '.join(lost)}: a mistake, or one for `no_gradient`"
+        idle = [pattern for pattern in patterns if not any(fnmatch(name, pattern) for name in without)]
+        found = [name for name in gradients if _fits(name, patterns) and name not in without]
+        assert not idle and not found, f"of `no_gradient`, {idle} fits none, and {found} have a gradient"
+
+    def test_gradients_are_those_of_the_call(self, subject: Subject, backend: Backend) -> None:
+        """A step down the gradient lowers the loss by as much as its length says: no path of the call is left out."""
+        before, after, _ = _two_steps(subject, backend)
+        expected = LENGTH * _size(subject.gradients(subject.reference))
+        assert after < before, f"a step of SGD raised the loss from {before} to {after}"
+        found = before - after
+        assert 0.75 * expected < found < 1.25 * expected, (
+            f"a step of SGD lowers the loss by {found:.3e}, and by its gradient {expected:.3e}: does a part of the "
+            "call stop the gradient, or change it?"
+        )
+
+    def test_two_steps_agree(self, subject: Subject, pair: tuple[Backend, Backend]) -> None:
+        one, other = (_two_steps(subject, backend) for backend in pair)
+        for when, value, expected in zip(("before", "after one step", "after two steps"), other, one, strict=True):
+            assert_close(value, expected, what=f"the loss {when}")
+
+    def test_frozen_parameters_stay(self, subject: Subject, backend: Backend) -> None:
+        """Every second one is frozen; the others are trained all the same."""
+        model = subject.fresh(backend, config=without_dropout(subject.config))
+        gradients, before = subject.gradients(subject.reference), subject.weights(backend)
+        frozen = list(gradients)[::2]
+        losses_of_steps(backend, model, subject.training_inputs, 1 / np.abs(_flat(gradients)).max(), 1, frozen)
+        after = subject.weights(backend, model)
+        moved = [name for name in frozen if not np.array_equal(after[name], before[name])]
+        assert not moved, f"frozen, and changed by a step: {', '.join(moved)}"
+        largest = np.abs(_flat(gradients)).max()
+        trained = [name for name in list(gradients)[1::2] if np.abs(gradients[name]).max() > 1e-3 * largest]
+        stuck = [name for name in trained if np.array_equal(after[name], before[name])]
+        assert not stuck, f"not frozen, and a step left them as they are: {', '.join(stuck)}"
+
+    @needs("checkpointing")
+    def test_gradients_of_layers_computed_anew(self, subject: Subject, backend: Backend) -> None:
+        plain, anew = subject.gradients(backend), subject.gradients(backend, checkpointing=True)
+        gradient_parity({"plain": plain, "anew": anew}).assert_within()
+        assert not subject.still(backend).is_gradient_checkpointing, "gradient_checkpointing_disable left it on"
+        if backend.name == "pt":
+            much, little = (numbers_kept(subject.still(backend), subject.training_inputs, on) for on in (False, True))
+            assert little < much, f"{little} numbers are kept for the gradient, where {much} are without checkpointing"
+
+    def test_inference_changes_nothing(self, subject: Subject, backend: Backend) -> None:
+        model = subject.fresh(backend)
+        before = held_by(backend, model)
+        backend.run(model, subject.inputs)
+        after = held_by(backend, model)
+        changed = [name for name, array in before.items() if not np.array_equal(array, after[name], equal_nan=True)]
+        assert after.keys() == before.keys() and not changed, f"a call for inference changes {', '.join(changed)}"
+
+    @needs("dropout", "seeded_dropout")
+    def test_seeded_dropout_agrees(self, subject: Subject, pair: tuple[Backend, Backend]) -> None:
+        one, other = (_seeded(subject, backend) for backend in pair)
+        assert one.keys() == other.keys()
+        for name, value in one.items():
+            assert_close(other[name], value, subject.mask, f"{name}, trained with seed 1")
+        plain = subject.outputs(pair[0])
+        assert any(compare(value, plain[name], subject.mask).fraction > SEEN for name, value in one.items())
+
+
+def _two_steps(subject: Subject, backend: Backend) -> list[float]:
+    rate = LENGTH / _size(subject.gradients(subject.reference))
+
+    def compute() -> list[float]:
+        model = subject.fresh(backend, config=without_dropout(subject.config))
+        return losses_of_steps(backend, model, subject.training_inputs, rate, 2)
+
+    return subject.once("two steps", backend, compute)
+
+
+def _seeded(subject: Subject, backend: Backend) -> dict[str, np.ndarray]:
+    return subject.once("seeded", backend, lambda: subject.seeded_outputs(backend, 1))
+
+
+def _size(gradients: dict[str, np.ndarray]) -> float:
+    return float(np.sqrt(np.square(_flat(gradients)).sum()))
+
+
+def _flat(gradients: dict[str, np.ndarray]) -> np.ndarray:
+    return np.concatenate([gradient.astype(np.float64).reshape(-1) for gradient in gradients.values()])
+
+
+def _fits(name: str, patterns: Any) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
