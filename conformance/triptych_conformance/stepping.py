@@ -68,7 +68,7 @@ def _steps_of_flax(model: Any, inputs: Arrays, rate: float, steps: int, frozen: 
     import jax
     from flax.traverse_util import flatten_dict, unflatten_dict
 
-    held = {tuple(model._path(weight)) for weight in model.schema.stored() if weight.name in frozen}
+    held = {tuple(model._path(weight)) for weight in model.schema.stored() if weight.buffer or weight.name in frozen}
     every = flatten_dict(model.params)
     kept = {path: value for path, value in every.items() if path in held}
     trained = {path: value for path, value in every.items() if path not in held}
