@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from triptych_conformance.suite.base import SubjectTests as SubjectTests
 from triptych_conformance.suite.construction import ConstructionTests as ConstructionTests
+from triptych_conformance.suite.files import FileTests as FileTests
 from triptych_conformance.suite.forward import ForwardTests as ForwardTests
+from triptych_conformance.suite.objects import ObjectTests as ObjectTests
 
 
-class ModelTests(ConstructionTests, ForwardTests):
+class ModelTests(ConstructionTests, ForwardTests, FileTests, ObjectTests):
     """All tests. Its attributes are those of `SubjectTests`."""

@@ -38,6 +38,12 @@ def _drops(subject: Subject, backend: Backend) -> bool:
     return any(compare(value, plain[name], subject.mask).fraction > 100 for name, value in trained.items())
 
 
+def _has_base(subject: Subject, backend: Backend) -> bool:
+    schema = subject.model(backend).schema
+    dot = f"{schema.base_prefix}."
+    return bool(schema.base_prefix) and (schema.is_base or any(name.startswith(dot) for name in schema))
+
+
 def _grow(model: Any) -> None:
     model.resize_token_embeddings(model.config.vocab_size + 1)
 
@@ -52,6 +58,7 @@ FEATURES: dict[str, tuple[str, Predicate]] = {
     "vocabulary": ("embeddings of words that can be resized", _works(_grow)),
     "heads": ("attention heads that can be pruned", _works(lambda m: m.prune_heads({0: [0]}))),
     "head_mask": ("head_mask among its arguments", _takes("head_mask")),
+    "base": ("a base_model_prefix: before the names of its backbone, or of none as it is the backbone", _has_base),
     "ties": ("weights that are one, such as embeddings and head", _schema_has(lambda one: one.tied_to is not None)),
     "buffers": ("values that are saved and not trained", _schema_has(lambda weight: weight.buffer)),
     "checkpointing": ("layers that can be computed anew for the gradient",
