@@ -7,6 +7,7 @@ from typing import Any
 
 from small_models import PLAIN, config_of, inputs_of, labels_of
 from triptych import PretrainedConfig
+from triptych.families import declared_schema
 from triptych_conformance.suite import ModelTests
 from triptych_conformance.suite.base import Inputs, head_mask
 
@@ -54,6 +55,11 @@ def lacks_of(kind: str, stem: str) -> dict[str, str]:
         lacks |= {"cache": "each token sees those after it", "init_cache": "it has no cache"}
     if not labels_of(stem, config_of(kind, stem), inputs_of(stem, config_of(kind, stem))):
         lacks["loss"] = "it has no head"
+    schema = declared_schema(config_of(kind, stem), stem)
+    if not any(weight.tied_to for weight in schema.values()):
+        lacks["ties"] = "it has no head that writes words, or one with weights of its own"
+    if not schema.base_prefix:
+        lacks["base"] = "its names are those of T5Model, which has no prefix"
     if kind in NO_DROPOUT and not stem.endswith("TokenClassification"):
         lacks["dropout"] = lacks["seeded_dropout"] = "as the family was trained"
     return lacks

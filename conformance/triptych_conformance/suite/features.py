@@ -61,6 +61,12 @@ def _gives_caches(subject: Subject, backend: Backend) -> bool:
     return not hooked and _works(lambda model: model.init_cache(1, 2))(subject, backend)
 
 
+def _has_base(subject: Subject, backend: Backend) -> bool:
+    schema = subject.model(backend).schema
+    dot = f"{schema.base_prefix}."
+    return bool(schema.base_prefix) and (schema.is_base or any(name.startswith(dot) for name in schema))
+
+
 def _grow(model: Any) -> None:
     model.resize_token_embeddings(model.config.vocab_size + 1)
 
@@ -80,6 +86,7 @@ FEATURES: dict[str, tuple[str, Predicate]] = {
                        _works(lambda m: m.set_input_embeddings(m.get_input_embeddings()))),
     "seeded_dropout": ("dropout that is drawn by a seed, alike in every framework", _drops_by_seed),
     "head_mask": ("head_mask among its arguments", _takes("head_mask")),
+    "base": ("a base_model_prefix: before the names of its backbone, or of none as it is the backbone", _has_base),
     "ties": ("weights that are one, such as embeddings and head", _schema_has(lambda one: one.tied_to is not None)),
     "buffers": ("values that are saved and not trained", _schema_has(lambda weight: weight.buffer)),
     "checkpointing": ("layers that can be computed anew for the gradient",
