@@ -137,7 +137,7 @@ class FileTests(SubjectTests):
 
     def test_origin_loads_what_is_saved(self, subject: Subject, backend: Backend, origin: Any) -> None:
         outputs = origin.loading(subject.saved(backend, shards=True))
-        wrong = [name for name, array in origin.outputs.items() if not np.array_equal(outputs.get(name), array)]
+        wrong = [name for name, array in origin.run.outputs.items() if not np.array_equal(outputs.get(name), array)]
         assert not wrong, f"the origin loads other weights: {', '.join(wrong)} differ"
 
     def test_what_the_origin_saves_is_loaded(self, subject: Subject, backend: Backend, origin: Any) -> None:
