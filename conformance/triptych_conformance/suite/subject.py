@@ -100,12 +100,13 @@ class Subject:
 
     @property
     def training_inputs(self) -> Inputs:
-        """`labelled`, where no token but the last of a text is hidden, and one that is seen is padding.
+        """`labelled`, or without a loss `inputs`, where no token but the last of a text is hidden, and one is padding.
 
         A query that sees no key, such as one of padding with a sliding window, has no gradient to compare: see
         `triptych_conformance.gradients`.
         """
-        inputs, pad = self.labelled, getattr(self.config, "pad_token_id", None)
+        inputs = self.inputs if "loss" in self._tests.lacks else self.labelled
+        pad = getattr(self.config, "pad_token_id", None)
         if "attention_mask" in inputs:
             mask = np.ones_like(inputs["attention_mask"])
             mask[..., -1] = inputs["attention_mask"][..., -1]
