@@ -52,7 +52,8 @@ READERS = {
                     "tests/checkpoints/test_saving.py", "tests/checkpoints/test_staging.py",
                     "tests/checkpoints/test_holding.py", "conformance/test_files.py"),
     "weights": ("tests/checkpoints/test_legacy.py", "conformance/test_schema.py", "conformance/test_files.py"),
-    "tensors": ("tests/tensors/test_arrays.py", "tests/formats/test_safetensors.py", "tests/formats/torch/test_file.py"),
+    "tensors": ("tests/tensors/test_arrays.py", "tests/formats/test_safetensors.py",
+                "tests/formats/torch/test_file.py"),
     "": ("tests/formats/test_safetensors.py", "conformance/test_files.py"),
     **{name: (f"tests/formats/{name}/test_file.py",) for name in ("gguf", "hdf5", "msgpack", "torch")},
 }  # fmt: skip

@@ -298,11 +298,12 @@ class Origin:
         return {name: value for name, value in outputs.items() if name.endswith("loss")}
 
     def written(self, **options: Any) -> np.ndarray:
-        """Return the texts [R, L] that it writes after `prompts`, which no end token cuts short."""
+        """Return the texts [R, L] that it writes after `prompts`, which no end token cuts short; without a cache, as
+        its classes may share one among models that cannot have it."""
         import torch
 
         prompts = {name: torch.tensor(value) for name, value in self._subject.prompts.items()}
-        return np.asarray(self._model.generate(**prompts, **options, eos_token_id=-1))
+        return np.asarray(self._model.generate(**prompts, **options, eos_token_id=-1, use_cache=False))
 
 
 def _random(array: np.ndarray, number: int) -> np.ndarray:
