@@ -7,7 +7,7 @@ STAMP = $(VENV)/.installed
 PEERS ?= .peers
 WORKERS ?= 2
 
-.PHONY: demo test lint bench bench-peers fuzz clean
+.PHONY: demo test mutate lint bench bench-peers fuzz clean
 
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
@@ -16,6 +16,10 @@ demo: $(STAMP)
 test: export OMP_NUM_THREADS = 1
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=worksteal --durations=30
+
+# An hour on one core: see docs/mutation.md.
+mutate: $(STAMP)
+	$(BIN)/python tests/mutate.py run --work .mutate; $(BIN)/python tests/mutate.py report --work .mutate
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

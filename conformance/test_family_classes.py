@@ -7,6 +7,7 @@ from typing import Any
 
 from small_models import PLAIN, config_of, inputs_of, labels_of
 from triptych import PretrainedConfig
+from triptych.families import declared_schema
 from triptych_conformance.suite import ModelTests
 from triptych_conformance.suite.base import Inputs, head_mask
 
@@ -54,8 +55,13 @@ def lacks_of(kind: str, stem: str) -> dict[str, str]:
         lacks |= {"cache": "each token sees those after it", "init_cache": "it has no cache"}
     if not labels_of(stem, config_of(kind, stem), inputs_of(stem, config_of(kind, stem))):
         lacks["loss"] = "it has no head"
+    schema = declared_schema(config_of(kind, stem), stem)
+    if not any(weight.tied_to for weight in schema.values()):
+        lacks["ties"] = "it has no head that writes words, or one with weights of its own"
+    if not schema.base_prefix:
+        lacks["base"] = "its names are those of T5Model, which has no prefix"
     if kind in NO_DROPOUT and not stem.endswith("TokenClassification"):
-        lacks["dropout"] = "as the family was trained"
+        lacks["dropout"] = lacks["seeded_dropout"] = "as the family was trained"
     return lacks
 
 
@@ -68,11 +74,18 @@ def gaps_of(kind: str, stem: str) -> dict[str, str]:
     return {}
 
 
+NO_GRADIENT = {"MultipleChoice": "classifier.bias", "DoubleHeadsModel": "multiple_choice_head.summary.bias",
+               "QuestionAnswering": "qa_outputs.bias"}  # fmt: skip
+"""What a softmax does not see, by the end of the class's name: one number more for each choice, or each token."""
+
+
 def suite_for(base: type, variant: str, kind: str, stem: str) -> type:
     models = {backend: f"triptych:{prefix}{stem}" for backend, prefix in (("pt", ""), ("tf", "TF"), ("flax", "Flax"))}
     values: dict[str, Any] = {"models": models, "config": config_of(variant, stem), "origin": f"transformers:{stem}",
                               "lacks": lacks_of(kind, stem),
-                              "gaps": gaps_of(kind, stem), "__module__": __name__}  # fmt: skip
+                              "gaps": gaps_of(kind, stem),
+                              "no_gradient": [name for end, name in NO_GRADIENT.items() if stem.endswith(end)],
+                              "__module__": __name__}  # fmt: skip
     words = "".join(word.capitalize() for word in variant.replace(",", "").replace("-", " ").split())
     return type(f"Test{stem}" if base is ModelTests else f"Test{stem}{words}", (_Small, base), values)
 

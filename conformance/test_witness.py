@@ -4,6 +4,7 @@ defaults. And each kind of mistake in a declaration is found, under the name of 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from small_models import SMALL, config_of, decoder_inputs, random_folder, random_inputs, stems_of
+from small_models import PLAIN, SMALL, config_of, decoder_inputs, random_folder, random_inputs, stems_of
 from triptych import Axis, Layout, PretrainedConfig, Schema
 from triptych.families import declared_schema, family
 from triptych.names import BACKEND_MODULES, MODEL_MODULES
@@ -24,6 +25,7 @@ from witness import (
     declared,
     differences,
     epsilons_of,
+    rates_of,
     reference,
     weights_of,
 )
@@ -121,6 +123,21 @@ def differing_epsilons(config: PretrainedConfig, stem: str) -> list[str]:
     return differences(ours, epsilons_of(theirs_of(config, stem)))
 
 
+@pytest.mark.parametrize("given", [True, False], ids=["each its own", "defaults"])
+@pytest.mark.parametrize(("kind", "stem"), PLAIN)
+def test_rates_of_dropout(kind: str, stem: str, given: bool) -> None:
+    """Which field of the config says it, and what it is where none does."""
+    import torch
+
+    fields = [name for name in family(kind).config_class().to_dict() if re.search("dropout|pdrop", name)]
+    asked = {name: (number + 1) / 32 for number, name in enumerate(fields)} if given else {}
+    config = config_of(kind, stem, **asked)
+    with torch.device("meta"):
+        ours = rates_of(PT.cls(stem)(config))
+    theirs = rates_of(theirs_of(config, stem))
+    assert_none(differences({name: rate for name, rate in ours.items() if name in theirs}, theirs))
+
+
 OTHERWISE_WRITTEN = {"id2label", "rope_scaling", "layer_types", "transformers_version"}
 """Fields that transformers 5 has in another form: keys as numbers, the theta among them, one entry for each layer, its
 own version."""
@@ -140,6 +157,16 @@ def differing_defaults(kind: str) -> list[str]:
     shared = (ours.keys() & theirs.keys()) - OTHERWISE_WRITTEN
     assert len(shared) > 20
     return differences({name: ours[name] for name in shared}, {name: theirs[name] for name in shared})
+
+
+@pytest.mark.parametrize("kind", SMALL)
+def test_other_names_of_fields(kind: str) -> None:
+    import transformers
+
+    ours, theirs = (
+        cls.attribute_map for cls in (family(kind).config_class, type(transformers.AutoConfig.for_model(kind)))
+    )
+    assert_none(differences({name: field for name, field in ours.items() if name in theirs}, theirs))
 
 
 # ---- mistakes, and what is said of them

@@ -59,6 +59,11 @@ def epsilons_of(model: Any) -> dict[str, float]:
     return {name: values[0] for name, values in found.items() if values}
 
 
+def rates_of(model: Any) -> dict[str, float]:
+    """Return the rate of every layer of dropout of a torch model, by the name of the module."""
+    return {name: module.p for name, module in model.named_modules() if type(module).__name__ == "Dropout"}
+
+
 @cache
 def reference(stem: str, config_json: str, **options: Any) -> Any:
     """Return a new model of transformers' class `stem` for a config.json's text, without values, its weights tied."""

@@ -29,6 +29,7 @@ from triptych import (
     save_checkpoint,
 )
 from triptych.formats.safetensors import open_safetensors
+from triptych.tensors.dtypes import SAFETENSORS
 
 
 def raw(header: object, data: bytes = b"", length: int | None = None) -> bytes:
@@ -90,6 +91,22 @@ def test_bad_safetensors_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(error) as caught:
         open_safetensors(path)
     assert str(path) in str(caught.value) or path.name in str(caught.value)
+
+
+LONGEST, MOST_AXES = 2**48, 32
+
+
+@pytest.mark.parametrize("shape", [[0, LONGEST], [1] * MOST_AXES])
+def test_what_is_just_within_the_limits_is_read(shape: list[int], tmp_path: Path) -> None:
+    for beyond in (False, True):
+        asked = [*shape[:-1], shape[-1] + 1] if shape[0] == 0 else [*shape, 1]
+        path, data = tmp_path / f"{beyond}.safetensors", b"1234" if shape[0] else b""
+        path.write_bytes(raw({"w": entry(asked if beyond else shape, (0, len(data)))}, data))
+        if beyond:
+            with pytest.raises(LimitError):
+                open_safetensors(path)
+        else:
+            assert open_safetensors(path).tensors["w"].read().shape == tuple(shape)
 
 
 HUGE = entry([0, 2**62], (0, 0))
@@ -227,6 +244,16 @@ def test_arrays_survive_a_file_bit_for_bit(kind: str, mmap: bool, tmp_path: Path
     read = open_checkpoint(tmp_path, mmap=mmap)["w"].read()
     assert read.dtype == array.dtype.newbyteorder("=")
     assert read.tobytes() == np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="))).tobytes()
+
+
+@pytest.mark.parametrize("name", SAFETENSORS)
+def test_each_dtype_is_the_one_that_the_library_takes_it_for(name: str, tmp_path: Path) -> None:
+    size = 3 * SAFETENSORS[name].itemsize
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(raw({"w": entry([3], (0, size), name)}, b"\1" * size))
+    with safe_open(path, framework="pt") as file:
+        theirs = file.get_tensor("w")
+    assert open_safetensors(path).tensors["w"].dtype.name == str(theirs.dtype).removeprefix("torch.")
 
 
 def test_our_files_are_read_by_the_safetensors_library(tmp_path: Path, rng: np.random.Generator) -> None:

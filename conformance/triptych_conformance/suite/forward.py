@@ -27,7 +27,8 @@ class ForwardTests(SubjectTests):
         """Each output, hidden state and attention; where they part, the failure says at which layer, and why."""
         report = report_of(subject.stem, subject.folder, subject.stem, [_run(subject, backend) for backend in pair],
                            subject.mask, config=subject.config)  # fmt: skip
-        assert report.passed, "\n" + as_text(report)
+        first = "; ".join(f"{sides} first at {finding}" for sides, finding in report.findings.items())
+        assert report.passed, f"{first}\n{as_text(report)}"
 
     def test_outputs_are_those_of_the_origin(self, subject: Subject, backend: Backend, origin: Any) -> None:
         """Each output, hidden state and attention; where they part, the failure says at which part of the model."""

@@ -1,4 +1,4 @@
-"""What the families share: checks of fields, and the parts of a schema that is written by hand."""
+"""What the families share: axes, and checks of fields."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from triptych.nn.axes import heads_axis as heads_axis
 from triptych.nn.axes import kv_heads_axis as kv_heads_axis
 from triptych.nn.axes import labels_axis as labels_axis
 from triptych.nn.functional import ACTIVATIONS
-from triptych.weights.schema import Axis, Layout, SchemaBuilder
 
 if TYPE_CHECKING:
     from triptych.config import PretrainedConfig
@@ -83,20 +82,3 @@ def token_dropout(config: PretrainedConfig) -> float:
         if getattr(config, name, None) is not None:
             return float(getattr(config, name))
     return 0.1
-
-
-def vocab_head(build: SchemaBuilder, name: str, config: PretrainedConfig, hidden: Axis, embeddings: str) -> None:
-    """Declare a matrix that maps to the vocabulary: the weight `embeddings`, unless the config or the file says no."""
-    build.add(
-        f"{name}.weight",
-        (Axis("vocab", config.vocab_size), hidden),
-        Layout.LINEAR,
-        tied_to=embeddings if config.tie_word_embeddings else None,
-        untie_flag="tie_word_embeddings",
-    )
-
-
-def with_base(stem: str, base: str, prefix: str) -> tuple[SchemaBuilder, SchemaBuilder, SchemaBuilder]:
-    """Return builders of the whole class `stem`, of its backbone (class `base` is one itself) and of its heads."""
-    root = SchemaBuilder()
-    return root, root if stem == base else root.under(prefix), root.under("", backbone=False)

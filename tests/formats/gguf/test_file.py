@@ -264,6 +264,13 @@ def test_an_impossible_number_of_layers_costs_nothing(tmp_path: Path) -> None:
     assert time.monotonic() - started < 5
 
 
+def test_the_base_of_the_rotary_embedding_is_that_of_llama_where_the_file_says_none(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", "llama", make_model("llama", rope_parameters=LLAMA3))
+    assert open_gguf(path).config["rope_theta"] == LLAMA3["rope_theta"]
+    path.write_bytes(path.read_bytes().replace(b"llama.rope.freq_base", b"other.rope.freq_base"))
+    assert open_gguf(path).config["rope_theta"] == 10000
+
+
 def test_a_token_that_is_none_is_none(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf", "llama", make_model("llama"))
     replace_value(path, "tokenizer.ggml.padding_token_id", struct.pack("<I", 2**32 - 1))
@@ -347,6 +354,7 @@ BAD_FILES: dict[str, tuple[bytes, type[TriptychError]]] = {
     "rank without end": (raw([], [text("w") + struct.pack("<I", 2**32 - 1)]), CorruptCheckpointError),
     "zero length": (raw([], [tensor(shape=(0,))]), CorruptCheckpointError),
     "wrapping product": (raw([], [tensor(shape=(2**40, 2**40))], bytes(32)), TruncatedCheckpointError),
+    "a zero length of two": (raw([], [tensor(shape=(8, 0))]), CorruptCheckpointError),
     "huge length": (raw([], [tensor(shape=(2**63,))], bytes(32)), CorruptCheckpointError),
     "long name": (raw([], [tensor("w" * 65)], bytes(32)), CorruptCheckpointError),
     "unknown type": (raw([], [tensor(kind=77)], bytes(32)), UnsupportedFormatError),

@@ -82,6 +82,17 @@ def test_single_files_read_as_h5py_reads_them(path: Path, mmap: bool) -> None:
     assert found.metadata == {"backend": "tensorflow", "keras_version": "2.21.0"}
 
 
+def test_texts_of_the_file_are_its_metadata_whatever_their_type(tmp_path: Path) -> None:
+    with (tmp_path / "m.h5").open("x+b") as stream:
+        write_hdf5(stream, {"a": [TensorRef.of("s/w:0", ONES)]}, {})
+    with h5py.File(tmp_path / "m.h5", "r+") as file:
+        file.attrs["fixed"], file.attrs["variable"] = np.bytes_(b"of seven bytes"), "of any length"
+        file.attrs["number"], file.attrs["texts"] = 3, np.array([b"a", b"b"])
+    found = open_hdf5(tmp_path / "m.h5").metadata
+    assert (found["fixed"], found["variable"]) == ("of seven bytes", "of any length")
+    assert not {"number", "texts"} & found.keys()
+
+
 @pytest.mark.parametrize("path", SHARDS, ids=label)
 def test_shards_read_as_h5py_reads_them(path: Path) -> None:
     found, theirs = open_hdf5(path), datasets(path)

@@ -162,6 +162,8 @@ def test_code_is_refused_by_name_and_never_runs(name: str, tmp_path: Path) -> No
         (b"X\x01\x00\x00\x00\xff.", CorruptCheckpointError),  # no UTF-8
         (b"c\xff\n\xff\n.", CorruptCheckpointError),
         (b"c" + b"a" * 5000 + b"\n.", CorruptCheckpointError),
+        (b"\x8a\xff" + bytes(255) + b".", UnsupportedFormatError),  # the longest integer, and no state dict
+        (b"\x8b\x00\x01\x00\x00" + bytes(256) + b".", CorruptCheckpointError),
         (b"N.N", CorruptCheckpointError),  # a second pickle
         (b"N", TruncatedCheckpointError),
         (b"", TruncatedCheckpointError),

@@ -83,6 +83,43 @@ def test_every_dtype_is_read_bit_by_bit(is_zip: bool, mmap: bool, tmp_path: Path
     assert {name: ref.dtype for name, ref in open_torch(path).tensors.items()} == SAFETENSORS
 
 
+class Third:
+    """A tensor that is saved as torch saves those of new dtypes, with more arguments at the end."""
+
+    def __init__(self, tensor: torch.Tensor, *more: object) -> None:
+        self.tensor, self.more = tensor, more
+
+    def __reduce__(self) -> tuple[object, ...]:
+        one = self.tensor
+        arguments = one.untyped_storage(), 0, tuple(one.shape), one.stride(), False, OrderedDict(), one.dtype
+        return torch._utils._rebuild_tensor_v3, (*arguments, *self.more)
+
+
+def test_a_dtype_that_stands_beside_its_storage_is_read(tmp_path: Path) -> None:
+    values = {name: random_tensor(dtype, 3, 5) for name, dtype in DTYPES.items()}
+    path = saved(tmp_path / "x.bin", {name: Third(value) for name, value in values.items()})
+    check_like(values, path, mmap=True)
+    assert {name: ref.dtype for name, ref in open_torch(path).tensors.items()} == SAFETENSORS
+
+
+def test_bits_that_stand_beside_a_dtype_are_refused(tmp_path: Path) -> None:
+    value = random_tensor(torch.float32, 3, 5)
+    check_like({"w": value}, saved(tmp_path / "none.bin", {"w": Third(value, {})}), mmap=True)
+    with pytest.raises(UnsupportedFormatError, match="negative of its values"):
+        open_torch(saved(tmp_path / "some.bin", {"w": Third(value, {"neg": True})}))
+
+
+@pytest.mark.parametrize("axes", [32, 33])
+def test_tensors_have_up_to_32_axes(axes: int, tmp_path: Path) -> None:
+    values = {"w": torch.ones([1] * axes)}
+    path = saved(tmp_path / "x.bin", values)
+    if axes == 32:
+        check_like(values, path, mmap=True)
+    else:
+        with pytest.raises(CorruptCheckpointError, match="32"):
+            open_torch(path)
+
+
 def views() -> dict[str, torch.Tensor]:
     whole = torch.arange(120, dtype=torch.float32).reshape(4, 5, 6)
     return {
