@@ -283,29 +283,27 @@ def _stem(name: str, leaves: int) -> str:
 
 
 def _curves(report: Report) -> dict[str, Any]:
-    """Return the largest difference of every layer as lines of an SVG of 1000 by 300, over log10."""
+    """Return how much of what is allowed every layer needs, as lines of an SVG of 1000 by 300, over log10."""
     layers = _layers(report.parts, report)
     if not layers:
         return {}
     series: dict[str, list[tuple[int, float]]] = {}
     for place, pair in enumerate(report.pairs):
-        found = [(i, cell.largest) for i, layer in enumerate(layers) if (cell := layer.cells[place]) is not None]
+        found = [(i, cell.fraction) for i, layer in enumerate(layers) if (cell := layer.cells[place]) is not None]
         series[pair] = [(i, value) for i, value in found if math.isfinite(value)]
-    least = min((value for points in series.values() for _, value in points if value), default=1e-7) / 10
-    series = {pair: [(i, max(value, least)) for i, value in points] for pair, points in series.items()}  # of zeros
-    allowed = [(i, cell.allowed) for i, layer in enumerate(layers) for cell in layer.cells[:1] if cell is not None]
-    values = [value for points in (*series.values(), allowed) for _, value in points]
-    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    steps, last = max(high - low, 1), max(len(layers) - 1, 1)
+    values = [value for points in series.values() for _, value in points if value]
+    low = math.floor(math.log10(min(values, default=0.1))) - 1  # a zero is at the bottom
+    high = max(math.ceil(math.log10(max(values, default=1.0))), 1)
+    steps, last = high - low, max(len(layers) - 1, 1)
+
+    def at(value: float) -> float:
+        return (high - math.log10(max(value, 10.0**low))) / steps * 300
 
     def line(points: list[tuple[int, float]]) -> str:
-        return " ".join(f"{i / last * 1000:.1f},{(high - math.log10(v)) / steps * 300:.1f}" for i, v in points)
+        return " ".join(f"{i / last * 1000:.1f},{at(value):.1f}" for i, value in points)
 
     every = max(1, round(steps / 6))
-    ticks = [
-        {"y": (high - power) / steps * 300, "text": f"1e{power}", "labelled": (high - power) % every == 0}
-        for power in range(low, high + 1)
-    ]
-    return {"lines": {pair: line(points) for pair, points in series.items()}, "allowed": line(allowed),
-            "limit_y": (high - math.log10(max(value for _, value in allowed))) / steps * 300 if allowed else 0.0,
-            "ticks": ticks, "first": layers[0].name, "last": layers[-1].name}  # fmt: skip
+    ticks = [{"y": at(10.0**power), "text": f"{100 * 10.0**power:g} %" if power <= 0 else f"{10**power:,} ×",
+              "labelled": power % every == 0} for power in range(low, high + 1)]  # fmt: skip
+    return {"lines": {pair: line(points) for pair, points in series.items()}, "limit": at(1.0), "ticks": ticks,
+            "first": layers[0].name, "last": layers[-1].name}  # fmt: skip
