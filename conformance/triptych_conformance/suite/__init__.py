@@ -19,6 +19,7 @@ from triptych_conformance.suite.forward import AgreementTests as AgreementTests
 from triptych_conformance.suite.forward import ForwardTests as ForwardTests
 from triptych_conformance.suite.generation import GenerationTests as GenerationTests
 from triptych_conformance.suite.generation import GreedyTests as GreedyTests
+from triptych_conformance.suite.heads import HeadTests as HeadTests
 from triptych_conformance.suite.objects import ObjectTests as ObjectTests
 from triptych_conformance.suite.surgery import SurgeryTests as SurgeryTests
 from triptych_conformance.suite.training import TrainingTests as TrainingTests
