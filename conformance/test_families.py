@@ -1,4 +1,4 @@
-"""Every built-in class computes what transformers 5 computes, in every framework, on random weights."""
+"""Each layer of every built-in class reads and gives what transformers 5 has it; what is odd about single families."""
 
 from __future__ import annotations
 
@@ -32,25 +32,18 @@ def by_layer(name: str) -> tuple[bool, bool]:
 
 
 @pytest.mark.parametrize(("variant", "stem"), CLASSES)
-def test_as_transformers_5(variant: str, stem: str, tmp_path: Path) -> None:
+def test_parts_as_in_transformers_5(variant: str, stem: str, tmp_path: Path) -> None:
+    """In PyTorch, whose layers have the same names: what each reads and gives. Outputs: `test_family_classes.py`."""
     import transformers
 
-    config = config_of(variant, stem)
-    folder = random_folder(tmp_path, config, stem)
-    inputs = inputs_of(stem, config)
+    config, backend = config_of(variant, stem), Backend("pt")
+    folder, inputs = random_folder(tmp_path, config, stem), inputs_of(stem, config)
     reference = getattr(transformers, stem).from_pretrained(folder, attn_implementation="eager").eval()
-    everything = {"output_hidden_states": True, "output_attentions": True}
-    mask = mask_of(inputs)
-    theirs, expected = calls_of(reference, lambda: BACKENDS[0].run(reference, inputs, **everything))
-    assert any("attentions" in name for name in theirs)
-    for backend in BACKENDS:
-        model = backend.load(stem, folder, strict=True)
-        if backend.name == "pt":  # whose layers have the names of transformers'
-            _, calls = calls_of(model, lambda model=model: BACKENDS[0].run(model, inputs))
-            assert_none(calls_that_differ(calls, expected, lambda *pair: compare(*pair, mask).fraction <= 1))
-        ours = backend.run(model, inputs, **everything)
-        assert set(ours) == set(theirs), backend.name
-        compared(ours, theirs, mask, backend.name)
+    _, expected = calls_of(reference, lambda: backend.run(reference, inputs))
+    model = backend.load(stem, folder, strict=True)
+    _, calls = calls_of(model, lambda: backend.run(model, inputs))
+    assert len(calls) > 5
+    assert_none(calls_that_differ(calls, expected, lambda *pair: compare(*pair, mask_of(inputs)).fraction <= 1))
 
 
 MASKS_OF_OPT = {"left": [0, 0, 1, 1, 1, 1, 1], "hole": [1, 1, 0, 0, 1, 1, 1], "right": [1, 1, 1, 1, 1, 0, 0]}
