@@ -24,11 +24,12 @@ _HIDDEN = re.compile(r"(\w*hidden_states)\.(\d+)$")
 
 def as_text(report: Report) -> str:
     """Return the report for a terminal: the outputs with their largest differences, findings, and the verdict."""
-    width = max(len(name) for name, _ in report.outputs)
-    lines = [f"{'output':<{width}}" + "".join(f"{pair:>24}" for pair in report.pairs)]
-    for name in dict.fromkeys(name for name, _ in report.outputs):
-        cells = [report.outputs.get((name, pair)) for pair in report.pairs]
-        lines.append(f"{name:<{width}}" + "".join(f"{_cell(cell):>24}" for cell in cells))
+    names = list(dict.fromkeys(name for name, _ in report.outputs))
+    table = [["output", *report.pairs]]
+    table += [[name, *(_cell(report.outputs.get((name, pair))) for pair in report.pairs)] for name in names]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join((f"{row[0]:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in
+                        zip(row[1:], widths[1:], strict=True)))) for row in table]  # fmt: skip
     for (name, pair), one in report.outputs.items():
         if one.divergence is not None:
             choice = f"the same first choice in {one.agreement:.1%}"
