@@ -61,8 +61,8 @@ def _run_pt(model: Any, inputs: Arrays, options: dict[str, Any]) -> Any:
     import torch
 
     tensors = {name: torch.tensor(value) for name, value in inputs.items()}
-    low = getattr(model, "dtype", None) in (torch.bfloat16, torch.float16)  # whose layers read no other floats
-    given = {name: one.to(model.dtype) if low and one.is_floating_point() else one for name, one in tensors.items()}
+    cast = getattr(model, "dtype", None) in (torch.bfloat16, torch.float16, torch.float64)  # which read no other floats
+    given = {name: one.to(model.dtype) if cast and one.is_floating_point() else one for name, one in tensors.items()}
     with torch.no_grad():
         return model(**given, **options)
 

@@ -39,6 +39,8 @@ def as_text(report: Report) -> str:
     lines += [f"weights of {side} that are not the file's: {', '.join(names)}"
               for side, names in report.weights.items() if names]  # fmt: skip
     lines += [f"{pair} part first at {finding}" for pair, finding in report.findings.items()]
+    if report.precise:
+        lines.append(f"what was in doubt is measured against {next(iter(report.sides))} in float64")
     lines += [hidden] if (hidden := _hidden(report)) else []
     return "\n".join([*lines, verdict(report)])
 
@@ -92,6 +94,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "class": report.stem,
         "dtype": report.dtype,
         "passed": report.passed,
+        "against_float64": report.precise,
         "verdict": verdict(report),
         "sides": report.sides,
         "outputs": rows(report.outputs),

@@ -92,7 +92,7 @@ def run_side(side: Side, stem: str, inputs: Arrays, *, dtype: str = "float32", t
         told("gradients")
         with _failures(f"The gradient of {stem} in {side.name}", "labels that the model reads"):
             losses, gradients = loss_and_gradients(side.framework, model, {**inputs, **labels})
-        if dtype == "float32":  # of one number the distance in low precision is chance, and no yardstick
+        if dtype in ("float32", "float64"):  # of one number the distance in low precision is chance, and no yardstick
             outputs = {**outputs, **losses}
     written = None
     if tokens:
