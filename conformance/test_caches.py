@@ -24,6 +24,7 @@ from calls import run_raw
 from small_models import config_of, random_inputs
 from triptych import ArgumentError
 from triptych.nn import cache as caches
+from triptych.nn.growing_cache import GrowingCache
 from triptych_conformance import BACKENDS, Backend, assert_close
 from triptych_pt import ops
 
@@ -277,6 +278,45 @@ def test_a_buffer_with_room_gives_the_same_bits(variant: str) -> None:
             assert all(map(torch.equal, of_buffer, logits(DynamicCache())))
             for one, other in zip(of_buffer, concatenated, strict=True):  # which recorded gradients
                 assert_close(one.numpy(), other.numpy())
+
+
+def _tokens(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.randn(2, 3, count, 4), torch.randn(2, 3, count, 4)
+
+
+def _read(cache: GrowingCache, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Append tokens to a cache of one layer, and return them."""
+    new = _tokens(count)
+    cache.extend(0, *new)
+    cache.position += count
+    return new
+
+
+def test_a_buffer_has_room_for_long_parts() -> None:
+    cache = GrowingCache(ops)
+    with torch.no_grad():
+        parts = [_read(cache, count) for count in (100, 90, 1, 300)]
+    assert torch.equal(cache.keys[0], torch.cat([key for key, _ in parts], 2))
+    assert torch.equal(cache.values[0], torch.cat([value for _, value in parts], 2))
+
+
+def test_rows_of_a_text_that_has_outgrown_its_buffer() -> None:
+    cache = GrowingCache(ops)
+    with torch.no_grad():
+        _read(cache, 2), _read(cache, 1)
+    _read(cache, 100)  # what records gradients makes no buffer
+    with torch.no_grad():
+        rows = cache.of_rows(torch.tensor([1, 0]))
+        assert torch.equal(rows.keys[0], cache.keys[0][[1, 0]]) and torch.equal(rows.values[0], cache.values[0][[1, 0]])
+
+
+def test_a_fixed_cache_of_an_encoders_states_is_of_its_length() -> None:
+    model = model_of(PT, "t5", "T5ForConditionalGeneration")
+    expected, mask = whole(PT, model)
+    fitting = EncoderDecoderCache(DynamicCache(), StaticCache(model.config, 2, 11))
+    assert_close(logits_by(PT, model, fitting), expected, mask)
+    with pytest.raises(ArgumentError, match="(?s)cross_attention_cache for 11 tokens.*for 12"):
+        logits_by(PT, model, EncoderDecoderCache(DynamicCache(), StaticCache(model.config, 2, 12)))
 
 
 def test_branches_share_a_buffer_until_they_part() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from triptych import (
     save_checkpoint,
 )
 from triptych.families import declared_schema
+from triptych.nn import functional as fn
 from triptych.tools.editing import open_draft
 from triptych_conformance import BACKENDS, Backend, assert_close, compare, compare_folder
 from witness import assert_none, declared, differences, reference, weights_of
@@ -158,6 +160,21 @@ def test_labels_give_the_decoders_input_and_mask(backend: Backend, folder: Path)
     model.config.decoder_start_token_id = None
     with pytest.raises(ArgumentError, match="decoder_start_token_id"):
         backend.run(model, {**INPUTS, "labels": LABELS})
+
+
+def test_a_tuple_begins_with_the_loss_and_the_logits(backend: Backend, folder: Path) -> None:
+    model, inputs = backend.load(STEM, folder), {**INPUTS, "labels": LABELS}
+    expected = backend.run(model, inputs)
+    found = backend.call(model, inputs, return_dict=False)
+    for value, name in zip(found, ("loss", "logits"), strict=False):
+        assert_close(np.asarray(value.detach() if backend.name == "pt" else value), expected[name], what=name)
+
+
+def test_labels_are_shifted_behind_the_start(backend: Backend) -> None:
+    ops = importlib.import_module(f"triptych_{backend.name}.ops")
+    config = pair("bert, bert", decoder_start_token_id=2, pad_token_id=3)
+    found = fn.shifted_right(ops, config, ops.constant(LABELS, LABELS))
+    assert np.asarray(found).tolist() == [[2, 5, 6, 7], [2, 4, 3, 3]]
 
 
 def test_decoding_step_by_step_computes_the_same(backend: Backend, folder: Path) -> None:

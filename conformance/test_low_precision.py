@@ -96,6 +96,19 @@ def test_a_family_is_about_as_close_to_float32_as_transformers_is(
     assert_close_in_low_precision(ours, exact, theirs, mask if ours.shape[1] == mask.shape[1] else None)
 
 
+@pytest.mark.parametrize("kind", ["bert", "distilbert", "gpt2", "llama", "opt", "t5"])
+def test_flax_computes_in_the_dtype_asked_for_whatever_its_parameters_have(kind: str, tmp_path: Path) -> None:
+    import jax
+
+    random_folder(tmp_path, config_for(kind), STEMS[kind])
+    model = next(one for one in BACKENDS if one.name == "flax").load(STEMS[kind], tmp_path, dtype="bfloat16")
+    assert {leaf.dtype for leaf in jax.tree.leaves(model.params)} == {np.dtype(np.float32)}
+    run = lambda params: dict(model(**inputs_for(kind), output_hidden_states=True, params=params))  # noqa: E731
+    made = jax.eval_shape(run, model.params)
+    dtypes = {name: {leaf.dtype for leaf in jax.tree.leaves(made[name])} for name in made if name != "past_key_values"}
+    assert dtypes == dict.fromkeys(dtypes, {DTYPES["bfloat16"]})
+
+
 def test_states_of_t5_may_leave_the_range_of_float16(backend: Backend, tmp_path: Path) -> None:
     folder = write(tmp_path, "t5", "float16", of_wo=30000.0)
     exact, theirs = (transformers_says("t5", folder, one) for one in ("float32", "float16"))

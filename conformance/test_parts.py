@@ -221,3 +221,18 @@ def test_keras_fits_both_tasks_that_bert_was_trained_with() -> None:
     right = np.mean(np.argmax(output.seq_relationship_logits, -1) == labels["next_sentence_label"])
     assert found["seq_relationship_logits_accuracy"] == right
     assert model.fit(inputs, labels, verbose=0).history["loss"]
+
+
+def test_layers_of_authors_start_as_those_of_transformers() -> None:
+    import torch
+    from transformers.models.llama.modeling_llama import LlamaRMSNorm
+    from transformers.pytorch_utils import Conv1D
+
+    norm = home("pt", "llama").LlamaRMSNorm(4)
+    assert norm.extra_repr() == LlamaRMSNorm(4).extra_repr()
+    made = []
+    for kind in (importlib.import_module("triptych.pytorch_utils").Conv1D, Conv1D):
+        torch.manual_seed(5)
+        made.append(kind(8, 6).state_dict())
+    assert made[0].keys() == made[1].keys()
+    assert all(torch.equal(value, made[1][name]) for name, value in made[0].items())

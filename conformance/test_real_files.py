@@ -306,7 +306,9 @@ def test_configs_of_transformers_5_are_read(kind: str, tmp_path: Path) -> None:
     assert config.rope_scaling == {"rope_type": "linear", "factor": 2.0}
 
 
-@pytest.mark.parametrize(("buckets", "distance"), [(32, 128), (16, 64), (8, 128), (64, 256), (32, 20), (4, 12)])
+@pytest.mark.parametrize(
+    ("buckets", "distance"), [(32, 128), (16, 64), (8, 128), (64, 256), (32, 20), (4, 12), (512, 5000)]
+)
 @pytest.mark.parametrize("both_ways", [True, False])
 def test_buckets_are_those_of_transformers(buckets: int, distance: int, both_ways: bool) -> None:
     import torch
@@ -315,7 +317,7 @@ def test_buckets_are_those_of_transformers(buckets: int, distance: int, both_way
     from triptych.families.t5.model import buckets_of, relative_buckets
     from triptych_pt import ops
 
-    queries, keys = torch.arange(300), torch.arange(300)
+    queries, keys = torch.arange(300), torch.arange(distance + 300)
     theirs = T5Attention._relative_position_bucket(keys[None] - queries[:, None], both_ways, buckets, distance)
     config = T5Config(relative_attention_num_buckets=buckets, relative_attention_max_distance=distance)
     found = relative_buckets(ops, buckets_of(config, both_ways), queries, keys, both_ways)

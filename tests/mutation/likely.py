@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -31,7 +31,12 @@ class Cases:
 def likely(fault: Fault, root: Path) -> list[list[Cases]]:
     """Return groups of tests, each for a process of its own."""
     place = f"{fault.path}:{fault.where}:{fault.before}"
-    special = [cases for pattern, cases in SPECIAL if re.search(pattern, place)]
+    name, backend = fault.where.partition(".")[0], fault.path.partition("/")[0]
+    special = [
+        replace(one, pattern=one.pattern.replace("CLASS", name).replace("BACKEND", backend))
+        for at, one in SPECIAL
+        if re.search(at, place)
+    ]
     return [*([special] if special else []), *_general(fault, root)]
 
 
@@ -53,20 +58,59 @@ def _general(fault: Fault, root: Path) -> list[list[Cases]]:
     return [[Cases(path, most=40) for path in READERS.get(Path(fault.path).parent.name, READERS[""])]]
 
 
+_OF_OPS = (
+    ("word|shift|rotated|signed|counted|repeated|masked|WORD", "test_seeded_dropout", "of_a_trace|words|masks|dropout_acts"),
+    ("argsort|put_along|column|counts|add_at|with_rows|cumsum|max_last|sum_last|minimum_of|maximum|minimum|any|all|invert|topk"
+     "|take_along|log_softmax", "test_generation_processors", r"\[BACKEND-|BACKEND\]"),
+    ("bits|bitcast", "test_quantised", "products"),
+    ("write|put|buffer|begins|may_write|write_into|write_rows_into|rows_of", "test_caches", ""),
+    ("recomputed|recomputed.run", "test_checkpointing", ""),
+    ("fused_attention|drops|loop|fuses", "test_attention", ""),
+    ("without_gradient", "test_gradients", "padding"),
+    ("argmax|repeat|topk|take_along|max", "test_generation", ""),
+)  # fmt: skip
 SPECIAL = (
     ("common.py:token_dropout", Cases(WITNESS, "rates_of_dropout.*gpt2", 20)),
     ("encoder_decoder.py:_Schema", Cases(f"{SUITE}/test_encoder_decoder.py", "tied|declared", 20)),
     (
         "encoder_decoder.py:EncoderDecoderModel.call",
-        Cases(f"{SUITE}/test_encoder_decoder.py", "tuple|step_by_step|agree", 20),
+        Cases(f"{SUITE}/test_encoder_decoder.py", "tuple|step_by_step", 20),
     ),
     ("llama.py:LlamaAttention.setup:.*eps", Cases(WITNESS, r"epsilons\[qwen3", 4)),
     ("opt.py:OPTAttention.setup", Cases(FAMILIES, "pruned.*OPTModel", 4)),
-    ("head_mask", Cases(FAMILIES, "pruned", 66)),
+    ("nn/(seeding|threefry).py", Cases(f"{SUITE}/test_seeded_dropout.py", "of_a_trace|words|masks", 12)),
+    ("make.py:FlaxConv1D.*packed|packed.project", Cases(f"{SUITE}/test_quantised.py", most=60)),
+    ("functional.py:shifted", Cases(f"{SUITE}/test_encoder_decoder.py", "shifted_behind", 4)),
+    ("make.py:(declared_call|constructor_signature|_taking_old)", Cases(f"{SUITE}/test_signatures.py", most=200)),
+    (
+        "flax.*make.py:(FlaxConv1D|FlaxVocabProjector|FlaxRMS).*asarray",
+        Cases(f"{SUITE}/test_low_precision.py", "whatever", 8),
+    ),
+    ("make.py:(dense|WideLinear|_policy_of)", Cases(f"{SUITE}/test_low_precision.py", "t5", 8)),
+    *(
+        (rf"ops.py:_?({functions})$|ops.py:_?({functions})[:.]", Cases(f"{SUITE}/{file}.py", pattern, 30))
+        for functions, file, pattern in _OF_OPS
+    ),
+    ("pt/.*(make.py:Conv1D.forward|ops.py:(project|is_few))", Cases(f"{SUITE}/test_few_rows.py", most=20)),
+    ("make.py:(prune_attention|_keep)", Cases(f"{SUITE}/test_parts.py", "prune|alone|attention", 20)),
+    ("ops.py:cross_entropy", Cases(FAMILIES, "losses", 6)),
+    ('ops.py::"u?int32', Cases(f"{SUITE}/test_seeded_dropout.py", "of_a_trace|words|masks", 12)),
+    ("ops.py:(is_half|softmax)", Cases(f"{SUITE}/test_low_precision.py", "BACKEND", 12)),
+    ("pt/.*make.py:.*__init__", Cases(f"{SUITE}/test_parts.py", "of_authors", 4)),
+    ("make.py:FlaxBlock", Cases(f"{SUITE}/test_parts.py", most=60)),
+    ("nn/outputs.py", Cases("tests/nn/test_outputs.py", most=60)),
+    ("nn/growing_cache.py", Cases(f"{SUITE}/test_caches.py", "long_parts|outgrown|encoders_states|branches|bits", 20)),
+    ("nn/heads.py", Cases(f"{SUITE}/test_parts.py", most=60)),
+    ("functional.py:last_token", Cases(FAMILIES, "as_transformers_5.*-(GPT2|Llama)ForSequenceClassification", 4)),
+    ("functional.py:(shifted|.*loss)", Cases(FAMILIES, "losses", 60)),
+    ("resolve.py:is_of_one_save", Cases("tests/checkpoints/test_staging.py", most=200)),
+    ("families.*head_mask", Cases(FAMILIES, "pruned.*-CLASS", 4)),
+    ("head_mask", Cases(FAMILIES, "pruned", 10)),
     ("bucket", Cases(f"{SUITE}/test_real_files.py", "buckets", 20)),
     ("legacy.py", Cases("tests/checkpoints/test_legacy.py", "names|kernels_and_statistics|generic_rules", 60)),
 )
-"""Tests of one thing: a pattern of path, function and text, and where they are."""
+"""Tests of one thing: a pattern of path, function and text, and where they are; CLASS is the class of the fault, and
+BACKEND its framework."""
 READERS = {
     "checkpoints": ("tests/checkpoints/test_legacy.py", "tests/checkpoints/test_opening.py",
                     "tests/checkpoints/test_saving.py", "tests/checkpoints/test_staging.py",
@@ -108,7 +152,10 @@ def _of_family(family: str, fault: Fault) -> list[list[Cases]]:
     ]  # fmt: skip
     declared = Cases(WITNESS, rf"test_(weights|epsilons|defaults)\[{family}", 60)
     if fault.at_import:  # a default, or a name of config.json
-        return [[Cases(WITNESS, "test_defaults", 20), Cases("tests/config/test_base.py", most=60)], [*own, *same]]
+        return [
+            [Cases(WITNESS, "test_defaults|other_names", 40), Cases("tests/config/test_base.py", most=60)],
+            [*own, *same],
+        ]
     if fault.kind in ("epsilon", "transpose", "tie"):
         return [[declared], [*own, *same], rest]
     return [[*own, *same], [declared, *rest]]

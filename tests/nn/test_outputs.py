@@ -32,6 +32,18 @@ def test_a_dataclass_is_made_of_its_fields(made: Both) -> None:
         assert type(other) is Both and other.to_tuple() == made.to_tuple() and other.loss == 4
 
 
+def test_a_list_of_which_some_are_pairs_is_a_value() -> None:
+    assert Both([("loss", 1), 2]).loss == [("loss", 1), 2]
+    assert Both([("loss", 1), (3, 4)]).loss == [("loss", 1), (3, 4)]
+
+
+def test_fields_of_a_class_come_after_those_of_its_base() -> None:
+    class More(Both):
+        last: Any = None
+
+    assert list(More.fields()) == ["loss", "logits", "extra", "last"]
+
+
 def test_fields_are_not_taken_away() -> None:
     made = Both(loss=1)
     for change in (lambda: made.pop("loss"), lambda: made.update(loss=2), made.clear, lambda: made.setdefault("a", 1)):

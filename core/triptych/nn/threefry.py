@@ -82,8 +82,6 @@ def unrolled(ops: Any, function: Callable[..., Any], times: int, state: Any) -> 
 class OnHost:
     """The functions that `threefry` needs, on arrays of numpy."""
 
-    WORD = "uint32"
-
     @staticmethod
     def word(value: int) -> Any:
         return np.array([value], np.uint32)  # of numbers without axes numpy would say that they wrap around

@@ -120,6 +120,23 @@ def test_tensors_have_up_to_32_axes(axes: int, tmp_path: Path) -> None:
             open_torch(path)
 
 
+def test_records_may_have_names_in_the_oldest_encoding(tmp_path: Path) -> None:
+    """Whichever other flags they have: bit 3 says that sizes stand behind the data, too."""
+    values = {"w": random_tensor(torch.float32, 3, 5)}
+    path = saved(tmp_path / "x.bin", values)
+    with zipfile.ZipFile(path, "a") as archive:
+        info = zipfile.ZipInfo("archive/extra_E")
+        archive.writestr(info, b"1")
+    data = path.read_bytes().replace(b"archive/extra_E", b"archive/extra_\x90")
+    place = data.index(b"archive/extra_\x90")
+    other = data.rindex(b"archive/extra_\x90")
+    flagged = bytearray(data)
+    flagged[place - 30 + 6] |= 8
+    flagged[other - 46 + 8] |= 8
+    path.write_bytes(flagged)
+    check_like(values, path, mmap=True)
+
+
 def views() -> dict[str, torch.Tensor]:
     whole = torch.arange(120, dtype=torch.float32).reshape(4, 5, 6)
     return {
