@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from suite_page import PAGE, page
+from triptych_conformance.plugin import check_names
 from triptych_conformance.suite import ModelTests
 
 MODEL = """
@@ -40,55 +38,55 @@ class TinyModel(PreTrainedModel):
         return BaseModelOutput(last_hidden_state=self.embed(input_ids))
 
 
-class TestTiny(ConstructionTests):
+class Tiny(ConstructionTests):
     models = {"pt": TinyModel}
     config = TinyConfig()
-    lacks = LACKS
-    gaps = GAPS
 
     def test_that_fails(self, subject, backend):
         assert subject.cls(backend) is None
 """
 FAILS = {"test_that_fails": "it never held"}
-RUNS = [
-    ({"heads": "none"}, FAILS, dict(passed=15, xfailed=1, deselected=1)),
-    ({}, {}, dict(passed=14, failed=1, deselected=2)),
-    ({}, {**FAILS, "test_new_models_compute[pt]": "it holds"}, dict(passed=13, failed=1, xfailed=1, deselected=2)),
-    ({"vocabulary": "it has"}, FAILS, dict(passed=14, failed=1, xfailed=1, deselected=1)),
-]
-"""Lacks and gaps, and what pytest counts: one test is of two frameworks, one of what is lacked."""
+CLASSES: dict[str, dict[str, dict[str, str]]] = {
+    "TestTrue": {"lacks": {"heads": "none"}, "gaps": FAILS},
+    "TestWithoutGap": {},
+    "TestGapThatHolds": {"gaps": {**FAILS, "test_new_models_compute[pt]": "it holds"}},
+    "TestWrongLack": {"lacks": {"vocabulary": "it has"}, "gaps": FAILS},
+}
+FAILURES = (
+    "E * take 'vocabulary' out of `lacks`",
+    "FAILED *::TestWithoutGap::test_that_fails[[]pt[]] *",
+    "FAILED *::TestGapThatHolds::test_new_models_compute[[]pt[]] * [[]XPASS(*",
+    "FAILED *::TestWrongLack::test_lacks[[]pt-vocabulary[]] *",
+)
 
 
-def collected(pytester: pytest.Pytester, lacks: dict[str, str], gaps: dict[str, str]) -> pytest.RunResult:
-    text = MODEL.replace("LACKS", repr(lacks)).replace("GAPS", repr(gaps))
-    return pytester.runpytest_inprocess("-p", "no:cacheprovider", str(pytester.makepyfile(test_tiny=text)))
+def test_what_runs_come_to(pytester: pytest.Pytester) -> None:
+    """In a process of its own: what a run within this one imports first is forgotten after it."""
+    classes = [f"\n\nclass {name}(Tiny):\n    lacks = {said.get('lacks', {})}\n    gaps = {said.get('gaps', {})}\n"
+               for name, said in CLASSES.items()]  # fmt: skip
+    pytester.makepyfile(test_tiny=MODEL + "".join(classes))
+    found = pytester.runpytest_subprocess("-rf", "--tb=line")
+    # Each class has 15 tests that pass, one that fails, one of two frameworks and one of what is lacked.
+    found.assert_outcomes(passed=56, failed=3, xfailed=3, deselected=6)
+    for line in FAILURES:
+        found.stdout.fnmatch_lines([line])
 
 
-@pytest.mark.parametrize(("lacks", "gaps", "counts"), RUNS)
-def test_what_a_run_comes_to(
-    lacks: dict[str, str], gaps: dict[str, str], counts: dict[str, int], pytester: pytest.Pytester
-) -> None:
-    collected(pytester, lacks, gaps).assert_outcomes(**counts)
-
-
-@pytest.mark.parametrize(("lacks", "gaps"), [({"wings": "none"}, {}), ({}, {"test_no_such": "x"})])
-def test_unknown_names_are_errors_of_usage(
-    lacks: dict[str, str], gaps: dict[str, str], pytester: pytest.Pytester
-) -> None:
-    found = collected(pytester, lacks, gaps)
-    assert found.ret == pytest.ExitCode.USAGE_ERROR
-    found.stderr.fnmatch_lines([f"*{next(iter(lacks or gaps))}*which triptych does not know*"])
+@pytest.mark.parametrize("said", [{"lacks": {"wings": "none"}}, {"gaps": {"test_no_such": "x"}}])
+def test_unknown_names_are_errors_of_usage(said: dict[str, dict[str, str]]) -> None:
+    kind = type("TestTiny", (ModelTests,), said)
+    with pytest.raises(pytest.UsageError, match=f"{next(iter(*said.values()))}.*which triptych does not know"):
+        check_names(kind)
 
 
 def test_a_framework_that_is_not_there_fails_the_run(pytester: pytest.Pytester) -> None:
-    text = MODEL.replace("LACKS", "{}").replace("GAPS", "{}")
-    pytester.makepyfile(test_tiny=text)
+    pytester.makepyfile(test_tiny=MODEL + "\n\nclass TestTiny(Tiny):\n    pass\n")
     pytester.makepyfile(
         conftest="import triptych.backends; triptych.backends.is_installed = lambda name: name == 'torch'"
     )
-    command = [sys.executable, "-m", "pytest", "--triptych-backends", "pt,flax"]
-    done = subprocess.run(command, cwd=pytester.path, capture_output=True, text=True)
-    assert done.returncode != 0 and "triptych[flax]" in done.stdout + done.stderr
+    found = pytester.runpytest_subprocess("--triptych-backends", "pt,flax")
+    assert found.ret != 0
+    found.stdout.fnmatch_lines(["*triptych[[]flax[]]*"])
 
 
 def test_the_page_names_every_test_and_feature() -> None:
