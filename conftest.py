@@ -15,6 +15,7 @@ import tempfile
 import psutil
 import pytest
 
+pytest_plugins = ["pytester"]
 MOST = 2**30
 """How many bytes a process may keep beyond what it cannot let go of."""
 COMPILED = None

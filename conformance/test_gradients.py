@@ -1,6 +1,6 @@
-"""Gradients of each family are the same in every framework, parameter by parameter, layers computed anew or not.
+"""Gradients of two models in one, and of a padding that is seen; and what compares gradients.
 
-All heads of all families, and all their variants: `tests/accept_train_gradients.py`.
+Those of every class are tested by `test_family_classes.py`, and of all variants by `tests/accept_train_gradients.py`.
 """
 
 from __future__ import annotations
@@ -15,40 +15,13 @@ from small_models import config_of, labelled_inputs, labels_of, random_folder
 from triptych import EncoderDecoderConfig
 from triptych_conformance import BACKENDS, Backend, gradient_parity, gradients_of, without_dropout
 
-FAMILIES = {"bert": "BertForPreTraining", "distilbert": "DistilBertForMaskedLM", "electra": "ElectraForPreTraining",
-            "encoder-decoder": "EncoderDecoderModel", "gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM",
-            "mistral": "MistralForCausalLM", "opt": "OPTForCausalLM", "qwen2": "Qwen2ForCausalLM",
-            "qwen3": "Qwen3ForCausalLM", "roberta": "RobertaForMaskedLM",
-            "t5": "T5ForConditionalGeneration"}  # fmt: skip
-HEADS = ["BertModel", "BertForNextSentencePrediction", "BertForSequenceClassification", "BertForMultipleChoice",
-         "BertForTokenClassification", "BertForQuestionAnswering", "GPT2DoubleHeadsModel",
-         "GPT2ForSequenceClassification", "T5ForSequenceClassification"]  # fmt: skip
 
-
-def _config(kind: str, stem: str) -> Any:
-    if kind == "encoder-decoder":
-        pair = (config_of("bert"), config_of("gpt2"))
-        return EncoderDecoderConfig.from_encoder_decoder_configs(*pair, decoder_start_token_id=1, pad_token_id=0)
-    return config_of(kind, stem)
-
-
-def _inputs(stem: str, config: Any) -> dict[str, np.ndarray]:
-    if stem != "EncoderDecoderModel":
-        return labelled_inputs(stem, config)
+def test_two_models_in_one(tmp_path: Path) -> None:
+    pair = (config_of("bert"), config_of("gpt2"))
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(*pair, decoder_start_token_id=1, pad_token_id=0)
     inputs = labelled_inputs("BertModel", config.encoder)
-    return inputs | labels_of("GPT2LMHeadModel", config.decoder, inputs)
-
-
-def _of_backends(folder: Path, kind: str, stem: str) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Return a model of each backend by its name, of one random checkpoint; and inputs."""
-    config = without_dropout(_config(kind, stem))
-    random_folder(folder, config, stem)
-    return {backend.name: backend.load(stem, folder) for backend in BACKENDS}, _inputs(stem, config)
-
-
-@pytest.mark.parametrize("kind", FAMILIES)
-def test_families_with_layers_computed_anew(kind: str, tmp_path: Path) -> None:
-    models, inputs = _of_backends(tmp_path, kind, FAMILIES[kind])
+    inputs |= labels_of("GPT2LMHeadModel", config.decoder, inputs)
+    models = _of_backends(tmp_path, config, "EncoderDecoderModel")
     plain = gradients_of(Backend("pt"), models["pt"], inputs)
     anew = {name: gradients_of(Backend(name), model, inputs, checkpointing=True) for name, model in models.items()}
     # An encoder's pooler is none of what its decoder sees.
@@ -56,18 +29,17 @@ def test_families_with_layers_computed_anew(kind: str, tmp_path: Path) -> None:
     gradient_parity({"plain": plain, **anew}).assert_within()
 
 
-@pytest.mark.parametrize("stem", HEADS)
-def test_heads(stem: str, tmp_path: Path) -> None:
-    models, inputs = _of_backends(tmp_path, next(k for k in FAMILIES if stem.lower().startswith(k)), stem)
-    found = {name: gradients_of(Backend(name), model, inputs) for name, model in models.items()}
-    assert any(gradient.any() for gradient in found["pt"].values())
-    gradient_parity(found).assert_within()
+def _of_backends(folder: Path, config: Any, stem: str) -> dict[str, Any]:
+    """Return a model of each backend by its name, of one random checkpoint."""
+    random_folder(folder, without_dropout(config), stem)
+    return {backend.name: backend.load(stem, folder) for backend in BACKENDS}
 
 
 def test_a_seen_padding_trains_no_vector(tmp_path: Path) -> None:
     """Neither the word's nor, in RoBERTa, the position's: as the tables of PyTorch have it."""
-    models, inputs = _of_backends(tmp_path, "roberta", "RobertaModel")
-    for name, model in models.items():
+    config = config_of("roberta")
+    inputs = labelled_inputs("RobertaModel", config)
+    for name, model in _of_backends(tmp_path, config, "RobertaModel").items():
         found = gradients_of(Backend(name), model, inputs)
         for table in ("word_embeddings", "position_embeddings"):
             assert not found[f"embeddings.{table}.weight"][model.config.pad_token_id].any(), (name, table)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,7 +18,7 @@ from small_models import config_of, random_folder
 from triptych.cli import app
 from triptych.errors import ArgumentError
 from triptych_conformance import Backend
-from triptych_conformance.checking import Report, check, report_of
+from triptych_conformance.checking import Report, check, is_in_doubt, report_of
 from triptych_conformance.hub.client import running
 from triptych_conformance.inputs import make_inputs
 from triptych_conformance.measuring import measure
@@ -221,3 +222,21 @@ def test_measures() -> None:
     other = measure(np.array([[1.0, 5.0, 4.0]]), reference, scores=True)
     assert (other.largest, other.mean, other.relative_largest, other.agreement) == (3, 1, 0.75, 0)
     assert not other.close and measure(np.zeros(2), reference).fraction == np.inf
+
+
+def test_a_reference_in_doubt_is_measured_by_float64(folder: Path) -> None:
+    right = run(folder, "tf")
+    off = replace(right, side="pt", outputs={**right.outputs, "logits": right.outputs["logits"] * (1 + 5e-5)})
+    precise = run(folder, "pt", changes={"dtype": "float64"})
+
+    def told(*runs: Run, precise: Run | None = None) -> Report:
+        return report_of("model", folder, "BertForMaskedLM", list(runs), INPUTS["attention_mask"], precise=precise)
+
+    assert is_in_doubt(told(off, right)) and not is_in_doubt(told(right, right))
+    measured = told(off, right, precise=precise)
+    assert measured.passed and "in float64" in as_text(measured)
+    wrong = replace(off, side="flax")
+    assert not told(replace(right, side="pt"), wrong, precise=precise).passed
+    assert not told(off, right, wrong, precise=precise).passed
+    far = replace(off, outputs={**off.outputs, "logits": off.outputs["logits"] + 1})
+    assert not is_in_doubt(told(far, right))

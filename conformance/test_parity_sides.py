@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import weakref
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ from small_models import config_of, random_folder
 from triptych.cli import app
 from triptych.errors import ArgumentError, MissingBackendError
 from triptych.nn.outputs import SequenceClassifierOutput
-from triptych_conformance import keras_hub_side, sides
+from triptych_conformance import keras_hub_side, running, sides
 from triptych_conformance.checking import check
 from triptych_conformance.inputs import make_inputs, make_labels, read_inputs
 from triptych_conformance.reporting import as_html, as_text
@@ -186,6 +187,22 @@ def test_classes_of_authors_that_read_images(square: Path) -> None:
     assert steps[0][0] == f"{THREE[0]}: loading" and steps[-1][0] == "comparing"
 
 
+def test_one_model_at_a_time(square: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+    load = running._load
+
+    def counted(*arguments: Any) -> Any:
+        alive.append(sum(one() is not None for one in held))
+        model = load(*arguments)
+        held.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(running, "_load", counted)
+    check(str(square), THREE, gradients=True)
+    assert alive == [0, 0, 0] and len(held) == 3
+
+
 def test_inputs_of_a_file(square: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "one.npz", pixel_values=np.ones((5, 2, 7, 7)))
     np.savez(tmp_path / "flat.npz", pixel_values=np.ones((5, 2)))
@@ -195,6 +212,8 @@ def test_inputs_of_a_file(square: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, [*words, str(tmp_path / "flat.npz")])
     assert done.exit_code == 2 and f"SquareForImageClassification in {THREE[0]} failed" in done.stderr
     assert "--inputs" in done.stderr
+    done = CliRunner().invoke(app, [*words, str(tmp_path / "one.npz"), "--length", "12"])
+    assert done.exit_code == 2 and "Expected: inputs, or batch and length." in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,7 @@
-"""Resizing and pruning give the same numbers in every framework, and those that transformers 4.48.3 recorded."""
+"""Resizing and pruning give the same numbers in every framework, and those that transformers 4.48.3 recorded.
+
+What holds for every class, `test_family_classes.py` tests.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import numpy as np
 import pytest
 
 from golden_models import Golden
-from triptych import ArgumentError, open_checkpoint
+from triptych import open_checkpoint
 from triptych_conformance import BACKENDS, Backend, assert_close
 
 
@@ -26,48 +29,16 @@ recorded_masks = pytest.mark.parametrize(
 bert_only = pytest.mark.parametrize("golden", [Golden(n) for n in Golden.of_bert], ids=Golden.of_bert)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"new_num_tokens": 105},
-        {"new_num_tokens": 105, "mean_resizing": False},
-        {"new_num_tokens": 105, "seed": 7},
-        {"new_num_tokens": 100, "pad_to_multiple_of": 64},
-        {"pad_to_multiple_of": 8},
-        {"new_num_tokens": 90},
-        {"new_num_tokens": 99},
-        {},
-    ],
-    ids=str,
-)
-def test_resize_is_the_same_everywhere(golden: Golden, options: dict[str, object], tmp_path: Path) -> None:
-    results = [resized(backend, golden, **options) for backend in BACKENDS]
-    old = {name: ref.read() for name, ref in open_checkpoint(golden.folder).items()}
-    size = golden.vocab_size
-    rows = int(options.get("new_num_tokens", size))
-    multiple = int(options.get("pad_to_multiple_of", 1))
-    rows = -(-rows // multiple) * multiple
-    first, logits = results[0][1], {}
-    for backend, (model, weights) in zip(BACKENDS, results, strict=True):
-        assert model.config.vocab_size == rows
-        assert weights.keys() == first.keys() == old.keys()
+@pytest.mark.parametrize("options", [{"mean_resizing": False}, {"seed": 7}], ids=str)
+def test_rows_drawn_otherwise_are_the_same_everywhere(golden: Golden, options: dict[str, object]) -> None:
+    plain, first = (
+        resized(BACKENDS[0], golden, new_num_tokens=golden.vocab_size + 6, **one)[1] for one in ({}, options)
+    )
+    assert any(not np.array_equal(first[name], array) for name, array in plain.items())
+    for backend in BACKENDS[1:]:
+        _, weights = resized(backend, golden, new_num_tokens=golden.vocab_size + 6, **options)
+        assert weights.keys() == first.keys()
         assert all(weights[name].tobytes() == first[name].tobytes() for name in first), backend.name
-        for name, array in weights.items():
-            if array.shape == old[name].shape:
-                assert np.array_equal(array, old[name])
-            else:
-                kept = min(rows, size)
-                assert array.shape == (rows, *old[name].shape[1:])
-                assert np.array_equal(array[:kept], old[name][:kept])
-        ids = [name for name in golden.inputs if name in ("input_ids", "decoder_input_ids")]
-        inputs = {**golden.inputs, **{name: golden.inputs[name] % rows for name in ids}}
-        outputs = backend.run(model, inputs)
-        logits[backend.name] = outputs["logits"]
-        model.save_pretrained(tmp_path / backend.name)
-        again = backend.run(backend.load(golden.stem, tmp_path / backend.name, strict=True), inputs)
-        assert all(np.array_equal(outputs[name], again[name]) for name in outputs)
-    for name, found in logits.items():
-        assert_close(found, logits[BACKENDS[0].name], golden.mask, name)
 
 
 def test_resize_as_recorded(backend: Backend, golden: Golden) -> None:
@@ -111,18 +82,6 @@ def test_an_untied_head_resizes_with_its_bias(tmp_path: Path) -> None:
         assert outputs.shape[-1] == 120
     for weights in results[1:]:
         assert all(weights[n].tobytes() == a.tobytes() for n, a in results[0].items())
-
-
-@pytest.mark.parametrize("size", [0, -1, 2**40, 1.5, True, "9"])
-def test_impossible_sizes_change_nothing(backend: Backend, size: object) -> None:
-    golden = Golden("bert-mlm")
-    model = backend.load(golden.stem, golden.folder)
-    before = backend.run(model, golden.inputs)["logits"]
-    for options in ({"new_num_tokens": size}, {"pad_to_multiple_of": size}):
-        with pytest.raises(ArgumentError):
-            model.resize_token_embeddings(**options)
-    assert model.config.vocab_size == 99
-    assert np.array_equal(backend.run(model, golden.inputs)["logits"], before)
 
 
 def heads_of(golden: Golden) -> dict[int, list[int]]:
@@ -215,19 +174,6 @@ def test_pruning_in_steps_is_pruning_at_once(backend: Backend, golden: Golden) -
     masked = backend.run(whole, {**golden.inputs, "head_mask": mask})["logits"]
     assert_close(outputs[0], masked, golden.mask)
     assert_close(backend.run(once, {**golden.inputs, "head_mask": mask})["logits"], masked, golden.mask)
-
-
-@pytest.mark.parametrize(
-    "heads",
-    [{9: [0]}, {-9: [0]}, {0: [4]}, {0: [99]}, {0: [-1]}, {0: [0, 1, 2, 3]}, {0: 1}, [0], {"a": [0]}, {0: ["x"]}, None],
-)
-def test_impossible_heads_change_nothing(backend: Backend, heads: object) -> None:
-    golden = Golden("bert-mlm")
-    model = backend.load(golden.stem, golden.folder)
-    with pytest.raises(ArgumentError, match="(?s)Expected.*Received"):
-        model.prune_heads(heads)
-    assert model.config.pruned_heads == {}
-    assert model.num_parameters() == golden.expected["num_parameters"]
 
 
 @bert_only

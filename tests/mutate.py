@@ -35,7 +35,7 @@ from mutation.running import function_of
 ROOT = Path(__file__).resolve().parents[1]
 COUNT, SEED = 200, 16
 TESTS = (
-    "conformance/test_families.py", "conformance/test_schema.py", "conformance/test_gradients.py",
+    "conformance/test_families.py", "conformance/test_family_classes.py", "conformance/test_schema.py", "conformance/test_gradients.py",
     "conformance/test_checkpointing.py", "conformance/test_files.py", "conformance/test_surgery.py",
     "conformance/test_attention.py", "conformance/test_decoding.py", "conformance/test_caches.py",
     "conformance/test_outputs.py", "conformance/test_parts.py", "conformance/test_low_precision.py",
@@ -54,7 +54,7 @@ TESTS = (
     "tests/generation", "tests/placement",
 )  # fmt: skip
 """The tests of models and files, those of the families first. Left out are those of the Hub, of names and of pages."""
-WHOLE = frozenset({"test_as_transformers_5"})
+WHOLE = frozenset({"test_outputs_are_those_of_the_origin"})
 """Test functions of which `cover` runs every case."""
 QUICK, QUICK_FILES = 15.0, 5
 """How many seconds of tests, of how many files, come first."""

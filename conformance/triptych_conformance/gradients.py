@@ -231,4 +231,12 @@ def _leaf(tree: Any, path: Sequence[str]) -> np.ndarray:
     return np.asarray(functools.reduce(operator.getitem, path, tree)).astype(np.float32)
 
 
+def loss_of_flax(model: Any, params: Any, inputs: Arrays) -> Any:
+    """Return the objective of a call of a model of Flax that trains, with these parameters."""
+    import jax
+
+    output = model(**inputs, params=params, train=True, dropout_rng=jax.random.PRNGKey(0))
+    return objective(model._ops, output[0] if type(output) is tuple else output)
+
+
 _GRADIENTS: dict[str, Callable[[Any, Arrays, bool], Found]] = {"pt": _of_pt, "tf": _of_tf, "flax": _of_flax}

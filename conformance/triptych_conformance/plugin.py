@@ -87,7 +87,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if gap in (item.originalname, item.name):
                 item.add_marker(pytest.mark.xfail(reason=reason, strict=True))
     for kind in found:
-        _check(kind)
+        check_names(kind)
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = kept
@@ -98,7 +98,8 @@ def _has_no_choice(item: pytest.Function) -> bool:
     return "NOTSET" in item.name
 
 
-def _check(kind: type[SubjectTests]) -> None:
+def check_names(kind: type[SubjectTests]) -> None:
+    """Raise `pytest.UsageError` if a class names a feature or a test that there is not."""
     from triptych_conformance.suite.features import FEATURES
 
     unknown = [f"lacks {name!r}" for name in kind.lacks if name not in FEATURES]

@@ -24,11 +24,12 @@ _HIDDEN = re.compile(r"(\w*hidden_states)\.(\d+)$")
 
 def as_text(report: Report) -> str:
     """Return the report for a terminal: the outputs with their largest differences, findings, and the verdict."""
-    width = max(len(name) for name, _ in report.outputs)
-    lines = [f"{'output':<{width}}" + "".join(f"{pair:>24}" for pair in report.pairs)]
-    for name in dict.fromkeys(name for name, _ in report.outputs):
-        cells = [report.outputs.get((name, pair)) for pair in report.pairs]
-        lines.append(f"{name:<{width}}" + "".join(f"{_cell(cell):>24}" for cell in cells))
+    names = list(dict.fromkeys(name for name, _ in report.outputs))
+    table = [["output", *report.pairs]]
+    table += [[name, *(_cell(report.outputs.get((name, pair))) for pair in report.pairs)] for name in names]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join((f"{row[0]:<{widths[0]}}", *(f"{cell:>{width}}" for cell, width in
+                        zip(row[1:], widths[1:], strict=True)))) for row in table]  # fmt: skip
     for (name, pair), one in report.outputs.items():
         if one.divergence is not None:
             choice = f"the same first choice in {one.agreement:.1%}"
@@ -38,6 +39,8 @@ def as_text(report: Report) -> str:
     lines += [f"weights of {side} that are not the file's: {', '.join(names)}"
               for side, names in report.weights.items() if names]  # fmt: skip
     lines += [f"{pair} part first at {finding}" for pair, finding in report.findings.items()]
+    if report.precise:
+        lines.append(f"what was in doubt is measured against {next(iter(report.sides))} in float64")
     lines += [hidden] if (hidden := _hidden(report)) else []
     return "\n".join([*lines, verdict(report)])
 
@@ -91,6 +94,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "class": report.stem,
         "dtype": report.dtype,
         "passed": report.passed,
+        "against_float64": report.precise,
         "verdict": verdict(report),
         "sides": report.sides,
         "outputs": rows(report.outputs),
@@ -144,11 +148,13 @@ def as_html(report: Report) -> str:
         Path(__file__).with_name("report.html.jinja").read_text(encoding="utf-8")
     )
     named = [name for name, _ in report.outputs if not _HIDDEN.search(name)]
+    states = _rows(report.outputs, report, [name for name, _ in report.outputs if _HIDDEN.search(name)])
     shown = {f"{one}-{other}": f"{one} ↔ {other}" for one, other in itertools.combinations(report.sides, 2)}
     return str(template.render(
         report=report, verdict=verdict(report), hidden=_hidden(report), outputs=_rows(report.outputs, report, named),
         layers=_layers(report.parts, report), curves=_curves(report),
         gradients=_layers(report.gradients, report, leaves=2), shown=shown,
+        states=states, far=sum(any(one is not None and not one.close for one in row.cells) for row in states),
         has_loss="loss" in named, pairs={pair: place for place, pair in enumerate(report.pairs)}, versions=_versions(),
         shade=shade, share=share, number=_number,
     ))  # fmt: skip
@@ -281,29 +287,27 @@ def _stem(name: str, leaves: int) -> str:
 
 
 def _curves(report: Report) -> dict[str, Any]:
-    """Return the largest difference of every layer as lines of an SVG of 1000 by 300, over log10."""
+    """Return how much of what is allowed every layer needs, as lines of an SVG of 1000 by 300, over log10."""
     layers = _layers(report.parts, report)
     if not layers:
         return {}
     series: dict[str, list[tuple[int, float]]] = {}
     for place, pair in enumerate(report.pairs):
-        found = [(i, cell.largest) for i, layer in enumerate(layers) if (cell := layer.cells[place]) is not None]
+        found = [(i, cell.fraction) for i, layer in enumerate(layers) if (cell := layer.cells[place]) is not None]
         series[pair] = [(i, value) for i, value in found if math.isfinite(value)]
-    least = min((value for points in series.values() for _, value in points if value), default=1e-7) / 10
-    series = {pair: [(i, max(value, least)) for i, value in points] for pair, points in series.items()}  # of zeros
-    allowed = [(i, cell.allowed) for i, layer in enumerate(layers) for cell in layer.cells[:1] if cell is not None]
-    values = [value for points in (*series.values(), allowed) for _, value in points]
-    low, high = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
-    steps, last = max(high - low, 1), max(len(layers) - 1, 1)
+    values = [value for points in series.values() for _, value in points if value]
+    low = math.floor(math.log10(min(values, default=0.1))) - 1  # a zero is at the bottom
+    high = max(math.ceil(math.log10(max(values, default=1.0))), 1)
+    steps, last = high - low, max(len(layers) - 1, 1)
+
+    def at(value: float) -> float:
+        return (high - math.log10(max(value, 10.0**low))) / steps * 300
 
     def line(points: list[tuple[int, float]]) -> str:
-        return " ".join(f"{i / last * 1000:.1f},{(high - math.log10(v)) / steps * 300:.1f}" for i, v in points)
+        return " ".join(f"{i / last * 1000:.1f},{at(value):.1f}" for i, value in points)
 
     every = max(1, round(steps / 6))
-    ticks = [
-        {"y": (high - power) / steps * 300, "text": f"1e{power}", "labelled": (high - power) % every == 0}
-        for power in range(low, high + 1)
-    ]
-    return {"lines": {pair: line(points) for pair, points in series.items()}, "allowed": line(allowed),
-            "limit_y": (high - math.log10(allowed[-1][1])) / steps * 300 if allowed else 0.0,
-            "ticks": ticks, "first": layers[0].name, "last": layers[-1].name}  # fmt: skip
+    ticks = [{"y": at(10.0**power), "text": f"{100 * 10.0**power:g} %" if power <= 0 else f"{10**power:,} ×",
+              "labelled": power % every == 0} for power in range(low, high + 1)]  # fmt: skip
+    return {"lines": {pair: line(points) for pair, points in series.items()}, "limit": at(1.0), "ticks": ticks,
+            "first": layers[0].name, "last": layers[-1].name}  # fmt: skip

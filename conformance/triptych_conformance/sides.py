@@ -99,7 +99,7 @@ def find_side(text: str, folder: Path, stem: str | None, config: Any = None) -> 
     if ":" not in kind:
         raise ArgumentError("It is not known what to compare.", expected=f"{', '.join(KNOWN)}, module:Class "
                             "or module:function",
-                            received=text)  # fmt: skip
+                            received=text, remedy="another folder is SIDE=FOLDER, and is there")  # fmt: skip
     return replace(_imported(kind), name=name, folder=where)
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from triptych.weights import layouts
-from triptych_conformance.gradients import checkpointed, objective
+from triptych_conformance.gradients import checkpointed, loss_of_flax, objective
 from triptych_conformance.parity import Arrays, Backend
 
 
 def losses_of_steps(
     backend: Backend, model: Any, inputs: Arrays, rate: float, steps: int, frozen: Collection[str] = ()
 ) -> list[float]:
-    """Train `model` by `steps` of SGD; return the objective before each of them and after the last.
+    """Train `model` by `steps` of SGD; return the objective before each of them.
 
     Args:
         inputs: as of `gradients_of`, whose objective is lowered.
@@ -39,8 +39,6 @@ def _steps_of_pt(model: Any, inputs: Arrays, rate: float, steps: int, frozen: Co
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    with torch.no_grad():
-        losses.append(float(objective(model._ops, model(**tensors))))
     return losses
 
 
@@ -63,22 +61,20 @@ def _steps_of_tf(model: Any, inputs: Arrays, rate: float, steps: int, frozen: Co
         ]
         optimizer.apply_gradients(seen)
         losses.append(float(loss))
-    return [*losses, float(objective(model._ops, model(**inputs, training=True)))]
+    return losses
 
 
 def _steps_of_flax(model: Any, inputs: Arrays, rate: float, steps: int, frozen: Collection[str]) -> list[float]:
     import jax
     from flax.traverse_util import flatten_dict, unflatten_dict
 
-    held = {tuple(model._path(weight)) for weight in model.schema.stored() if weight.name in frozen}
+    held = {tuple(model._path(weight)) for weight in model.schema.stored() if weight.buffer or weight.name in frozen}
     every = flatten_dict(model.params)
     kept = {path: value for path, value in every.items() if path in held}
     trained = {path: value for path, value in every.items() if path not in held}
 
     def loss_of(trained: Any) -> Any:
-        params = unflatten_dict({**kept, **trained})
-        output = model(**inputs, params=params, train=True, dropout_rng=jax.random.PRNGKey(0))
-        return objective(model._ops, output[0] if type(output) is tuple else output)
+        return loss_of_flax(model, unflatten_dict({**kept, **trained}), inputs)
 
     losses = []
     for _ in range(steps):
@@ -86,13 +82,37 @@ def _steps_of_flax(model: Any, inputs: Arrays, rate: float, steps: int, frozen: 
         trained = jax.tree.map(lambda value, gradient: value - rate * gradient, trained, gradients)
         losses.append(float(loss))
     model.params = unflatten_dict({**kept, **trained})
-    return [*losses, float(loss_of(trained))]
+    return losses
 
 
 _STEPS: dict[str, Callable[[Any, Arrays, float, int, Collection[str]], list[float]]] = {
     "pt": _steps_of_pt,
     "tf": _steps_of_tf,
     "flax": _steps_of_flax,
+}
+
+
+def objective_of(backend: Backend, model: Any, inputs: Arrays) -> float:
+    """Return the objective of a call that trains, by which `model` does not change."""
+    return _OBJECTIVES[backend.name](model, inputs)
+
+
+def _objective_of_pt(model: Any, inputs: Arrays) -> float:
+    import torch
+
+    with torch.no_grad():
+        output = model.train()(**{name: torch.tensor(value) for name, value in inputs.items()})
+        return float(objective(model._ops, output))
+
+
+def _objective_of_flax(model: Any, inputs: Arrays) -> float:
+    return float(loss_of_flax(model, model.params, inputs))
+
+
+_OBJECTIVES: dict[str, Callable[[Any, Arrays], float]] = {
+    "pt": _objective_of_pt,
+    "tf": lambda model, inputs: float(objective(model._ops, model(**inputs, training=True))),
+    "flax": _objective_of_flax,
 }
 
 

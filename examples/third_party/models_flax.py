@@ -23,10 +23,10 @@ class FlaxSprigAttention(nn.Module):
 
     def cached(self, key, value, visible):
         """Write keys and values [B, N, Q, D] behind those of the cache; return all, and which of them are seen."""
-        begun = self.has_variable("cache", "key")
-        keys = self.variable("cache", "key", jnp.zeros, key.shape, key.dtype)
-        values = self.variable("cache", "value", jnp.zeros, value.shape, value.dtype)
-        index = self.variable("cache", "index", lambda: jnp.array(0, jnp.int32))
+        begun = self.has_variable("cache", "cached_key")
+        keys = self.variable("cache", "cached_key", jnp.zeros, key.shape, key.dtype)
+        values = self.variable("cache", "cached_value", jnp.zeros, value.shape, value.dtype)
+        index = self.variable("cache", "cache_index", lambda: jnp.array(0, jnp.int32))
         if not begun:
             return key, value, visible
         start = index.value
@@ -42,7 +42,7 @@ class FlaxSprigAttention(nn.Module):
             return nn.Dense(self.config.hidden_size, dtype=self.dtype, kernel_init=normal(self.config), name=name)
 
         query, key, value = (self.by_head(dense(name)(hidden)) for name in ("query", "key", "value"))
-        if init_cache or self.has_variable("cache", "key"):
+        if init_cache or self.has_variable("cache", "cached_key"):
             key, value, visible = self.cached(key, value, visible)
         scores = query @ key.swapaxes(-1, -2) * query.shape[-1] ** -0.5
         scores = jnp.where(visible, scores.astype(jnp.float32), jnp.finfo(jnp.float32).min)
@@ -218,6 +218,10 @@ class FlaxSprigModel(FlaxSprigPreTrainedModel):
     def get_input_embeddings(self):
         return self.params["params"]["words"]["embedding"]
 
+    def set_input_embeddings(self, value):
+        held = self.params["params"]
+        self.params = {**self.params, "params": {**held, "words": {"embedding": value}}}
+
 
 class FlaxSprigForCausalLM(FlaxSprigPreTrainedModel):
     """The decoder with a head, which is its embeddings unless the config says otherwise."""
@@ -227,6 +231,11 @@ class FlaxSprigForCausalLM(FlaxSprigPreTrainedModel):
 
     def get_input_embeddings(self):
         return self.params["params"]["sprig"]["words"]["embedding"]
+
+    def set_input_embeddings(self, value):
+        held = self.params["params"]
+        sprig = {**held["sprig"], "words": {"embedding": value}}
+        self.params = {**self.params, "params": {**held, "sprig": sprig}}
 
     def get_output_embeddings(self):
         if self.config.tie_word_embeddings:

@@ -16,7 +16,8 @@ from pathlib import Path
 from mutation.faults import Fault
 
 SUITE = "conformance"
-FAMILIES, WITNESS = f"{SUITE}/test_families.py", f"{SUITE}/test_witness.py"
+FAMILIES, WITNESS = f"{SUITE}/test_family_classes.py", f"{SUITE}/test_witness.py"
+ORIGIN = "test_outputs_are_those_of_the_origin"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ SPECIAL = (
         Cases(f"{SUITE}/test_encoder_decoder.py", "tuple|step_by_step", 20),
     ),
     ("llama.py:LlamaAttention.setup:.*eps", Cases(WITNESS, r"epsilons\[qwen3", 4)),
-    ("opt.py:OPTAttention.setup", Cases(FAMILIES, "pruned.*OPTModel", 4)),
+    ("opt.py:OPTAttention.setup", Cases(FAMILIES, "::TestOPTModel.*prune", 4)),
     ("nn/(seeding|threefry).py", Cases(f"{SUITE}/test_seeded_dropout.py", "of_a_trace|words|masks", 12)),
     ("make.py:FlaxConv1D.__call__:made", Cases(f"{SUITE}/test_quantised.py", "of_gpt2", 3)),
     ("functional.py:shifted", Cases(f"{SUITE}/test_encoder_decoder.py", "shifted_behind", 4)),
@@ -94,26 +95,26 @@ SPECIAL = (
     ),
     ("pt/.*(make.py:Conv1D.forward|ops.py:(project|is_few))", Cases(f"{SUITE}/test_few_rows.py", most=20)),
     ("make.py:(prune_attention|_keep)", Cases(f"{SUITE}/test_contract.py", "which_heads_are_gone", 4)),
-    ("ops.py:cross_entropy", Cases(FAMILIES, "any_width|losses", 12)),
-    ("ops.py:(maximum|minimum)", Cases(FAMILIES, "as_transformers_5.*T5Model", 2)),
-    ("ops.py:max", Cases(FAMILIES, "as_transformers_5.*(T5ForSequenceClassification|dynamic)", 4)),
+    ("ops.py:cross_entropy", Cases(FAMILIES, "losses_are_those", 12)),
+    ("ops.py:(maximum|minimum)", Cases(FAMILIES, f"::TestT5Model.*{ORIGIN}", 2)),
+    ("ops.py:max", Cases(FAMILIES, f"::Test(T5ForSequenceClassification|.*Dynamic).*{ORIGIN}", 4)),
     ("layouts.py", Cases(f"{SUITE}/test_live_layers.py", most=40)),
     ("formats/gguf", Cases("tests/formats/gguf/test_file.py", "of_each_type|base_of_the_rotary|bad_gguf", 100)),
     ("formats/torch", Cases("tests/formats/torch/test_file.py", "oldest|stand|up_to_32", 20)),
     ('ops.py::"u?int32', Cases(f"{SUITE}/test_seeded_dropout.py", "of_a_trace|words|masks", 12)),
     ("ops.py:(is_half|softmax)", Cases(f"{SUITE}/test_low_precision.py", "every_output.*BACKEND|BACKEND", 12)),
     ("pt/.*make.py:.*__init__", Cases(f"{SUITE}/test_parts.py", "of_authors", 4)),
-    ("make.py:.*VocabProjector", Cases(FAMILIES, "as_transformers_5.*DistilBertForMaskedLM", 4)),
+    ("make.py:.*VocabProjector", Cases(FAMILIES, f"::TestDistilBertForMaskedLM.*{ORIGIN}", 4)),
     ("make.py:FlaxBlock", Cases(f"{SUITE}/test_parts.py", most=60)),
     ("packed.py:vectors", Cases(f"{SUITE}/test_quantised.py", "products", 4)),
     ("nn/outputs.py", Cases("tests/nn/test_outputs.py", most=60)),
     ("nn/growing_cache.py", Cases(f"{SUITE}/test_caches.py", "long_parts|outgrown|encoders_states|branches|bits", 20)),
     ("nn/heads.py", Cases(f"{SUITE}/test_parts.py", most=60)),
-    ("functional.py:last_token", Cases(FAMILIES, "as_transformers_5.*-(GPT2|Llama)ForSequenceClassification", 4)),
-    ("functional.py:(shifted|.*loss)", Cases(FAMILIES, "losses", 60)),
+    ("functional.py:last_token", Cases(FAMILIES, f"::Test(GPT2|Llama)ForSequenceClassification.*{ORIGIN}", 4)),
+    ("functional.py:(shifted|.*loss)", Cases(FAMILIES, "losses_are_those", 60)),
     ("resolve.py:is_of_one_save", Cases("tests/checkpoints/test_staging.py", most=200)),
-    ("families.*head_mask", Cases(FAMILIES, "pruned.*-CLASS", 4)),
-    ("head_mask", Cases(FAMILIES, "pruned", 10)),
+    ("families.*head_mask", Cases(FAMILIES, "::TestCLASS[A-Z:].*(prune|head_mask)", 4)),
+    ("head_mask", Cases(FAMILIES, "prune|head_mask", 10)),
     ("bucket", Cases(f"{SUITE}/test_real_files.py", "buckets", 20)),
     ("legacy.py", Cases("tests/checkpoints/test_legacy.py", "names|kernels_and_statistics|generic_rules", 60)),
 )
@@ -131,29 +132,33 @@ READERS = {
 }  # fmt: skip
 
 
+NAMES = {"bert": "Bert", "gpt2": "GPT2", "llama": "Llama", "opt": "OPT", "t5": "T5", "distilbert": "DistilBert",
+         "roberta": "Roberta", "electra": "Electra", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}  # fmt: skip
 MAIN = {"bert": "BertForPreTraining", "gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "opt": "OPTForCausalLM",
         "t5": "T5ForConditionalGeneration", "distilbert": "DistilBertForMaskedLM", "roberta": "RobertaForCausalLM",
         "electra": "ElectraForMaskedLM"}  # fmt: skip
 
 
 def _each_family() -> list[Cases]:
-    return [Cases(FAMILIES, rf"test_as_transformers_5\[.*-{stem}\]", 2) for stem in MAIN.values()]
+    return [Cases(FAMILIES, rf"::Test{stem}[A-Z:].*{ORIGIN}", 2) for stem in MAIN.values()]
 
 
 def _of_family(family: str, fault: Fault) -> list[list[Cases]]:
     if family == "encoder_decoder":
         return [[Cases(f"{SUITE}/test_encoder_decoder.py", most=40)]]
     name = fault.where.partition(".")[0]
-    own = [Cases(FAMILIES, rf"\[.*-{name}\]", 6)] if re.search(r"Model$|For[A-Z]", name) else []
+    own = (
+        [Cases(FAMILIES, rf"::Test{name}[A-Z:].*({ORIGIN}|losses|prune)", 8)]
+        if re.search(r"Model$|For[A-Z]", name)
+        else []
+    )
     families = list(MAIN) if family == "common" else [family]
-    same = [
-        Cases(FAMILIES, rf"test_as_transformers_5\[{one}{variant}", 4) for one in families for variant in (",", "-")
-    ]
+    same = [Cases(FAMILIES, rf"::Test{NAMES[one]}.*{ORIGIN}", 8) for one in families]
     rest = [
         Cases(f"{SUITE}/{file}.py", one, most)
         for one in families
         for file, most in (
-            ("test_families", 16), ("test_gradients", 3), ("test_caches", 6), ("test_decoding", 6),
+            ("test_gradients", 3), ("test_caches", 6), ("test_decoding", 6),
             ("test_low_precision", 6), ("test_schema", 9), ("test_checkpointing", 4), ("test_surgery", 6),
             ("test_attention", 6), ("test_witness", 8), ("test_outputs", 6), ("test_signatures", 4),
         )
@@ -231,7 +236,7 @@ def _of_backend(backend: str) -> list[Cases]:
     rest = ("test_schema", "test_low_precision", "test_seeded_dropout", "test_quantised", "test_caches", "test_parts",
             "test_attention", "test_checkpointing", "test_surgery", "test_signatures", "test_live_layers")  # fmt: skip
     files = [Cases(f"{SUITE}/{name}.py", own, 8) for name in rest]
-    return [Cases(f"{SUITE}/test_gradients.py", most=5), Cases(FAMILIES, "pruned|train", 8), *files]
+    return [Cases(f"{SUITE}/test_gradients.py", most=5), Cases(FAMILIES, "prune|training_drops", 8), *files]
 
 
 def picked(names: Iterable[str], cases: Cases) -> list[str]:

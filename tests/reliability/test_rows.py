@@ -179,9 +179,10 @@ ROWS: dict[int, tuple[str, tuple[tuple[str, ...], ...]]] = {
          ((SNAPSHOT, "test_two_processes_load_at_once_into_a_cold_cache"),
           (FAULTS, "test_two_processes_load_at_once_into_one_cold_cache"))),
     81: ("a branch that moves meanwhile: one commit", ((FAULTS, "test_a_push_in_between_never_mixes_two_versions"),)),
-    82: ("offline, refused, missing, busy: errors of their own",
+    82: ("offline, refused, missing, busy: errors of their own; a token goes to the Hub alone",
          ((SNAPSHOT, LASTS, "look-up 401", "head 404", "look-up 429", "look-up 500"),
-          (SNAPSHOT, "test_offline_is_no_request"))),
+          (SNAPSHOT, "test_offline_is_no_request"),
+          ("tests/test_security.py", "test_row_82_a_token_goes_to_the_hub_alone"))),
     # faults of a save
     83: ("killed at any step: the old or the new",
          ((STAGING, "test_killed_saves_leave_the_old_or_the_new_checkpoint"),

@@ -458,7 +458,7 @@ def _recomputed(layer: Any, *args: Any, **kwargs: Any) -> Any:
         positional, named = keras.tree.pack_sequence_as((args, kwargs), leaves)
         # What changes in a call, such as the state of random numbers, is as it was before the first run.
         with keras.StatelessScope(zip(states, before, strict=True)) as scope:
-            outputs = call(*positional, **named, training=True)
+            outputs = call(*positional, **{**named, "training": True})
         if not made:
             after.extend(scope.get_current_value(state) for state in states)
             made.append(keras.tree.map_structure(lambda x: x is not None, outputs))  # and not the outputs themselves

@@ -36,8 +36,8 @@ class SubjectTests:
         lacks: which of `FEATURES` the model has not, and why. Their tests are left out; that it is so is tested.
         gaps: tests that fail as yet, and why: by the name of the test ("test_prune_heads", of all frameworks) or of
             one run of it ("test_prune_heads[tf]"). One that passes after all fails the run.
-        no_gradient: patterns of the names of parameters that no loss depends on, as `fnmatch` has them; that it is so
-            is tested.
+        no_gradient: patterns of the names of parameters that no loss depends on, as `fnmatch` has them, such as a bias
+            under a softmax; that it is so, but for rounding, is tested.
     """
 
     models: ClassVar[Mapping[str, Any]] = {}

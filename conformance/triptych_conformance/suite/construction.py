@@ -49,7 +49,9 @@ class ConstructionTests(SubjectTests):
 
     def test_new_weights_have_the_names_and_shapes_of_the_reference(self, subject: Subject, pair: Any) -> None:
         one, other = (_shapes(subject.weights(backend, subject.new(backend))) for backend in pair)
-        assert other == one
+        alone = [f"{backend.name} alone has {name}" for backend, ours, theirs in zip(pair, (one, other), (other, one),
+                 strict=True) for name in ours if name not in theirs]  # fmt: skip
+        assert other == one, ", ".join(alone)
 
     def test_new_weights_are_finite(self, subject: Subject, backend: Backend) -> None:
         weights = subject.weights(backend, subject.new(backend))

@@ -41,8 +41,9 @@ def _drops(subject: Subject, backend: Backend) -> bool:
 
 def _drops_by_seed(subject: Subject, backend: Backend) -> bool:
     found, plain = subject.seeded_outputs(backend, 1), subject.outputs(backend)
-    again = subject.seeded_outputs(backend, 1)
-    drops = any(compare(value, plain[name], subject.mask).fraction > 100 for name, value in found.items())
+    again, others = subject.seeded_outputs(backend, 1), subject.seeded_outputs(backend, 2)
+    drops = all(any(compare(value, two[name], subject.mask).fraction > 100 for name, value in found.items())
+                for two in (plain, others))  # fmt: skip
     return drops and all(compare(value, found[name]).fraction <= 1 for name, value in again.items())
 
 
@@ -58,6 +59,12 @@ def _caches(subject: Subject, backend: Backend) -> bool:
 def _gives_caches(subject: Subject, backend: Backend) -> bool:
     hooked = subject.model(backend)._has_own_hooks()
     return not hooked and _works(lambda model: model.init_cache(1, 2))(subject, backend)
+
+
+def _has_base(subject: Subject, backend: Backend) -> bool:
+    schema = subject.model(backend).schema
+    dot = f"{schema.base_prefix}."
+    return bool(schema.base_prefix) and (schema.is_base or any(name.startswith(dot) for name in schema))
 
 
 def _grow(model: Any) -> None:
@@ -79,6 +86,7 @@ FEATURES: dict[str, tuple[str, Predicate]] = {
                        _works(lambda m: m.set_input_embeddings(m.get_input_embeddings()))),
     "seeded_dropout": ("dropout that is drawn by a seed, alike in every framework", _drops_by_seed),
     "head_mask": ("head_mask among its arguments", _takes("head_mask")),
+    "base": ("a base_model_prefix: before the names of its backbone, or of none as it is the backbone", _has_base),
     "ties": ("weights that are one, such as embeddings and head", _schema_has(lambda one: one.tied_to is not None)),
     "buffers": ("values that are saved and not trained", _schema_has(lambda weight: weight.buffer)),
     "checkpointing": ("layers that can be computed anew for the gradient",

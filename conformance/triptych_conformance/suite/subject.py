@@ -100,12 +100,13 @@ class Subject:
 
     @property
     def training_inputs(self) -> Inputs:
-        """`labelled`, where no token but the last of a text is hidden, and one that is seen is padding.
+        """`labelled`, or without a loss `inputs`, where no token but the last of a text is hidden, and one is padding.
 
         A query that sees no key, such as one of padding with a sliding window, has no gradient to compare: see
         `triptych_conformance.gradients`.
         """
-        inputs, pad = self.labelled, getattr(self.config, "pad_token_id", None)
+        inputs = self.inputs if "loss" in self._tests.lacks else self.labelled
+        pad = getattr(self.config, "pad_token_id", None)
         if "attention_mask" in inputs:
             mask = np.ones_like(inputs["attention_mask"])
             mask[..., -1] = inputs["attention_mask"][..., -1]
@@ -153,6 +154,19 @@ class Subject:
                     for number, ref in enumerate(model._tensor_refs())]  # fmt: skip
             save_checkpoint(self._folder, refs, config.to_json_string())
         return self._folder
+
+    @property
+    def shard_size(self) -> int:
+        """The bytes of a shard of which the checkpoint takes some three."""
+        return max(1, sum(file.stat().st_size for file in self.folder.glob("*.safetensors")) // 3)
+
+    def saved(self, backend: Backend, shards: bool = False) -> Path:
+        """Return a folder into which the shared model was saved, in one file or in shards: not to be changed."""
+        folder = self._folder.with_name(f"{self._folder.name}-{backend.name}-{'shards' if shards else 'file'}")
+        if not (folder / "config.json").exists():
+            size = self.shard_size if shards else "5GB"
+            self.model(backend).save_pretrained(folder, max_shard_size=size)
+        return folder
 
     def new(self, backend: Backend, **changes: Any) -> Any:
         """Return a new model with initial values, for inference."""
@@ -246,17 +260,37 @@ class Origin:
     """What the model that a subject is a port of computes, in PyTorch, from the subject's checkpoint."""
 
     def __init__(self, subject: Subject, reference: str) -> None:
-        self._subject = subject
-        self._model = named(reference).from_pretrained(subject.folder, attn_implementation="eager").eval()
+        self._subject, self._class = subject, named(reference)
+        self._model = self._class.from_pretrained(subject.folder, attn_implementation="eager").eval()
 
     @cached_property
     def run(self) -> Run:
         """Its outputs for `inputs`, and what each of its parts read and gave meanwhile."""
+        with tracing_pt(self._model) as trace:
+            outputs = self._outputs(self._model)
+        return Run("origin", outputs, tuple(trace.parts))
+
+    def _outputs(self, model: Any) -> dict[str, np.ndarray]:
         subject = self._subject
         asked = subject.everything(subject.reference, subject.model(subject.reference))
-        with tracing_pt(self._model) as trace:
-            outputs = Backend("pt").run(self._model, subject.inputs, **asked)
-        return Run("origin", outputs, tuple(trace.parts))
+        return Backend("pt").run(model, subject.inputs, **asked)
+
+    def loading(self, folder: Path) -> dict[str, np.ndarray]:
+        """Return what it computes from `folder`, all of whose weights it takes.
+
+        Raises:
+            AssertionError: it misses weights there, or finds others.
+        """
+        model, info = self._class.from_pretrained(folder, attn_implementation="eager", output_loading_info=True)
+        assert not any(info.values()), f"the origin says of what was saved: {info}"
+        return self._outputs(model.eval())
+
+    @cached_property
+    def saved(self) -> Path:
+        """A folder that it was saved into: not to be changed."""
+        folder = self._subject.folder.with_name(f"{self._subject.folder.name}-origin")
+        self._model.save_pretrained(folder)
+        return folder
 
     @cached_property
     def losses(self) -> dict[str, np.ndarray]:
@@ -264,11 +298,12 @@ class Origin:
         return {name: value for name, value in outputs.items() if name.endswith("loss")}
 
     def written(self, **options: Any) -> np.ndarray:
-        """Return the texts [R, L] that it writes after `prompts`, which no end token cuts short."""
+        """Return the texts [R, L] that it writes after `prompts`, which no end token cuts short; without a cache, as
+        its classes may share one among models that cannot have it."""
         import torch
 
         prompts = {name: torch.tensor(value) for name, value in self._subject.prompts.items()}
-        return np.asarray(self._model.generate(**prompts, **options, eos_token_id=-1))
+        return np.asarray(self._model.generate(**prompts, **options, eos_token_id=-1, use_cache=False))
 
 
 def _random(array: np.ndarray, number: int) -> np.ndarray:

@@ -25,7 +25,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -225,16 +225,38 @@ def file_record(file: Path, advance: Callable[[int], None] = lambda nbytes: None
 # -- what a save does
 
 
-class Recorder:
-    """Hashes what a save writes: each tensor when it is read to be written, each file on a thread when it is written.
+class HashedStream:
+    """An open file that is written, with the hash of what was, as long as that is from the beginning to the end: so the
+    file need not be read again, which the system may no longer have in memory."""
 
-    Use it as a context, which waits for the threads.
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._hash, self._size, self._in_order = stream, hashlib.sha256(), 0, True
+
+    def write(self, data: Any) -> int:
+        self._hash.update(data)
+        self._size += memoryview(data).nbytes
+        return self._stream.write(data)
+
+    def record(self) -> FileRecord | None:
+        """Return size and hash of the file; None if it was written in another order."""
+        return FileRecord(self._size, self._hash.hexdigest()) if self._in_order else None
+
+    def __getattr__(self, name: str) -> Any:
+        self._in_order &= name in ("flush", "fileno", "tell", "name", "closed")
+        return getattr(self._stream, name)
+
+
+class Recorder:
+    """Hashes what a save writes: each tensor when it is read to be written, each file as it is written, or where that
+    is not from the beginning to the end, on a thread afterwards.
+
+    Use it as a context, which waits for the thread.
     """
 
     def __init__(self) -> None:
         self._readers: dict[Callable[[], np.ndarray], Callable[[], np.ndarray]] = {}
         self._hashes: dict[Callable[[], np.ndarray], str] = {}
-        self._files: dict[Path, Future[FileRecord]] = {}
+        self._files: dict[Path, Future[FileRecord] | FileRecord] = {}
         self._pool = ThreadPoolExecutor(1)
 
     def __enter__(self) -> Recorder:
@@ -260,9 +282,10 @@ class Recorder:
             self._readers[ref.read] = read
         return self._readers[ref.read]
 
-    def written(self, file: Path) -> None:
-        """Begin to hash a file that is whole."""
-        self._files[file] = self._pool.submit(file_record, file)
+    def written(self, file: Path, stream: HashedStream | None) -> None:
+        """Take the hash of a file that is whole, or begin to read it."""
+        known = None if stream is None else stream.record()
+        self._files[file] = self._pool.submit(file_record, file) if known is None else known
 
     def entry(
         self,
@@ -280,7 +303,8 @@ class Recorder:
             tensors: what `watched` gave, of which the staged files were written.
             others: other files, by name.
         """
-        files = {name: self._files[file].result() for name, file in staged.items()}
+        hashed = {name: self._files[file] for name, file in staged.items()}
+        files = {name: f if isinstance(f, FileRecord) else f.result() for name, f in hashed.items()}
         files |= {name: FileRecord.of(data) for name, data in others.items()}
         records = {ref.name: TensorRecord(ref.dtype.name, ref.shape, self._hashes[ref.read]) for ref in tensors}
         return Entry(save, weights, flavour, files, records)

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych.checkpoints import beside, staging
-from triptych.checkpoints.manifest import Recorder, current, manifest_name, outdate, text_of
+from triptych.checkpoints.manifest import HashedStream, Recorder, current, manifest_name, outdate, text_of
 from triptych.checkpoints.resolve import OF_A_FOLDER, POINTER, VARIANT_POINTER, Pointer, own_pointer, rivals
 from triptych.checkpoints.sharding import Shard, conventional_names, plan_shards, with_free_names
 from triptych.checkpoints.sharding import parse_size as parse_size
@@ -232,10 +232,13 @@ class _Save:
         """Write every shard into the staging folder, flush it, and read it back by header."""
         self.access = Access.like(self.folder / name for name in staging.named_files(self.folder, self.variant))
         for file, shard in zip(self.staged, self.shards, strict=True):
+            hashed = None
             with create(file, self.access) as stream:
                 if self.writer is None:
-                    alone = len(self.shards) == 1
-                    write_weights(stream, shard.tensors, self.format, self.scope, self.area.id, alone)
+                    alone, target = len(self.shards) == 1, stream
+                    if self.recorder is not None:
+                        target = hashed = HashedStream(stream)  # type: ignore[assignment]
+                    write_weights(target, shard.tensors, self.format, self.scope, self.area.id, alone)
                     flush(stream)
             if self.writer is not None:
                 self.writer(shard.tensors, file)
@@ -243,7 +246,7 @@ class _Save:
                     flush(stream)
             _verify(file, shard)
             if self.recorder is not None:
-                self.recorder.written(file)
+                self.recorder.written(file, hashed)
 
     def publish(self) -> list[Path]:
         """Give the staged files their names; return those of the weights.

@@ -33,8 +33,8 @@ def parity(
     sides: Annotated[str, typer.Option("--in", help="The sides, the reference first.")] = "pt,tf,flax",
     stem: Annotated[str | None, typer.Option("--class", help="By default the one that the config names.")] = None,
     dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    batch: Annotated[int, typer.Option(min=1, help="So many rows of inputs.")] = 2,
-    length: Annotated[int, typer.Option(min=4, help="So many tokens in each.")] = 12,
+    batch: Annotated[int | None, typer.Option(min=1, help="So many rows of inputs; 2.")] = None,
+    length: Annotated[int | None, typer.Option(min=4, help="So many tokens in each; 12.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the inputs.")] = 0,
     tokens: Annotated[int, typer.Option(min=0, help="So many greedy tokens, of models that generate.")] = 32,
     gradients: Annotated[
