@@ -35,7 +35,8 @@ from mutation.running import function_of
 ROOT = Path(__file__).resolve().parents[1]
 COUNT, SEED = 200, 16
 TESTS = (
-    "conformance/test_families.py", "conformance/test_family_classes.py", "conformance/test_schema.py", "conformance/test_gradients.py",
+    "conformance/test_families.py",
+    "conformance/test_family_classes.py", "conformance/test_schema.py", "conformance/test_gradients.py",
     "conformance/test_checkpointing.py", "conformance/test_files.py", "conformance/test_surgery.py",
     "conformance/test_attention.py", "conformance/test_decoding.py", "conformance/test_caches.py",
     "conformance/test_outputs.py", "conformance/test_parts.py", "conformance/test_low_precision.py",

@@ -133,7 +133,8 @@ READERS = {
 
 
 NAMES = {"bert": "Bert", "gpt2": "GPT2", "llama": "Llama", "opt": "OPT", "t5": "T5", "distilbert": "DistilBert",
-         "roberta": "Roberta", "electra": "Electra", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"}  # fmt: skip
+         "roberta": "Roberta", "electra": "Electra", "mistral": "Mistral", "qwen2": "Qwen2",
+         "qwen3": "Qwen3"}  # fmt: skip
 MAIN = {"bert": "BertForPreTraining", "gpt2": "GPT2LMHeadModel", "llama": "LlamaForCausalLM", "opt": "OPTForCausalLM",
         "t5": "T5ForConditionalGeneration", "distilbert": "DistilBertForMaskedLM", "roberta": "RobertaForCausalLM",
         "electra": "ElectraForMaskedLM"}  # fmt: skip
