@@ -13,7 +13,7 @@ from small_models import config_of, random_folder
 from triptych import ArgumentError, BertConfig
 from triptych.names import BACKENDS as BACKEND_PACKAGES
 from triptych.nn import attention, blocks
-from triptych_conformance import Backend, assert_close
+from triptych_conformance import Backend, assert_close, compare
 
 KINDS = {
     "bert": "BertForMaskedLM", "bert, decoder": "BertLMHeadModel", "distilbert": "DistilBertForMaskedLM",
@@ -225,7 +225,7 @@ def test_dropout_over_a_mask_drops_the_same_in_both(backend: Backend, tmp_path: 
                 found.append(np.asarray(model(**inputs, **trained).last_hidden_state))
     assert_close(found[0], found[1], inputs["attention_mask"])
     plain = backend.run(model.eval() if backend.name == "pt" else model, inputs)["last_hidden_state"]
-    assert not np.allclose(found[0], plain)
+    assert compare(found[0], plain, inputs["attention_mask"]).fraction > 100
 
 
 def test_an_implementation_of_a_config_that_is_not_there_is_refused(backend: Backend, tmp_path: Path) -> None:
