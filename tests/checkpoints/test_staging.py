@@ -19,7 +19,8 @@ import pytest
 from places import TESTS
 from savers import save_often, save_without_locks
 from triptych import ArgumentError, MissingFileError, PretrainedConfig, TensorRef, open_checkpoint, save_checkpoint
-from triptych.checkpoints.staging import PREFIX, _place
+from triptych.checkpoints.resolve import is_of_one_save
+from triptych.checkpoints.staging import _PAIR, _REPLACED, PREFIX, Pair, _place
 from triptych.errors import SaveError, TriptychError
 from triptych.files.atomic import Access, create
 
@@ -329,3 +330,31 @@ def test_a_group_that_cannot_be_given_gets_no_more_than_everybody(
     for mode, given in ((0o640, 0o600), (0o664, 0o644), (0o660, 0o600), (0o666, 0o666)):
         with create(tmp_path / oct(mode), Access(mode, old.stat().st_gid + 1)) as stream:
             assert stat.S_IMODE(os.fstat(stream.fileno()).st_mode) == given
+
+
+@pytest.mark.parametrize(
+    ("name", "of_one"),
+    [
+        ("model.g0123abcd.safetensors", True),
+        ("model.g0123abcd.safetensors.index.json", True),
+        ("model.g0123abcd-00001-of-00002.safetensors", True),
+        ("model.safetensors", False),
+        ("model.safetensors.index.json", False),
+        ("model.fp16.safetensors", False),
+    ],
+)
+def test_names_that_a_save_alone_gives(name: str, of_one: bool) -> None:
+    assert is_of_one_save(name) is of_one
+
+
+@pytest.mark.parametrize("other", ["config.json", "../adapter_config.json", 7])
+def test_a_record_of_a_pair_with_a_name_that_is_none_was_planted(other: object, tmp_path: Path) -> None:
+    staged = tmp_path / "staged"
+    staged.mkdir()
+    (staged / _REPLACED).write_bytes(b"")
+    right = {"files": ["adapter_model.safetensors", "adapter_config.json"], "removes": []}
+    for key in right:
+        (staged / _PAIR).write_text(json.dumps(right))
+        assert Pair.of(tmp_path, staged) is not None
+        (staged / _PAIR).write_text(json.dumps({**right, key: [*right[key], other]}))
+        assert Pair.of(tmp_path, staged) is None
