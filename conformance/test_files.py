@@ -37,17 +37,17 @@ def canonical_bytes(folder: Path) -> dict[str, tuple[str, tuple[int, ...], bytes
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_every_folder_becomes_every_format_and_comes_back_bit_for_bit(folder: Path, tmp_path: Path) -> None:
     expected = canonical_bytes(folder)
-    own = open_source(folder).format
-    for format in FORMATS.values():
-        for size in ("5GB", "16KB"):
-            there, back = tmp_path / f"{format.name}-{size}", tmp_path / f"{format.name}-{size}-back"
-            files = editing.write(editing.open_draft(folder), there, format, max_shard_size=size)
-            assert (files[-1].suffix == ".json") == (size == "16KB")
-            assert open_source(there).format is format
-            assert canonical_bytes(there) == expected
-            editing.write(editing.open_draft(there), back, own)
-            assert canonical_bytes(back) == expected
-            assert open_source(back).config == json.loads((folder / "config.json").read_text())
+    own, place = open_source(folder).format, FOLDERS.index(folder)
+    for number, format in enumerate(FORMATS.values()):
+        sharded = (number + place) % 2  # each format of half of the folders, and the other half as one file
+        there, back = tmp_path / format.name, tmp_path / f"{format.name}-back"
+        files = editing.write(editing.open_draft(folder), there, format, max_shard_size="16KB" if sharded else "5GB")
+        assert (files[-1].suffix == ".json") == sharded
+        assert open_source(there).format is format
+        assert canonical_bytes(there) == expected
+        editing.write(editing.open_draft(there), back, own)
+        assert canonical_bytes(back) == expected
+        assert open_source(back).config == json.loads((folder / "config.json").read_text())
 
 
 WRITTEN = [
@@ -105,11 +105,12 @@ LIVE = [
 def test_surgery_on_files_is_that_on_the_live_model(
     backend: Backend, name: str, operation: str, tmp_path: Path
 ) -> None:
+    """In float32 of PyTorch alone: what each framework then makes of a model is the same, as the suite shows."""
     heads = {0: [0, 1], 2: [0, 1]}
     groups: Operation = (lambda d: editing.prune(d, heads), lambda m: m.prune_heads(heads))
     on_file, on_model = OPERATIONS.get(operation, groups)
     golden = Golden(name)
-    for dtype in ("float32", "bfloat16"):
+    for dtype in ("float32", "bfloat16") if backend.name == "pt" else ("bfloat16",):
         source = golden.path / ("pt-safetensors" if dtype == "float32" else "pt-safetensors-bf16")
         model = backend.load(golden.stem, source, param_dtype="auto")
         on_model(model)
