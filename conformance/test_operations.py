@@ -13,6 +13,7 @@ import tensorflow as tf
 import torch
 
 from small_models import config_of
+from triptych.nn.seeding import _key as key_of_step
 from triptych_conformance import Backend, assert_close
 
 AS = {"pt": torch.tensor, "tf": tf.constant, "flax": jnp.asarray}
@@ -66,3 +67,12 @@ def test_arguments_by_position_are_those_of_the_function_where_no_order_is_decla
             return given
 
     assert declared_call(function)(Model(), "ids", "mask") == {"input_ids": "ids", "attention_mask": "mask"}
+
+
+@pytest.mark.parametrize("step", [0, 7, 2**31 - 1])
+def test_the_key_of_a_step_in_an_array_is_that_of_the_number(backend: Backend, step: int) -> None:
+    ops, seed = ops_of(backend), (0xFEDCBA98, 0x76543210)
+    array = AS[backend.name](step)
+    numbers, arrays = key_of_step(ops, seed, step), key_of_step(ops, seed, array)
+    for one, other in zip(numbers, arrays, strict=True):
+        assert one.dtype == other.dtype and int(one) == int(other)

@@ -19,7 +19,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from gguf_models import MODELS, SIZES, make_model, write_gguf
+from gguf_models import GPT2_SIZES, MODELS, SIZES, make_model, write_gguf
 from gguf_tokenizer import build_tokenizer, smollm2_path
 from triptych import (
     ArgumentError,
@@ -154,6 +154,15 @@ def test_the_config_is_that_of_the_model(tmp_path: Path) -> None:
         **SIZES, "model_type": "llama", "architectures": ["LlamaForCausalLM"], "head_dim": 8, "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0, "rope_scaling": None, "hidden_act": "silu", "tie_word_embeddings": False,
         "attention_bias": False, "mlp_bias": False,
+    }  # fmt: skip
+
+
+def test_the_config_of_gpt2_is_that_of_the_model(tmp_path: Path) -> None:
+    config = open_gguf(write_gguf(tmp_path / "m.gguf", "gpt2", make_model("gpt2"))).config
+    assert config == {
+        **GPT2_SIZES, "model_type": "gpt2", "architectures": ["GPT2LMHeadModel"], "n_inner": 128,
+        "layer_norm_epsilon": 1e-5, "activation_function": "gelu_new", "tie_word_embeddings": True,
+        "pad_token_id": None,
     }  # fmt: skip
 
 
