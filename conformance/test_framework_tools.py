@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 import io
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +36,7 @@ def tensors(inputs: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 @KINDS
-def test_pytorch_pickles_copies_compiles_and_exports(kind: str) -> None:
+def test_pytorch_stores_compiles_and_exports(kind: str) -> None:
     import torch
 
     torch.manual_seed(0)
@@ -49,9 +47,9 @@ def test_pytorch_pickles_copies_compiles_and_exports(kind: str) -> None:
         saved = io.BytesIO()
         torch.save(model, saved)
         saved.seek(0)
-        # Its own bytes, made a line above: that whole modules of ours pickle is what is tested.
-        for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model), torch.load(saved, weights_only=False)):
-            assert type(other) is type(model) and torch.equal(other(**inputs).logits, expected)
+        # Its own bytes, made a line above: that torch stores whole modules of ours is what is tested.
+        other = torch.load(saved, weights_only=False)
+        assert type(other) is type(model) and torch.equal(other(**inputs).logits, expected)
         uncached = inputs if kind == "bert" else {**inputs, "use_cache": False}
         exported = torch.export.export(model, (), uncached).module()
         assert_close(exported(**uncached).logits.numpy(), expected.numpy())
@@ -95,9 +93,6 @@ def test_jax_compiles_differentiates_and_rematerialises(kind: str) -> None:
     expected = model(**inputs).logits
     compiled = jax.jit(lambda params, inputs: model(**inputs, params=params).logits)
     assert_close(np.asarray(compiled(model.params, inputs)), np.asarray(expected))
-    # Its own bytes, made here: that whole models of ours pickle is what is tested.
-    for other in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
-        assert np.array_equal(other(**inputs).logits, expected)
     fields = {name: getattr(model.module, name) for name in ("config", "dtype")}
     module = nn.remat(type(model.module))(**fields)
 

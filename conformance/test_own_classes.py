@@ -450,6 +450,23 @@ def test_ties_of_own_classes_are_derived_alike(tmp_path: Path) -> None:
     assert logits[0].shape == (2, 3, 13)
 
 
+@pytest.mark.parametrize("name", ["tf", "flax"])
+def test_a_head_of_the_file_that_a_class_cannot_hold_is_refused(name: str, tmp_path: Path) -> None:
+    """Both compute with the embeddings, whatever the config says."""
+    weights = {n: ref.read() for n, ref in save_and_open(SharedLM(TinyConfig()), tmp_path).items()}
+    weights["head.weight"] = weights["tiny.embed.weight"] + 1
+    given = {"config": TinyConfig(), "state_dict": weights}
+    with pytest.raises(InconsistentCheckpointError, match="(?s)always takes others.*Received: head.weight"):
+        SHARED[name].from_pretrained(None, **given)
+    model = SHARED[name].from_pretrained(None, **given, strict=False)
+    assert model.load_report.untied == []
+
+
+def save_and_open(model: Any, folder: Path) -> Any:
+    model.save_pretrained(folder)
+    return open_checkpoint(folder)
+
+
 class TiedLM(PreTrainedModel):
     """Ties in its constructor, always, and says so nowhere."""
 

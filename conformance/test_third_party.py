@@ -13,6 +13,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[1] / "examples" / "third_party"
 AGREE = "test_outputs_agree"
+PAIRS = f"(TestSprigForCausalLM and ({AGREE} or test_losses_agree or test_gradients_agree or test_greedy_texts_agree))"
 BLOCK = r"first at sprig\.blocks\.1\."
 WRONG = {
     "DroppingAlways": ("test_inference_draws_nothing[tf]", "array_equal"),
@@ -78,8 +79,9 @@ def run(folder: Path, *tests: str) -> dict[tuple[str, str], str]:
 
 
 def test_the_family_passes(tmp_path: Path) -> None:
-    found = run(tmp_path, "test_third_party.py")
-    assert len(found) > 150 and not {case: told for case, told in found.items() if told}
+    """In what compares frameworks; all of its tests take two minutes: `pytest` in that folder runs them."""
+    found = run(tmp_path, "test_third_party.py", "-k", f"{PAIRS} or (TestSprigModel and {AGREE})")
+    assert len(found) > 14 and not {case: told for case, told in found.items() if told}
 
 
 @pytest.fixture(scope="module")

@@ -229,7 +229,10 @@ class _Session:
             for group in likely(fault, self.tree)
             if group
         ]
-        yield from (group for group in [*lined[:1], *guessed, *lined[1:]] if group[0])
+        if area_of(fault.path) == "readers":
+            yield from (group for group in [*lined[:1], *guessed, *lined[1:]] if group[0])
+        else:
+            yield from (group for group in [*guessed[:1], *lined[:1], *guessed[1:], *lined[1:]] if group[0])
 
 
 Order = Callable[[Sequence[str]], Sequence[str]]

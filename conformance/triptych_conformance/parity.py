@@ -60,8 +60,11 @@ class Backend:
 def _run_pt(model: Any, inputs: Arrays, options: dict[str, Any]) -> Any:
     import torch
 
+    tensors = {name: torch.tensor(value) for name, value in inputs.items()}
+    low = getattr(model, "dtype", None) in (torch.bfloat16, torch.float16)  # whose layers read no other floats
+    given = {name: one.to(model.dtype) if low and one.is_floating_point() else one for name, one in tensors.items()}
     with torch.no_grad():
-        return model(**{name: torch.tensor(value) for name, value in inputs.items()}, **options)
+        return model(**given, **options)
 
 
 def _run_tf(model: Any, inputs: Arrays, options: dict[str, Any]) -> Any:

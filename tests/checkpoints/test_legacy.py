@@ -438,6 +438,14 @@ def test_two_tensors_for_one_weight_and_names_of_pytorch_are_refused(flavour: st
         canonical_refs(raw, schema_of("gpt2", "GPT2LMHeadModel"), flavour)
 
 
+def test_a_model_within_another_has_the_other_names_of_its_weights_too() -> None:
+    weights = legacy_weights(schema_of("encoder-decoder", "EncoderDecoderModel"), "tf")
+    for name, spelled in (("encoder.embeddings.word_embeddings", "encoder/bert/embeddings/word_embeddings"),
+                          ("decoder.transformer.wte", "decoder/transformer/wte")):  # fmt: skip
+        weight = weights[f"{name}.weight"]
+        assert {weight.name, *weight.aliases} == {f"{spelled}/weight:0", f"{spelled}/embeddings:0"}
+
+
 def test_a_parameter_keeps_its_name_and_layout() -> None:
     build = SchemaBuilder()
     build.add("temperature", (Axis("a", 2), Axis("b", 3)), Layout.PARAMETER)
@@ -467,6 +475,25 @@ def test_golden_files_are_read_by_the_rules_of_layers_alone(folder: Path) -> Non
         assert back == dataclasses.replace(weight, name=spelled)
 
 
+def test_kernels_and_statistics_of_a_schema_have_the_names_of_each_framework() -> None:
+    build = SchemaBuilder()
+    kernel, channels = (Axis("out", 4), Axis("in", 3), Axis("width", 5)), Axis("channels", 4)
+    build.add("conv.weight", kernel, Layout.CONV)
+    build.add("deep.weight", kernel, Layout.DEPTHWISE)
+    build.add("bn.running_mean", (channels,), Layout.MEAN)
+    build.add("bn.running_var", (channels,), Layout.VARIANCE)
+    schema = build.build("", True)
+    tf, flax = (list(legacy_weights(schema, flavour).values()) for flavour in FLAVOURS)
+    assert [weight.name for weight in tf] == [
+        "conv/kernel:0", "deep/depthwise_kernel:0", "bn/moving_mean:0", "bn/moving_variance:0"
+    ]  # fmt: skip
+    assert [weight.name for weight in flax] == [
+        "params/conv/kernel", "params/deep/kernel", "batch_stats/bn/mean", "batch_stats/bn/var"
+    ]  # fmt: skip
+    assert [weight.stored_shape for weight in tf] == [(5, 3, 4), (5, 4, 3), (4,), (4,)]
+    assert [weight.stored_shape for weight in flax] == [(5, 3, 4), (5, 3, 4), (4,), (4,)]  # as kernels of groups
+
+
 @pytest.mark.parametrize(
     ("flavour", "name", "shape", "canonical", "canonical_shape", "leaf"),
     [
@@ -474,11 +501,13 @@ def test_golden_files_are_read_by_the_rules_of_layers_alone(folder: Path) -> Non
         ("tf", "a/conv/kernel:0", (5, 2, 3), "a.conv.weight", (3, 2, 5), "kernel"),
         ("tf", "a/conv/kernel:0", (5, 7, 2, 3), "a.conv.weight", (3, 2, 5, 7), "kernel"),
         ("tf", "a/block_._1/bn/moving_variance:0", (3,), "a.block.1.bn.running_var", (3,), "moving_variance"),
+        ("tf", "a/bn/moving_mean:0", (3,), "a.bn.running_mean", (3,), "moving_mean"),
         ("tf", "a/layers.12/norm/gamma:0", (3,), "a.layers.12.norm.weight", (3,), "gamma"),
         ("tf", "cls_token:0", (1, 1, 3), "cls_token", (1, 1, 3), "cls_token"),
         ("flax", "a/0/conv/kernel", (5, 7, 2, 3), "a.0.conv.weight", (3, 2, 5, 7), "kernel"),
         ("flax", "a/conv/kernel", (5, 2, 3), "a.conv.weight", (3, 2, 5), "kernel"),
         ("flax", "batch_stats/a/bn/mean", (3,), "a.bn.running_mean", (3,), "mean"),
+        ("flax", "batch_stats/a/bn/var", (3,), "a.bn.running_var", (3,), "var"),
         ("flax", "a/mean/kernel", (2, 3), "a.mean.weight", (3, 2), "kernel"),
         ("flax", "a/mean", (3,), "a.mean", (3,), "mean"),
         ("flax", "logit_scale", (), "logit_scale", (), "logit_scale"),

@@ -30,6 +30,12 @@ class Cases:
 
 def likely(fault: Fault, root: Path) -> list[list[Cases]]:
     """Return groups of tests, each for a process of its own."""
+    place = f"{fault.path}:{fault.where}:{fault.before}"
+    special = [cases for pattern, cases in SPECIAL if re.search(pattern, place)]
+    return [*([special] if special else []), *_general(fault, root)]
+
+
+def _general(fault: Fault, root: Path) -> list[list[Cases]]:
     module = Path(fault.path).stem
     if fault.path.startswith("core/triptych/families"):
         return _of_family(Path(fault.path).relative_to("core/triptych/families").parts[0].removesuffix(".py"), fault)
@@ -47,12 +53,27 @@ def likely(fault: Fault, root: Path) -> list[list[Cases]]:
     return [[Cases(path, most=40) for path in READERS.get(Path(fault.path).parent.name, READERS[""])]]
 
 
+SPECIAL = (
+    ("common.py:token_dropout", Cases(WITNESS, "rates_of_dropout.*gpt2", 20)),
+    ("encoder_decoder.py:_Schema", Cases(f"{SUITE}/test_encoder_decoder.py", "tied|declared", 20)),
+    (
+        "encoder_decoder.py:EncoderDecoderModel.call",
+        Cases(f"{SUITE}/test_encoder_decoder.py", "tuple|step_by_step|agree", 20),
+    ),
+    ("llama.py:LlamaAttention.setup:.*eps", Cases(WITNESS, r"epsilons\[qwen3", 4)),
+    ("opt.py:OPTAttention.setup", Cases(FAMILIES, "pruned.*OPTModel", 4)),
+    ("head_mask", Cases(FAMILIES, "pruned", 66)),
+    ("bucket", Cases(f"{SUITE}/test_real_files.py", "buckets", 20)),
+    ("legacy.py", Cases("tests/checkpoints/test_legacy.py", "names|kernels_and_statistics|generic_rules", 60)),
+)
+"""Tests of one thing: a pattern of path, function and text, and where they are."""
 READERS = {
     "checkpoints": ("tests/checkpoints/test_legacy.py", "tests/checkpoints/test_opening.py",
                     "tests/checkpoints/test_saving.py", "tests/checkpoints/test_staging.py",
                     "tests/checkpoints/test_holding.py", "conformance/test_files.py"),
     "weights": ("tests/checkpoints/test_legacy.py", "conformance/test_schema.py", "conformance/test_files.py"),
-    "tensors": ("tests/tensors/test_arrays.py", "tests/formats/test_safetensors.py", "tests/formats/torch/test_file.py"),
+    "tensors": ("tests/tensors/test_arrays.py", "tests/formats/test_safetensors.py",
+                "tests/formats/torch/test_file.py"),
     "": ("tests/formats/test_safetensors.py", "conformance/test_files.py"),
     **{name: (f"tests/formats/{name}/test_file.py",) for name in ("gguf", "hdf5", "msgpack", "torch")},
 }  # fmt: skip

@@ -15,8 +15,10 @@ from __future__ import annotations
 from triptych_conformance.suite.base import SubjectTests as SubjectTests
 from triptych_conformance.suite.construction import ConstructionTests as ConstructionTests
 from triptych_conformance.suite.files import FileTests as FileTests
+from triptych_conformance.suite.forward import AgreementTests as AgreementTests
 from triptych_conformance.suite.forward import ForwardTests as ForwardTests
 from triptych_conformance.suite.generation import GenerationTests as GenerationTests
+from triptych_conformance.suite.generation import GreedyTests as GreedyTests
 from triptych_conformance.suite.objects import ObjectTests as ObjectTests
 from triptych_conformance.suite.surgery import SurgeryTests as SurgeryTests
 from triptych_conformance.suite.training import TrainingTests as TrainingTests

@@ -24,7 +24,7 @@ def stored(folder: Path, variant: str | None = None) -> dict[str, np.ndarray]:
 
 def write(folder: Path, arrays: Arrays, beside: Path) -> Path:
     """Save `arrays` into `folder`, with the config of the folder `beside`."""
-    refs = [TensorRef.of(name, np.ascontiguousarray(array)) for name, array in arrays.items()]
+    refs = [TensorRef.of(name, np.asarray(array, order="C")) for name, array in arrays.items()]
     save_checkpoint(folder, refs, (beside / "config.json").read_text())
     return folder
 

@@ -20,8 +20,8 @@ ENOUGH = 64
 """Of so many values the root of the mean square says something."""
 
 
-class ForwardTests(SubjectTests):
-    """What a call computes."""
+class AgreementTests(SubjectTests):
+    """Every framework computes the same."""
 
     def test_outputs_agree(self, subject: Subject, pair: tuple[Backend, Backend]) -> None:
         """Each output, hidden state and attention; where they part, the failure says at which layer, and why."""
@@ -35,6 +35,22 @@ class ForwardTests(SubjectTests):
         report = report_of(subject.stem, subject.folder, subject.stem, [origin.run, _run(subject, backend)],
                            subject.mask, config=subject.config)  # fmt: skip
         assert report.passed, "\n" + as_text(report)
+
+    @needs("loss")
+    def test_losses_agree(self, subject: Subject, pair: tuple[Backend, Backend]) -> None:
+        one, other = (_losses(subject, backend) for backend in pair)
+        assert one, "make_labels gives labels, and no output is a loss"
+        _assert_close(other, one)
+
+    @needs("loss")
+    def test_losses_are_those_of_the_origin(self, subject: Subject, backend: Backend, origin: Any) -> None:
+        found, expected = _losses(subject, backend), origin.losses
+        assert expected and set(found) == set(expected)
+        _assert_close(found, expected)
+
+
+class ForwardTests(AgreementTests):
+    """What a call computes, however it is called."""
 
     def test_every_output_is_finite(self, subject: Subject, backend: Backend) -> None:
         outputs = subject.outputs(backend)
@@ -116,18 +132,6 @@ class ForwardTests(SubjectTests):
         assert comparison.fraction <= 1, str(comparison)
         for name in (name for name, value in exact.items() if value.size >= ENOUGH):
             assert_close_in_low_precision(found[name], exact[name], theirs[name], subject.mask, name)
-
-    @needs("loss")
-    def test_losses_agree(self, subject: Subject, pair: tuple[Backend, Backend]) -> None:
-        one, other = (_losses(subject, backend) for backend in pair)
-        assert one, "make_labels gives labels, and no output is a loss"
-        _assert_close(other, one)
-
-    @needs("loss")
-    def test_losses_are_those_of_the_origin(self, subject: Subject, backend: Backend, origin: Any) -> None:
-        found, expected = _losses(subject, backend), origin.losses
-        assert expected and set(found) == set(expected)
-        _assert_close(found, expected)
 
     @needs("loss")
     def test_labels_change_no_other_output(self, subject: Subject, backend: Backend) -> None:

@@ -22,8 +22,8 @@ EAGER: dict[str, dict[str, Any]] = {"flax": {"trace": False}}
 """How a search is compiled as a whole, and how it is not."""
 
 
-class GenerationTests(SubjectTests):
-    """What `generate` writes after `make_prompts`, in `NEW` tokens that no end token cuts short."""
+class GreedyTests(SubjectTests):
+    """What `generate` writes after `make_prompts` by the likeliest tokens, `NEW` of them, with no end."""
 
     @needs("generation")
     def test_greedy_texts_agree(self, subject: Subject, pair: tuple[Backend, Backend]) -> None:
@@ -42,22 +42,27 @@ class GenerationTests(SubjectTests):
         assert_close(other["scores"], one["scores"], what="scores of tokens")
 
     @needs("generation")
-    def test_each_token_is_the_likeliest_of_a_call(self, subject: Subject, backend: Backend) -> None:
-        """Of a call with all tokens before it; or of one call for all, where a token never sees those after it."""
+    def test_tokens_are_the_likeliest_of_a_call(self, subject: Subject, backend: Backend) -> None:
+        """Of one call that reads the whole text; where a token sees those after it, of one for the first token and one
+        for the last, which read what stands before it."""
         text, begins = greedy(subject, backend), start_of(subject, backend)
+        scores = scored(subject, backend)["scores"]
         if FEATURES["cache"][1](subject, backend):
-            found = logits_of(subject, backend, text[:, :-1])[:, -NEW:]
-        else:
-            calls = [logits_of(subject, backend, text[:, : begins + step]) for step in range(NEW)]
-            found = np.stack([logits[:, -1] for logits in calls], 1)
-        _assert_scores(subject, backend, found)
-        assert_same_texts(subject, found.argmax(-1), text[:, begins:], 0)
+            assert_close(logits_of(subject, backend, text[:, :-1])[:, -NEW:], scores, what="scores of tokens")
+            return
+        for step in (0, NEW - 1):
+            found = logits_of(subject, backend, text[:, : begins + step])[:, -1]
+            assert_close(found, scores[:, step], what=f"scores of token {step}")
 
     @needs("generation", "cache")
     def test_a_cache_changes_nothing(self, subject: Subject, backend: Backend) -> None:
         found = scored(subject, backend, use_cache=False)
         assert_same_texts(subject, found["text"], greedy(subject, backend))
-        _assert_scores(subject, backend, found["scores"])
+        assert_close(found["scores"], scored(subject, backend)["scores"], what="scores of tokens")
+
+
+class GenerationTests(GreedyTests):
+    """All ways in which texts are written."""
 
     @needs("generation", "init_cache")
     def test_calls_with_a_cache_compute_what_one_call_does(self, subject: Subject, backend: Backend) -> None:
@@ -230,11 +235,7 @@ def _reading(subject: Subject, text: np.ndarray) -> Inputs:
     return {**prompts, ids: text}
 
 
-def _assert_scores(subject: Subject, backend: Backend, found: np.ndarray) -> None:
-    assert_close(found, scored(subject, backend)["scores"], what="scores of tokens")
-
-
-def assert_same_texts(subject: Subject, found: np.ndarray, expected: np.ndarray, begins: int | None = None) -> None:
+def assert_same_texts(subject: Subject, found: np.ndarray, expected: np.ndarray) -> None:
     """Raise AssertionError unless texts [B, L] are the same, up to where two tokens of the reference's greedy text are
     equally likely, by the rule of tolerance.
 
@@ -245,7 +246,7 @@ def assert_same_texts(subject: Subject, found: np.ndarray, expected: np.ndarray,
     if np.array_equal(found, expected):
         return
     scores = scored(subject, subject.reference)["scores"]
-    begins = start_of(subject, subject.reference) if begins is None else begins
+    begins = start_of(subject, subject.reference)
     for row, (one, other) in enumerate(zip(found, expected, strict=True)):
         if (one == other).all():
             continue

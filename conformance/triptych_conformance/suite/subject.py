@@ -100,12 +100,13 @@ class Subject:
 
     @property
     def training_inputs(self) -> Inputs:
-        """`labelled`, where no token but the last of a text is hidden, and one that is seen is padding.
+        """`labelled`, or without a loss `inputs`, where no token but the last of a text is hidden, and one is padding.
 
         A query that sees no key, such as one of padding with a sliding window, has no gradient to compare: see
         `triptych_conformance.gradients`.
         """
-        inputs, pad = self.labelled, getattr(self.config, "pad_token_id", None)
+        inputs = self.inputs if "loss" in self._tests.lacks else self.labelled
+        pad = getattr(self.config, "pad_token_id", None)
         if "attention_mask" in inputs:
             mask = np.ones_like(inputs["attention_mask"])
             mask[..., -1] = inputs["attention_mask"][..., -1]
@@ -297,11 +298,12 @@ class Origin:
         return {name: value for name, value in outputs.items() if name.endswith("loss")}
 
     def written(self, **options: Any) -> np.ndarray:
-        """Return the texts [R, L] that it writes after `prompts`, which no end token cuts short."""
+        """Return the texts [R, L] that it writes after `prompts`, which no end token cuts short; without a cache, as
+        its classes may share one among models that cannot have it."""
         import torch
 
         prompts = {name: torch.tensor(value) for name, value in self._subject.prompts.items()}
-        return np.asarray(self._model.generate(**prompts, **options, eos_token_id=-1))
+        return np.asarray(self._model.generate(**prompts, **options, eos_token_id=-1, use_cache=False))
 
 
 def _random(array: np.ndarray, number: int) -> np.ndarray:

@@ -41,7 +41,7 @@ class TrainingTests(SubjectTests):
         assert not idle and not found, f"of `no_gradient`, {idle} fits no parameter, and {found} have a gradient"
 
     def test_gradients_are_those_of_the_call(self, subject: Subject, backend: Backend) -> None:
-        """A step down the gradient lowers the loss by as much as its length says: no path of the call is left out."""
+        """A step down the gradient lowers the loss by about as much as its length says."""
         before, after, _ = _two_steps(subject, backend).losses
         expected = LENGTH * _size(subject.gradients(subject.reference))
         assert after < before, f"a step of SGD raised the loss from {before} to {after}"

@@ -50,6 +50,7 @@ from triptych.weights.plan import (
     is_suspicious,
     plan_load,
     refuse_kept_ties,
+    refuse_lost_heads,
     refuse_missing,
     sources,
 )
@@ -338,6 +339,8 @@ class ModelBase(Checkpointing, Implementations, Precision, Seeding, Saving, Serv
             named = cls._named(checkpoint, found, policy)
             if schema is None and not untied and (ended := cls._end_ties(config, found, named)):
                 raise _TiesEnded(ended)
+            if policy.strict is not False:
+                refuse_lost_heads(found, untied, cls.__name__, source)
             if how is not None:
                 found, named = model._take_packed(how, found, named)
             report = model.load_report = LoadReport(checkpoint.source)
@@ -347,7 +350,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Seeding, Saving, Serv
         unfilled = {a.weight.name for a in plan.assignments} - set(report.assigned)
         if unfilled:
             raise CheckpointError("Weights were planned but not assigned.", received=", ".join(sorted(unfilled)))
-        report.untied = [name for name in untied if found[name].tied_to is None]
+        report.untied = [name for name in untied if name in found and found[name].tied_to is None]
         return model
 
     @classmethod

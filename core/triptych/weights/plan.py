@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -415,6 +415,18 @@ def _refuse_quantised(checkpoint: Mapping[str, TensorRef], weights: set[str], kn
             expected="floating numbers",
             received=", ".join(f"{checkpoint[name].dtype.name} {name}" for name in found[:4]),
             remedy=REMEDY,
+        )
+
+
+def refuse_lost_heads(schema: Schema, untied: Sequence[str], class_name: str, source: str) -> None:
+    """Raise `InconsistentCheckpointError` if the model has no place for weights `untied` that the checkpoint holds."""
+    lost = [name for name in untied if name not in schema]
+    if lost:
+        raise InconsistentCheckpointError(
+            f"{source} stores weights with values of their own, for which {class_name} always takes others.",
+            expected="a class that has these weights where the config does not tie them",
+            received=", ".join(lost),
+            remedy="give the class such weights; strict=False leaves them out",
         )
 
 
