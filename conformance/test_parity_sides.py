@@ -259,6 +259,7 @@ def test_what_keras_hub_reads_and_gives() -> None:
     found = keras_hub_side.run(backbone, {"input_ids": ids, "attention_mask": np.array([[1, 1, 0]])})
     assert found["last_hidden_state"].tolist() == [[[5, 1, 0], [6, 1, 0], [7, 0, 0]]]
     assert found["pooler_output"].tolist() == [[5, 1, 0]] and set(found) >= {"hidden_states.2"}
+    assert keras_hub_side.run(backbone, {"input_ids": ids})["pooler_output"].tolist() == [[5, 1, 0]]
     with pytest.raises(ArgumentError, match="reads other inputs.*padding_mask.*decoder_input_ids"):
         keras_hub_side.run(backbone, {"input_ids": ids, "decoder_input_ids": ids})
 
@@ -302,8 +303,18 @@ def test_inputs_that_nobody_knows(main: str, wanted: str) -> None:
         make_inputs(triptych.PretrainedConfig(), "OtherModel", main=main)
 
 
+class Running:
+    """Leaves a file where it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return Path.touch, (self.file,)
+
+
 def test_files_that_hold_no_inputs(tmp_path: Path) -> None:
-    np.savez(tmp_path / "objects.npz", input_ids=np.array([{}], object))
+    np.savez(tmp_path / "objects.npz", input_ids=np.array([Running(tmp_path / "ran")], object))
     np.savez(tmp_path / "texts.npz", input_ids=np.array(["many"]))
     np.savez(tmp_path / "empty.npz")
     np.save(tmp_path / "single.npy", np.zeros(3))
@@ -312,6 +323,7 @@ def test_files_that_hold_no_inputs(tmp_path: Path) -> None:
     for file in ("objects.npz", "texts.npz", "empty.npz", "single.npy", "pickle.npz", "torn.npz", "none.npz"):
         with pytest.raises(ArgumentError, match=f"{file} does not hold inputs.*numpy.savez"):
             read_inputs(tmp_path / file)
+    assert not (tmp_path / "ran").exists()
     np.savez(tmp_path / "good.npz", a=np.zeros(2), b=np.ones((1, 2), np.int32), c=np.array([True]))
     assert {name: str(array.dtype) for name, array in read_inputs(tmp_path / "good.npz").items()} == {
         "a": "float32", "b": "int32", "c": "bool"}  # fmt: skip
