@@ -214,11 +214,9 @@ def _of_flax(model: Any, inputs: Arrays, training: bool) -> Found:
     import jax
 
     outputs: list[Any] = []
-    options = {"train": True, "dropout_rng": jax.random.PRNGKey(0)} if training else {}
 
     def loss_of(params: Any) -> Any:
-        output = model(**inputs, params=params, **options)
-        outputs[:] = [output[0] if type(output) is tuple else output]
+        outputs[:] = [_output_of_flax(model, params, inputs, training)]
         return objective(model._ops, outputs[0])
 
     # Not compiled as a whole: that takes longer, since models share what is compiled for single operations.
@@ -233,10 +231,15 @@ def _leaf(tree: Any, path: Sequence[str]) -> np.ndarray:
 
 def loss_of_flax(model: Any, params: Any, inputs: Arrays) -> Any:
     """Return the objective of a call of a model of Flax that trains, with these parameters."""
+    return objective(model._ops, _output_of_flax(model, params, inputs, training=True))
+
+
+def _output_of_flax(model: Any, params: Any, inputs: Arrays, training: bool) -> Any:
     import jax
 
-    output = model(**inputs, params=params, train=True, dropout_rng=jax.random.PRNGKey(0))
-    return objective(model._ops, output[0] if type(output) is tuple else output)
+    options = {"train": True, "dropout_rng": jax.random.PRNGKey(0)} if training else {}
+    output = model(**inputs, params=params, **options)
+    return output[0] if type(output) is tuple else output  # beside it: what changed of other collections
 
 
 _GRADIENTS: dict[str, Callable[[Any, Arrays, bool], Found]] = {"pt": _of_pt, "tf": _of_tf, "flax": _of_flax}

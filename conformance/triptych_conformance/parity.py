@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from triptych.backends import require
+from triptych.errors import ArgumentError
 from triptych.names import BACKENDS as _PACKAGES
 from triptych_conformance.tolerance import FLOAT32, Comparison, compare
 
@@ -98,9 +99,16 @@ def _array(value: Any) -> np.ndarray:
 
 
 def _chosen() -> tuple[Backend, ...]:
-    """Return the backends named in TRIPTYCH_BACKENDS ("pt,tf,flax" if unset); one that is missing is an error."""
-    names = os.environ.get("TRIPTYCH_BACKENDS", "pt,tf,flax").split(",")
+    """Return the backends named in TRIPTYCH_BACKENDS ("pt,tf,flax" if unset).
+
+    Raises:
+        ArgumentError: there is no such backend. MissingBackendError: what one imports is not installed.
+    """
+    names = [name.strip() for name in os.environ.get("TRIPTYCH_BACKENDS", "pt,tf,flax").split(",")]
     for name in names:
+        if name not in _PACKAGES:
+            raise ArgumentError("There is no such backend.", expected=f"several of {', '.join(_PACKAGES)}",
+                                received=repr(name), remedy="see TRIPTYCH_BACKENDS, --triptych-backends")  # fmt: skip
         require(name)
     return tuple(Backend(name) for name in names)
 

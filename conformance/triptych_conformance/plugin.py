@@ -33,7 +33,6 @@ def pytest_configure(config: pytest.Config) -> None:
     chosen = config.getoption(OPTION)
     if chosen:
         os.environ["TRIPTYCH_BACKENDS"] = chosen
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -56,11 +55,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def _id(value: Any) -> str:
-    return (
-        value
-        if isinstance(value, str)
-        else "-".join(one.name for one in (value if isinstance(value, tuple) else [value]))
-    )
+    if isinstance(value, str):
+        return value
+    return "-".join(one.name for one in (value if isinstance(value, tuple) else [value]))
 
 
 def is_of_models(kind: Any) -> bool:
@@ -70,7 +67,8 @@ def is_of_models(kind: Any) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out tests of what a model lacks or has no origin for; hold the gaps, which must fail."""
+    """Leave out tests of models that are not of the frameworks asked for, and of what one lacks or has no origin for;
+    hold the gaps, which must fail."""
     kept: list[pytest.Item] = []
     left: list[pytest.Item] = []
     found: dict[type[SubjectTests], None] = {}
@@ -81,7 +79,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             continue
         found[kind] = None
         needed = {feature for mark in item.iter_markers("triptych_needs") for feature in mark.args}
-        absent = "origin" in item.fixturenames and kind.origin is None
+        absent = not _is_asked_for(kind) or ("origin" in item.fixturenames and kind.origin is None)
         (left if absent or needed & kind.lacks.keys() or _has_no_choice(item) else kept).append(item)
         for gap, reason in kind.gaps.items():
             if gap in (item.originalname, item.name):
@@ -91,6 +89,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left:
         config.hook.pytest_deselected(items=left)
         items[:] = kept
+
+
+def _is_asked_for(kind: type[SubjectTests]) -> bool:
+    from triptych_conformance.suite.subject import backends_of
+
+    return bool(backends_of(kind))
 
 
 def _has_no_choice(item: pytest.Function) -> bool:

@@ -143,16 +143,25 @@ def stem_of(side: Side) -> str:
     return str(side.cls.__name__).removeprefix(prefix)
 
 
-def _imported(text: str) -> Side:
-    """Return the side that `module:name` is, without its folder."""
+def object_at(text: str) -> Any:
+    """Return what `module:name` names.
+
+    Raises:
+        ArgumentError: there is no such module, or nothing of that name in it.
+    """
     module, _, name = text.partition(":")
     try:
-        found = getattr(importlib.import_module(module), name)
+        return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ArgumentError(
             f"There is no {text}.", expected="module:name of a class or a function, to be imported here",
             received=str(error), remedy="put the module's folder onto PYTHONPATH",
         ) from error  # fmt: skip
+
+
+def _imported(text: str) -> Side:
+    """Return the side that `module:name` is, without its folder."""
+    found = object_at(text)
     if not (inspect.isclass(found) and hasattr(found, "from_pretrained")):
         if not callable(found):
             raise ArgumentError(f"{text} cannot be called.", expected="a class, or a function of the folder",

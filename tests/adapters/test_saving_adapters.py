@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
-import sys
 import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from triptych import LoraConfig, MissingFileError, SaveError, TensorRef
-from triptych.adapters.folder import base_of, local_names, open_adapter, write_adapter
+from savers import save_adapter, save_adapter_and_die
+from triptych import MissingFileError, SaveError
+from triptych.adapters.folder import base_of, local_names, open_adapter
 from triptych.checkpoints.saving import collect_garbage
 from triptych.checkpoints.staging import PREFIX
 from triptych.formats.opening import open_file
 
 CONFIG, SAFE, BIN = "adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"
-
-
-def write(folder: Path, generation: int, safe: bool = True, rank: int | None = None) -> None:
-    config = LoraConfig(r=rank or generation, target_modules=["query"], base_model_name_or_path="base")
-    array = np.full((generation, 4), generation, np.float32)
-    write_adapter(folder, config, {"layer.lora_A.weight": TensorRef.of("layer.lora_A.weight", array)}, safe)
 
 
 def read(folder: Path) -> int:
@@ -47,21 +41,17 @@ def read_as_peft(folder: Path) -> int | None:
 
 
 def killed(folder: Path, operation: int, safe: bool) -> bool:
-    """Save generation 2 in a process that ends before a file operation of that number; return whether it came to it."""
-    child = os.fork()
-    if child == 0:
-        seen = [0]
+    """Save generation 2 in a process that ends before a file operation of that number; return whether it came to it.
 
-        def hook(event: str, arguments: tuple[object, ...]) -> None:
-            if event in ("os.rename", "os.link", "os.remove", "os.mkdir", "os.rmdir", "open"):
-                seen[0] += str(folder) in str(arguments[0])
-                if seen[0] == operation:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(hook)
-        write(folder, 2, safe)
-        os._exit(0)
-    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    Forked from a process that has imported no framework: their threads do not survive a fork.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["savers"])
+    saver = context.Process(target=save_adapter_and_die, args=(folder, operation, safe))
+    saver.start()
+    saver.join()
+    assert saver.exitcode in (0, -signal.SIGKILL)
+    return saver.exitcode != 0
 
 
 @pytest.mark.parametrize(("before", "after"), [(True, True), (True, False), (False, True)], ids=str)
@@ -70,7 +60,7 @@ def test_a_save_that_is_killed_leaves_the_old_or_the_new_adapter(before: bool, a
     while not found or found[-1] != "done":
         operation += 1
         folder = tmp_path / str(operation)
-        write(folder, 1, before)
+        save_adapter(folder, 1, before)
         (folder / "mine.txt").write_text("mine")
         done = not killed(folder, operation, after)
         generation, theirs = read(folder), read_as_peft(folder)
@@ -78,14 +68,14 @@ def test_a_save_that_is_killed_leaves_the_old_or_the_new_adapter(before: bool, a
         found += [f"{generation} {theirs}"] + ["done"] * done
         collect_garbage(folder)
         assert read(folder) == read_as_peft(folder) == generation
-        write(folder, 3, after)
+        save_adapter(folder, 3, after)
         assert read(folder) == read_as_peft(folder) == 3
         assert set(os.listdir(folder)) == {CONFIG, SAFE if after else BIN, "mine.txt"}
     assert {"1 1", "2 None", "2 2"} <= set(found)
 
 
 def test_a_save_that_fails_can_be_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(tmp_path, 1)
+    save_adapter(tmp_path, 1)
     real = os.replace
 
     def replace(source: object, target: object) -> None:
@@ -96,23 +86,23 @@ def test_a_save_that_fails_can_be_finished(tmp_path: Path, monkeypatch: pytest.M
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", replace)
         with pytest.raises(SaveError):
-            write(tmp_path, 2)
+            save_adapter(tmp_path, 2)
         assert read(tmp_path) == 2 and read_as_peft(tmp_path) is None
     collect_garbage(tmp_path)
     assert read_as_peft(tmp_path) == 2 and not list(tmp_path.glob(f"{PREFIX}*"))
 
 
 def test_the_same_config_is_left_alone(tmp_path: Path) -> None:
-    write(tmp_path, 1, rank=4)
+    save_adapter(tmp_path, 1, rank=4)
     before = (tmp_path / CONFIG).stat()
-    write(tmp_path, 2, rank=4)
+    save_adapter(tmp_path, 2, rank=4)
     assert (tmp_path / CONFIG).stat() == before
     assert open_adapter(tmp_path, "", {})[1].popitem()[1].shape == (2, 4)
 
 
 def test_readers_beside_a_saver_see_one_save_each(tmp_path: Path) -> None:
-    write(tmp_path, 1)
-    saver = threading.Thread(target=lambda: [write(tmp_path, 1 + n % 3, n % 2 == 0) for n in range(60)])
+    save_adapter(tmp_path, 1)
+    saver = threading.Thread(target=lambda: [save_adapter(tmp_path, 1 + n % 3, n % 2 == 0) for n in range(60)])
     saver.start()
     loads = 0
     while saver.is_alive():

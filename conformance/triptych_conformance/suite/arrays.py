@@ -12,9 +12,12 @@ from triptych.checkpoints.opening import open_checkpoint
 from triptych.checkpoints.saving import save_checkpoint
 from triptych.tensors.ref import TensorRef
 from triptych_conformance.parity import Arrays, Backend
+from triptych_conformance.tolerance import assert_close, compare
 
 MOST = 8
 """So many weights a message names."""
+SEEN = 100
+"""So many tolerances apart, outputs are not those of the same model."""
 
 
 def stored(folder: Path, variant: str | None = None) -> dict[str, np.ndarray]:
@@ -46,6 +49,24 @@ def differences(found: Arrays, expected: Arrays) -> list[str]:
         for name, array in found.items()
         if name in expected and not _is_same(array, expected[name])
     ]
+
+
+def assert_close_outputs(found: Arrays, expected: Arrays, mask: np.ndarray | None = None, what: str = "") -> None:
+    """Raise AssertionError that names the first output, by layer, that is not close; `found` may lack some of
+    `expected`, not all."""
+    assert found and found.keys() <= expected.keys(), f"outputs {sorted(found)}, where there are {sorted(expected)}"
+    for name in sorted(found, key=by_layer):
+        assert_close(found[name], expected[name], mask, f"{name}{what}")
+
+
+def by_layer(name: str) -> tuple[bool, bool]:
+    """Sort outputs such that a difference is first seen where it arises: layers, the encoder's before the decoder's."""
+    return "." not in name, not name.startswith("encoder")
+
+
+def are_others(found: Arrays, expected: Arrays, mask: np.ndarray | None) -> bool:
+    """Return whether any of the outputs `found` is not that of the same model."""
+    return any(compare(value, expected[name], mask).fraction > SEEN for name, value in found.items())
 
 
 def _is_same(one: np.ndarray, other: np.ndarray) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from triptych.config.base import PretrainedConfig
+from triptych.errors import ArgumentError
 from triptych_conformance.inputs import make_inputs, make_labels
 from triptych_conformance.suite.features import FEATURES
 
@@ -18,8 +19,13 @@ PROMPT = 5
 
 
 def needs(*features: str) -> Callable[[Any], Any]:
-    """Mark a test of models that have all of `features`."""
-    assert set(features) <= FEATURES.keys(), features
+    """Mark a test of models that have all of `features`.
+
+    Raises:
+        ArgumentError: there is no such feature.
+    """
+    if unknown := [name for name in features if name not in FEATURES]:
+        raise ArgumentError("There is no such feature.", expected=", ".join(FEATURES), received=", ".join(unknown))
     return pytest.mark.triptych_needs(*features)
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from triptych_conformance.checking import report_of
-from triptych_conformance.parity import Arrays, Backend
+from triptych_conformance.parity import Backend
 from triptych_conformance.reporting import as_text
 from triptych_conformance.running import Run, departed_weights
+from triptych_conformance.suite.arrays import assert_close_outputs
 from triptych_conformance.suite.base import SubjectTests, needs
 from triptych_conformance.suite.features import FEATURES
 from triptych_conformance.suite.subject import Subject
@@ -40,13 +41,14 @@ class AgreementTests(SubjectTests):
     def test_losses_agree(self, subject: Subject, pair: tuple[Backend, Backend]) -> None:
         one, other = (_losses(subject, backend) for backend in pair)
         assert one, "make_labels gives labels, and no output is a loss"
-        _assert_close(other, one)
+        assert other.keys() == one.keys(), f"losses {sorted(other)}, where the reference gives {sorted(one)}"
+        assert_close_outputs(other, one)
 
     @needs("loss")
     def test_losses_are_those_of_the_origin(self, subject: Subject, backend: Backend, origin: Any) -> None:
         found, expected = _losses(subject, backend), origin.losses
         assert expected and set(found) == set(expected)
-        _assert_close(found, expected)
+        assert_close_outputs(found, expected)
 
 
 class ForwardTests(AgreementTests):
@@ -76,28 +78,28 @@ class ForwardTests(AgreementTests):
         changed = {**inputs, "input_ids": np.where(mask == 0, others, ids)}
         assert not np.array_equal(changed["input_ids"], ids)
         found, expected = (backend.run(subject.model(backend), given) for given in (changed, inputs))
-        _assert_close(found, expected, mask.reshape(-1, mask.shape[-1]))
+        assert_close_outputs(found, expected, mask.reshape(-1, mask.shape[-1]))
 
     @needs("attention_mask")
     def test_no_mask_is_a_mask_of_ones(self, subject: Subject, backend: Backend) -> None:
         inputs = subject.inputs
         ones = np.ones_like(inputs.pop("attention_mask"))
         model = subject.model(backend)
-        _assert_close(backend.run(model, inputs), backend.run(model, {**inputs, "attention_mask": ones}))
+        assert_close_outputs(backend.run(model, inputs), backend.run(model, {**inputs, "attention_mask": ones}))
 
     @needs("attention_mask")
     @pytest.mark.parametrize("dtype", ["bool", "int32", "float32"])
     def test_masks_of_other_dtypes(self, subject: Subject, backend: Backend, dtype: str) -> None:
         inputs = subject.inputs
         inputs["attention_mask"] = inputs["attention_mask"].astype(dtype)
-        _assert_close(backend.run(subject.model(backend), inputs), subject.outputs(backend), subject.mask)
+        assert_close_outputs(backend.run(subject.model(backend), inputs), subject.outputs(backend), subject.mask)
 
     def test_rows_do_not_see_each_other(self, subject: Subject, backend: Backend) -> None:
         twice = {name: np.concatenate([value, value]) for name, value in subject.inputs.items()}
         plain, mask = subject.outputs(backend), subject.mask
         outputs = backend.run(subject.model(backend), twice)
         expected = {name: np.concatenate([plain[name], plain[name]]) for name in outputs}
-        _assert_close(outputs, expected, None if mask is None else np.concatenate([mask, mask]))
+        assert_close_outputs(outputs, expected, None if mask is None else np.concatenate([mask, mask]))
 
     @needs("return_dict")
     def test_outputs_as_a_tuple(self, subject: Subject, backend: Backend) -> None:
@@ -106,7 +108,7 @@ class ForwardTests(AgreementTests):
         found = backend.call(model, inputs, return_dict=False)
         assert isinstance(found, tuple) and len(found) == len(plain.to_tuple())
         first = next(iter(backend.run(model, inputs)))
-        _assert_close({first: np.asarray(_numpy(found[0]))}, subject.outputs(backend), subject.mask)
+        assert_close_outputs({first: np.asarray(_numpy(found[0]))}, subject.outputs(backend), subject.mask)
 
     @needs("hidden_states")
     def test_hidden_states_only_where_asked_for(self, subject: Subject, backend: Backend) -> None:
@@ -137,7 +139,7 @@ class ForwardTests(AgreementTests):
     def test_labels_change_no_other_output(self, subject: Subject, backend: Backend) -> None:
         plain = subject.outputs(backend)
         outputs = {name: value for name, value in subject.losses(backend).items() if not name.endswith("loss")}
-        _assert_close({name: value for name, value in outputs.items() if name in plain}, plain, subject.mask)
+        assert_close_outputs({name: value for name, value in outputs.items() if name in plain}, plain, subject.mask)
 
 
 def _run(subject: Subject, backend: Backend) -> Run:
@@ -147,16 +149,6 @@ def _run(subject: Subject, backend: Backend) -> Run:
 
 def _losses(subject: Subject, backend: Backend) -> dict[str, np.ndarray]:
     return {name: value for name, value in subject.losses(backend).items() if name.endswith("loss")}
-
-
-def by_layer(name: str) -> tuple[bool, bool]:
-    """Sort outputs such that a difference is first seen where it arises: layers, the encoder's before the decoder's."""
-    return "." not in name, not name.startswith("encoder")
-
-
-def _assert_close(found: Arrays, expected: Arrays, mask: np.ndarray | None = None) -> None:
-    for name in sorted(found, key=by_layer):
-        assert_close(found[name], expected[name], mask, name)
 
 
 def _numpy(value: Any) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from triptych.tensors.ref import TensorRef
 from triptych_conformance.gradients import gradients_of, without_dropout
 from triptych_conformance.parity import BACKENDS, Backend, flat
 from triptych_conformance.running import Run
+from triptych_conformance.sides import object_at
 from triptych_conformance.suite.base import Inputs, SubjectTests
 from triptych_conformance.tracing import TRACING, Part, tracing_pt
 
@@ -26,11 +26,8 @@ T = TypeVar("T")
 
 
 def named(reference: Any) -> Any:
-    """Return the class that "module:Class" names; a class itself is returned as it is."""
-    if not isinstance(reference, str):
-        return reference
-    module, _, name = reference.partition(":")
-    return getattr(importlib.import_module(module), name)
+    """Return the class that "module:Class" names; a class itself is returned as it is. Raises as `object_at`."""
+    return object_at(reference) if isinstance(reference, str) else reference
 
 
 def backends_of(tests: type[SubjectTests]) -> list[Backend]:
@@ -168,12 +165,9 @@ class Subject:
             self.model(backend).save_pretrained(folder, max_shard_size=size)
         return folder
 
-    def new(self, backend: Backend, **changes: Any) -> Any:
+    def new(self, backend: Backend) -> Any:
         """Return a new model with initial values, for inference."""
-        config = self.config
-        for name, value in changes.items():
-            setattr(config, name, value)
-        model = self.cls(backend).from_config(config)
+        model = self.cls(backend).from_config(self.config)
         return model.eval() if backend.name == "pt" else model
 
     def fresh(self, backend: Backend, folder: Path | None = None, **options: Any) -> Any:

@@ -17,14 +17,12 @@ from triptych.tools import editing
 from triptych.weights.schema import Layout
 from triptych.weights.surgery import HEADS, VOCAB
 from triptych_conformance.parity import Backend
+from triptych_conformance.suite.arrays import are_others, assert_close_outputs, assert_same
 from triptych_conformance.suite.base import Inputs, SubjectTests, needs
 from triptych_conformance.suite.construction import SAVED
 from triptych_conformance.suite.subject import Subject
-from triptych_conformance.tolerance import assert_close, compare
 
 SIZES = pytest.mark.parametrize("rows", ["more", "fewer"])
-SEEN = 100
-"""So many tolerances apart, outputs are not those of the same model."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +73,10 @@ class SurgeryTests(SubjectTests):
         model, size = subject.fresh(backend), _vocab_size(subject.config)
         model.resize_token_embeddings(pad_to_multiple_of=size + 9)
         assert _vocab_size(model.config) == size + 9
-        _assert_same_weights(subject.weights(backend, model), _resized(subject, backend, "more").weights)
+        assert_same(subject.weights(backend, model), _resized(subject, backend, "more").weights, "padded to a multiple")
         model.resize_token_embeddings(size - 1, pad_to_multiple_of=size)
         assert _vocab_size(model.config) == size
-        _assert_same_weights(subject.weights(backend, model), subject.weights(backend))
+        assert_same(subject.weights(backend, model), subject.weights(backend), "as small as it was again")
 
     @needs("vocabulary")
     def test_vocabulary_of_the_same_size(self, subject: Subject, backend: Backend) -> None:
@@ -106,7 +104,7 @@ class SurgeryTests(SubjectTests):
         assert len(others) == 1, f"the table is one weight, and these are others now: {others}"
         assert np.array_equal(after[others[0]], 2 * before[others[0]])
         again = subject.cls(backend).from_pretrained(None, config=subject.config, state_dict=after)
-        _assert_outputs(subject, backend.run(model, subject.inputs), backend.run(again, subject.inputs))
+        assert_close_outputs(backend.run(model, subject.inputs), backend.run(again, subject.inputs), subject.mask)
 
     @needs("declared", "vocabulary")
     @SIZES
@@ -124,15 +122,13 @@ class SurgeryTests(SubjectTests):
         grown = [name for name, array in changed.weights.items() if array.size > before[name].size]
         fewer = [name for name, array in changed.weights.items() if array.size < before[name].size]
         assert changed.weights.keys() == before.keys() and fewer and not grown, (fewer, grown)
-        outputs = subject.outputs(backend)
-        differs = [compare(value, outputs[name], subject.mask).fraction > SEEN
-                   for name, value in changed.outputs.items()]  # fmt: skip
-        assert any(differs), "the outputs are those of the whole model: were heads only marked as pruned?"
+        others = are_others(changed.outputs, subject.outputs(backend), subject.mask)
+        assert others, "the outputs are those of the whole model: were heads only marked as pruned?"
 
     @needs("heads", "head_mask")
     def test_pruned_heads_are_masked_heads(self, subject: Subject, backend: Backend) -> None:
         masked = backend.run(subject.model(backend), {**subject.inputs, **subject.head_masks})
-        _assert_outputs(subject, _pruned(subject, backend).outputs, masked)
+        assert_close_outputs(_pruned(subject, backend).outputs, masked, subject.mask)
 
     @needs("heads")
     def test_pruned_models_agree(self, subject: Subject, pair: tuple[Backend, Backend]) -> None:
@@ -149,7 +145,7 @@ class SurgeryTests(SubjectTests):
         for layer in sorted(heads, reverse=True):
             model.prune_heads({layer: heads[layer]})
         model.prune_heads(heads)
-        _assert_same_weights(subject.weights(backend, model), once.weights)
+        assert_same(subject.weights(backend, model), once.weights, "pruned in steps")
         assert _config_of(model.config)["pruned_heads"] == once.config["pruned_heads"]
 
     @needs("heads")
@@ -237,39 +233,23 @@ def _head_count(model: Any, layer: int) -> int:
 # -- what is asked of them ------------------------------------------------------------------------------------------
 
 
-def _assert_outputs(subject: Subject, found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        assert_close(found[name], value, subject.mask, name)
-
-
-def _assert_same_weights(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
-    assert found.keys() == expected.keys()
-    wrong = [name for name, array in expected.items() if not _same_bits(found[name], array)]
-    assert not wrong, f"not bit for bit the same: {', '.join(wrong)}"
-
-
-def _same_bits(one: np.ndarray, other: np.ndarray) -> bool:
-    return (one.shape, one.dtype) == (other.shape, other.dtype) and one.tobytes() == other.tobytes()
-
-
 def _assert_agree(subject: Subject, one: Changed, other: Changed) -> None:
-    _assert_same_weights(other.weights, one.weights)
+    assert_same(other.weights, one.weights, "in the second framework")
     assert other.config == one.config
-    _assert_outputs(subject, other.outputs, one.outputs)
+    assert_close_outputs(other.outputs, one.outputs, subject.mask)
 
 
 def _assert_loads(subject: Subject, backend: Backend, changed: Callable[[Backend], Changed]) -> None:
     """Load what the framework before this one saved; of one framework alone, what it saved itself."""
     saved, here = changed(subject.backends[subject.backends.index(backend) - 1]), changed(backend)
     model = subject.fresh(backend, saved.folder, strict=True)
-    _assert_same_weights(subject.weights(backend, model), here.weights)
+    assert_same(subject.weights(backend, model), here.weights, f"saved elsewhere and loaded by {backend.name}")
     assert _config_of(model.config) == here.config
-    _assert_outputs(subject, backend.run(model, subject.inputs), here.outputs)
+    assert_close_outputs(backend.run(model, subject.inputs), here.outputs, subject.mask)
 
 
 def _assert_unchanged(subject: Subject, backend: Backend, model: Any) -> None:
-    _assert_same_weights(subject.weights(backend, model), subject.weights(backend))
+    assert_same(subject.weights(backend, model), subject.weights(backend), "after what is no change")
     assert _config_of(model.config) == _config_of(subject.model(backend).config)
 
 
@@ -284,7 +264,7 @@ def _assert_refused(what: str, call: Callable[[], object]) -> None:
 
 def _assert_is(draft: editing.Draft, changed: Changed, subject: Subject) -> None:
     assert draft.config is not None
-    _assert_same_weights({name: np.asarray(ref.read()) for name, ref in draft.tensors.items()}, changed.weights)
+    assert_same({name: np.asarray(ref.read()) for name, ref in draft.tensors.items()}, changed.weights, "of the file")
     assert _config_of(type(subject.config).from_dict(dict(draft.config))) == changed.config
 
 

@@ -26,12 +26,12 @@ from triptych.files.json import read_config
 from triptych.files.paths import CONFIG_NAME, local_folder, regular_inside
 from triptych.files.regular import Identity
 from triptych.formats.gguf.file import open_gguf
-from triptych.formats.kinds import LAYOUTS, SAVE_ID, Format
+from triptych.formats.kinds import LAYOUTS, SAVE_ID, WEIGHT_SUFFIXES, Format
 
 PAUSES = (0.0, 0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.1, 0.2, 0.2, 0.5, 0.5)
 """Seconds to wait after each try that came upon a folder in motion."""
 Loaded = TypeVar("Loaded")
-_SUFFIXES = (".json", *(format.suffix for format in LAYOUTS))
+_SUFFIXES = (".json", *WEIGHT_SUFFIXES)
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,7 +35,7 @@ from triptych.files.atomic import write_atomically
 from triptych.files.json import json_text, parse_config, parse_json, read_config
 from triptych.files.paths import CONFIG_NAME, is_plain, regular_inside
 from triptych.files.regular import open_regular, unreadable
-from triptych.formats.kinds import LAYOUTS, SAVE_ID, with_variant
+from triptych.formats.kinds import SAVE_ID, WEIGHT_SUFFIXES, with_variant
 from triptych.formats.opening import open_file
 from triptych.tensors.checked import digest_of
 from triptych.tensors.ref import TensorRef
@@ -48,7 +48,6 @@ _HASH = r"[0-9a-f]{64}"
 _FILE = re.compile(rf"(\d{{1,20}}) ({_HASH})")
 _TENSOR = re.compile(rf"([a-z0-9_]{{1,40}}) \(((?:\d{{1,20}}(?:,\d{{1,20}})*)?)\) ({_HASH})")
 _OURS = re.compile(r"triptych_manifest(?:\.(?P<variant>[A-Za-z0-9_-]{1,64}))?\.json")
-_SUFFIXES = tuple(format.suffix for format in LAYOUTS)
 
 
 def manifest_name(variant: str | None) -> str:
@@ -387,7 +386,7 @@ def has_same_weights(folder: Path, entry: Entry) -> bool:
     Raises:
         MissingFileError, UnsupportedFormatError, UnreadableFileError.
     """
-    weights = {name: record for name, record in entry.files.items() if name.endswith(_SUFFIXES)}
+    weights = {name: record for name, record in entry.files.items() if name.endswith(WEIGHT_SUFFIXES)}
     return all(file_record(folder / name) == record for name, record in weights.items())
 
 

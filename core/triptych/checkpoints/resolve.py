@@ -17,7 +17,7 @@ from triptych.errors import (
 from triptych.files.json import read_json
 from triptych.files.paths import CONFIG_NAME, check_inside, regular_inside, safe_name, tensorflow_1
 from triptych.files.regular import unreadable
-from triptych.formats.kinds import LAYOUTS, MSGPACK, SAFETENSORS, SAVE_ID, Format
+from triptych.formats.kinds import LAYOUTS, MSGPACK, SAFETENSORS, SAVE_ID, WEIGHT_SUFFIXES, Format
 
 POINTER = "transformers_weights"
 """The config key by which transformers 4.57 and 5, and triptych, find weights under another name."""
@@ -34,7 +34,6 @@ _KINDS = [
     for format in LAYOUTS
 ]
 _SHARD = re.compile(r".*\.g([0-9a-f]{8})-\d{5}-of-\d{5}\.[a-z0-9]+")
-_SUFFIXES = tuple(format.suffix for format in LAYOUTS)
 
 
 @dataclass(frozen=True)
@@ -199,7 +198,7 @@ def nothing_found(where: object, names: Iterable[str], variant: str | None, orde
         )
     plain = None if variant is None else preferred(present, None, order)
     stems = tuple(format.stem for format in LAYOUTS)
-    weights = [name for name in present if name.startswith(stems) and name.endswith((".json", *_SUFFIXES))]
+    weights = [name for name in present if name.startswith(stems) and name.endswith((".json", *WEIGHT_SUFFIXES))]
     return MissingFileError(
         f"{where} holds no weights" + (f" of variant {variant!r}." if variant else "."),
         expected=" or ".join(format.names(variant)[0] for format in order) + ", or the index of one",

@@ -29,7 +29,7 @@ from triptych.files.atomic import TEMPORARY, Access, create, flush, flush_folder
 from triptych.files.json import read_config, read_json
 from triptych.files.paths import is_plain
 from triptych.files.regular import Identity
-from triptych.formats.kinds import LAYOUTS, SAFETENSORS, is_reserved_variant
+from triptych.formats.kinds import LAYOUTS, SAFETENSORS, WEIGHT_SUFFIXES, is_reserved_variant
 
 try:
     import fcntl
@@ -43,7 +43,6 @@ _STALE_SECONDS = 3600
 _LOCK_SECONDS = 30
 _ID_DIGITS = 8
 _NAME = re.compile(rf"{re.escape(PREFIX)}[0-9a-f]{{{_ID_DIGITS}}}-([0-9]+)-([0-9a-f]+)")
-_SUFFIXES = tuple(format.suffix for format in LAYOUTS)
 _RECORD = "record.json"
 _PAIR, _REPLACED = "pair.json", "replaced"
 _running: set[str] = set()
@@ -319,9 +318,11 @@ def settle(folder: Path, path: Path) -> bool:
 
 def _is_meant(file: Path, mark: object, may_be_empty: bool) -> bool:
     """Return whether `file` is the weight file that a record marked, or the empty one that reserved its name."""
-    if not file.name.endswith((*_SUFFIXES, ".json")) or not mark:
+    if not file.name.endswith((*WEIGHT_SUFFIXES, ".json")) or not mark:
         return False
-    reserved = may_be_empty and file.name.endswith(_SUFFIXES) and os.path.lexists(file) and not file.lstat().st_size
+    reserved = (
+        may_be_empty and file.name.endswith(WEIGHT_SUFFIXES) and os.path.lexists(file) and not file.lstat().st_size
+    )
     return _mark(file) == mark or reserved
 
 
@@ -429,7 +430,7 @@ def _with_shards(folder: Path, file: str) -> set[str]:
     return {file, *(_shards(folder / file) if file.endswith(".json") and (folder / file).is_file() else ())}
 
 
-def named_files(folder: Path, variant: str | None, suffixes: Sequence[str] = _SUFFIXES) -> list[str]:
+def named_files(folder: Path, variant: str | None, suffixes: Sequence[str] = WEIGHT_SUFFIXES) -> list[str]:
     """Return the weight files of `folder` and `variant` that exist, in every layout, of the formats of `suffixes`; and
     those that a save has committed and not yet finished."""
     names: set[str] = set()

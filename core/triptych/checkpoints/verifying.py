@@ -69,12 +69,21 @@ def take_wanted(kwargs: dict[str, Any]) -> Wanted | None:
 
 def refuse_gguf(file: object, asked: Wanted | None) -> None:
     """Raise `ArgumentError` if a load of a GGUF file is to be verified."""
+    _refuse_unrecorded(f"{file} is a GGUF file", asked, "write a folder of it: `triptych convert --manifest`")
+
+
+def refuse_adapter(path: object, asked: Wanted | None) -> None:
+    """Raise `ArgumentError` if a load of an adapter is to be verified."""
+    _refuse_unrecorded(f"{path} holds an adapter", asked, "load its model with it, then model.load_adapter(path)")
+
+
+def _refuse_unrecorded(what: str, asked: Wanted | None, remedy: str) -> None:
     if asked is not None:
         raise ArgumentError(
-            f"{file} is a GGUF file, of which there is no manifest.",
-            expected="a folder or repository that was saved with manifest=True",
+            f"{what}, of which there is no manifest.",
+            expected="a folder or repository of a model that was saved with manifest=True",
             received=asked.argument,
-            remedy=f"leave {asked.argument} out, or write a folder of it: `triptych convert --manifest`",
+            remedy=f"leave {asked.argument} out, or {remedy}",
         )
 
 

@@ -65,6 +65,8 @@ FORMATS = {
 """Every format that can be written, by name."""
 LAYOUTS = (SAFETENSORS, BIN, H5, MSGPACK)
 """One format for each kind of file, in the order in which they are looked for when nothing else is said."""
+WEIGHT_SUFFIXES = tuple(format.suffix for format in LAYOUTS)
+"""How the names of weight files end."""
 OWN = {"pt": BIN, "tf": H5, "flax": MSGPACK}
 """The format of each framework before safetensors."""
 

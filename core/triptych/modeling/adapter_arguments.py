@@ -11,24 +11,12 @@ from typing import Any
 
 from triptych.adapters.config import ADAPTER_CONFIG_NAME
 from triptych.adapters.folder import base_of, fetch_adapter, is_adapter, local_names, read_lora_config
-from triptych.checkpoints.verifying import Wanted
 from triptych.errors import ArgumentError
 from triptych.files.paths import local_folder
 from triptych.hub.fetching import HubFolder, look_up, names_in, take_hub_arguments
 from triptych.modeling.acting_adapters import DEFAULT
 
 logger = logging.getLogger("triptych")
-
-
-def refuse_of_adapter(path: Any, asked: Wanted | None) -> None:
-    """Raise `ArgumentError` if a load is to be verified that is of an adapter, whose files have no manifest."""
-    if asked is not None:
-        raise ArgumentError(
-            f"{path} holds an adapter, of which there is no manifest.",
-            expected="a folder or repository with a model",
-            received=asked.argument,
-            remedy="load its model with it, and then the adapter: model.load_adapter(path)",
-        )
 
 
 @dataclass

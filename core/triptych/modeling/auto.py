@@ -13,13 +13,13 @@ from typing import Any, ClassVar
 from triptych import families
 from triptych.checkpoints.held import HeldFolder
 from triptych.checkpoints.holding import HeldModel, held_gguf, hold, watching
-from triptych.checkpoints.verifying import Wanted, read_beside, refuse_gguf, take_wanted
+from triptych.checkpoints.verifying import Wanted, read_beside, refuse_adapter, refuse_gguf, take_wanted
 from triptych.config import PretrainedConfig, config_path, hold_config, taken_over
 from triptych.errors import ArgumentError, ConfigError
 from triptych.formats.kinds import Format, read_order
 from triptych.hub.fetching import HubFolder, fetch_config, fetch_model, take_hub_arguments
 from triptych.hub.remote_code import CodeOptions, mapped, remote_class, take_code_arguments
-from triptych.modeling.adapter_arguments import AdapterArguments, refuse_of_adapter
+from triptych.modeling.adapter_arguments import AdapterArguments
 from triptych.modeling.base import ModelBase
 from triptych.modeling.packing import gguf_of
 from triptych.modeling.quantised import refuse_quantised
@@ -348,7 +348,7 @@ class AutoBase:
         adapter = AdapterArguments.taken_from(kwargs)
         path = adapter.seen(path, subfolder, hub)
         if adapter.base is not None:
-            refuse_of_adapter(path, asked)
+            refuse_adapter(path, asked)
             kwargs.pop("subfolder", None)
             told = {"trust_remote_code": code.trust, "code_revision": code.revision,
                     "in_place_of_transformers": code.in_place_of_transformers}  # fmt: skip

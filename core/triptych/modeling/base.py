@@ -21,7 +21,7 @@ import numpy as np
 from triptych.checkpoints.holding import HeldModel, held_gguf, load_held
 from triptych.checkpoints.naming import canonical
 from triptych.checkpoints.opening import Checkpoint
-from triptych.checkpoints.verifying import Wanted, read_beside, refuse_gguf
+from triptych.checkpoints.verifying import Wanted, read_beside, refuse_adapter, refuse_gguf
 from triptych.checkpoints.verifying import wanted as wanted_of
 from triptych.config import PretrainedConfig, taken_over
 from triptych.errors import ArgumentError, CheckpointError, ConfigError, UnsupportedFormatError
@@ -29,7 +29,7 @@ from triptych.formats.kinds import read_order
 from triptych.hub.fetching import fetch_config, fetch_model, names_in, take_hub_arguments
 from triptych.hub.remote_code import take_code_arguments
 from triptych.modeling import quantised
-from triptych.modeling.adapter_arguments import AdapterArguments, refuse_of_adapter
+from triptych.modeling.adapter_arguments import AdapterArguments
 from triptych.modeling.arguments import take_accepted, warn_of_msgpack
 from triptych.modeling.checkpointing import Checkpointing
 from triptych.modeling.derived import refuse_disagreement
@@ -201,7 +201,7 @@ class ModelBase(Checkpointing, Implementations, Precision, Seeding, Saving, Serv
         if state_dict is None and not isinstance(path, HeldModel):
             path = adapter.seen(path, subfolder, hub)
         if adapter.base is not None:
-            refuse_of_adapter(path, asked)
+            refuse_adapter(path, asked)
             given = {"config": config, "ignore_mismatched_sizes": ignore_mismatched_sizes, "strict": strict,
                      "output_loading_info": output_loading_info, "dtype": dtype, "param_dtype": param_dtype,
                      "variant": variant, "use_safetensors": use_safetensors, "from_pt": from_pt, "from_tf": from_tf,

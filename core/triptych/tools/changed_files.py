@@ -26,6 +26,7 @@ from triptych.errors import (
     ConfigError,
     InconsistentCheckpointError,
     IntegrityError,
+    MissingFileError,
     TriptychError,
     UnsupportedFormatError,
 )
@@ -44,7 +45,7 @@ _SHARD = re.compile(r".*-\d+-of-\d+(\..*)?")
 
 
 @dataclass
-class Verified:
+class Examined:
     """What was found of the checkpoint at `place`: it is whole if there are no `problems`.
 
     - `tensors`, `nbytes`: how many were read, in all formats and variants together.
@@ -120,13 +121,13 @@ def nbytes_of(place: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def verify_place(place: Path, advance: Advance = lambda nbytes: None) -> Verified:
+def verify_place(place: Path, advance: Advance = lambda nbytes: None) -> Examined:
     """Read a GGUF file, or everything that the folder `place` holds of a model or an adapter; one tensor is in memory.
 
     Args:
         advance: called with the bytes of each tensor.
     """
-    result = Verified(place)
+    result = Examined(place)
     if is_gguf(place):
         _attempt(result, lambda: _read(result, place, None, LAYOUTS, advance))
         return result
@@ -143,7 +144,7 @@ def verify_place(place: Path, advance: Advance = lambda nbytes: None) -> Verifie
     return result
 
 
-def _attempt(result: Verified, act: Callable[[], _Read | None]) -> _Read | None:
+def _attempt(result: Examined, act: Callable[[], _Read | None]) -> _Read | None:
     """Do one step; its error is a problem, and the others are done all the same."""
     try:
         return act()
@@ -172,7 +173,7 @@ def _points(folder: Path, variant: str | None = None) -> bool:
         return False
 
 
-def _check_files(result: Verified) -> None:
+def _check_files(result: Examined) -> None:
     """Look for files that no load takes, and for what killed saves left."""
     folder = result.place
     if regular_inside(folder, GENERATION_CONFIG_NAME) is not None:
@@ -203,7 +204,7 @@ def _pointed(folder: Path) -> set[str]:
     return {file.name for file in hold(folder).checkpoint.files}
 
 
-def _read(result: Verified, place: Path, variant: str | None, kinds: tuple[Format, ...], advance: Advance) -> _Read:
+def _read(result: Examined, place: Path, variant: str | None, kinds: tuple[Format, ...], advance: Advance) -> _Read:
     """Read all tensors of one format and variant, after a plan of their load has been made."""
     try:
         draft = open_draft(place, variant, kinds)
@@ -248,12 +249,12 @@ def _check_manifest(folder: Path, variant: str | None) -> None:
         )
 
 
-def _note(result: Verified, note: str) -> None:
+def _note(result: Examined, note: str) -> None:
     if note not in result.notes:
         result.notes.append(note)
 
 
-def _hashed(result: Verified, read: _Read, advance: Advance) -> _Read:
+def _hashed(result: Examined, read: _Read, advance: Advance) -> _Read:
     hashes = {}
     for name, ref in read.tensors.items():
         hashes[name] = digest(ref)
@@ -263,7 +264,7 @@ def _hashed(result: Verified, read: _Read, advance: Advance) -> _Read:
     return replace(read, hashes=hashes)
 
 
-def _compare(result: Verified, sets: list[_Read]) -> None:
+def _compare(result: Examined, sets: list[_Read]) -> None:
     """Find the formats whose values are not those of the first of their variant: one of the two is old."""
     first: dict[str | None, _Read] = {}
     for other in sets:
@@ -289,9 +290,11 @@ def _differing(one: _Read, other: _Read) -> list[str]:
     return [name for name in shared if one.hashes[name] != other.hashes[name]]
 
 
-def _read_adapter(result: Verified, name: str, advance: Advance) -> _Read:
+def _read_adapter(result: Examined, name: str, advance: Advance) -> _Read:
     file = regular_inside(result.place, name)
-    assert file is not None
+    if file is None:
+        raise MissingFileError(f"{result.place / name} is gone.", expected="a folder that nobody changes meanwhile",
+                               received="no file", remedy="verify it again")  # fmt: skip
     if regular_inside(result.place, ADAPTER_CONFIG_NAME) is None:
         _note(result, f"there is no {ADAPTER_CONFIG_NAME}")
     else:

@@ -13,11 +13,10 @@ from triptych.checkpoints.manifest import Entry, TensorRecord, file_record, mani
 from triptych.checkpoints.verifying import Verified, Wanted
 from triptych.errors import MissingFileError, TriptychError
 from triptych.files.paths import CONFIG_NAME, check_inside
-from triptych.formats.kinds import LAYOUTS
+from triptych.formats.kinds import WEIGHT_SUFFIXES
 from triptych.formats.opening import open_file
 from triptych.tensors.checked import digest_of
 
-_SUFFIXES = tuple(format.suffix for format in LAYOUTS)
 _THREADS = 4
 
 
@@ -98,7 +97,7 @@ def _compared(entry: Entry, name: str, file: Path, advance: Callable[[int], None
         return [Difference("file", name, str(said), getattr(cause, "detail", None) or str(cause))]
     if found == said:
         return []
-    tensors = _tensors_of(entry, file) if name.endswith(_SUFFIXES) else []
+    tensors = _tensors_of(entry, file) if name.endswith(WEIGHT_SUFFIXES) else []
     return [Difference("file", name, str(said), str(found)), *tensors]
 
 
